@@ -1,0 +1,35 @@
+"""fastgrad: automatic differentiation for NumPy code, with a Cython and C core.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> def f(x):
+    ...     return np.sum(np.sin(x) * np.exp(-x * x))
+    >>> fg.grad(f)(np.array([0.0, 1.0]))
+    array([ 1.        , -0.42035364])
+
+`fastgrad.numpy` is NumPy's vocabulary without NumPy's dispatch, `fastgrad.special` carries SciPy's
+names. See the README for a tour.
+"""
+
+from fastgrad._core import core as _core_module
+from fastgrad._core.core import (
+    NoDerivativeError,
+    Tensor,
+    gradients,
+    is_tensor,
+    no_grad,
+    record,
+    tensor,
+)
+from fastgrad.transforms import grad, value_and_grad
+
+from fastgrad import numpy, special  # isort: skip  (they build on the names above)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NoDerivativeError", "Tensor", "grad", "gradients", "is_tensor", "no_grad", "numpy", "record",
+    "special", "tensor", "value_and_grad",
+]
+
+del _core_module

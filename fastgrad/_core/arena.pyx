@@ -1,0 +1,682 @@
+"""Memory: the buffer pool, shapes and attributes, the segments of nodes, and their lifetimes.
+
+Nothing here knows what an operator means. All counts change with the GIL held; the loops that
+run without it (blocks.pyx) touch data only.
+"""
+
+# ---- the pool -------------------------------------------------------------------------------
+
+# Four size classes per doubling, from 64 bytes on: at most a quarter of a chunk is unused.
+cdef enum:
+    CLASSES = 192
+    HEADER = 64
+    LARGE = 1 << 22             # from here on the kernel is asked for huge pages
+    TRACE_DOMAIN = 0x66677264   # "fgrd": where tracemalloc books what the pool hands out
+
+cdef FgValue *pool_free[CLASSES]
+cdef int64_t pool_size[CLASSES]
+cdef int64_t pool_cached = 0    # bytes in free chunks
+cdef int64_t pool_used = 0      # bytes in chunks handed out
+cdef int64_t pool_peak = 0
+
+
+cdef void pool_setup() noexcept:
+    cdef int i
+    cdef int64_t step
+    for i in range(CLASSES):
+        step = (<int64_t>64) << (i >> 2)
+        pool_size[i] = step + (step >> 2) * (i & 3)
+        # Chunks are multiples of 64, so that the data of every one is aligned.
+        pool_size[i] = (pool_size[i] + 63) & ~<int64_t>63
+
+
+cdef inline int pool_class(int64_t nbytes) noexcept nogil:
+    """The smallest class whose chunks hold nbytes."""
+    cdef int top, i
+    if nbytes <= 64:
+        return 0
+    top = 63 - clz(nbytes)              # 2**top <= nbytes
+    i = ((top - 6) << 2) + <int>((nbytes >> (top - 2)) & 3)
+    while pool_size[i] < nbytes:
+        i += 1
+    return i
+
+
+cdef FgValue *pool_take(int64_t nbytes) except NULL:
+    """A chunk for nbytes of data, contents undefined, referred to once."""
+    cdef int i = pool_class(nbytes)
+    cdef FgValue *v = pool_free[i]
+    cdef int64_t size = pool_size[i] + HEADER
+    if v != NULL:
+        pool_free[i] = v.next
+        pool_cached_add(-size)
+    else:
+        v = <FgValue *>aligned_chunk(size)
+        if v == NULL:
+            # Give the caches back before giving up.
+            pool_trim(0)
+            v = <FgValue *>aligned_chunk(size)
+            if v == NULL:
+                raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
+        v.size_class = <uint16_t>i
+    pool_used_add(size)
+    v.refs = 1
+    v.contiguous = 1
+    v.uniform = 0
+    v.data = <char *>v + HEADER
+    v.base = NULL
+    v.next = NULL
+    v.nbytes = nbytes
+    v.owner = NULL
+    PyTraceMalloc_Track(TRACE_DOMAIN, <size_t>v, <size_t>size)
+    return v
+
+
+cdef inline void pool_cached_add(int64_t n) noexcept:
+    global pool_cached
+    pool_cached += n
+
+
+cdef inline void pool_used_add(int64_t n) noexcept:
+    global pool_used, pool_peak
+    pool_used += n
+    if pool_used > pool_peak:
+        pool_peak = pool_used
+
+
+cdef void pool_give(FgValue *v) noexcept:
+    cdef int64_t size = pool_size[v.size_class] + HEADER
+    PyTraceMalloc_Untrack(TRACE_DOMAIN, <size_t>v)
+    pool_used_add(-size)
+    v.next = pool_free[v.size_class]
+    pool_free[v.size_class] = v
+    pool_cached_add(size)
+    # Never keep more idle than the most that was ever needed at once: a program that needs the
+    # memory again finds it warm, one that does not never holds more than twice its peak.
+    if pool_cached > pool_peak + (1 << 26):
+        pool_trim(pool_peak)
+
+
+cdef void pool_trim(int64_t keep) noexcept:
+    """Return free chunks to the system, the largest first, until at most `keep` bytes are left."""
+    cdef int i = CLASSES - 1
+    cdef FgValue *v
+    while i >= 0 and pool_cached > keep:
+        v = pool_free[i]
+        if v == NULL:
+            i -= 1
+            continue
+        pool_free[i] = v.next
+        pool_cached_add(-(pool_size[i] + HEADER))
+        free_chunk(v)
+
+
+# ---- values ---------------------------------------------------------------------------------
+
+cdef inline FgValue *value_ref(FgValue *v) noexcept:
+    v.refs += 1
+    return v
+
+
+cdef FgValue *value_view(FgValue *base, char *data, int rank, const int64_t *strides,
+                         bint contiguous) except NULL:
+    """A view of base's memory; strides in bytes, kept only where they say something."""
+    cdef FgValue *v
+    if base.base != NULL:
+        base = base.base
+    v = pool_take(0 if contiguous else rank * 8)
+    if not contiguous:
+        memcpy(v.data, strides, rank * 8)
+    v.contiguous = contiguous
+    v.data = data
+    v.nbytes = 0
+    v.base = value_ref(base)
+    return v
+
+
+cdef inline int64_t *value_strides(FgValue *v) noexcept nogil:
+    """Of a view that is not contiguous."""
+    return <int64_t *>(<char *>v + HEADER)
+
+
+cdef void value_release(FgValue *v) noexcept:
+    cdef FgValue *base
+    cdef void *owner
+    while True:
+        v.refs -= 1
+        if v.refs:
+            return
+        base = v.base
+        owner = v.owner
+        pool_give(v)
+        if owner != NULL:
+            Py_DECREF(<object>owner)
+        if base == NULL:
+            return
+        v = base
+
+
+# ---- shapes ---------------------------------------------------------------------------------
+
+cdef enum:
+    SMALL_RANK = 4
+
+cdef FgShape *shape_free = NULL     # of room for SMALL_RANK axes, linked through dims[0]
+
+
+cdef FgShape *shape_new(int rank, const int64_t *dims) except NULL:
+    """A shape, counted once. The size of an empty array is 0."""
+    global shape_free
+    cdef FgShape *s
+    cdef int i
+    cdef int64_t size = 1
+    for i in range(rank):
+        if dims[i] and size > (<int64_t>1 << 58) // dims[i]:
+            raise ValueError("fastgrad: array is too big: " + str(dims_tuple(rank, dims)))
+        size *= dims[i]
+    if rank <= SMALL_RANK and shape_free != NULL:
+        s = shape_free
+        shape_free = <FgShape *><void *>s.dims[0]
+    else:
+        s = <FgShape *>malloc(16 + 8 * (rank if rank > SMALL_RANK else SMALL_RANK))
+        if s == NULL:
+            raise MemoryError()
+    s.refs = 1
+    s.rank = rank
+    s.size = size
+    for i in range(rank):
+        s.dims[i] = dims[i]
+    return s
+
+
+cdef inline FgShape *shape_ref(FgShape *s) noexcept:
+    s.refs += 1
+    return s
+
+
+cdef void shape_release(FgShape *s) noexcept:
+    global shape_free
+    s.refs -= 1
+    if s.refs == 0:
+        if s.rank <= SMALL_RANK:
+            s.dims[0] = <int64_t><void *>shape_free
+            shape_free = s
+        else:
+            free(s)
+
+
+cdef inline bint shape_same(FgShape *s, FgShape *t) noexcept nogil:
+    cdef int i
+    if s == t:
+        return True
+    if s.rank != t.rank or s.size != t.size:
+        return False
+    for i in range(s.rank):
+        if s.dims[i] != t.dims[i]:
+            return False
+    return True
+
+
+cdef tuple dims_tuple(int rank, const int64_t *dims):
+    return tuple([dims[i] for i in range(rank)])
+
+
+# ---- attributes -----------------------------------------------------------------------------
+
+# What does not fit into a node: axes, strides of an index, operand lists, index arrays. An
+# attribute is a pool chunk of 64-bit integers and, where there is one, a Python object as owner.
+cdef FgValue **attrs = NULL
+cdef uint32_t attrs_used = 1        # attribute 0: none
+cdef uint32_t attrs_size = 0
+cdef uint32_t *attrs_free = NULL
+cdef uint32_t attrs_free_count = 0
+
+
+cdef uint32_t attr_new(int64_t count, const int64_t *items, object owner) except 0:
+    global attrs, attrs_used, attrs_size, attrs_free, attrs_free_count
+    cdef FgValue *v
+    cdef uint32_t i, size
+    cdef void *grown
+    if attrs_free_count == 0 and attrs_used >= attrs_size:
+        size = attrs_size * 2 if attrs_size else 1024
+        grown = realloc(attrs, size * sizeof(FgValue *))
+        if grown == NULL:
+            raise MemoryError()
+        attrs = <FgValue **>grown
+        grown = realloc(attrs_free, size * sizeof(uint32_t))
+        if grown == NULL:
+            raise MemoryError()
+        attrs_free = <uint32_t *>grown
+        attrs_size = size
+    v = pool_take(count * 8)
+    if count:
+        memcpy(v.data, items, count * 8)
+    if owner is not None:
+        Py_INCREF(owner)
+        v.owner = <void *>owner
+    if attrs_free_count:
+        attrs_free_count -= 1
+        i = attrs_free[attrs_free_count]
+    else:
+        i = attrs_used
+        attrs_used += 1
+    attrs[i] = v
+    return i
+
+
+cdef inline int64_t *attr_items(uint32_t i) noexcept nogil:
+    return <int64_t *>attrs[i].data
+
+
+cdef inline int64_t attr_count(uint32_t i) noexcept nogil:
+    return attrs[i].nbytes >> 3
+
+
+cdef object attr_object(uint32_t i):
+    if attrs[i].owner == NULL:
+        return None
+    return <object>attrs[i].owner
+
+
+cdef void attr_release(uint32_t i) noexcept:
+    global attrs_free_count
+    cdef FgValue *v = attrs[i]
+    attrs[i] = NULL
+    attrs_free[attrs_free_count] = i
+    attrs_free_count += 1
+    value_release(v)
+
+
+# ---- segments -------------------------------------------------------------------------------
+
+# From a segment's slot to the segment. Reserved whole (32 MB of address space, pages appear as
+# they are used), so that it never moves under a running sweep.
+cdef FgSegment **directory = NULL
+cdef uint32_t directory_used = 0
+cdef FgSegment *segments_free = NULL
+cdef int64_t segments_count = 0         # existing, free ones included
+
+
+cdef int arena_setup() except -1:
+    global directory
+    pool_setup()
+    directory = <FgSegment **>calloc(FG_SEGMENTS_MAX, sizeof(FgSegment *))
+    if directory == NULL:
+        raise MemoryError()
+    return 0
+
+
+cdef inline FgNode *node_at(uint32_t id) noexcept nogil:
+    return &directory[id >> FG_SEGMENT_BITS].nodes[id & (FG_SEGMENT - 1)]
+
+
+cdef FgSegment *segment_new() except NULL:
+    global segments_free, directory_used, segments_count
+    cdef FgSegment *s = segments_free
+    if s != NULL:
+        segments_free = s.before
+    else:
+        if directory_used >= FG_SEGMENTS_MAX:
+            raise MemoryError("fastgrad: four thousand million operations are recorded")
+        s = <FgSegment *>calloc(1, sizeof(FgSegment))
+        if s == NULL:
+            raise MemoryError()
+        s.nodes = <FgNode *>aligned_chunk(FG_SEGMENT * sizeof(FgNode))
+        if s.nodes == NULL:
+            free(s)
+            raise MemoryError(f"fastgrad: no memory for another {FG_SEGMENT} operations")
+        s.slot = directory_used
+        directory[s.slot] = s
+        directory_used += 1
+        segments_count += 1
+    s.tape = NULL
+    s.before = NULL
+    s.after = NULL
+    # The first place of slot 0 is never handed out: id 0 says "no node".
+    s.used = 1 if s.slot == 0 else 0
+    s.live = 0
+    s.marked = 0
+    return s
+
+
+cdef void segment_recycle(FgSegment *s) noexcept:
+    """All its nodes have died: back to the free ones; the open segment starts again instead."""
+    global segments_free
+    cdef FgTape *tape = s.tape
+    if tape != NULL and tape.last == s and not tape.orphan:
+        s.used = 1 if s.slot == 0 else 0
+        return
+    if s.before != NULL:
+        s.before.after = s.after
+    elif tape != NULL:
+        tape.first = s.after
+    if s.after != NULL:
+        s.after.before = s.before
+    elif tape != NULL:
+        tape.last = s.before
+    s.after = NULL
+    s.before = segments_free
+    segments_free = s
+
+
+cdef FgAdjoint *segment_adjoints(FgSegment *s) except NULL:
+    if s.adjoints == NULL:
+        s.adjoints = <FgAdjoint *>malloc(FG_SEGMENT * sizeof(FgAdjoint))
+        if s.adjoints == NULL:
+            raise MemoryError()
+    return s.adjoints
+
+
+# ---- tapes ----------------------------------------------------------------------------------
+
+cdef FgTape *tape_of_thread() except NULL:
+    """The calling thread's tape, made when it first records."""
+    cdef FgTape *tape = get_thread_tape()
+    if tape == NULL:
+        tape = <FgTape *>calloc(1, sizeof(FgTape))
+        if tape == NULL:
+            raise MemoryError()
+        tape.thread = <uint64_t>PyThread_get_thread_ident()
+        set_thread_tape(tape)
+        # Its destructor runs when the thread's state goes, and tells the tape so.
+        state = PyThreadState_GetDict()
+        if state != NULL:
+            (<dict>state)["fastgrad.tape"] = TapeOwner.make(tape)
+    return tape
+
+
+cdef class TapeOwner:
+    """Lives in the dictionary of a thread; orphans the thread's tape at its end."""
+    cdef FgTape *tape
+
+    @staticmethod
+    cdef TapeOwner make(FgTape *tape):
+        cdef TapeOwner self = TapeOwner.__new__(TapeOwner)
+        self.tape = tape
+        return self
+
+    def __dealloc__(self):
+        cdef FgSegment *s
+        cdef FgSegment *before
+        if self.tape == NULL:
+            return
+        if get_thread_tape() == self.tape:
+            set_thread_tape(NULL)
+        self.tape.orphan = 1
+        s = self.tape.last
+        while s != NULL:
+            before = s.before
+            if s.live == 0:
+                segment_recycle(s)
+            s = before
+        tape_forget(self.tape)
+
+
+cdef void tape_forget(FgTape *tape) noexcept:
+    """Free an orphan that nothing refers to any more."""
+    if tape.orphan and tape.live == 0 and tape.busy == 0:
+        free(tape.queue)
+        free(tape)
+
+
+cdef FgSegment *tape_grow(FgTape *tape) except NULL:
+    """Open another segment."""
+    cdef FgSegment *s = segment_new()
+    cdef FgSegment *last = tape.last
+    s.tape = tape
+    tape.sequence += 1
+    s.sequence = tape.sequence
+    s.before = last
+    tape.last = s
+    if last != NULL:
+        last.after = s
+        if last.live == 0:
+            segment_recycle(last)
+    if s.before == NULL:
+        tape.first = s
+    return s
+
+
+cdef inline FgNode *node_append(FgTape *tape, uint32_t *id) except NULL:
+    """A place for the next recorded operation. Its fields are the caller's to set, all of them."""
+    cdef FgSegment *s = tape.last
+    cdef uint32_t i
+    if s == NULL or s.used == FG_SEGMENT:
+        s = tape_grow(tape)
+    i = s.used
+    s.used = i + 1
+    s.live += 1
+    tape.live += 1
+    id[0] = (s.slot << FG_SEGMENT_BITS) | i
+    return &s.nodes[i]
+
+
+# Leaves (parameters, arguments, constants) belong to no tape and have no order: dead ones are
+# linked through their field `a`.
+cdef FgSegment *leaves = NULL
+cdef uint32_t leaves_free = FG_NO_ID
+
+
+cdef FgNode *leaf_append(uint32_t *id) except NULL:
+    """A place for a node outside every tape, all fields set except value and handle."""
+    global leaves, leaves_free
+    cdef FgNode *n
+    cdef FgSegment *s
+    if leaves_free != FG_NO_ID:
+        id[0] = leaves_free
+        n = node_at(leaves_free)
+        leaves_free = n.a
+    else:
+        s = leaves
+        if s == NULL or s.used == FG_SEGMENT:
+            s = segment_new()
+            leaves = s
+        id[0] = (s.slot << FG_SEGMENT_BITS) | s.used
+        n = &s.nodes[s.used]
+        s.used += 1
+        s.live += 1
+    n.op = FG_leaf
+    n.dtype = FG_FLOAT64
+    n.rank = 0
+    n.flags = FG_LEAF
+    n.index = 0
+    n.refs = 1
+    n.uses = 0
+    n.a = n.b = n.c = FG_NO_ID
+    n.attr = 0
+    n.re = n.im = 0
+    n.constant = 0
+    n.handle = NULL
+    return n
+
+
+# ---- lifetimes ------------------------------------------------------------------------------
+
+cdef uint32_t *dead = NULL              # nodes to be freed, so that freeing never recurses
+cdef uint32_t dead_size = 0
+cdef uint32_t dead_count = 0
+cdef bint freeing = False
+
+
+cdef void dead_push(uint32_t id) noexcept:
+    global dead, dead_size, dead_count
+    cdef void *grown
+    if dead_count == dead_size:
+        grown = realloc(dead, (dead_size * 2 + 256) * sizeof(uint32_t))
+        if grown == NULL:
+            return                      # the node leaks; there is no memory to say so
+        dead = <uint32_t *>grown
+        dead_size = dead_size * 2 + 256
+    dead[dead_count] = id
+    dead_count += 1
+
+
+cdef inline void use_drop(FgNode *n) noexcept:
+    """One reader less of a node's value."""
+    n.uses -= 1
+    if n.uses == 0 and n.rank and n.handle == NULL and n.value != NULL:
+        value_release(n.value)
+        n.value = NULL
+
+
+cdef inline void node_drop(uint32_t id) noexcept:
+    """One reference less."""
+    cdef FgNode *n = node_at(id)
+    n.refs -= 1
+    if n.refs == 0:
+        nodes_free(id)
+
+
+cdef void nodes_free(uint32_t id) noexcept:
+    """Free a node that nobody refers to, and whatever only it referred to."""
+    global freeing
+    dead_push(id)
+    if freeing:
+        return                          # an owner's destructor came back here: the loop below goes on
+    freeing = True
+    nodes_free_all()
+    freeing = False
+
+
+cdef void nodes_free_all() noexcept:
+    global dead_count
+    cdef FgNode *n
+    cdef uint32_t id
+    while dead_count:
+        dead_count -= 1
+        id = dead[dead_count]
+        n = node_at(id)
+        if not n.flags & FG_LEAF:
+            operands_release(n, id)
+        node_free(n, id)
+
+
+cdef void operands_release(FgNode *n, uint32_t id) noexcept:
+    """Let go of what the node was made of; operands that nothing else needs die with it."""
+    cdef unsigned int reads = node_holds(n)
+    cdef FgTape *tape
+    cdef int64_t i, count
+    cdef uint32_t attr
+    if n.flags & FG_PENDING:
+        n.flags &= ~FG_PENDING
+        tape = directory[id >> FG_SEGMENT_BITS].tape
+        tape.run[n.index] = FG_NO_ID
+        while tape.waiting and tape.run[tape.waiting - 1] == FG_NO_ID:
+            tape.waiting -= 1
+    if n.flags & FG_READS_SELF:
+        n.flags &= ~FG_READS_SELF
+        use_drop(n)
+    if n.a:
+        operand_release(n.a, reads & FG_A)
+        n.a = FG_NO_ID
+    if n.b:
+        operand_release(n.b, reads & FG_B)
+        n.b = FG_NO_ID
+    if n.c:
+        operand_release(n.c, reads & FG_C)
+        n.c = FG_NO_ID
+    if n.attr:
+        attr = n.attr
+        n.attr = 0
+        if n.op == FG_concatenate:
+            count = attr_count(attr)
+            for i in range(1, count):
+                if attr_items(attr)[i]:
+                    operand_release(<uint32_t>attr_items(attr)[i], 0)
+        attr_release(attr)
+
+
+cdef inline void operand_release(uint32_t id, unsigned int read) noexcept:
+    cdef FgNode *x = node_at(id)
+    x.refs -= 1
+    if read:
+        use_drop(x)
+    # A sweep still has to run through a marked node; it frees it afterwards.
+    if x.refs == 0 and not node_marked(id):
+        dead_push(id)
+
+
+cdef inline bint node_marked(uint32_t id) noexcept nogil:
+    cdef FgSegment *s = directory[id >> FG_SEGMENT_BITS]
+    return s.marked != 0 and (s.marks[(id & (FG_SEGMENT - 1)) >> 6] >> (id & 63)) & 1
+
+
+cdef void node_free(FgNode *n, uint32_t id) noexcept:
+    """The place itself, operands released before."""
+    global leaves_free
+    cdef FgSegment *s = directory[id >> FG_SEGMENT_BITS]
+    cdef FgTape *tape = s.tape
+    cdef FgValue *value
+    cdef void *keeper = NULL
+    if (n.flags & (FG_LEAF | FG_NEEDS_GRAD | FG_ARGUMENT | FG_CONSUMED)) == FG_LEAF | FG_NEEDS_GRAD:
+        leaf_require(n, False)          # one parameter less
+    if n.rank:
+        shape_release(n.shape)
+        value = n.value
+        n.value = NULL
+        if value != NULL:
+            value_release(value)
+    if n.flags & FG_LEAF:
+        if n.index and not n.flags & FG_CONSUMED and snapshots[n.index - 1].leaf == id:
+            snapshots[n.index - 1].leaf = FG_NO_ID
+        if n.flags & FG_RETAINED and n.handle != NULL:
+            keeper = n.handle           # an old version of a parameter held the parameter
+        n.handle = NULL
+        n.flags = FG_LEAF
+        n.a = leaves_free
+        leaves_free = id
+        if keeper != NULL:
+            Py_DECREF(<object>keeper)
+        return
+    if n.flags & FG_CONSUMED:
+        tape.consumed -= 1
+    tape.live -= 1
+    s.live -= 1
+    if s.live == 0:
+        segment_recycle(s)
+        if tape.orphan:
+            tape_forget(tape)
+    elif (id & (FG_SEGMENT - 1)) == s.used - 1:
+        s.used -= 1                     # the newest: the next operation takes its place
+
+
+cdef void handle_drop(uint32_t id) noexcept:
+    """The Tensor that stood for the node has gone."""
+    cdef FgNode *n = node_at(id)
+    cdef FgTape *tape = directory[id >> FG_SEGMENT_BITS].tape
+    n.handle = NULL
+    if tape != NULL and tape.busy:
+        queue_push(tape, id)
+        return
+    handle_released(n, id)
+
+
+cdef inline void handle_released(FgNode *n, uint32_t id) noexcept:
+    n.refs -= 1
+    if n.refs == 0:
+        if not node_marked(id):         # else the sweep frees it when it has run through it
+            nodes_free(id)
+    elif n.rank and n.uses == 0 and n.value != NULL:
+        value_release(n.value)
+        n.value = NULL
+
+
+cdef void queue_push(FgTape *tape, uint32_t id) noexcept:
+    """A handle dropped in another thread or by the collector while the tape sweeps."""
+    cdef void *grown
+    if tape.queued == tape.queue_size:
+        grown = realloc(tape.queue, (tape.queue_size * 2 + 64) * sizeof(uint32_t))
+        if grown == NULL:
+            return
+        tape.queue = <uint32_t *>grown
+        tape.queue_size = tape.queue_size * 2 + 64
+    tape.queue[tape.queued] = id
+    tape.queued += 1
+
+
+cdef void queue_drain(FgTape *tape) noexcept:
+    cdef uint32_t id
+    while tape.queued and not tape.busy:
+        tape.queued -= 1
+        id = tape.queue[tape.queued]
+        handle_released(node_at(id), id)

@@ -1,0 +1,384 @@
+"""Element loops over whole arrays: strided and broadcast operands brought into blocks for the
+kernels, and block adjoints brought back. Nothing here touches a count or a Python object, so all
+of it may run without the GIL.
+"""
+
+# A strided array seen in the order of the (contiguous) result: axes that run on are joined.
+cdef struct Walker:
+    char *data
+    int rank
+    int item                    # bytes an element
+    int boolean                 # bytes 0 and 1, to become numbers
+    int64_t dims[64]
+    int64_t strides[64]
+
+
+# Where the kernels find one operand, block by block.
+cdef enum:
+    LANE_NONE = 0
+    LANE_ADVANCE = 1            # contiguous memory
+    LANE_FIXED = 2              # the same block again and again: a scalar
+    LANE_GATHER = 3             # a walker fills a block
+
+cdef struct Lane:
+    int mode
+    int64_t item
+    char *data                  # the memory, or the block
+    Walker *walker
+
+
+# An operand before it is known how its elements lie.
+cdef struct Source:
+    FgShape *shape              # NULL: a scalar
+    FgValue *value
+    double number
+    uint8_t dtype
+
+
+# Chunks that live as long as one evaluation.
+cdef struct Scratch:
+    FgValue *first
+
+
+cdef char *scratch_take(Scratch *s, int64_t nbytes) except NULL:
+    cdef FgValue *v = pool_take(nbytes)
+    v.next = s.first
+    s.first = v
+    return v.data
+
+
+cdef void scratch_clear(Scratch *s) noexcept:
+    cdef FgValue *v = s.first
+    cdef FgValue *following
+    while v != NULL:
+        following = v.next
+        v.next = NULL
+        value_release(v)
+        v = following
+    s.first = NULL
+
+
+cdef inline const FgLoops *loops_of(int dtype) noexcept nogil:
+    return &fg_kernels.f64 if dtype == FG_FLOAT64 else &fg_kernels.f32
+
+
+cdef inline int64_t item_size(int dtype) noexcept nogil:
+    if dtype == FG_FLOAT64:
+        return 8
+    if dtype == FG_FLOAT32:
+        return 4
+    return dtype_bytes[dtype]
+
+
+cdef void strides_of(FgShape *shape, FgValue *value, int64_t item, int64_t *strides) noexcept nogil:
+    """The strides of a value of that shape, in bytes."""
+    cdef int i
+    cdef int64_t step = item
+    if value.uniform:
+        for i in range(shape.rank):
+            strides[i] = 0
+    elif not value.contiguous:
+        memcpy(strides, value_strides(value), shape.rank * 8)
+    else:
+        for i in range(shape.rank - 1, -1, -1):
+            strides[i] = step
+            step *= shape.dims[i]
+
+
+cdef void walker_set(Walker *w, FgShape *out, FgShape *shape, FgValue *value, int dtype) noexcept nogil:
+    """Walk `value` as if broadcast to `out`."""
+    cdef int64_t own[64]
+    cdef int i, j, r = 0
+    cdef int64_t dim, stride
+    cdef int64_t item = item_size(dtype)
+    strides_of(shape, value, item, own)
+    w.data = value.data
+    w.item = <int>item
+    w.boolean = dtype == FG_BOOL
+    for i in range(out.rank):
+        dim = out.dims[i]
+        if dim == 1:
+            continue
+        j = i - (out.rank - shape.rank)
+        stride = own[j] if j >= 0 and shape.dims[j] != 1 else 0
+        if r and w.strides[r - 1] == stride * dim:
+            w.dims[r - 1] *= dim        # the axis before runs on into this one
+            w.strides[r - 1] = stride
+        else:
+            w.dims[r] = dim
+            w.strides[r] = stride
+            r += 1
+    if r == 0:
+        w.dims[0] = 1
+        w.strides[0] = 0
+        r = 1
+    w.rank = r
+
+
+cdef inline char *walker_seek(Walker *w, int64_t start, int64_t *index) noexcept nogil:
+    cdef int i
+    cdef char *p = w.data
+    for i in range(w.rank - 1, -1, -1):
+        index[i] = start % w.dims[i]
+        start //= w.dims[i]
+        p += index[i] * w.strides[i]
+    return p
+
+
+cdef inline char *walker_step(Walker *w, char *p, int64_t *index, int64_t run) noexcept nogil:
+    """Past `run` elements of the innermost axis, which end it or end the block."""
+    cdef int i = w.rank - 1
+    index[i] += run
+    p += run * w.strides[i]
+    while index[i] == w.dims[i] and i > 0:
+        p -= w.dims[i] * w.strides[i]
+        index[i] = 0
+        i -= 1
+        index[i] += 1
+        p += w.strides[i]
+    return p
+
+
+cdef void gather_block(Walker *w, int64_t start, int64_t n, char *out,
+                       const FgLoops *loops) noexcept nogil:
+    """Elements start to start + n of the walk, to contiguous memory."""
+    cdef int64_t index[64]
+    cdef int64_t run, i, stride
+    cdef int last = w.rank - 1
+    cdef char *p = walker_seek(w, start, index)
+    cdef double *d
+    cdef float *f
+    cdef uint8_t bytes[FG_BLOCK]
+    cdef int item = w.item
+    if w.boolean:
+        item = 8 if loops == &fg_kernels.f64 else 4
+    stride = w.strides[last]
+    while n > 0:
+        run = w.dims[last] - index[last]
+        if run > n:
+            run = n
+        if w.boolean:
+            if run > FG_BLOCK:
+                run = FG_BLOCK
+            for i in range(run):
+                bytes[i] = (<uint8_t *>(p + i * stride))[0]
+            loops.mask(out, bytes, run)
+        elif stride == item:
+            memcpy(out, p, run * item)
+        elif item == 8:
+            d = <double *>out
+            for i in range(run):
+                d[i] = (<double *>(p + i * stride))[0]
+        elif item == 4:
+            f = <float *>out
+            for i in range(run):
+                f[i] = (<float *>(p + i * stride))[0]
+        else:
+            for i in range(run):
+                memcpy(out + i * item, p + i * stride, item)
+        out += run * item
+        n -= run
+        p = walker_step(w, p, index, run)
+
+
+cdef void scatter_block(Walker *w, int64_t start, int64_t n, const char *source, int dtype) noexcept nogil:
+    """Add a block to the places that the walk visits. The walked memory is float64, whatever the
+    block is, so that float32 sums over broadcast axes lose nothing."""
+    cdef int64_t index[64]
+    cdef int64_t run, i
+    cdef int last = w.rank - 1
+    cdef char *p = walker_seek(w, start, index)
+    cdef int64_t stride = w.strides[last]
+    cdef const double *d
+    cdef const float *f
+    cdef const FgLoops *loops = loops_of(dtype)
+    while n > 0:
+        run = w.dims[last] - index[last]
+        if run > n:
+            run = n
+        if stride == 0:
+            (<double *>p)[0] += loops.sum(source, run)
+        elif dtype == FG_FLOAT64:
+            d = <const double *>source
+            if stride == 8:
+                loops.accumulate(p, source, run)
+            else:
+                for i in range(run):
+                    (<double *>(p + i * stride))[0] += d[i]
+        else:
+            f = <const float *>source
+            for i in range(run):
+                (<double *>(p + i * stride))[0] += f[i]
+        source += run * item_size(dtype)
+        n -= run
+        p = walker_step(w, p, index, run)
+
+
+cdef int lane_set(Lane *lane, Source *x, FgShape *out, int dtype, Scratch *scratch) except -1:
+    """How the kernels for results of shape `out` will read operand x."""
+    cdef int64_t m = out.size if out.size < FG_BLOCK else FG_BLOCK
+    cdef int64_t item = item_size(dtype)
+    lane.item = item
+    lane.walker = NULL
+    if x.shape == NULL or x.value.uniform:
+        lane.mode = LANE_FIXED
+        lane.data = scratch_take(scratch, m * item)
+        if x.shape == NULL:
+            loops_of(dtype).fill(lane.data, x.number, m)
+        elif dtype == FG_FLOAT64:
+            loops_of(dtype).fill(lane.data, (<double *>x.value.data)[0], m)
+        else:
+            loops_of(dtype).fill(lane.data, (<float *>x.value.data)[0], m)
+    elif x.value.contiguous and x.dtype != FG_BOOL and shape_same(x.shape, out):
+        lane.mode = LANE_ADVANCE
+        lane.data = x.value.data
+    else:
+        lane.mode = LANE_GATHER
+        lane.walker = <Walker *>scratch_take(scratch, sizeof(Walker))
+        walker_set(lane.walker, out, x.shape, x.value, x.dtype)
+        lane.data = scratch_take(scratch, m * item)
+    return 0
+
+
+cdef inline char *lane_block(Lane *lane, int64_t start, int64_t n, const FgLoops *loops) noexcept nogil:
+    """A pointer to elements start to start + n."""
+    if lane.mode == LANE_ADVANCE:
+        return lane.data + start * lane.item
+    if lane.mode == LANE_GATHER:
+        gather_block(lane.walker, start, n, lane.data, loops)
+    return lane.data
+
+
+cdef int evaluate(int op, int dtype, FgShape *shape, Source *x, int arity, char *out) except -1:
+    """Compute one element-wise result (or comparison) of that shape into contiguous memory."""
+    cdef Lane lane[3]
+    cdef Scratch scratch
+    cdef int i
+    cdef bint direct = True
+    cdef const FgLoops *loops = loops_of(dtype)
+    scratch.first = NULL
+    for i in range(arity, 3):
+        lane[i].mode = LANE_NONE
+        lane[i].data = NULL
+    try:
+        for i in range(arity):
+            lane_set(&lane[i], &x[i], shape, dtype, &scratch)
+            direct = direct and lane[i].mode == LANE_ADVANCE
+        if shape.size >= UNLOCK:
+            with nogil:
+                evaluate_lanes(op, loops, lane, shape.size, out,
+                               shape.size if direct else FG_BLOCK, item_size(dtype))
+        else:
+            evaluate_lanes(op, loops, lane, shape.size, out,
+                           shape.size if direct else FG_BLOCK, item_size(dtype))
+    finally:
+        scratch_clear(&scratch)
+    return 0
+
+
+cdef void evaluate_lanes(int op, const FgLoops *loops, Lane *lane, int64_t size, char *out,
+                         int64_t step, int64_t item) noexcept nogil:
+    cdef int64_t start = 0, n
+    cdef char *a
+    cdef char *b
+    cdef char *c
+    while start < size:
+        n = size - start if size - start < step else step
+        a = lane_block(&lane[0], start, n, loops)
+        b = lane_block(&lane[1], start, n, loops)
+        c = lane_block(&lane[2], start, n, loops)
+        if op < FG_ELEMENTWISE_END:
+            loops.value[op](a, b, c, out + start * item, n)
+        else:
+            loops.compare[op - FG_ELEMENTWISE_END](a, b, <uint8_t *>out + start, n)
+        start += n
+
+
+cdef int copy_into(FgShape *shape, FgValue *value, int dtype, char *out) except -1:
+    """The elements in C order, to contiguous memory."""
+    cdef Walker w
+    cdef int64_t item = item_size(dtype)
+    if value.uniform and dtype == FG_FLOAT64:
+        loops_of(dtype).fill(out, (<double *>value.data)[0], shape.size)
+    elif value.uniform and dtype == FG_FLOAT32:
+        loops_of(dtype).fill(out, (<float *>value.data)[0], shape.size)
+    elif value.contiguous and not value.uniform:
+        memcpy(out, value.data, shape.size * item)
+    elif shape.size:
+        walker_set(&w, shape, shape, value, dtype)
+        w.boolean = 0
+        gather_block(&w, 0, shape.size, out, loops_of(dtype))
+    return 0
+
+
+cdef FgValue *value_contiguous(FgShape *shape, FgValue *value, int dtype) except NULL:
+    """The value itself where it is contiguous already (counted once more), else a copy."""
+    cdef FgValue *v
+    if value.contiguous and not value.uniform:
+        return value_ref(value)
+    v = pool_take(shape.size * item_size(dtype))
+    copy_into(shape, value, dtype, v.data)
+    return v
+
+
+cdef FgValue *value_copy(FgShape *shape, FgValue *value, int dtype) except NULL:
+    cdef FgValue *v = pool_take(shape.size * item_size(dtype))
+    copy_into(shape, value, dtype, v.data)
+    return v
+
+
+# ---- sums -----------------------------------------------------------------------------------
+
+# Block sums added in pairs (a binary counter), so that the error grows with log n.
+cdef struct Total:
+    double part[48]
+    int64_t count
+
+
+cdef inline void total_add(Total *t, double x) noexcept nogil:
+    cdef int64_t bits = t.count
+    cdef int i = 0
+    while bits & 1:
+        x += t.part[i]
+        bits >>= 1
+        i += 1
+    t.part[i] = x
+    t.count += 1
+
+
+cdef inline double total_value(Total *t) noexcept nogil:
+    cdef int64_t bits = t.count
+    cdef double x = 0
+    cdef int i = 0
+    while bits:
+        if bits & 1:
+            x += t.part[i]
+        bits >>= 1
+        i += 1
+    return x
+
+
+cdef double sum_all(FgShape *shape, FgValue *value, int dtype) noexcept nogil:
+    """The sum of all elements."""
+    cdef Walker w
+    cdef Total t
+    cdef char block[8 * FG_BLOCK]
+    cdef int64_t start = 0, n
+    cdef const FgLoops *loops = loops_of(dtype)
+    cdef char *p
+    t.count = 0
+    if value.uniform:
+        return ((<double *>value.data)[0] if dtype == FG_FLOAT64
+                else (<float *>value.data)[0]) * shape.size
+    if not value.contiguous:
+        walker_set(&w, shape, shape, value, dtype)
+    while start < shape.size:
+        n = shape.size - start if shape.size - start < FG_BLOCK else FG_BLOCK
+        if value.contiguous:
+            p = value.data + start * item_size(dtype)
+        else:
+            p = block
+            gather_block(&w, start, n, p, loops)
+        total_add(&t, loops.sum(p, n))
+        start += n
+    return total_value(&t)

@@ -1,0 +1,760 @@
+"""The entries of differentiation: backward, gradients, grad and value_and_grad."""
+
+
+# ---- running a sweep ------------------------------------------------------------------------
+
+cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint retain,
+                    bint prune) except -1:
+    """Run a reverse sweep from a recorded node. Afterwards the adjoints of leaves and wanted nodes
+    are in s, until sweep_end, which the caller owes in any case."""
+    cdef FgTape *tape = directory[id >> FG_SEGMENT_BITS].tape
+    cdef Visited visited
+    cdef FgValue *v
+    if tape.waiting:
+        run_flush_needed(tape)
+    visited.ids = NULL
+    visited.count = visited.size = 0
+    try:
+        if prune or tape.consumed or stale_links:
+            sweep_survey(s, id, &visited, prune)
+        if root.rank == 0:
+            mark(s, id)
+            adjoint_slot(s, id).number = 1 if seed == NULL else seed.number
+        else:
+            if seed == NULL:
+                v = number_value(1, root.dtype)
+            elif seed.shape == NULL:
+                v = number_value(seed.number, root.dtype)
+            else:
+                v = value_copy(seed.shape, seed.value, root.dtype)
+            mark(s, id)
+            adjoint_slot(s, id).value = v
+        sweep_run(s)
+    finally:
+        visited_clear(&visited)
+    return 0
+
+
+cdef int64_t stale_links = 0    # recorded operations on Tensors whose graph is gone
+
+
+cdef FgValue *adjoint_array(FgNode *n, FgAdjoint *a) except NULL:
+    """The adjoint of an array as memory of its own; counted once more."""
+    if a.value == NULL:
+        return value_zeros(n.shape, n.dtype)
+    if value_unique(a.value):
+        return value_ref(a.value)
+    return value_copy(n.shape, a.value, n.dtype)
+
+
+cdef FgValue *value_zeros(FgShape *shape, int dtype) except NULL:
+    cdef FgValue *v = pool_take(shape.size * item_size(dtype))
+    memset(v.data, 0, shape.size * item_size(dtype))
+    return v
+
+
+cdef Tensor adjoint_tensor(FgNode *n, FgAdjoint *a):
+    """The same as an unrecorded Tensor."""
+    if n.rank == 0:
+        return scalar_constant(a.number, n.dtype, n.flags & FG_WEAK)
+    return tensor_of_value(shape_ref(n.shape), adjoint_array(n, a), n.dtype)
+
+
+cdef int accumulate_grad(Tensor t, FgNode *n, FgAdjoint *a) except -1:
+    """Add an adjoint to t.grad, in place where nobody else sees the memory."""
+    cdef Tensor grad = t.extra.grad if t.extra is not None else None
+    cdef FgValue *v
+    if grad is None:
+        t.extras().grad = adjoint_tensor(n, a)
+        return 0
+    if n.rank == 0:
+        if grad.node.flags & FG_NEEDS_GRAD or grad.node.refs > 1:
+            t.extra.grad = scalar_constant(grad.node.re + a.number, n.dtype, 0)
+        else:
+            grad.node.re = round_to(n.dtype, grad.node.re + a.number)
+        return 0
+    if a.value == NULL:
+        return 0
+    if (value_unique(grad.node.value) and grad.node.refs == 1 and grad.node.dtype == n.dtype
+            and not grad.node.flags & FG_NEEDS_GRAD):
+        return value_accumulate(n.shape, grad.node.value, a.value, n.dtype)
+    v = value_copy(n.shape, value_of(grad.node, grad.id), n.dtype)
+    value_accumulate(n.shape, v, a.value, n.dtype)
+    t.extra.grad = tensor_of_value(shape_ref(n.shape), v, n.dtype)
+    return 0
+
+
+cdef int seed_operand(Tensor root, object seed, str what, Operand *x) except -1:
+    """The adjoint to start from: of the root's shape, or left out where that has one entry."""
+    cdef int dtype = root.node.dtype
+    operand_clear(x)
+    if seed is None:
+        if root.size != 1:
+            raise ValueError(
+                f"{what}: the result has shape {root.shape}, not one entry; give the adjoint to "
+                f"start from, seed=..., of that shape, reduce it first (.sum()), or for an "
+                "element-wise function use fastgrad.elementwise_grad")
+        return 0
+    operand_of(seed, x, False)
+    if x.shape != NULL and x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    if tuple(dims_tuple(x.shape.rank, x.shape.dims) if x.shape != NULL else ()) != root.shape:
+        operand_drop(x)
+        raise ValueError(f"{what}: the seed has shape {np.shape(plain(seed))}, the result "
+                         f"{root.shape}; they must be equal")
+    x.needs = 0
+    operand_convert(x, dtype)
+    return 0
+
+
+cdef int root_check(Tensor root, str what) except -1:
+    root.fresh()
+    if root.node.flags & FG_CONSUMED:
+        raise RuntimeError(
+            f"{what}: this Tensor's graph was already differentiated and its saved values are "
+            "freed; write backward(retain_graph=True) the first time, or compute it again")
+    if not root.node.flags & FG_NEEDS_GRAD:
+        raise RuntimeError(
+            f"{what}: nothing was recorded for this Tensor: it does not depend on a Tensor with "
+            "requires_grad=True, or it was computed under fg.no_grad()")
+    if root.tape != NULL and root.tape != get_thread_tape():
+        raise thread_error(root)
+    return 0
+
+
+cdef int backward(Tensor root, object seed, bint retain) except -1:
+    """Add the gradient of root to the .grad of its leaves."""
+    cdef Sweep s
+    cdef Operand x
+    cdef FgAdjoint own
+    cdef uint32_t i
+    cdef FgNode *n
+    cdef list targets = []
+    root_check(root, "backward")
+    seed_operand(root, seed, "backward", &x)
+    try:
+        if root.tape == NULL:
+            own.number = 0
+            own.value = NULL
+            if root.node.rank == 0:
+                own.number = 1 if seed is None else x.number
+            elif seed is None:
+                own.value = number_value(1, root.node.dtype)
+            else:
+                own.value = value_copy(x.shape, x.value, root.node.dtype)
+            try:
+                accumulate_grad(root, root.node, &own)
+            finally:
+                if own.value != NULL:
+                    value_release(own.value)
+            return 0
+        sweep_begin(&s, root.tape, retain)
+        try:
+            sweep_from(&s, root.node, root.id, NULL if seed is None else &x, retain, False)
+            for i in range(s.gathered_mask + 1):
+                if s.gathered[i].id == 0:
+                    continue
+                n = node_at(s.gathered[i].id)
+                if n.handle != NULL and (n.flags & (FG_LEAF | FG_RETAINED)):
+                    accumulate_grad(<Tensor>n.handle, n, &s.gathered[i].adjoint)
+        finally:
+            sweep_end(&s)
+    finally:
+        operand_drop(&x)
+    return 0
+
+
+def gradients(y, xs, seed=None, retain_graph=False):
+    """The gradients of y with respect to given Tensors, without touching any ``.grad``.
+
+    Parameters
+    ----------
+    y : Tensor
+        A recorded result; with more than one entry it needs a seed.
+    xs : Tensor or sequence of Tensor
+        Leaves or intermediate results. Only what they feed is differentiated (pruning).
+    seed : array_like, optional
+        The adjoint of y, of its shape.
+    retain_graph : bool
+        Keep the graph for another sweep.
+
+    Returns
+    -------
+    list of Tensor, or Tensor if `xs` is one
+        Of the shapes and dtypes of `xs`; zeros where y does not depend on one.
+
+    Raises
+    ------
+    RuntimeError
+        If nothing was recorded or the graph is gone.
+    ValueError
+        If the seed is missing or of another shape.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> w = fg.tensor([1.0, 2.0], requires_grad=True)
+    >>> h = w * w
+    >>> fg.gradients(h.sum(), [w, h])
+    [tensor([2., 4.]), tensor([1., 1.])]
+    """
+    cdef Sweep s
+    cdef Operand x
+    cdef Tensor root, t
+    cdef Gathered *e
+    cdef FgAdjoint zero
+    cdef list wanted_ = [xs] if isinstance(xs, Tensor) else list(xs)
+    cdef list result = []
+    if not isinstance(y, Tensor):
+        raise TypeError(f"gradients: y must be a Tensor, not {type(y).__name__}")
+    root = <Tensor>y
+    for w in wanted_:
+        if not isinstance(w, Tensor):
+            raise TypeError(f"gradients: xs must be Tensors, not {type(w).__name__}")
+        (<Tensor>w).fresh()
+        if not (<Tensor>w).node.flags & FG_NEEDS_GRAD:
+            raise RuntimeError("gradients: one of xs does not require a gradient; make it with "
+                               "fastgrad.tensor(..., requires_grad=True)")
+    root_check(root, "gradients")
+    seed_operand(root, seed, "gradients", &x)
+    zero.number = 0
+    zero.value = NULL
+    try:
+        if root.tape == NULL:
+            for w in wanted_:
+                t = <Tensor>w
+                if t is not root:
+                    result.append(adjoint_tensor(t.node, &zero))
+                elif seed is None:
+                    result.append(tensor_constant(np.ones(t.shape, dtype=t.dtype)))
+                else:
+                    result.append(tensor_constant(np.array(operand_ndarray(&x))))
+        else:
+            sweep_begin(&s, root.tape, retain_graph)
+            try:
+                for w in wanted_:
+                    (<Tensor>w).node.flags |= FG_WANTED
+                sweep_from(&s, root.node, root.id, NULL if seed is None else &x, retain_graph, True)
+                for w in wanted_:
+                    t = <Tensor>w
+                    e = gathered_at(&s, t.id)
+                    result.append(adjoint_tensor(t.node, &e.adjoint if e.id else &zero))
+            finally:
+                for w in wanted_:
+                    (<Tensor>w).node.flags &= ~FG_WANTED
+                sweep_end(&s)
+    finally:
+        operand_drop(&x)
+    return result[0] if isinstance(xs, Tensor) else result
+
+
+# ---- scopes ---------------------------------------------------------------------------------
+
+@cython.final
+cdef class no_grad:
+    """A block, or a decorated function, in which nothing is recorded.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> w = fg.tensor(2.0, requires_grad=True)
+    >>> with fg.no_grad():
+    ...     y = w * 3
+    >>> y.requires_grad
+    False
+    """
+    cdef list before
+
+    def __cinit__(self):
+        self.before = []
+
+    def __enter__(self):
+        self.before.append(get_not_recording())
+        set_not_recording(1)
+        return self
+
+    def __exit__(self, *error):
+        set_not_recording(<int>self.before.pop())
+        return False
+
+    def __call__(self, function):
+        import functools
+
+        @functools.wraps(function)
+        def without_recording(*args, **kwargs):
+            with no_grad():
+                return function(*args, **kwargs)
+        return without_recording
+
+
+def is_recording():
+    """Whether operations are recorded here (False inside `no_grad`)."""
+    return get_recording()
+
+
+def transforming():
+    """Whether a function is being transformed or a `record` scope is open, so that creation
+    functions make Tensors."""
+    return get_depth() + get_scopes() > 0
+
+
+cdef class record:
+    """A scope that shows what is recorded inside it.
+
+    Recording needs no scope: whatever involves a Tensor that requires a gradient is recorded.
+    Inside the scope the creation functions of `fastgrad.numpy` make Tensors, and the scope itself
+    tells what is held: its length is the number of recorded operations that are alive, `nbytes`
+    the memory of their nodes and values, and printing it lists them.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> w = fg.tensor([1.0, 2.0], requires_grad=True)
+    >>> with fg.record() as tape:
+    ...     loss = (w * w).sum()
+    >>> len(tape)
+    2
+    """
+    cdef FgTape *tape
+    cdef uint64_t first, last   # sequence numbers of the segments recorded into
+    cdef bint open
+
+    def __enter__(self):
+        if self.open:
+            raise RuntimeError("record: this scope is open already")
+        self.tape = tape_of_thread()
+        tape_grow(self.tape)
+        self.first = self.tape.last.sequence
+        self.last = 0
+        self.open = True
+        set_scopes(get_scopes() + 1)
+        return self
+
+    def __exit__(self, *error):
+        self.open = False
+        set_scopes(get_scopes() - 1)
+        if self.tape != get_thread_tape():
+            raise RuntimeError("record: the scope was entered in another thread")
+        self.last = self.tape.last.sequence
+        tape_grow(self.tape)
+        return False
+
+    cdef list ids(self):
+        """The living nodes, oldest first."""
+        cdef FgSegment *s
+        cdef uint32_t i
+        cdef list found = []
+        if self.tape == NULL or self.tape != get_thread_tape():
+            return found
+        s = self.tape.first
+        while s != NULL:
+            if s.sequence >= self.first and (self.open or s.sequence <= self.last):
+                for i in range(1 if s.slot == 0 else 0, s.used):
+                    if s.nodes[i].refs:
+                        found.append((s.slot << FG_SEGMENT_BITS) | i)
+            s = s.after
+        return found
+
+    def __len__(self):
+        return len(self.ids())
+
+    @property
+    def nbytes(self):
+        """Bytes held by the nodes and the values kept for them; shared memory counts once."""
+        return tape_bytes(self.ids())
+
+    def __str__(self):
+        cdef list lines = []
+        cdef FgNode *n
+        cdef uint32_t x
+        cdef int k
+        for id in self.ids():
+            n = node_at(id)
+            operands = []
+            for k in range(operand_count(n)):
+                x = operand_at(n, k)
+                if x:
+                    operands.append(("leaf " if node_at(x).flags & FG_LEAF else "%") + str(x))
+                elif n.op < FG_ELEMENTWISE_END and n.flags & (FG_CONST_A << k):
+                    operands.append(f"{n.constant:g}")
+            lines.append(f"%{id} = {fg_op_info[n.op].name.decode()}({', '.join(operands)})  "
+                         f"{dtypes[n.dtype]}{list(tensor_dims(n))}  {tape_bytes([id])} bytes")
+        return "\n".join(lines)
+
+    def __repr__(self):
+        return f"<tape of {len(self)} operations, {self.nbytes} bytes>"
+
+
+cdef object tape_bytes(list ids):
+    cdef FgNode *n
+    cdef FgNode *x
+    cdef FgValue *v
+    cdef int k
+    cdef uint32_t j
+    cdef dict seen = {}
+    cdef int64_t total = 0
+    for id in ids:
+        n = node_at(id)
+        total += sizeof(FgNode)
+        if n.attr:
+            total += HEADER + attrs[n.attr].nbytes
+        values_add(n, seen)
+        for k in range(operand_count(n)):
+            j = operand_at(n, k)
+            if j and node_at(j).flags & FG_LEAF:
+                values_add(node_at(j), seen)
+    for size in seen.values():
+        total += size
+    return total
+
+
+cdef int values_add(FgNode *n, dict seen) except -1:
+    cdef FgValue *v
+    if n.rank == 0 or n.value == NULL:
+        return 0
+    v = n.value.base if n.value.base != NULL else n.value
+    seen[<size_t><void *>v] = HEADER + v.nbytes
+    return 0
+
+
+# ---- grad and value_and_grad ----------------------------------------------------------------
+
+cdef Tensor argument_leaf(object value, str where_):
+    """The leaf that stands for one number or array inside the function."""
+    cdef Tensor t, outer
+    cdef Operand x
+    cdef FgNode *n
+    cdef uint32_t id
+    if PyFloat_CheckExact(value):
+        return scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
+                               FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
+    if isinstance(value, Tensor):
+        outer = <Tensor>value
+        outer.fresh()
+        if outer.node.flags & FG_NEEDS_GRAD and not outer.is_leaf or outer.node.flags & FG_ARGUMENT:
+            raise NotImplementedError(
+                f"{where_} is recorded already: a derivative of a derivative is not supported yet; "
+                "pass `.detach()` of it to treat it as a constant")
+        if not is_float(outer.node.dtype):
+            raise TypeError(f"{where_} is a Tensor of dtype {outer.dtype}, which has no derivative; "
+                            "write .astype(float)")
+        t = outer.detach()
+    elif PyArray_Check(value) or isinstance(value, np_generic):
+        a = np.asarray(value)
+        if a.dtype.kind in "biu":
+            raise TypeError(f"{where_} is an {'array' if PyArray_Check(value) else 'integer'} of dtype "
+                            f"{a.dtype}, which has no derivative; write "
+                            f"{'.astype(float)' if PyArray_Check(value) else 'float(x)'}")
+        t = tensor(value)
+    elif PyLong_Check(value):
+        raise TypeError(f"{where_} is the {type(value).__name__} {value!r}, which has no derivative; "
+                        "write float(x)")
+    elif PyComplex_Check(value):
+        raise TypeError(f"{where_} is complex: " + dtype_message(np.dtype(complex)))
+    else:
+        raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative; pass "
+                        "floats, arrays, or tuples, lists and dicts of them")
+    t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
+    return t
+
+
+cdef object lift(object value, str where_, list leaves):
+    """The argument with a leaf for every number and array in it."""
+    cdef Tensor t
+    if type(value) is dict:
+        return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
+    if isinstance(value, (tuple, list)) and not isinstance(value, Tensor):
+        items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
+        if type(value) is list:
+            return items
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if value is None:
+        return None
+    t = argument_leaf(value, where_)
+    leaves.append(t)
+    return t
+
+
+cdef object lower(object value, Sweep *s, list leaves):
+    """The gradients in the structure of the argument, each of the kind of what it belongs to."""
+    cdef Tensor t
+    cdef Gathered *e
+    cdef FgAdjoint zero
+    cdef FgValue *v
+    if type(value) is dict:
+        return {k: lower(x, s, leaves) for k, x in value.items()}
+    if isinstance(value, (tuple, list)) and not isinstance(value, Tensor):
+        items = [lower(x, s, leaves) for x in value]
+        if type(value) is list:
+            return items
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if value is None:
+        return None
+    t = <Tensor>leaves.pop()
+    zero.number = 0
+    zero.value = NULL
+    e = NULL
+    if s != NULL:
+        e = gathered_at(s, t.id)
+        if e.id == 0:
+            e = NULL
+    return adjoint_object(value, t.node, &zero if e == NULL else &e.adjoint)
+
+
+cdef object adjoint_object(object value, FgNode *n, FgAdjoint *a):
+    """An adjoint as float, NumPy scalar, ndarray or Tensor, as the argument was."""
+    cdef FgValue *v
+    if n.rank == 0:
+        if PyFloat_CheckExact(value):
+            return a.number
+        if isinstance(value, Tensor):
+            return scalar_constant(a.number, n.dtype, 0)
+        if PyArray_Check(value):
+            return np.array(a.number, dtype=dtypes[n.dtype])
+        return dtypes[n.dtype].type(a.number)
+    if isinstance(value, Tensor):
+        return adjoint_tensor(n, a)
+    v = adjoint_array(n, a)
+    try:
+        return result_ndarray(n.shape, v, n.dtype)
+    finally:
+        value_release(v)
+
+
+cdef object result_ndarray(FgShape *shape, FgValue *v, int dtype):
+    """An ndarray for the user to keep and to write to: a small one is copied into NumPy's own
+    memory, which is cheaper than an owner object."""
+    cdef object a
+    if shape.size * item_size(dtype) > 4096:
+        return value_ndarray(shape, v, dtype, True)
+    a = PyArray_New(&PyArray_Type, shape.rank, <npy_intp *>shape.dims, dtype, NULL, NULL, 0, 0, None)
+    copy_into(shape, v, dtype, <char *>PyArray_DATA(<ndarray>a))
+    return a
+
+
+cdef object settle(object value):
+    """What a function returned beside its gradient, without Tensors: floats stay floats, scalars
+    become NumPy scalars, arrays ndarrays, as the plain function would have returned them."""
+    cdef Tensor t
+    if isinstance(value, Tensor):
+        t = <Tensor>value
+        t.fresh()
+        if t.node.rank == 0:
+            if t.node.flags & FG_WEAK:
+                return t.node.re
+            return dtypes[t.node.dtype].type(scalar_python(t.node))
+        return np.array(tensor_ndarray(t))
+    if type(value) is dict:
+        return {k: settle(v) for k, v in value.items()}
+    if type(value) is list:
+        return [settle(v) for v in value]
+    if isinstance(value, tuple):
+        items = [settle(v) for v in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+@cython.final
+cdef class Differentiated:
+    """The function that `grad` and `value_and_grad` return."""
+    cdef readonly object __wrapped__
+    cdef object argnums
+    cdef bint has_aux, with_value
+    cdef dict __dict__
+
+    def __repr__(self):
+        name = "value_and_grad" if self.with_value else "grad"
+        return f"<{name} of {getattr(self.__wrapped__, '__name__', self.__wrapped__)}>"
+
+    def __get__(self, instance, owner):
+        import types
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce__(self):
+        return differentiated, (self.__wrapped__, self.argnums, self.has_aux, self.with_value)
+
+    def __call__(self, *args, **kwargs):
+        cdef Tensor t
+        cdef list leaves, lifted
+        cdef object result, aux = None, value, gradient, argument
+        cdef int depth = get_depth()
+        cdef Sweep s
+        cdef Gathered *e
+        cdef FgAdjoint zero
+        cdef tuple numbers
+        cdef bint prune
+        cdef Py_ssize_t n = len(args)
+        cdef int recording = get_not_recording()
+
+        # One argument, the first, a Python float: the commonest call of all, without lists.
+        leaves = []
+        lifted = list(args)
+        for i in self.positions(n):
+            lifted[i] = lift(args[i], self.argument_name(i), leaves)
+        set_depth(depth + 1)
+        set_not_recording(0)
+        try:
+            result = self.__wrapped__(*lifted, **kwargs)
+        finally:
+            set_depth(depth)
+            set_not_recording(recording)
+        lifted = None
+        if self.has_aux:
+            if type(result) is not tuple or len(result) != 2:
+                raise TypeError(f"{self!r}: with has_aux=True the function must return (value, aux), "
+                                f"not {type(result).__name__}")
+            result, aux = result
+            aux = settle(aux)
+        if not isinstance(result, Tensor):
+            value = self.plain_value(result, depth)
+            gradient = self.collect(args, NULL, leaves)
+            return self.answer(value, aux, gradient)
+        t = <Tensor>result
+        result = None
+        t.fresh()
+        if (t.node.shape.size if t.node.rank else 1) != 1:
+            raise ValueError(
+                f"{self!r}: the function must return one number, not shape {t.shape}; reduce it "
+                "(for example with .sum()), give a seed= to .backward(), or use "
+                "fastgrad.elementwise_grad for an element-wise function")
+        if not is_float(t.node.dtype):
+            raise TypeError(f"{self!r}: the function returned a {t.dtype}, which has no derivative")
+        value = settle(t) if self.with_value else None
+        if t.tape == NULL:
+            return self.answer(value, aux, self.leaf_gradient(args, leaves, t, depth))
+        if t.tape != get_thread_tape():
+            raise thread_error(t)
+        prune = parameters > 0 or depth > 0
+        sweep_begin(&s, t.tape, depth > 0)
+        try:
+            if prune:
+                for leaf in leaves:
+                    (<Tensor>leaf).node.flags |= FG_WANTED
+            sweep_from(&s, t.node, t.id, NULL, False, prune)
+            if depth == 0 and s.gathered_count == 0:
+                self.independent()
+            gradient = self.collect(args, &s, leaves)
+        finally:
+            if prune:
+                for leaf in leaves:
+                    (<Tensor>leaf).node.flags &= ~FG_WANTED
+            sweep_end(&s)
+        return self.answer(value, aux, gradient)
+
+    cdef tuple positions(self, Py_ssize_t n):
+        """The positions to differentiate, among n positional arguments."""
+        cdef tuple numbers = (self.argnums,) if type(self.argnums) is int else self.argnums
+        cdef tuple found
+        if n == 1 and len(numbers) == 1 and (numbers[0] == 0 or numbers[0] == -1):
+            return (0,)
+        found = tuple([i + n if i < 0 else i for i in numbers])
+        for i in found:
+            if i < 0 or i >= n:
+                raise TypeError(f"{self!r}: argnums={self.argnums!r}, but the call has {n} positional "
+                                f"argument{'' if n == 1 else 's'}")
+        return found
+
+    cdef str argument_name(self, Py_ssize_t i):
+        return f"{'value_and_grad' if self.with_value else 'grad'}: argument {i}"
+
+    cdef object collect(self, tuple args, Sweep *s, list leaves):
+        cdef object gradients_
+        leaves = leaves[::-1]
+        gradients_ = tuple([lower(args[i], s, leaves) for i in self.positions(len(args))])
+        return gradients_[0] if type(self.argnums) is int else gradients_
+
+    cdef object leaf_gradient(self, tuple args, list leaves, Tensor t, int depth):
+        """The function returned an argument itself, or something that depends on none."""
+        cdef Sweep s
+        cdef bint own = False
+        for leaf in leaves:
+            own = own or (<Tensor>leaf).id == t.id
+        if not own:
+            if depth == 0:
+                self.independent()
+            return self.collect(args, NULL, leaves)
+        sweep_begin(&s, tape_of_thread(), True)
+        try:
+            if t.node.rank:
+                gathered_new(&s, t.id).adjoint.value = number_value(1, t.node.dtype)
+            else:
+                gathered_new(&s, t.id).adjoint.number = 1
+            return self.collect(args, &s, leaves)
+        finally:
+            sweep_end(&s)
+
+    cdef object plain_value(self, object value, int depth):
+        """A result that is no Tensor: constant, as long as it is a number at all."""
+        if isinstance(value, (float, int, np_generic)) or (
+                PyArray_Check(value) and value.size == 1 and value.dtype.kind in "fiub"):
+            if depth == 0:
+                self.independent()
+            return value
+        if PyArray_Check(value) and value.dtype.kind in "fiub":
+            raise ValueError(f"{self!r}: the function must return one number, not an array of shape "
+                             f"{value.shape}")
+        raise TypeError(f"{self!r}: the function must return one number, not "
+                        f"{type(value).__name__}")
+
+    cdef int independent(self) except -1:
+        warnings.warn(f"{self!r}: the result does not depend on the arguments that are "
+                      "differentiated; the gradient is zero", stacklevel=1)
+        return 0
+
+    cdef object answer(self, object value, object aux, object gradient):
+        if self.with_value:
+            return ((value, aux), gradient) if self.has_aux else (value, gradient)
+        return (gradient, aux) if self.has_aux else gradient
+
+
+def differentiated(f, argnums, has_aux, with_value):
+    """Make the function that `grad` and `value_and_grad` return."""
+    cdef Differentiated d = Differentiated.__new__(Differentiated)
+    if not callable(f):
+        raise TypeError(f"grad: the first argument must be a function, not {type(f).__name__}")
+    if type(argnums) is list:
+        argnums = tuple(argnums)
+    if type(argnums) is not tuple:
+        argnums = int(argnums.__index__()) if hasattr(argnums, "__index__") else argnums
+    for i in (argnums if type(argnums) is tuple else (argnums,)):
+        if type(i) is not int:
+            raise TypeError(f"grad: argnums must be an int or a tuple of ints, not {argnums!r}")
+    d.__wrapped__ = f
+    d.argnums = argnums
+    d.has_aux = has_aux
+    d.with_value = with_value
+    attributes = (<object>d).__dict__
+    for name in ("__name__", "__qualname__", "__module__", "__doc__"):
+        if hasattr(f, name):
+            attributes[name] = getattr(f, name)
+    return d
+
+
+# ---- the pool and the thread ----------------------------------------------------------------
+
+def pool_info():
+    """What the buffer pool holds, in bytes: in use, idle, and the most ever in use; and the number
+    of segments of nodes, each of 64 kB."""
+    return {"used": pool_used, "idle": pool_cached, "peak": pool_peak, "segments": segments_count}
+
+
+def pool_release():
+    """Return idle memory of the buffer pool to the system."""
+    pool_trim(0)
+
+
+def tape_info():
+    """What the calling thread's tape holds: living nodes, and results waiting for their value."""
+    cdef FgTape *tape = get_thread_tape()
+    if tape == NULL:
+        return {"nodes": 0, "waiting": 0, "consumed": 0, "queued": 0}
+    return {"nodes": tape.live, "waiting": tape.waiting, "consumed": tape.consumed,
+            "queued": tape.queued}
+
+
+def lazy_threshold(size=None):
+    """From how many elements on results wait for their value (for tests); returns the setting."""
+    global LAZY
+    if size is not None:
+        LAZY = size
+    return LAZY

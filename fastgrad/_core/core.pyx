@@ -1,0 +1,193 @@
+"""The compiled core of fastgrad: one translation unit, so that gcc can inline across its parts.
+
+A recorded scalar operation is a few dozen instructions spread over tensor.pyx, tape.pyx and
+arena.pyx; as separate modules each step would be a call through a pointer table. Read them in
+this order:
+
+    arena.pyx       nodes, buffers and how long they live
+    blocks.pyx      element loops over strided and broadcast arrays
+    tape.pyx        recording
+    sweep.pyx       the reverse sweep
+    rules.pyx       the operators that are not element-wise
+    blas.pyx        NumPy's matrix product without the call
+    tensor.pyx      the Tensor type and NumPy's protocols
+    functions.pyx   the functions behind fastgrad.numpy
+    call.pyx        grad and value_and_grad
+"""
+
+cimport cython
+from cpython.mem cimport PyMem_Malloc
+from cpython.object cimport (PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE,
+                             PyObject_Call, PyObject_CallObject)
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport (int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memset
+from numpy cimport (PyArray_DATA, PyArray_DIMS, PyArray_IS_C_CONTIGUOUS, PyArray_NDIM,
+                    PyArray_STRIDES, PyArray_TYPE, import_array, ndarray, npy_intp)
+cimport numpy as cnp
+
+from fastgrad._core.fg cimport *
+
+import os
+import sys
+import warnings
+
+import numpy as np
+
+import_array()
+
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #define FG_TLS __thread __attribute__((tls_model("initial-exec")))
+    #else
+    #define FG_TLS __thread
+    #endif
+    /* What belongs to a thread: its tape, whether it records, how deep it is inside
+       transformations and record() scopes. */
+    static FG_TLS FgTape *fg_thread_tape;
+    static FG_TLS int fg_not_recording;
+    static FG_TLS int fg_depth;
+    static FG_TLS int fg_scopes;
+    #define get_thread_tape() (fg_thread_tape)
+    #define set_thread_tape(t) (fg_thread_tape = (t))
+    #define get_recording() (!fg_not_recording)
+    #define get_not_recording() (fg_not_recording)
+    #define set_not_recording(x) (fg_not_recording = (x))
+    #define get_depth() (fg_depth)
+    #define set_depth(x) (fg_depth = (x))
+    #define get_scopes() (fg_scopes)
+    #define set_scopes(x) (fg_scopes = (x))
+
+    #define clz(x) __builtin_clzll((unsigned long long)(x))
+
+    #include <stdlib.h>
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #endif
+    /* Memory aligned to cache lines; large chunks in huge pages, where a page fault costs a
+       five-hundredth. */
+    static void *aligned_chunk(int64_t size) {
+        void *p = NULL;
+        int large = size >= (1 << 22);
+        size_t align = large ? (1u << 21) : 64;
+        size_t whole = ((size_t)size + align - 1) & ~(align - 1);
+        if (posix_memalign(&p, align, large ? whole : (size_t)size)) return NULL;
+    #if defined(__linux__)
+        if (large) madvise(p, whole, MADV_HUGEPAGE);
+    #endif
+        return p;
+    }
+    #define free_chunk(p) free(p)
+
+    /* Whether the core can read the memory as it is: kernels step in whole elements. */
+    static int array_fits(PyArrayObject *a) {
+        npy_intp item = PyArray_ITEMSIZE(a);
+        if (!PyArray_ISALIGNED(a) || !PyArray_ISNOTSWAPPED(a)) return 0;
+        for (int i = 0; i < PyArray_NDIM(a); i++)
+            if (item == 0 || PyArray_STRIDES(a)[i] % item) return 0;
+        return 1;
+    }
+    """
+    FgTape *get_thread_tape() nogil
+    void set_thread_tape(FgTape *) nogil
+    bint get_recording() nogil
+    int get_not_recording() nogil
+    void set_not_recording(int) nogil
+    int get_depth() nogil
+    void set_depth(int) nogil
+    int get_scopes() nogil
+    void set_scopes(int) nogil
+    int clz(int64_t) nogil
+    void *aligned_chunk(int64_t) nogil
+    void free_chunk(void *) nogil
+    bint array_fits(ndarray)
+
+cdef extern from "Python.h":
+    bint PyFloat_CheckExact(object)
+    bint PyFloat_Check(object)
+    double PyFloat_AS_DOUBLE(object)
+    bint PyLong_Check(object)
+    bint PyLong_CheckExact(object)
+    double PyLong_AsDouble(object) except? -1.0
+    bint PyComplex_Check(object)
+    bint PySlice_Check(object)
+    int PySlice_Unpack(object, Py_ssize_t *, Py_ssize_t *, Py_ssize_t *) except -1
+    Py_ssize_t PySlice_AdjustIndices(Py_ssize_t, Py_ssize_t *, Py_ssize_t *, Py_ssize_t)
+    Py_ssize_t PyNumber_AsSsize_t(object, object) except? -1
+    unsigned long PyThread_get_thread_ident()
+    PyObject *PyThreadState_GetDict()
+    int PyTraceMalloc_Track(unsigned int, size_t, size_t)
+    int PyTraceMalloc_Untrack(unsigned int, size_t)
+    void *PyCapsule_GetPointer(object, const char *) except NULL
+    ctypedef struct PyMethodDef:
+        const char *ml_name
+        void *ml_meth
+        int ml_flags
+        const char *ml_doc
+    int METH_FASTCALL, METH_KEYWORDS
+    object PyCFunction_NewEx(PyMethodDef *, object, object)
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_New(PyTypeObject *, int, const npy_intp *, int, const npy_intp *, void *, int,
+                       int, object)
+    int PyArray_SetBaseObject(ndarray, object) except -1
+    bint PyArray_Check(object)
+    PyTypeObject PyArray_Type
+    enum: NPY_ARRAY_WRITEABLE, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS
+
+# Declared by a header that the build puts before everything else.
+cdef extern from *:
+    const char FG_SOURCES[]
+
+SOURCES = (<const char *>FG_SOURCES).decode()
+
+# ---- dtypes: what the core holds, by NumPy's type numbers ---------------------------------------
+
+cdef enum:
+    KNOWN_DTYPES = 13
+cdef bint dtype_known[32]
+cdef int64_t dtype_bytes[32]
+cdef list dtypes = [np.dtype(np.void)] * 32
+
+cdef void dtypes_setup():
+    for name in "?bBhHiIlLqQfd":
+        dtype = np.dtype(name)
+        dtype_known[<int>dtype.num] = True
+        dtype_bytes[<int>dtype.num] = dtype.itemsize
+        dtypes[dtype.num] = dtype
+
+dtypes_setup()
+
+cdef object np_generic = np.generic
+cdef object np_integer = np.integer
+
+
+class NoDerivativeError(TypeError):
+    """Raised where a function is asked for that nobody has a derivative rule for."""
+
+
+include "arena.pyx"
+include "blocks.pyx"
+include "tape.pyx"
+include "sweep.pyx"
+include "rules.pyx"
+include "blas.pyx"
+include "tensor.pyx"
+include "functions.pyx"
+include "call.pyx"
+
+cdef int isa_setup() except -1:
+    """The best instruction set there is, or the one that FASTGRAD_ISA names."""
+    cdef bytes name = os.environ.get("FASTGRAD_ISA", "").encode()
+    if fg_dispatch(<const char *>name if name else NULL) != 0:
+        raise ImportError(f"FASTGRAD_ISA={name.decode()!r}: there is no such instruction set here; "
+                          f"there are {', '.join(available_isas())}")
+    return 0
+
+
+isa_setup()
+arena_setup()
+functions_setup()
+blas_setup()

@@ -1,0 +1,138 @@
+"""What the C storey declares, for Cython: see src/fg.h, where the comments are."""
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "fg.h" nogil:
+    enum: FG_NONE, FG_A, FG_B, FG_C, FG_Y
+    enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK
+    enum: FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED
+    enum: FG_ELEMENTWISE_END, FG_COMPARE_END, FG_OPS
+    enum: FG_BLOCK, FG_SEGMENT_BITS, FG_SEGMENT, FG_SEGMENTS_MAX, FG_NO_ID, FG_RUN
+    enum: FG_BOOL, FG_INT64, FG_FLOAT32, FG_FLOAT64, FG_COMPLEX64, FG_COMPLEX128
+    enum:
+        FG_NEEDS_GRAD, FG_LEAF, FG_WEAK, FG_CONST_A, FG_CONST_B, FG_CONST_C, FG_LITERAL
+        FG_CONSUMED, FG_WANTED, FG_ARGUMENT, FG_PENDING, FG_READS_SELF, FG_RETAINED
+        FG_MULTIPLE, FG_SUBTAPE, FG_COMPUTED
+    # Operators that the core treats by name; all others it knows by their row alone.
+    enum:
+        FG_add, FG_subtract, FG_multiply, FG_divide, FG_power, FG_mod, FG_floor_divide
+        FG_negative, FG_positive, FG_abs, FG_less, FG_less_equal, FG_equal, FG_not_equal
+        FG_greater, FG_greater_equal, FG_where
+        FG_leaf, FG_reshape, FG_transpose, FG_broadcast, FG_flip, FG_item, FG_gather, FG_scatter
+        FG_assign, FG_cast, FG_concatenate, FG_sum, FG_prod, FG_max, FG_min, FG_logsumexp
+        FG_matmul
+
+    ctypedef struct FgOpInfo:
+        const char *name
+        int kind
+        int arity
+        unsigned int props
+        unsigned int reads[3]
+        double low, high
+        const char *value
+        const char *partial[3]
+        const char *python
+        const char *numpy
+        const char *doc
+
+    const FgOpInfo fg_op_info[]
+
+    ctypedef void (*FgValueLoop)(const void *, const void *, const void *, void *,
+                                 int64_t) noexcept nogil
+    ctypedef void (*FgPartialLoop)(const void *, const void *, const void *, const void *,
+                                   const void *, void *, int64_t, double) noexcept nogil
+    ctypedef void (*FgCompareLoop)(const void *, const void *, uint8_t *, int64_t) noexcept nogil
+
+    ctypedef struct FgLoops:
+        FgValueLoop value[1]
+        FgPartialLoop partial[1][3]
+        FgCompareLoop compare[1]
+        void (*fill)(void *, double, int64_t) noexcept nogil
+        void (*accumulate)(void *, const void *, int64_t) noexcept nogil
+        void (*scale)(void *, const void *, double, int64_t) noexcept nogil
+        void (*mask)(void *, const uint8_t *, int64_t) noexcept nogil
+        double (*sum)(const void *, int64_t) noexcept nogil
+        double (*max)(const void *, int64_t) noexcept nogil
+        double (*min)(const void *, int64_t) noexcept nogil
+
+    ctypedef struct FgKernels:
+        const char *isa
+        FgLoops f32, f64
+
+    const FgKernels *fg_kernels
+    int fg_dispatch(const char *name)
+    int fg_isa_available(const char *name)
+    const char *fg_vector_math()
+
+    ctypedef struct FgShape:
+        uint32_t refs
+        int32_t rank
+        int64_t size
+        int64_t dims[1]
+
+    ctypedef struct FgValue:
+        uint32_t refs
+        uint16_t size_class
+        uint8_t contiguous
+        uint8_t uniform
+        char *data
+        FgValue *base
+        FgValue *next
+        int64_t nbytes
+        void *owner
+
+    ctypedef struct FgNode:
+        uint16_t op
+        uint8_t dtype
+        uint8_t rank
+        uint16_t flags
+        uint16_t index
+        uint32_t refs
+        uint32_t uses
+        uint32_t a, b, c
+        uint32_t attr
+        double re, im
+        FgShape *shape
+        FgValue *value
+        double constant
+        void *handle
+
+    ctypedef union FgAdjoint:
+        double number
+        FgValue *value
+
+    ctypedef struct FgTape
+
+    ctypedef struct FgSegment:
+        FgTape *tape
+        FgSegment *before
+        FgSegment *after
+        FgNode *nodes
+        FgAdjoint *adjoints
+        uint64_t sequence
+        uint32_t slot
+        uint32_t used, live, marked
+        uint64_t marks[1]
+        uint64_t feeds[1]
+
+    ctypedef struct FgTape:
+        FgSegment *first
+        FgSegment *last
+        int64_t live
+        uint64_t sequence
+        uint32_t consumed
+        uint32_t busy
+        uint32_t waiting
+        uint32_t run[1]
+        uint32_t *queue
+        uint32_t queued, queue_size
+        uint64_t thread
+        int orphan
+
+
+cdef extern from "scalar.h" nogil:
+    double fg_value(int op, int dtype, double a, double b, double c)
+    double fg_partial(int op, int which, int dtype, double a, double b, double c, double y,
+                      double tie)
+    int fg_compare(int op, int dtype, double a, double b)

@@ -1,0 +1,573 @@
+"""The functions behind fastgrad.numpy: one builtin for every element-wise row of the table, and
+the shaped operators. All of them give plain NumPy results where no operand is a Tensor.
+"""
+
+from collections import namedtuple
+
+# Filled by functions_setup, from the table alone.
+functions = {}                  # name of a row -> builtin
+UFUNCS = {}                     # NumPy ufunc -> builtin
+cdef list numpy_functions = [None] * FG_OPS     # row -> NumPy's function, or None
+
+# ufuncs without a derivative, computed on the values.
+PLAIN_UFUNCS = {np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_and, np.logical_or,
+                np.logical_not, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor,
+                np.invert, np.left_shift, np.right_shift, np.gcd, np.lcm}
+
+Operator = namedtuple("Operator", "name kind arity smooth analytic steps mask reads low high value "
+                                  "partials python numpy doc")
+Operator.__doc__ = "One row of the operator table."
+
+
+@cython.final
+cdef class Row:
+    """What a builtin of `functions` is bound to: its row of the table."""
+    cdef int op
+    cdef readonly str name
+
+    def __getattr__(self, name):
+        # Builtins pickle as attributes of what they are bound to.
+        if name == self.name:
+            return functions[name]
+        raise AttributeError(name)
+
+    def __reduce__(self):
+        return _row, (self.name,)
+
+    def __repr__(self):
+        return f"<row {self.name!r} of fastgrad's operator table>"
+
+
+def _row(name):
+    """Unpickle a Row."""
+    return functions[name].__self__
+
+
+cdef PyObject *function_call(PyObject *self, PyObject *const *args, Py_ssize_t n,
+                             PyObject *names) except NULL:
+    """Any element-wise function of the table."""
+    cdef int op = (<Row>self).op
+    cdef object result
+    cdef Tensor t
+    cdef FgNode *a
+    if names == NULL:
+        if n == 1 and fg_op_info[op].arity == 1 and fast_scalar(<object>args[0]) \
+                and not fg_op_info[op].props & FG_STEPS:
+            t = <Tensor>args[0]
+            a = t.node
+            result = push_scalar(op, FG_FLOAT64, a.flags & FG_WEAK, t.id, a, FG_NO_ID, NULL, 0,
+                                 fg_value(op, FG_FLOAT64, a.re, 0, 0))
+        else:
+            result = elementwise(op, args, n)
+    else:
+        result = elementwise_options(op, args, n, <object>names)
+    Py_INCREF(result)
+    return <PyObject *>result
+
+
+cdef object elementwise(int op, PyObject *const *args, Py_ssize_t n):
+    """The operator applied to n arguments."""
+    cdef Operand x[3]
+    cdef const FgOpInfo *info = &fg_op_info[op]
+    cdef int i
+    cdef bint tensors = False
+    cdef object a, b
+    if n != info.arity:
+        if n == info.arity + 1 and info.arity < 3 and <object>args[n - 1] is None:
+            n -= 1              # out=None by position
+        else:
+            raise TypeError(f"{info.name.decode()}() takes {info.arity} positional "
+                            f"argument{'s' if info.arity > 1 else ''} ({n} given)")
+    for i in range(info.arity):
+        tensors = tensors or isinstance(<object>args[i], Tensor)
+    if not tensors:
+        return plain_result(op, [<object>args[i] for i in range(info.arity)])
+    if info.arity == 1:
+        return unary(op, <object>args[0])
+    if info.arity == 2:
+        result = binary(op, <object>args[0], <object>args[1])
+        if result is NotImplemented:
+            a, b = <object>args[0], <object>args[1]
+            raise TypeError(f"{info.name.decode()}: cannot compute with an object of type "
+                            f"{type(b if isinstance(a, Tensor) else a).__name__}")
+        return result
+    operand_clear(&x[1])
+    operand_clear(&x[2])
+    try:
+        operand_of(<object>args[0], &x[0], False)
+        operand_of(<object>args[1], &x[1], False)
+        operand_of(<object>args[2], &x[2], False)
+    except BaseException:
+        operands_drop(x, 3)
+        raise
+    return push(op, 3, x)
+
+
+cdef object elementwise_options(int op, PyObject *const *args, Py_ssize_t n, tuple names):
+    """The same with keyword arguments."""
+    cdef const FgOpInfo *info = &fg_op_info[op]
+    cdef int i
+    cdef list values = [<object>args[i] for i in range(n)]
+    cdef dict kwargs = {name: <object>args[n + i] for i, name in enumerate(names)}
+    if not any([isinstance(x, Tensor) for x in values]):
+        if numpy_functions[op] is not None:
+            return numpy_functions[op](*values, **kwargs)
+    kept = ufunc_options(info.name.decode(), kwargs)
+    result = functions[info.name.decode()](*values)
+    return cast(result, kept["dtype"]) if "dtype" in kept else result
+
+
+cdef object plain_result(int op, list args):
+    """The operator on plain NumPy operands: NumPy's own function where there is one."""
+    cdef Operand x[3]
+    cdef int i
+    cdef int count = <int>len(args)
+    cdef object result
+    for x_ in args:
+        if isinstance(x_, (list, tuple)) and holds_tensor(x_):
+            raise TypeError(f"{fg_op_info[op].name.decode()}: a list that holds Tensors is not an "
+                            "array; write fastgrad.numpy.array([...])")
+    if op == FG_where:
+        return np.where(args[2], args[0], args[1])
+    if numpy_functions[op] is not None:
+        return numpy_functions[op](*args)
+    for i in range(3):
+        operand_clear(&x[i])
+    try:
+        for i in range(count):
+            operand_of(args[i], &x[i], False)
+    except BaseException:
+        operands_drop(x, 3)
+        raise
+    result = push(op, count, x)
+    if (<Tensor>result).node.rank == 0:
+        if (<Tensor>result).node.flags & FG_WEAK:
+            return (<Tensor>result).node.re
+        return result.dtype.type((<Tensor>result).node.re)
+    return np.array(tensor_ndarray(result))
+
+
+cdef object numpy_result(int op, Operand *x, int count):
+    """Integers and booleans: computed by NumPy, not differentiated."""
+    cdef list args = []
+    cdef int i
+    for i in range(count):
+        if x[i].weak and x[i].shape == NULL:
+            args.append(x[i].number if is_float(x[i].dtype) else int(x[i].number))
+        else:
+            args.append(operand_ndarray(&x[i]))
+    if op == FG_where:
+        return tensor_constant(np.where(args[2], args[0], args[1]))
+    return tensor_constant(numpy_functions[op](*args))
+
+
+# ---- the table ------------------------------------------------------------------------------
+
+cdef int functions_setup() except -1:
+    cdef int op
+    cdef PyMethodDef *method
+    cdef Row row
+    cdef const FgOpInfo *info
+    cdef str signature
+    for op in range(FG_COMPARE_END):
+        info = &fg_op_info[op]
+        name = info.name.decode()
+        row = Row.__new__(Row)
+        row.op = op
+        row.name = name
+        arguments = ", ".join("xyz"[:info.arity])
+        signature = (f"{name}({arguments}, /)\n--\n\n" if info.arity == 3 else
+                     f"{name}({arguments}, /, out=None, *, where=True, casting='same_kind', "
+                     f"order='K', dtype=None, subok=True)\n--\n\n")
+        doc = signature + info.doc.decode()
+        method = <PyMethodDef *>PyMem_Malloc(sizeof(PyMethodDef))
+        # Kept for the life of the process, like the functions themselves.
+        KEPT.append(info.name)
+        text = doc.encode()
+        KEPT.append(text)
+        method.ml_name = info.name
+        method.ml_meth = <void *>function_call
+        method.ml_flags = METH_FASTCALL | METH_KEYWORDS
+        method.ml_doc = <const char *><bytes>text
+        functions[name] = PyCFunction_NewEx(method, row, "fastgrad.numpy")
+        for alias in info.numpy.decode().split(","):
+            ufunc = getattr(np, alias, None) if alias else None
+            if isinstance(ufunc, np.ufunc):
+                UFUNCS[ufunc] = functions[name]
+                if numpy_functions[op] is None:
+                    numpy_functions[op] = ufunc
+    numpy_functions[FG_where] = np.where
+    UFUNCS[np.matmul] = matmul
+    return 0
+
+
+KEPT = []
+
+
+def operators():
+    """The operator table: a tuple of `Operator` rows in the order of the table."""
+    cdef int op
+    cdef const FgOpInfo *info
+    cdef list rows = []
+    kinds = ("unary", "binary", "ternary", "compare", "shaped")
+    for op in range(FG_OPS):
+        info = &fg_op_info[op]
+        if info.kind == FG_SHAPED and op < FG_COMPARE_END:
+            continue
+        rows.append(Operator(
+            info.name.decode(), kinds[<int>info.kind], info.arity, bool(info.props & FG_SMOOTH),
+            bool(info.props & FG_ANALYTIC), bool(info.props & FG_STEPS),
+            bool(info.props & FG_MASK),
+            tuple(["".join([c for c, bit in zip("ABCY", (FG_A, FG_B, FG_C, FG_Y))
+                            if info.reads[k] & bit]) for k in range(info.arity)]),
+            info.low, info.high, (info.value or b"").decode(),
+            tuple([(info.partial[k] or b"").decode() for k in range(info.arity)
+                   if info.kind != FG_COMPARE]),
+            (info.python or b"").decode(),
+            tuple([s for s in (info.numpy or b"").decode().split(",") if s]),
+            info.doc.decode()))
+    return tuple(rows)
+
+
+def isa():
+    """The instruction set in use: "base", "avx2" or "avx512"."""
+    return fg_kernels.isa.decode()
+
+
+def available_isas():
+    """The instruction sets that this machine and this build can run."""
+    return tuple([name for name in ("base", "avx2", "avx512")
+                  if fg_isa_available(name.encode())])
+
+
+def use_isa(name):
+    """Use another instruction set from now on (for tests); None: the best there is."""
+    cdef bytes wanted_ = b"" if name is None else name.encode()
+    if fg_dispatch(NULL if name is None else <const char *>wanted_) != 0:
+        raise ValueError(f"instruction set {name!r} is not available; there are "
+                         f"{', '.join(available_isas())}")
+
+
+def vector_math():
+    """Where vectorised transcendental functions come from: "libmvec" or "own"."""
+    return fg_vector_math().decode()
+
+
+cdef void *array_pointer(object a):
+    return NULL if a is None else PyArray_DATA(<ndarray>a)
+
+
+def kernel_value(name, a, b=None, c=None):
+    """Run a value kernel on contiguous arrays of one dtype (for tests)."""
+    cdef int op = (<Row>functions[name].__self__).op
+    y = np.empty_like(a, dtype=np.bool_ if op >= FG_ELEMENTWISE_END else a.dtype)
+    cdef const FgLoops *loops = loops_of(PyArray_TYPE(a))
+    if op >= FG_ELEMENTWISE_END:
+        loops.compare[op - FG_ELEMENTWISE_END](array_pointer(a), array_pointer(b),
+                                               <uint8_t *>array_pointer(y), a.size)
+    else:
+        loops.value[op](array_pointer(a), array_pointer(b), array_pointer(c), array_pointer(y), a.size)
+    return y
+
+
+def kernel_partial(name, int which, g, a=None, b=None, c=None, y=None, double tie=0.5):
+    """Run a partial kernel on contiguous arrays of one dtype (for tests); None where the partial
+    is zero everywhere."""
+    cdef int op = (<Row>functions[name].__self__).op
+    cdef FgPartialLoop loop = loops_of(PyArray_TYPE(g)).partial[op][which]
+    if loop == NULL:
+        return None
+    out = np.empty_like(g)
+    loop(array_pointer(g), array_pointer(a), array_pointer(b), array_pointer(c), array_pointer(y),
+         array_pointer(out), g.size, tie)
+    return out
+
+
+def scalar_value(name, str dtype, double a, double b=0, double c=0):
+    """Run the scalar switch for a value (for tests)."""
+    return fg_value((<Row>functions[name].__self__).op, np.dtype(dtype).num, a, b, c)
+
+
+def scalar_partial(name, int which, str dtype, double a, double b=0, double c=0, double y=0,
+                   double tie=0.5):
+    """Run the scalar switch for a partial (for tests)."""
+    return fg_partial((<Row>functions[name].__self__).op, which, np.dtype(dtype).num, a, b, c, y, tie)
+
+
+# ---- shaped functions -----------------------------------------------------------------------
+
+cdef int operand_tensor_ready(Tensor t, Operand *x) except -1:
+    operand_clear(x)
+    operand_tensor(t, x)
+    if x.shape != NULL and x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    return 0
+
+
+cdef Tensor reshape_tensor(Tensor t, object shape):
+    cdef Operand x
+    cdef int64_t dims[64]
+    cdef int i, rank
+    if not isinstance(shape, (tuple, list)):
+        shape = (shape,)
+    rank = <int>len(shape)
+    if rank > 64:
+        raise ValueError("reshape: at most 64 dimensions are supported")
+    for i in range(rank):
+        dims[i] = PyNumber_AsSsize_t(shape[i], None)
+    operand_tensor_ready(t, &x)
+    return push_reshape(&x, rank, dims)
+
+
+def reshape(a, shape):
+    """The entries of `a` in another shape, one length of which may be -1."""
+    cdef Tensor y, t
+    if not isinstance(a, Tensor):
+        return np.reshape(a, shape)
+    t = <Tensor>a
+    y = reshape_tensor(t, shape)
+    if t.node.rank and y.node.rank and shares(t, y):
+        view_of(y, t, ("reshape", y.shape))
+    return y
+
+
+cdef bint shares(Tensor t, Tensor y) noexcept:
+    """Whether y's memory is t's, so that NumPy would call it a view."""
+    cdef FgValue *a = t.node.value
+    cdef FgValue *b = y.node.value
+    if a == NULL or b == NULL:
+        return False
+    return (a.base if a.base != NULL else a) == (b.base if b.base != NULL else b)
+
+
+cdef Tensor transpose_tensor(Tensor t, object axes):
+    cdef Operand x
+    cdef int order[64]
+    cdef int i, rank
+    cdef uint64_t seen = 0
+    operand_tensor_ready(t, &x)
+    if x.shape == NULL:
+        return push_reshape(&x, 0, NULL)
+    rank = x.shape.rank
+    if axes is None:
+        for i in range(rank):
+            order[i] = rank - 1 - i
+    else:
+        if len(axes) != rank:
+            raise ValueError(f"transpose: axes {tuple(axes)} don't match an array of shape "
+                             f"{shape_text(x.shape)}")
+        for i in range(rank):
+            order[i] = axis_of(axes[i], rank, "transpose")
+            if seen >> order[i] & 1:
+                raise ValueError(f"transpose: repeated axis in {tuple(axes)}")
+            seen |= <uint64_t>1 << order[i]
+    return push_transpose(&x, order)
+
+
+def transpose(a, axes=None):
+    """The axes of `a` in another order, by default reversed."""
+    cdef Tensor y
+    if not isinstance(a, Tensor):
+        return np.transpose(a, axes)
+    y = transpose_tensor(<Tensor>a, axes)
+    if y.node.rank:
+        if axes is None:
+            axes = range(y.node.rank - 1, -1, -1)
+        view_of(y, <Tensor>a, ("transpose", tuple([int(i) % y.node.rank for i in axes])))
+    return y
+
+
+def broadcast_to(a, shape):
+    """`a` repeated along new axes and axes of length 1."""
+    cdef Operand x
+    cdef int64_t dims[64]
+    cdef FgShape *s
+    cdef int i, j, rank
+    cdef Tensor y
+    if not isinstance(a, Tensor):
+        return np.broadcast_to(a, shape)
+    if not isinstance(shape, (tuple, list)):
+        shape = (shape,)
+    rank = <int>len(shape)
+    operand_tensor_ready(<Tensor>a, &x)
+    for i in range(rank):
+        dims[i] = PyNumber_AsSsize_t(shape[i], None)
+    for i in range(x.shape.rank if x.shape != NULL else 0):
+        j = rank - x.shape.rank + i
+        if j < 0 or (x.shape.dims[i] != 1 and x.shape.dims[i] != dims[j]):
+            raise ValueError("broadcast_to: operands could not be broadcast together with shape "
+                             f"{shape_text(x.shape)} and requested shape {tuple(shape)}")
+    if rank == 0:
+        return push_reshape(&x, 0, NULL)
+    s = shape_new(rank, dims)
+    y = push_broadcast(&x, s)
+    view_of(y, <Tensor>a, ("broadcast", ()))
+    y.extra.seen = (<Tensor>a).version
+    return y
+
+
+cdef Tensor flip_tensor(Tensor t, object axis):
+    cdef Operand x
+    cdef uint64_t mask
+    operand_tensor_ready(t, &x)
+    axes_of(axis, x.shape.rank if x.shape != NULL else 0, &mask, "flip")
+    if x.shape == NULL:
+        return push_reshape(&x, 0, NULL)
+    return push_flip(&x, mask)
+
+
+def flip(a, axis=None):
+    """`a` with the order of the entries reversed along the axes (by default all)."""
+    cdef Tensor y
+    if not isinstance(a, Tensor):
+        return np.flip(a, axis)
+    y = flip_tensor(<Tensor>a, axis)
+    if y.node.rank:
+        view_of(y, <Tensor>a, ("flip", (axis,) if type(axis) is int else axis))
+    return y
+
+
+def concatenate(arrays, axis=0):
+    """Arrays joined along an axis; None flattens them first."""
+    arrays = list(arrays)
+    if not any([isinstance(a, Tensor) for a in arrays]):
+        return np.concatenate(arrays, axis)
+    return push_concatenate(arrays, axis, False)
+
+
+def pack(scalars):
+    """A vector of scalars, of which some are Tensors."""
+    return push_concatenate(scalars, 0, True)
+
+
+cdef object push_ravel(object a):
+    return reshape(a, (-1,)) if isinstance(a, Tensor) else np.ravel(a)
+
+
+def getitem(a, index):
+    """a[index]."""
+    return a[index]
+
+
+def scatter(values, index, shape):
+    """Zeros of the given shape with the values added at the indices (repeated ones add up)."""
+    cdef Operand x
+    cdef Operand y
+    cdef object plain_index = index_plain(index)
+    cdef Tensor t
+    values = values if isinstance(values, Tensor) else tensor(values)
+    t = <Tensor>values
+    out = np.zeros(shape, dtype=t.dtype)
+    places = np.arange(out.size).reshape(out.shape)[plain_index]
+    flat = np.broadcast_to(places, places.shape)
+    spread = broadcast_to(t, flat.shape) if t.shape != flat.shape else t
+    np.add.at(out, plain_index, plain(spread))
+    if not t.requires_grad or not get_recording():
+        return tensor_constant(out)
+    operand_clear(&y)
+    operand_array(np.ascontiguousarray(out), &y)
+    operand_tensor_ready(spread, &x)
+    try:
+        return push_shaped(FG_scatter, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, &x,
+                           NULL, attr_new(0, NULL, plain_index), 0)
+    finally:
+        operand_drop(&y)
+
+
+cdef int reverse_scatter(Sweep *s, FgNode *n, FgValue *g) except -1:
+    piece = value_ndarray(n.shape, g, n.dtype, False)[attr_object(n.attr)]
+    return contribute_array(s, n.a, np.array(piece))
+
+
+cdef object reduced(int op, object a, object axis, bint keepdims):
+    cdef Operand x
+    cdef uint64_t mask
+    operand_tensor_ready(<Tensor>a, &x)
+    axes_of(axis, x.shape.rank if x.shape != NULL else 0, &mask, fg_op_info[op].name.decode())
+    if not is_float(x.dtype):
+        if op == FG_logsumexp:
+            return reduced(op, cast(a, np.float64), axis, keepdims)
+        function = {FG_prod: np.prod, FG_max: np.max, FG_min: np.min}[op]
+        return tensor_constant(function(operand_ndarray(&x), axis=axis, keepdims=keepdims))
+    return push_reduction(op, &x, mask, keepdims)
+
+
+def sum(a, axis=None, dtype=None, out=None, keepdims=False):
+    """The sum over the given axes."""
+    cdef Operand x
+    cdef uint64_t mask
+    cdef Tensor t
+    if not isinstance(a, Tensor):
+        return np.sum(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
+    if out is not None:
+        raise TypeError("sum: out= is not supported with Tensors; bind the result to a name instead")
+    t = <Tensor>a
+    if dtype is not None and np.dtype(dtype) != t.dtype:
+        t = cast(t, dtype)
+    operand_clear(&x)
+    operand_tensor(t, &x)
+    if not is_float(x.dtype):
+        return tensor_constant(np.sum(tensor_ndarray(t), axis=axis, keepdims=keepdims, dtype=dtype))
+    axes_of(axis, x.shape.rank if x.shape != NULL else 0, &mask, "sum")
+    return push_sum(&x, mask, keepdims)
+
+
+def prod(a, axis=None, keepdims=False):
+    """The product over the given axes; the derivative is exact where entries are zero."""
+    if not isinstance(a, Tensor):
+        return np.prod(a, axis=axis, keepdims=keepdims)
+    return reduced(FG_prod, a, axis, keepdims)
+
+
+def max(a, axis=None, keepdims=False):
+    """The maximum over the given axes; ties share the derivative evenly."""
+    if not isinstance(a, Tensor):
+        return np.max(a, axis=axis, keepdims=keepdims)
+    return reduced(FG_max, a, axis, keepdims)
+
+
+def min(a, axis=None, keepdims=False):
+    """The minimum over the given axes; ties share the derivative evenly."""
+    if not isinstance(a, Tensor):
+        return np.min(a, axis=axis, keepdims=keepdims)
+    return reduced(FG_min, a, axis, keepdims)
+
+
+def logsumexp(a, axis=None, keepdims=False):
+    """log(sum(exp(a))) over the given axes, without overflow."""
+    cdef uint64_t mask
+    if not isinstance(a, Tensor):
+        a = np.asarray(a)
+        if a.dtype.kind != "f":
+            a = a.astype(np.float64)
+        axes_of(axis, a.ndim, &mask, "logsumexp")
+        with np.errstate(all="ignore"):
+            return logsumexp_value(a, tuple([i for i in range(a.ndim) if mask >> i & 1]),
+                                   keepdims)[()]
+    with np.errstate(all="ignore"):
+        return reduced(FG_logsumexp, a, axis, keepdims)
+
+
+def matmul(a, b):
+    """The matrix product a @ b for vectors, matrices and batches."""
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        return np.matmul(a, b)
+    return push_matmul(a, b)
+
+
+def cast(a, dtype):
+    """`a` in another dtype; differentiable between float32 and float64."""
+    cdef Operand x
+    cdef Tensor t
+    dtype = np.dtype(dtype)
+    if not isinstance(a, Tensor):
+        return np.asarray(a).astype(dtype)
+    t = <Tensor>a
+    if not is_float(dtype.num) or not is_float(t.node.dtype):
+        if t.node.flags & FG_NEEDS_GRAD and dtype.kind in "cfO" and get_recording():
+            raise TypeError(dtype_message(dtype))
+        return tensor_constant(tensor_ndarray(t).astype(dtype))
+    if dtype.num == t.node.dtype and not t.node.flags & FG_WEAK:
+        return t
+    operand_tensor_ready(t, &x)
+    return push_cast(&x, dtype.num)

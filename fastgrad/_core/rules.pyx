@@ -1,0 +1,1466 @@
+"""The shaped operators: how each computes its value and, beside it, how it hands its adjoint on.
+
+Element-wise operators need nothing here: their rows in ops.def say it all.
+"""
+
+
+cdef unsigned int shaped_reads(FgNode *n) noexcept:
+    """Which of A, B, Y the rule below looks at."""
+    cdef unsigned int reads = 0
+    if n.op == FG_matmul:
+        if n.a and node_at(n.a).flags & FG_NEEDS_GRAD:
+            reads |= FG_B
+        if n.b and node_at(n.b).flags & FG_NEEDS_GRAD:
+            reads |= FG_A
+        return reads
+    if n.op == FG_prod or n.op == FG_max or n.op == FG_min or n.op == FG_logsumexp:
+        return FG_A | FG_Y
+    return 0
+
+
+cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *value, double number,
+                        Operand *x, Operand *y, uint32_t attr, double constant):
+    """A Tensor for the result of a shaped operator, recorded if an operand needs it. Takes over
+    shape, value and attribute; a scalar result has neither shape nor value but a number."""
+    cdef FgTape *tape
+    cdef FgNode *n
+    cdef uint32_t id, b = FG_NO_ID
+    cdef unsigned int reads
+    cdef bint needs = (x != NULL and x.needs) or (y != NULL and y.needs) or op == FG_concatenate
+    if not needs:
+        if attr:
+            attr_release(attr)
+        if shape == NULL:
+            return scalar_constant(number, dtype, flags & FG_WEAK)
+        return tensor_of_value(shape, value, dtype)
+    try:
+        tape = tape_of_thread()
+        if y != NULL and not y.needs and op == FG_matmul:
+            b = leaf_constant(y) if not y.id else y.id
+            if y.id:
+                y.node.refs += 1
+        elif y != NULL and y.needs:
+            b = y.id
+            y.node.refs += 1
+        if x != NULL and not x.needs and op == FG_matmul:
+            id = leaf_constant(x) if not x.id else x.id
+            if x.id:
+                x.node.refs += 1
+            x.id = id
+        elif x != NULL and x.needs:
+            x.node.refs += 1
+        else:
+            if x != NULL:
+                x.id = FG_NO_ID
+        n = node_append(tape, &id)
+    except BaseException:
+        if shape != NULL:
+            shape_release(shape)
+            value_release(value)
+        if attr:
+            attr_release(attr)
+        raise
+    n.op = <uint16_t>op
+    n.dtype = <uint8_t>dtype
+    n.rank = <uint8_t>(shape.rank if shape != NULL else 0)
+    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
+    n.index = 0
+    n.refs = 1
+    n.uses = 0
+    n.a = x.id if x != NULL else FG_NO_ID
+    n.b = b
+    n.c = FG_NO_ID
+    n.attr = attr
+    n.constant = constant
+    if shape != NULL:
+        n.shape = shape
+        n.value = value
+    else:
+        n.re = number
+    reads = shaped_reads(n)
+    if reads & FG_A:
+        node_at(n.a).uses += 1
+    if reads & FG_B:
+        node_at(n.b).uses += 1
+    if reads & FG_Y:
+        n.flags |= FG_READS_SELF
+        n.uses += 1
+    return tensor_new(id, n, tape)
+
+
+cdef int operand_ready(object o, Operand *x) except -1:
+    """An operand of a shaped operator, its value computed."""
+    operand_of(o, x, False)
+    if x.shape != NULL and x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    return 0
+
+
+cdef FgValue *number_value(double number, int dtype) except NULL:
+    """One number that stands for a whole array."""
+    cdef FgValue *v = pool_take(8)
+    v.uniform = 1
+    loops_of(dtype).fill(v.data, number, 1)
+    return v
+
+
+cdef inline double element(FgValue *v, int dtype) noexcept nogil:
+    return (<double *>v.data)[0] if dtype == FG_FLOAT64 else (<float *>v.data)[0]
+
+
+# ---- the dispatch of the sweep --------------------------------------------------------------
+
+cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
+    """Hand the adjoint of a shaped node on to its operands."""
+    cdef FgValue *g = NULL
+    cdef double number = 0
+    cdef Gathered *e
+    n.refs += 1
+    try:
+        if n.rank:
+            g = adjoint_slot(s, id).value
+            adjoint_slot(s, id).value = NULL
+        else:
+            number = adjoint_slot(s, id).number
+        if n.flags & (FG_WANTED | FG_RETAINED):
+            e = gathered_new(s, id)
+            if n.rank:
+                e.adjoint.value = value_ref(g)
+            else:
+                e.adjoint.number = number
+        if n.op == FG_concatenate:
+            reverse_concatenate(s, n, g)
+        elif n.op == FG_matmul:
+            reverse_matmul(s, n, g, number)
+        elif n.op == FG_assign:
+            # Takes the adjoint over: most of it goes on in the same memory.
+            reverse_assign(s, n, &g)
+        elif not wanted(s, n.a):
+            pass
+        elif n.op == FG_reshape:
+            reverse_reshape(s, n, g, number)
+        elif n.op == FG_transpose:
+            reverse_transpose(s, n, g)
+        elif n.op == FG_broadcast:
+            reverse_broadcast(s, n, g)
+        elif n.op == FG_flip:
+            reverse_flip(s, n, g)
+        elif n.op == FG_item:
+            reverse_item(s, n, g, number)
+        elif n.op == FG_gather:
+            reverse_gather(s, n, g, number)
+        elif n.op == FG_scatter:
+            reverse_scatter(s, n, g)
+        elif n.op == FG_cast:
+            reverse_cast(s, n, g, number)
+        elif n.op == FG_sum:
+            reverse_sum(s, n, g, number)
+        else:
+            reverse_reduction(s, n, g, number)
+    finally:
+        n.refs -= 1
+        if g != NULL:
+            value_release(g)
+        if n.refs == 0 and s.retain:
+            nodes_free(id)
+    if not s.retain:
+        consume(s, n, id)
+    return 0
+
+
+# ---- reshape, transpose, broadcast, flip: views ---------------------------------------------
+
+cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
+    """The same entries in another shape; a view where the memory allows one. One of the dims may
+    be -1."""
+    cdef FgShape *shape
+    cdef FgValue *v
+    cdef FgValue *w
+    cdef int64_t fixed[64]
+    cdef int64_t known = 1, size = 1 if x.shape == NULL else x.shape.size
+    cdef int i, free_axis = -1
+    for i in range(rank):
+        fixed[i] = dims[i]
+        if dims[i] == -1 and free_axis < 0:
+            free_axis = i
+        elif dims[i] < 0:
+            raise ValueError("reshape: can only specify one unknown dimension, got "
+                             f"{dims_tuple(rank, dims)}")
+        else:
+            known *= dims[i]
+    if free_axis >= 0:
+        fixed[free_axis] = size // known if known else 0
+        known *= fixed[free_axis]
+    if known != size or (free_axis >= 0 and known == 0 and size):
+        raise ValueError(f"reshape: cannot reshape array of size {size} with shape "
+                         f"{shape_text(x.shape)} into shape {dims_tuple(rank, dims)}")
+    if x.shape == NULL and rank == 0:
+        return push_shaped(FG_reshape, x.dtype, FG_WEAK if x.weak else 0, NULL, NULL, x.number, x,
+                           NULL, 0, 0)
+    if rank == 0:
+        w = value_contiguous(x.shape, x.value, x.dtype)
+        known = 0
+        number = scalar_number(w.data, x.dtype)
+        value_release(w)
+        return push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, number, x, NULL, 0, 0)
+    shape = shape_new(rank, fixed)
+    try:
+        if x.shape == NULL:
+            v = pool_take(item_size(x.dtype))
+            number_store(v.data, x.number, x.dtype)
+        else:
+            w = value_contiguous(x.shape, x.value, x.dtype)
+            try:
+                v = value_view(w, w.data, rank, NULL, True)
+            finally:
+                value_release(w)
+    except BaseException:
+        shape_release(shape)
+        raise
+    return push_shaped(FG_reshape, x.dtype, 0, shape, v, 0, x, NULL, 0, 0)
+
+
+cdef int number_store(void *data, double number, int dtype) except -1:
+    """One element of any dtype the core holds."""
+    if dtype == FG_FLOAT64:
+        (<double *>data)[0] = number
+    elif dtype == FG_FLOAT32:
+        (<float *>data)[0] = <float>number
+    else:
+        a = np.asarray(number).astype(dtypes[dtype])
+        memcpy(data, PyArray_DATA(<ndarray>a), dtype_bytes[dtype])
+    return 0
+
+
+cdef int reverse_reshape(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
+    cdef FgNode *x = node_at(n.a)
+    if x.rank == 0:
+        contribute_number(s, n.a, number if n.rank == 0 else element(g, n.dtype))
+    elif n.rank == 0:
+        contribute_value(s, n.a, number_value(number, n.dtype))
+    elif g.uniform:
+        contribute_value(s, n.a, value_ref(g))
+    else:
+        # Contiguous memory carries no shape: the same memory serves.
+        contribute_value(s, n.a, value_contiguous(n.shape, g, n.dtype))
+    return 0
+
+
+cdef Tensor push_transpose(Operand *x, int *axes):
+    """Axis i of the result is axis axes[i] of the operand."""
+    cdef int64_t dims[64]
+    cdef int64_t strides[64]
+    cdef int64_t own[64]
+    cdef int64_t items[64]
+    cdef int i, rank = x.shape.rank
+    cdef FgShape *shape
+    cdef FgValue *v
+    strides_of(x.shape, x.value, item_size(x.dtype), own)
+    for i in range(rank):
+        dims[i] = x.shape.dims[axes[i]]
+        strides[i] = own[axes[i]]
+        items[i] = axes[i]
+    shape = shape_new(rank, dims)
+    v = value_strided(x.value, x.value.data, shape, strides, item_size(x.dtype))
+    return push_shaped(FG_transpose, x.dtype, 0, shape, v, 0, x, NULL,
+                       attr_new(rank, items, None) if x.needs else 0, 0)
+
+
+cdef FgValue *value_strided(FgValue *base, char *data, FgShape *shape, int64_t *strides,
+                            int64_t item) except NULL:
+    """A view; recognised as contiguous where it is."""
+    cdef int i
+    cdef int64_t step = item
+    cdef bint contiguous = True
+    for i in range(shape.rank - 1, -1, -1):
+        if shape.dims[i] != 1 and strides[i] != step:
+            contiguous = False
+        step *= shape.dims[i]
+    return value_view(base, data, shape.rank, strides, contiguous or shape.size == 0)
+
+
+cdef int reverse_transpose(Sweep *s, FgNode *n, FgValue *g) except -1:
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef int64_t *axes = attr_items(n.attr)
+    cdef int i
+    if g.uniform:
+        contribute_value(s, n.a, value_ref(g))
+        return 0
+    strides_of(n.shape, g, item_size(n.dtype), own)
+    for i in range(n.rank):
+        strides[axes[i]] = own[i]
+    contribute_value(s, n.a, value_strided(g, g.data, node_at(n.a).shape, strides,
+                                           item_size(n.dtype)))
+    return 0
+
+
+cdef Tensor push_broadcast(Operand *x, FgShape *shape):
+    """Repeated to `shape`, which is taken over and known to fit."""
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef int i, j
+    cdef FgValue *v
+    if x.shape == NULL:
+        v = pool_take(8)
+        v.uniform = 1
+        number_store(v.data, x.number, x.dtype)
+    else:
+        strides_of(x.shape, x.value, item_size(x.dtype), own)
+        for i in range(shape.rank):
+            j = i - (shape.rank - x.shape.rank)
+            strides[i] = own[j] if j >= 0 and x.shape.dims[j] != 1 else 0
+        v = value_strided(x.value, x.value.data, shape, strides, item_size(x.dtype))
+    return push_shaped(FG_broadcast, x.dtype, 0, shape, v, 0, x, NULL, 0, 0)
+
+
+cdef int reverse_broadcast(Sweep *s, FgNode *n, FgValue *g) except -1:
+    cdef FgNode *x = node_at(n.a)
+    cdef FgValue *wide
+    if x.rank == 0:
+        contribute_number(s, n.a, round_to(n.dtype, sum_all(n.shape, g, n.dtype)))
+        return 0
+    contribute_value(s, n.a, sum_to(n.shape, g, x.shape, n.dtype))
+    return 0
+
+
+cdef FgValue *sum_to(FgShape *shape, FgValue *v, FgShape *out, int dtype) except NULL:
+    """Summed over the axes that `out` has not, or has with length 1."""
+    cdef Walker w
+    cdef Scratch scratch
+    cdef Lane lane
+    cdef Source source
+    cdef FgValue *wide = pool_take(out.size * 8)
+    cdef FgValue *y
+    cdef int64_t start = 0, n
+    cdef const FgLoops *loops = loops_of(dtype)
+    memset(wide.data, 0, out.size * 8)
+    scratch.first = NULL
+    source.shape = shape
+    source.value = v
+    source.dtype = <uint8_t>dtype
+    try:
+        walker_set(&w, shape, out, wide, FG_FLOAT64)
+        lane_set(&lane, &source, shape, dtype, &scratch)
+        with nogil:
+            while start < shape.size:
+                n = shape.size - start if shape.size - start < FG_BLOCK else FG_BLOCK
+                scatter_block(&w, start, n, lane_block(&lane, start, n, loops), dtype)
+                start += n
+        y = value_narrow(wide, out, dtype)
+    finally:
+        scratch_clear(&scratch)
+        value_release(wide)
+    return y
+
+
+cdef Tensor push_flip(Operand *x, uint64_t axes):
+    cdef int64_t strides[64]
+    cdef int64_t item = item_size(x.dtype)
+    cdef char *data = x.value.data
+    cdef int i
+    cdef int64_t mask = <int64_t>axes
+    strides_of(x.shape, x.value, item, strides)
+    for i in range(x.shape.rank):
+        if axes >> i & 1 and x.shape.dims[i]:
+            data += (x.shape.dims[i] - 1) * strides[i]
+            strides[i] = -strides[i]
+    return push_shaped(FG_flip, x.dtype, 0, shape_ref(x.shape),
+                       value_strided(x.value, data, x.shape, strides, item), 0, x, NULL,
+                       attr_new(1, &mask, None) if x.needs else 0, 0)
+
+
+cdef int reverse_flip(Sweep *s, FgNode *n, FgValue *g) except -1:
+    cdef int64_t strides[64]
+    cdef char *data = g.data
+    cdef uint64_t axes = <uint64_t>attr_items(n.attr)[0]
+    cdef int i
+    if g.uniform:
+        contribute_value(s, n.a, value_ref(g))
+        return 0
+    strides_of(n.shape, g, item_size(n.dtype), strides)
+    for i in range(n.rank):
+        if axes >> i & 1 and n.shape.dims[i]:
+            data += (n.shape.dims[i] - 1) * strides[i]
+            strides[i] = -strides[i]
+    contribute_value(s, n.a, value_strided(g, data, n.shape, strides, item_size(n.dtype)))
+    return 0
+
+
+# ---- cast -----------------------------------------------------------------------------------
+
+cdef Tensor push_cast(Operand *x, int dtype):
+    """Between float32 and float64."""
+    cdef FgValue *v
+    if x.shape == NULL:
+        return push_shaped(FG_cast, dtype, 0, NULL, NULL, round_to(dtype, x.number), x, NULL, 0, 0)
+    if x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    v = value_cast(x.shape, x.value, x.dtype, dtype)
+    return push_shaped(FG_cast, dtype, 0, shape_ref(x.shape), v, 0, x, NULL, 0, 0)
+
+
+cdef FgValue *value_cast(FgShape *shape, FgValue *value, int dtype, int to) except NULL:
+    cdef FgValue *w = value_contiguous(shape, value, dtype)
+    cdef FgValue *v
+    cdef int64_t i
+    try:
+        v = pool_take(shape.size * item_size(to))
+        if dtype == to:
+            memcpy(v.data, w.data, shape.size * item_size(to))
+        elif to == FG_FLOAT64:
+            for i in range(shape.size):
+                (<double *>v.data)[i] = (<float *>w.data)[i]
+        else:
+            for i in range(shape.size):
+                (<float *>v.data)[i] = <float>(<double *>w.data)[i]
+    finally:
+        value_release(w)
+    return v
+
+
+cdef int reverse_cast(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
+    cdef FgNode *x = node_at(n.a)
+    if n.rank == 0:
+        contribute_number(s, n.a, round_to(x.dtype, number))
+    else:
+        contribute_value(s, n.a, value_cast(n.shape, g, n.dtype, x.dtype))
+    return 0
+
+
+# ---- basic indexing -------------------------------------------------------------------------
+
+cdef enum:
+    INDEX_INT = 0               # an entry of an axis, which goes away
+    INDEX_SLICE = 1
+    INDEX_NEW = 2               # a new axis of length 1
+    INDEX_FIELDS = 4            # kind, start, step, count
+
+
+cdef struct Index:
+    int count                   # of items, INDEX_FIELDS numbers each
+    int rank                    # of the result
+    int64_t items[INDEX_FIELDS * 130]
+    int64_t dims[64]            # of the result
+
+
+cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
+    """Basic indexing as NumPy defines it. Returns 1 where the index is not basic."""
+    cdef int rank = shape.rank if shape != NULL else 0
+    cdef int axis = 0, used = 0, k
+    cdef int64_t i, start, stop, step, n
+    cdef bint dots = False
+    cdef object item
+    cdef Py_ssize_t a, b, c
+    x.count = x.rank = 0
+    if type(index) is not tuple:
+        if PyLong_CheckExact(index) and rank:
+            # The commonest case, without the detour of a tuple.
+            index_integer(shape, x, 0, index)
+            for axis in range(1, rank):
+                index_add(x, INDEX_SLICE, 0, 1, shape.dims[axis])
+            return 0
+        index = (index,)
+    for item in index:
+        if item is Ellipsis:
+            if dots:
+                raise IndexError("item: an index can only have a single ellipsis ('...')")
+            dots = True
+        elif item is None:
+            pass
+        elif PySlice_Check(item) or PyLong_CheckExact(item) or isinstance(item, np_integer) \
+                or is_index_tensor(item):
+            used += 1
+        else:
+            return 1
+    if used > rank:
+        raise IndexError(f"item: too many indices for a Tensor of shape {shape_text(shape)}: it is "
+                         f"{rank}-dimensional, but {used} were indexed")
+    if len(index) > 128:
+        raise IndexError("item: too many indices")
+    for item in index:
+        if item is Ellipsis:
+            for k in range(rank - used):
+                index_add(x, INDEX_SLICE, 0, 1, shape.dims[axis])
+                axis += 1
+        elif item is None:
+            index_add(x, INDEX_NEW, 0, 0, 1)
+        elif PySlice_Check(item):
+            n = shape.dims[axis]
+            PySlice_Unpack(item, &a, &b, &c)
+            k = <int>0
+            n = PySlice_AdjustIndices(n, &a, &b, c)
+            index_add(x, INDEX_SLICE, a, c, n)
+            axis += 1
+        else:
+            index_integer(shape, x, axis, item)
+            axis += 1
+    while axis < rank:
+        index_add(x, INDEX_SLICE, 0, 1, shape.dims[axis])
+        axis += 1
+    return 0
+
+
+cdef bint is_index_tensor(object o):
+    return (isinstance(o, Tensor) and (<Tensor>o).node.rank == 0
+            and not is_float((<Tensor>o).node.dtype) and (<Tensor>o).node.dtype != FG_BOOL)
+
+
+cdef int index_integer(FgShape *shape, Index *x, int axis, object item) except -1:
+    cdef int64_t i = PyNumber_AsSsize_t(item, IndexError)
+    cdef int64_t n = shape.dims[axis]
+    if i < -n or i >= n:
+        raise IndexError(f"item: index {i} is out of bounds for axis {axis} with size {n}")
+    return index_add(x, INDEX_INT, i + n if i < 0 else i, 0, 0)
+
+
+cdef int index_add(Index *x, int kind, int64_t start, int64_t step, int64_t count) except -1:
+    cdef int64_t *p = &x.items[INDEX_FIELDS * x.count]
+    p[0] = kind
+    p[1] = start
+    p[2] = step
+    p[3] = count
+    x.count += 1
+    if kind != INDEX_INT:
+        if x.rank == 64:
+            raise IndexError("item: the result would have more than 64 dimensions")
+        x.dims[x.rank] = count
+        x.rank += 1
+    return 0
+
+
+cdef char *index_apply(const int64_t *items, int count, char *data, const int64_t *strides,
+                       int64_t *out) noexcept nogil:
+    """Where the indexed part begins, and its strides, in an array with those strides."""
+    cdef int i, axis = 0, r = 0
+    cdef const int64_t *p
+    for i in range(count):
+        p = &items[INDEX_FIELDS * i]
+        if p[0] == INDEX_NEW:
+            out[r] = 0
+            r += 1
+            continue
+        # An empty slice may start past the end; nothing is read there.
+        data += p[1] * strides[axis]
+        if p[0] == INDEX_SLICE:
+            out[r] = p[2] * strides[axis]
+            r += 1
+        axis += 1
+    return data
+
+
+cdef object push_item(Operand *x, object index):
+    """x[index]."""
+    cdef Index parsed
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef int64_t item = item_size(x.dtype), flat = 0, step = 1
+    cdef char *p
+    cdef int i
+    cdef FgShape *shape
+    cdef FgValue *v
+    cdef FgValue *w
+    if index_parse(x.shape, index, &parsed):
+        return push_gather(x, index)
+    if x.shape == NULL:
+        return push_reshape(x, parsed.rank, parsed.dims)
+    strides_of(x.shape, x.value, item, own)
+    p = index_apply(parsed.items, parsed.count, x.value.data, own, strides)
+    if parsed.rank == 0:
+        for i in range(x.shape.rank - 1, -1, -1):
+            flat += parsed.items[INDEX_FIELDS * i + 1] * step
+            step *= x.shape.dims[i]
+        # The place among the entries is all the rule needs: it fits into the node.
+        return push_shaped(FG_item, x.dtype, 0, NULL, NULL, scalar_number(p, x.dtype), x, NULL, 0,
+                           <double>flat)
+    shape = shape_new(parsed.rank, parsed.dims)
+    v = value_strided(x.value, p, shape, strides, item)
+    if x.needs and shape.size * 8 <= x.shape.size:
+        # A small part is copied: were it a view, the next assignment to x would have to copy
+        # all of x to keep it as it is.
+        w = value_copy(shape, v, x.dtype)
+        value_release(v)
+        v = w
+    return push_shaped(FG_item, x.dtype, 0, shape, v, 0, x, NULL,
+                       attr_new(INDEX_FIELDS * parsed.count, parsed.items, None) if x.needs else 0,
+                       0)
+
+
+cdef int reverse_item(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
+    """Add to the part of the operand's adjoint, in place."""
+    cdef FgNode *x = node_at(n.a)
+    cdef FgValue *v = own_adjoint(s, n.a)
+    if n.attr == 0:
+        if n.dtype == FG_FLOAT64:
+            (<double *>v.data)[<int64_t>n.constant] += number
+        else:
+            (<float *>v.data)[<int64_t>n.constant] += <float>number
+        return 0
+    return window_add(x.shape, v, n.attr, n.shape, g, n.dtype)
+
+
+cdef int window_add(FgShape *shape, FgValue *v, uint32_t attr, FgShape *part, FgValue *g,
+                    int dtype) except -1:
+    """v[index] += g; v contiguous."""
+    cdef FgValue *window = window_view(shape, v, attr, part, dtype)
+    cdef Walker w
+    cdef Scratch scratch
+    cdef Lane lane
+    cdef Source source
+    cdef int64_t start = 0, n
+    cdef const FgLoops *loops = loops_of(dtype)
+    scratch.first = NULL
+    source.shape = part
+    source.value = g
+    source.dtype = <uint8_t>dtype
+    try:
+        walker_set(&w, part, part, window, dtype)
+        lane_set(&lane, &source, part, dtype, &scratch)
+        while start < part.size:
+            n = part.size - start if part.size - start < FG_BLOCK else FG_BLOCK
+            add_block(&w, start, n, lane_block(&lane, start, n, loops), dtype)
+            start += n
+    finally:
+        scratch_clear(&scratch)
+        value_release(window)
+    return 0
+
+
+cdef FgValue *window_view(FgShape *shape, FgValue *v, uint32_t attr, FgShape *part,
+                          int dtype) except NULL:
+    """v[index] as a view, the index being an attribute."""
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef char *p
+    strides_of(shape, v, item_size(dtype), own)
+    p = index_apply(attr_items(attr), <int>(attr_count(attr) // INDEX_FIELDS), v.data, own, strides)
+    return value_strided(v, p, part, strides, item_size(dtype))
+
+
+cdef void add_block(Walker *w, int64_t start, int64_t n, const char *source, int dtype) noexcept nogil:
+    """Add a block to the places that the walk visits, no two of which are the same."""
+    cdef int64_t index[64]
+    cdef int64_t run, i
+    cdef int last = w.rank - 1
+    cdef char *p = walker_seek(w, start, index)
+    cdef int64_t stride = w.strides[last]
+    cdef const FgLoops *loops = loops_of(dtype)
+    while n > 0:
+        run = w.dims[last] - index[last]
+        if run > n:
+            run = n
+        if stride == w.item:
+            loops.accumulate(p, source, run)
+        elif dtype == FG_FLOAT64:
+            for i in range(run):
+                (<double *>(p + i * stride))[0] += (<const double *>source)[i]
+        else:
+            for i in range(run):
+                (<float *>(p + i * stride))[0] += (<const float *>source)[i]
+        source += run * w.item
+        n -= run
+        p = walker_step(w, p, index, run)
+
+
+# ---- indexing by arrays ---------------------------------------------------------------------
+
+cdef object index_plain(object index):
+    """The index with Tensors and lists made arrays, arrays copied: what a node may keep."""
+    if type(index) is tuple:
+        return tuple([index_plain_item(i) for i in index])
+    return index_plain_item(index)
+
+
+cdef object index_plain_item(object i):
+    if isinstance(i, Tensor):
+        if is_float((<Tensor>i).node.dtype):
+            raise IndexError("gather: a floating-point Tensor cannot be an index; write "
+                             "int(t.item()), or .astype(int) for an array of indices")
+        return np.array((<Tensor>i).numpy())
+    if isinstance(i, list):
+        return np.array(sequence_array(i), dtype=None if len(i) else np.intp)
+    if isinstance(i, np.ndarray):
+        return np.array(i)
+    return i
+
+
+cdef object push_gather(Operand *x, object index):
+    """x[index] with integer arrays or boolean masks in the index: a copy."""
+    cdef object array, plain = index_plain(index)
+    cdef Operand y
+    cdef Tensor t
+    if x.shape == NULL:
+        array = operand_ndarray(x)[plain]
+    else:
+        array = operand_ndarray(x)[plain]
+    operand_clear(&y)
+    operand_array(np.asarray(array), &y)
+    y.foreign = 0
+    try:
+        if y.shape == NULL:
+            return push_shaped(FG_gather, x.dtype, 0, NULL, NULL, y.number, x, NULL,
+                               attr_new(0, NULL, plain) if x.needs else 0, 0)
+        return push_shaped(FG_gather, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, x, NULL,
+                           attr_new(0, NULL, plain) if x.needs else 0, 0)
+    finally:
+        operand_drop(&y)
+
+
+cdef int reverse_gather(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
+    """Entries taken several times get the sum."""
+    cdef FgNode *x = node_at(n.a)
+    cdef FgValue *v
+    cdef object index = attr_object(n.attr)
+    cdef object adjoint, gradient
+    gradient = number if n.rank == 0 else value_ndarray(n.shape, g, n.dtype, False)
+    if x.rank == 0:
+        contribute_number(s, n.a, round_to(n.dtype, float(np.sum(gradient))))
+        return 0
+    v = own_adjoint(s, n.a)
+    adjoint = value_ndarray(x.shape, v, x.dtype, True)
+    if isinstance(index, np.ndarray) and index.dtype == np.bool_:
+        adjoint[index] += gradient
+    else:
+        np.add.at(adjoint, index, gradient)
+    return 0
+
+
+# ---- assignment -----------------------------------------------------------------------------
+
+cdef object push_assign(Tensor t, object index, object value):
+    """t[index] = value for a Tensor that is no leaf: t goes on as a new version of itself."""
+    cdef Operand x, v
+    cdef Index parsed
+    cdef FgValue *target
+    cdef FgValue *part
+    cdef FgShape *shape = NULL
+    cdef FgShape *fit
+    cdef Operand both[2]
+    cdef object plain = None
+    cdef bint advanced
+    cdef uint32_t attr = 0
+    cdef double constant = 0
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef int64_t flat = 0, step = 1
+    cdef int i
+    cdef char *p
+    cdef Tensor made
+    operand_clear(&x)
+    operand_clear(&v)
+    try:
+        operand_tensor(t, &x)
+        operand_of(value, &v, False)
+        if is_float(x.dtype):
+            if not is_float(v.dtype) and v.shape != NULL:
+                operand_replace(&v, operand_ndarray(&v).astype(dtypes[x.dtype]))
+            elif v.dtype != x.dtype:
+                operand_convert(&v, x.dtype)
+        elif v.needs:
+            raise TypeError(f"assign: a recorded {dtypes[v.dtype]} Tensor cannot be stored in a "
+                            f"{dtypes[x.dtype]} Tensor; make the target with fastgrad.numpy.zeros(n)")
+        if x.shape != NULL and x.value == NULL:
+            x.value = value_of(x.node, x.id)
+        if v.shape != NULL and v.value == NULL:
+            v.value = value_of(v.node, v.id)
+        if x.shape == NULL:
+            return assign_scalar(t, &x, &v, index)
+        advanced = index_parse(x.shape, index, &parsed)
+        if not advanced and parsed.rank == 0:
+            if v.shape != NULL and v.shape.size == 1:
+                made = push_reshape(&v, 0, NULL)
+                operand_drop(&v)
+                operand_tensor(made, &v)
+                Py_INCREF(made)
+                v.keeper = <void *>made
+            elif v.shape != NULL:
+                raise ValueError("assign: setting an entry with an array of shape "
+                                 + shape_text(v.shape))
+            for i in range(x.shape.rank - 1, -1, -1):
+                flat += parsed.items[INDEX_FIELDS * i + 1] * step
+                step *= x.shape.dims[i]
+            target = assign_memory(t, &x)
+            try:
+                number_store(target.data + flat * item_size(x.dtype), v.number, x.dtype)
+            except BaseException:
+                value_release(target)
+                raise
+            return assign_version(t, &x, &v, target, 0, <double>flat)
+        if advanced:
+            plain = index_plain(index)
+            array = operand_ndarray(&x)[plain]
+            part = NULL
+            dims = np.shape(array)
+            for i in range(len(dims)):
+                parsed.dims[i] = dims[i]
+            parsed.rank = <int>len(dims)
+        shape = shape_new(parsed.rank, parsed.dims)
+        operand_clear(&both[0])
+        both[0].shape = shape
+        if v.shape != NULL:
+            fits_into(v.shape, shape)
+        target = assign_memory(t, &x)
+        try:
+            if advanced:
+                view = value_ndarray(x.shape, target, x.dtype, True)
+                view[plain] = v.number if v.shape == NULL else operand_ndarray(&v)
+                view = None
+                if x.needs or v.needs:
+                    attr = attr_new(0, NULL, plain)
+            else:
+                strides_of(x.shape, target, item_size(x.dtype), own)
+                p = index_apply(parsed.items, parsed.count, target.data, own, strides)
+                part = value_strided(target, p, shape, strides, item_size(x.dtype))
+                try:
+                    view = value_ndarray(shape, part, x.dtype, True)
+                    view[...] = v.number if v.shape == NULL else operand_ndarray(&v)
+                    view = None
+                finally:
+                    value_release(part)
+                if x.needs or v.needs:
+                    attr = attr_new(INDEX_FIELDS * parsed.count, parsed.items, None)
+        except BaseException:
+            value_release(target)
+            raise
+        return assign_version(t, &x, &v, target, attr, constant)
+    finally:
+        operand_drop(&v)
+        if shape != NULL:
+            shape_release(shape)
+
+
+cdef int fits_into(FgShape *v, FgShape *shape) except -1:
+    """Whether a value of shape v can be assigned to a part of that shape; leading axes of length
+    1 are allowed, as in NumPy."""
+    cdef int i, extra = v.rank - shape.rank
+    cdef bint fits = True
+    for i in range(v.rank):
+        if i < extra:
+            fits = fits and v.dims[i] == 1
+        else:
+            fits = fits and (v.dims[i] == 1 or v.dims[i] == shape.dims[i - extra])
+    if not fits:
+        raise ValueError(f"assign: could not broadcast input array from shape {shape_text(v)} into "
+                         f"shape {shape_text(shape)}")
+    return 0
+
+
+cdef FgValue *assign_memory(Tensor t, Operand *x) except NULL:
+    """Memory with the present contents that may be written to: the Tensor's own where nothing
+    else needs it as it is, else a copy. One reference goes to the caller."""
+    cdef FgValue *v = x.node.value
+    if v.refs == 1 and value_unique(v) and x.node.uses == 0:
+        return value_ref(v)
+    return value_copy(x.shape, v, x.dtype)
+
+
+cdef object assign_version(Tensor t, Operand *x, Operand *v, FgValue *target, uint32_t attr,
+                           double constant):
+    """Let t stand for the written memory, as a new node where a derivative will be wanted."""
+    cdef FgNode *old = x.node
+    cdef FgShape *shape
+    cdef Tensor made
+    t.version += 1
+    if not x.needs and not v.needs:
+        if attr:
+            attr_release(attr)
+        if old.value == target:
+            value_release(target)
+            return None
+        if old.refs == 1 or not old.flags & FG_NEEDS_GRAD and old.uses == 0:
+            value_release(old.value)
+            old.value = target
+            return None
+        tensor_renew(t, target)
+        return None
+    shape = shape_ref(old.shape)
+    if old.value == target:
+        # Nothing reads the old version: its memory moves on to the new one.
+        value_release(old.value)
+        old.value = NULL
+    made = push_shaped(FG_assign, x.dtype, 0, shape, target, 0, x if x.needs else NULL, v, attr,
+                       constant)
+    tensor_become(t, made)
+    return None
+
+
+cdef object assign_scalar(Tensor t, Operand *x, Operand *v, object index):
+    """t[()] = value, t[...] = value."""
+    cdef Tensor made
+    if index is not Ellipsis and index != () and index != (Ellipsis,):
+        raise IndexError("assign: too many indices for a Tensor of shape ()")
+    if v.shape != NULL and v.shape.size != 1:
+        raise ValueError(f"assign: could not broadcast input array from shape {shape_text(v.shape)} "
+                         "into shape ()")
+    made = push_reshape(v, 0, NULL)
+    tensor_become(t, made)
+    return None
+
+
+cdef int reverse_assign(Sweep *s, FgNode *n, FgValue **adjoint) except -1:
+    """The assigned part of the adjoint goes to the value, the rest to what was there before."""
+    cdef FgValue *g = adjoint[0]
+    cdef FgValue *w
+    cdef FgNode *x
+    cdef FgShape *part = NULL
+    cdef Index parsed
+    cdef int64_t dims[64]
+    cdef int64_t *items
+    cdef int i, r = 0
+    cdef int64_t flat
+    cdef object index = None, view, piece, winner, places
+    if not value_unique(g):
+        w = value_copy(n.shape, g, n.dtype)
+        value_release(g)
+        g = adjoint[0] = w
+    if n.attr == 0:
+        flat = <int64_t>n.constant
+        if n.b and wanted(s, n.b):
+            contribute_number(s, n.b, (<double *>g.data)[flat] if n.dtype == FG_FLOAT64
+                              else (<float *>g.data)[flat])
+        if n.dtype == FG_FLOAT64:
+            (<double *>g.data)[flat] = 0
+        else:
+            (<float *>g.data)[flat] = 0
+    elif attrs[n.attr].owner == NULL:
+        items = attr_items(n.attr)
+        for i in range(<int>(attr_count(n.attr) // INDEX_FIELDS)):
+            if items[INDEX_FIELDS * i] != INDEX_INT:
+                dims[r] = items[INDEX_FIELDS * i + 3]
+                r += 1
+        part = shape_new(r, dims)
+        try:
+            w = window_view(n.shape, g, n.attr, part, n.dtype)
+            try:
+                view = value_ndarray(part, w, n.dtype, True)
+                if n.b and wanted(s, n.b):
+                    contribute_array(s, n.b, np.array(view))
+                view[...] = 0
+                view = None
+            finally:
+                value_release(w)
+        finally:
+            shape_release(part)
+    else:
+        index = attr_object(n.attr)
+        view = value_ndarray(n.shape, g, n.dtype, True)
+        if n.b and wanted(s, n.b):
+            piece = view[index]
+            # Of entries assigned twice the last one stands: only it gets the adjoint.
+            places = np.empty(view.shape, dtype=np.intp)
+            winner = np.arange(piece.size).reshape(piece.shape)
+            places[index] = winner
+            contribute_array(s, n.b, np.where(places[index] == winner, piece, 0))
+        view[index] = 0
+        view = None
+    if n.a and wanted(s, n.a):
+        adjoint[0] = NULL
+        contribute_value(s, n.a, g)
+    return 0
+
+
+cdef int contribute_array(Sweep *s, uint32_t id, object array) except -1:
+    """Add an ndarray that nobody else holds, summed over broadcast axes."""
+    cdef FgNode *n = node_at(id)
+    cdef Operand x
+    cdef object shape = tensor_dims(n)
+    cdef int extra
+    if array.shape != shape:
+        extra = array.ndim - len(shape)
+        if extra > 0:
+            array = array.sum(axis=tuple(range(extra)))
+        axes = tuple([i for i in range(array.ndim) if shape[i] == 1
+                      and array.shape[i] != 1])
+        if axes:
+            array = array.sum(axis=axes, keepdims=True)
+        array = array.reshape(shape)
+    array = np.asarray(array, dtype=dtypes[n.dtype])
+    operand_clear(&x)
+    operand_array(<ndarray>array, &x)
+    if n.rank == 0:
+        return contribute_number(s, id, x.number)
+    try:
+        return contribute_value(s, id, value_ref(x.value))
+    finally:
+        operand_drop(&x)
+
+
+# ---- concatenate ----------------------------------------------------------------------------
+
+cdef object push_concatenate(object arrays, object axis, bint scalars):
+    """Arrays joined along an axis; with `scalars`, 0-d operands to a vector."""
+    cdef list items = list(arrays)
+    cdef int count = <int>len(items), i, weak, dtype, rank = 0
+    cdef FgValue *memory
+    cdef FgValue *out = NULL
+    cdef Operand *x
+    cdef Operand result
+    cdef bint needs = False
+    cdef int64_t *ids
+    cdef int64_t at = 0
+    cdef object parts, sizes, view
+    cdef FgShape *shape
+    cdef int64_t dims[64]
+    cdef int along
+    cdef Tensor t
+    if count == 0:
+        raise ValueError("concatenate: need at least one array")
+    if axis is None:
+        items = [push_ravel(i) for i in items]
+        axis = 0
+    memory = pool_take(count * sizeof(Operand))
+    x = <Operand *>memory.data
+    for i in range(count):
+        operand_clear(&x[i])
+    try:
+        for i in range(count):
+            operand_ready(items[i], &x[i])
+            needs = needs or x[i].needs
+            if x[i].shape == NULL and not scalars:
+                raise ValueError("concatenate: zero-dimensional arrays cannot be concatenated; "
+                                 "use fastgrad.numpy.stack or fastgrad.numpy.array([...])")
+        dtype = common_dtype(x, count, &weak)
+        if dtype == -2 or not needs:
+            parts = [operand_ndarray(&x[i]) for i in range(count)]
+            return tensor_constant(np.array(parts) if scalars else np.concatenate(parts, axis))
+        for i in range(count):
+            operand_convert(&x[i], dtype)
+            if x[i].shape != NULL and x[i].value == NULL:
+                x[i].value = value_of(x[i].node, x[i].id)
+        rank = 1 if scalars else x[0].shape.rank
+        along = axis_of(axis, rank, "concatenate")
+        for i in range(rank):
+            dims[i] = 1 if scalars else x[0].shape.dims[i]
+        sizes = []
+        for i in range(count):
+            if scalars:
+                sizes.append(1)
+                continue
+            if x[i].shape.rank != rank:
+                raise ValueError(
+                    "concatenate: all the input arrays must have the same number of dimensions, "
+                    "but the shapes are " + ", ".join(shape_text(x[k].shape) for k in range(count)))
+            for k in range(rank):
+                if k != along and x[i].shape.dims[k] != dims[k]:
+                    raise ValueError(
+                        "concatenate: the shapes must agree except along the axis "
+                        f"{along}: " + ", ".join(shape_text(x[k].shape) for k in range(count)))
+            sizes.append(x[i].shape.dims[along])
+        dims[along] = 0
+        for i in range(count):
+            dims[along] += <int64_t>sizes[i]
+        shape = shape_new(rank, dims)
+        try:
+            out = pool_take(shape.size * item_size(dtype))
+            if scalars:
+                for i in range(count):
+                    number_store(out.data + i * item_size(dtype), x[i].number, dtype)
+            else:
+                np.concatenate([operand_ndarray(&x[i]) for i in range(count)], along,
+                               out=value_ndarray(shape, out, dtype, True))
+            ids = <int64_t *>malloc((count + 1) * 8)
+            if ids == NULL:
+                raise MemoryError()
+        except BaseException:
+            shape_release(shape)
+            if out != NULL:
+                value_release(out)
+            raise
+        ids[0] = along
+        for i in range(count):
+            ids[i + 1] = x[i].id if x[i].needs else 0
+        try:
+            attr = attr_new(count + 1, ids, tuple(sizes))
+        except BaseException:
+            shape_release(shape)
+            value_release(out)
+            free(ids)
+            raise
+        for i in range(count):
+            if ids[i + 1]:
+                x[i].node.refs += 1
+        free(ids)
+        return push_shaped(FG_concatenate, dtype, 0, shape, out, 0, NULL, NULL, attr, 0)
+    finally:
+        operands_drop(x, count)
+        value_release(memory)
+
+
+cdef int axis_of(object axis, int rank, str name) except -1:
+    cdef int64_t a = PyNumber_AsSsize_t(axis, None)
+    if a < -rank or a >= rank:
+        raise np.exceptions.AxisError(f"{name}: axis {axis} is out of bounds for array of dimension "
+                                      f"{rank}")
+    return <int>(a + rank if a < 0 else a)
+
+
+cdef int reverse_concatenate(Sweep *s, FgNode *n, FgValue *g) except -1:
+    cdef int64_t strides[64]
+    cdef int64_t at = 0
+    cdef int along = <int>attr_items(n.attr)[0]
+    cdef object sizes = attr_object(n.attr)
+    cdef int i
+    cdef uint32_t id
+    cdef FgValue *whole
+    strides_of(n.shape, g, item_size(n.dtype), strides)
+    for i in range(len(sizes)):
+        id = <uint32_t>attr_items(n.attr)[i + 1]
+        if id and wanted(s, id):
+            if node_at(id).rank == 0:
+                contribute_number(s, id, scalar_number(g.data + at * strides[along], n.dtype))
+            elif g.uniform:
+                contribute_value(s, id, value_ref(g))
+            else:
+                contribute_value(s, id, value_strided(g, g.data + at * strides[along],
+                                                      node_at(id).shape, strides,
+                                                      item_size(n.dtype)))
+        at += <int64_t>sizes[i]
+    return 0
+
+
+# ---- sum ------------------------------------------------------------------------------------
+
+cdef int axes_of(object axis, int rank, uint64_t *mask, str name) except -1:
+    """The axes to reduce over as bits: an int, a tuple, or None for all."""
+    cdef int a
+    mask[0] = 0
+    if axis is None:
+        mask[0] = (<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0
+        return 0
+    if type(axis) is not tuple:
+        axis = (axis,)
+    for item in axis:
+        a = axis_of(item, rank, name)
+        if mask[0] >> a & 1:
+            raise ValueError(f"{name}: duplicate value in 'axis' {axis}")
+        mask[0] |= <uint64_t>1 << a
+    return 0
+
+
+cdef FgShape *reduced_shape(FgShape *shape, uint64_t mask, bint keepdims) except? NULL:
+    """The shape after reducing the masked axes; NULL for a scalar."""
+    cdef int64_t dims[64]
+    cdef int i, r = 0
+    for i in range(shape.rank):
+        if not mask >> i & 1:
+            dims[r] = shape.dims[i]
+            r += 1
+        elif keepdims:
+            dims[r] = 1
+            r += 1
+    if r == 0:
+        return NULL
+    return shape_new(r, dims)
+
+
+cdef Tensor push_sum(Operand *x, uint64_t mask, bint keepdims):
+    """The sum over the masked axes of a float operand."""
+    cdef Total total
+    cdef double number = 0
+    cdef FgShape *out
+    cdef FgShape *kept
+    cdef FgValue *v
+    cdef uint32_t attr = 0
+    cdef int64_t bits = <int64_t>mask
+    cdef int rank
+    if x.shape == NULL:
+        return push_shaped(FG_sum, x.dtype, FG_WEAK if x.weak else 0, NULL, NULL, x.number, x, NULL,
+                           0, 0)
+    rank = x.shape.rank
+    if mask == ((<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0) and not keepdims:
+        if x.value == NULL:
+            total.count = 0
+            run_flush(directory[x.id >> FG_SEGMENT_BITS].tape, x.node, &total)
+            number = total_value(&total)
+        elif x.shape.size >= UNLOCK:
+            with nogil:
+                number = sum_all(x.shape, x.value, x.dtype)
+        else:
+            number = sum_all(x.shape, x.value, x.dtype)
+        return push_shaped(FG_sum, x.dtype, 0, NULL, NULL, round_to(x.dtype, number), x, NULL, 0, 0)
+    if x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    kept = reduced_shape(x.shape, mask, True)
+    try:
+        v = sum_to(x.shape, x.value, kept, x.dtype)
+    finally:
+        shape_release(kept)
+    try:
+        out = reduced_shape(x.shape, mask, keepdims)
+        if x.needs:
+            attr = attr_new(1, &bits, None)
+    except BaseException:
+        value_release(v)
+        raise
+    return push_shaped(FG_sum, x.dtype, 0, out, v, 0, x, NULL, attr, 0)
+
+
+cdef int reverse_sum(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
+    """Every entry that was summed gets the adjoint of its sum: a view, nothing is stored."""
+    cdef FgNode *x = node_at(n.a)
+    if x.rank == 0:
+        contribute_number(s, n.a, number)
+    elif n.rank == 0:
+        contribute_value(s, n.a, number_value(number, n.dtype))
+    elif g.uniform:
+        contribute_value(s, n.a, value_ref(g))
+    else:
+        contribute_value(s, n.a, expand_view(x.shape, n.shape, g, <uint64_t>attr_items(n.attr)[0],
+                                             n.dtype))
+    return 0
+
+
+cdef FgValue *expand_view(FgShape *full, FgShape *shape, FgValue *g, uint64_t mask,
+                          int dtype) except NULL:
+    """A reduced array seen in the shape before the reduction, kept axes or not."""
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef int i, r = 0
+    cdef bint keepdims = shape.rank == full.rank
+    strides_of(shape, g, item_size(dtype), own)
+    for i in range(full.rank):
+        if mask >> i & 1:
+            strides[i] = 0
+            r += keepdims
+        else:
+            strides[i] = own[r]
+            r += 1
+    return value_strided(g, g.data, full, strides, item_size(dtype))
+
+
+# ---- prod, max, min, logsumexp --------------------------------------------------------------
+
+cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
+    """A reduction whose value NumPy computes."""
+    cdef object array = operand_ndarray(x)
+    cdef object axes = tuple([i for i in range(array.ndim) if mask >> i & 1])
+    cdef object value
+    cdef int64_t bits = <int64_t>mask
+    cdef Operand y
+    cdef bint full = x.shape != NULL and len(axes) == array.ndim and not keepdims
+    if full and x.shape.size and (op == FG_max or op == FG_min) and is_float(x.dtype) \
+            and x.value.contiguous and not x.value.uniform:
+        number = loops_of(x.dtype).max(x.value.data, x.shape.size) if op == FG_max \
+            else loops_of(x.dtype).min(x.value.data, x.shape.size)
+        return push_shaped(op, x.dtype, 0, NULL, NULL, number, x, NULL,
+                           attr_new(1, &bits, None) if x.needs else 0, 0)
+    if op == FG_logsumexp:
+        value = logsumexp_value(array, axes, keepdims)
+    elif op == FG_prod:
+        value = np.multiply.reduce(array, axis=axes, keepdims=keepdims, dtype=array.dtype)
+    else:
+        if array.size == 0 and np.prod([array.shape[i] for i in axes]) == 0:
+            raise ValueError(f"{fg_op_info[op].name.decode()}: zero-size array of shape "
+                             f"{array.shape} has no {fg_op_info[op].name.decode()} along "
+                             f"axis {axes}")
+        value = (np.maximum if op == FG_max else np.minimum).reduce(array, axis=axes,
+                                                                    keepdims=keepdims)
+    operand_clear(&y)
+    operand_array(np.asarray(value, dtype=array.dtype), &y)
+    y.foreign = 0
+    try:
+        if y.shape == NULL:
+            return push_shaped(op, x.dtype, FG_WEAK if x.weak else 0, NULL, NULL, y.number, x, NULL,
+                               attr_new(1, &bits, None) if x.needs else 0, 0)
+        return push_shaped(op, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, x, NULL,
+                           attr_new(1, &bits, None) if x.needs else 0, 0)
+    finally:
+        operand_drop(&y)
+
+
+cdef object logsumexp_value(object a, object axes, bint keepdims):
+    """log(sum(exp(a))), shifted by the maximum; -inf where there is nothing to sum."""
+    if np.prod([a.shape[i] for i in axes], dtype=int) == 0:
+        return np.log(np.sum(a, axis=axes, keepdims=keepdims, dtype=a.dtype) * 0)
+    top = np.max(a, axis=axes, keepdims=True)
+    shift = np.where(np.isfinite(top), top, 0)
+    value = np.log(np.sum(np.exp(a - shift), axis=axes, keepdims=True)) + shift
+    return value if keepdims else np.squeeze(value, axis=axes)
+
+
+cdef int reverse_reduction(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
+    """Adjoint times weights, exactly zero where either is."""
+    cdef FgNode *x = node_at(n.a)
+    cdef uint64_t mask = <uint64_t>attr_items(n.attr)[0]
+    cdef object a = node_ndarray(x), y, gradient, weights, axes, kept
+    axes = tuple([i for i in range(a.ndim) if mask >> i & 1])
+    kept = tuple([1 if mask >> i & 1 else a.shape[i] for i in range(a.ndim)])
+    if n.rank:
+        gradient = value_ndarray(n.shape, g, n.dtype, False).reshape(kept)
+        y = node_ndarray(n).reshape(kept)
+    else:
+        gradient = np.full(kept, number, dtype=a.dtype)
+        y = np.full(kept, n.re, dtype=a.dtype)
+    with np.errstate(all="ignore"):
+        if n.op == FG_logsumexp:
+            weights = np.exp(a - np.where(np.isneginf(y), 0, y))
+            if np.isposinf(y).any():
+                top = np.isposinf(a)
+                weights = np.where(np.isposinf(y), top / np.maximum(
+                    np.sum(top, axis=axes, keepdims=True), 1), weights)
+        elif n.op == FG_prod:
+            weights = product_of_others(a, axes)
+        else:
+            top = np.where(np.isnan(y), np.isnan(a), a == y)
+            weights = top / np.sum(top, axis=axes, keepdims=True)
+        contribution = np.where((weights == 0) | (gradient == 0), 0, weights * gradient)
+    return contribute_array(s, n.a, contribution.astype(a.dtype, copy=False))
+
+
+cdef object product_of_others(object a, object axes):
+    """For each entry the product of the others along the axes: never by division, so that zeros
+    are exact."""
+    rest = tuple([i for i in range(a.ndim) if i not in axes])
+    order = rest + axes
+    moved = np.transpose(a, order)
+    rows = moved.reshape(int(np.prod([a.shape[i] for i in rest], dtype=int)), -1)
+    left = np.ones_like(rows)
+    right = np.ones_like(rows)
+    if rows.shape[1] > 1:
+        left[:, 1:] = np.cumprod(rows[:, :-1], axis=1)
+        right[:, :-1] = np.cumprod(rows[:, :0:-1], axis=1)[:, ::-1]
+    return np.transpose((left * right).reshape(moved.shape), np.argsort(order))
+
+
+# ---- matmul ---------------------------------------------------------------------------------
+
+cdef object push_matmul(object left, object right):
+    """a @ b for every combination of ranks that NumPy has."""
+    cdef Operand x[2]
+    cdef int weak, dtype, i
+    cdef FgShape *shape = NULL
+    cdef FgValue *v = NULL
+    cdef double number = 0
+    operand_clear(&x[0])
+    operand_clear(&x[1])
+    try:
+        operand_ready(left, &x[0])
+        operand_ready(right, &x[1])
+        for i in range(2):
+            if x[i].shape == NULL:
+                raise ValueError(
+                    f"matmul: input operand {i} is a scalar; shapes {shape_text(x[0].shape)} and "
+                    f"{shape_text(x[1].shape)}: multiply with * instead")
+        dtype = common_dtype(x, 2, &weak)
+        if dtype == -2:
+            return tensor_constant(np.matmul(operand_ndarray(&x[0]), operand_ndarray(&x[1])))
+        for i in range(2):
+            operand_convert(&x[i], dtype)
+            if x[i].value == NULL:
+                x[i].value = value_of(x[i].node, x[i].id)
+        shape = matmul_shape(x[0].shape, x[1].shape)
+        v = matmul_value(x[0].shape, x[0].value, x[1].shape, x[1].value, shape, dtype)
+        if shape == NULL:
+            number = scalar_number(v.data, dtype)
+            value_release(v)
+            v = NULL
+        return push_shaped(FG_matmul, dtype, 0, shape, v, number, &x[0], &x[1], 0, 0)
+    finally:
+        operands_drop(x, 2)
+
+
+cdef FgShape *matmul_shape(FgShape *a, FgShape *b) except? NULL:
+    """The shape of a @ b; NULL for a scalar."""
+    cdef int64_t dims[66]
+    cdef int ra = a.rank - 2 if a.rank > 2 else 0
+    cdef int rb = b.rank - 2 if b.rank > 2 else 0
+    cdef int r = ra if ra > rb else rb
+    cdef int i, n = 0
+    cdef int64_t p, q
+    if a.dims[a.rank - 1] != (b.dims[0] if b.rank == 1 else b.dims[b.rank - 2]):
+        raise ValueError(f"matmul: shapes {shape_text(a)} and {shape_text(b)} do not match: the "
+                         f"last axis of the first has length {a.dims[a.rank - 1]}, the "
+                         f"{'only' if b.rank == 1 else 'second last'} axis of the second "
+                         f"{b.dims[0] if b.rank == 1 else b.dims[b.rank - 2]}")
+    for i in range(r):
+        p = a.dims[i - (r - ra)] if i >= r - ra else 1
+        q = b.dims[i - (r - rb)] if i >= r - rb else 1
+        if p != q and p != 1 and q != 1:
+            raise ValueError(f"matmul: the batch axes of shapes {shape_text(a)} and "
+                             f"{shape_text(b)} could not be broadcast together")
+        dims[n] = q if p == 1 else p
+        n += 1
+    if a.rank > 1:
+        dims[n] = a.dims[a.rank - 2]
+        n += 1
+    if b.rank > 1:
+        dims[n] = b.dims[b.rank - 1]
+        n += 1
+    if n == 0:
+        return NULL
+    return shape_new(n, dims)
+
+
+cdef FgValue *matmul_value(FgShape *a, FgValue *va, FgShape *b, FgValue *vb, FgShape *shape,
+                           int dtype) except NULL:
+    """The product, by NumPy's own BLAS loop."""
+    cdef FgValue *v = pool_take((shape.size if shape != NULL else 1) * item_size(dtype))
+    try:
+        if not matmul_direct(a, va, b, vb, shape, v, dtype):
+            out = value_ndarray(shape, v, dtype, True) if shape != NULL else None
+            result = np.matmul(value_ndarray(a, va, dtype, False), value_ndarray(b, vb, dtype, False),
+                               out=out) if shape != NULL else np.matmul(
+                               value_ndarray(a, va, dtype, False), value_ndarray(b, vb, dtype, False))
+            if shape == NULL:
+                number_store(v.data, result, dtype)
+    except BaseException:
+        value_release(v)
+        raise
+    return v
+
+
+cdef int reverse_matmul(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
+    """a_bar = g b', b_bar = a' g, with vectors as one-row or one-column matrices."""
+    cdef object gradient, a = None, b = None
+    cdef FgNode *x = node_at(n.a) if n.a else NULL
+    cdef FgNode *y = node_at(n.b) if n.b else NULL
+    cdef int rank_a = x.rank if x != NULL else 0
+    cdef int rank_b = y.rank if y != NULL else 0
+    gradient = value_ndarray(n.shape, g, n.dtype, False) if n.rank else np.asarray(
+        number, dtype=dtypes[n.dtype])
+    if x != NULL and x.value != NULL:
+        a = node_ndarray(x)
+    if y != NULL and y.value != NULL:
+        b = node_ndarray(y)
+    if n.a and wanted(s, n.a):
+        reverse_matmul_one(s, n.a, gradient, b, rank_a, True)
+    if n.b and wanted(s, n.b):
+        reverse_matmul_one(s, n.b, gradient, a, rank_b, False)
+    return 0
+
+
+cdef int reverse_matmul_one(Sweep *s, uint32_t id, object g, object other, int rank,
+                            bint first) except -1:
+    """The adjoint of one factor, given the adjoint of the product and the other factor."""
+    cdef object p
+    if other.ndim == 1 and rank == 1:
+        return contribute_array(s, id, g * other)
+    if other.ndim == 1:
+        # Matrix times vector: the outer product of adjoint and vector.
+        p = g[..., :, None] * other if first else other[:, None] * g[..., None, :]
+        return contribute_array(s, id, p)
+    if rank == 1:
+        # A vector: contract over every other axis, the batch included.
+        if first:
+            p = np.matmul(other, g[..., :, None])[..., 0]
+        else:
+            p = np.matmul(np.swapaxes(other, -1, -2), g[..., :, None])[..., 0]
+        return contribute_array(s, id, p)
+    if first:
+        return contribute_product(s, id, g, np.swapaxes(other, -1, -2))
+    return contribute_product(s, id, np.swapaxes(other, -1, -2), g)
+
+
+cdef int contribute_product(Sweep *s, uint32_t id, object p, object q) except -1:
+    """Add p @ q; straight into memory of the pool where no axis was broadcast."""
+    cdef FgNode *n = node_at(id)
+    cdef FgValue *v
+    if p.ndim == 2 and q.ndim == 2:
+        v = pool_take(n.shape.size * item_size(n.dtype))
+        try:
+            np.matmul(p, q, out=value_ndarray(n.shape, v, n.dtype, True))
+        except BaseException:
+            value_release(v)
+            raise
+        return contribute_value(s, id, v)
+    return contribute_array(s, id, np.matmul(p, q))

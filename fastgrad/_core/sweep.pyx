@@ -1,0 +1,761 @@
+"""The reverse sweep: adjoints from a seed down to the leaves.
+
+Nodes are visited newest first, and only those that a mark has reached, so the cost follows the
+subgraph and not the tape. The strong zero and the undoing of broadcasts live here, once, for
+every element-wise operator: scalars in `sweep_scalar`, arrays in groups (`sweep_group`), which go
+through the cache block by block and never store an adjoint that only the group itself needs.
+"""
+
+cdef enum:
+    GROUP = 32                  # array nodes in a group
+    TARGETS = 3 * GROUP
+
+# A leaf, or a node whose adjoint was asked for, and the adjoint so far.
+cdef struct Gathered:
+    uint32_t id
+    FgAdjoint adjoint
+
+cdef struct Sweep:
+    FgTape *tape
+    FgSegment *segment          # no mark lies above it
+    int word                    # nor above this word of its marks
+    int64_t pending             # marks
+    bint retain                 # leave the graph as it is
+    bint pruned                 # `feeds` says which nodes matter
+    Gathered *gathered          # open addressing; id 0: free
+    uint32_t gathered_mask
+    uint32_t gathered_count
+    Gathered first[16]          # enough for most, without asking for memory
+
+
+cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
+    if tape.busy:
+        raise RuntimeError("fastgrad: a reverse sweep is already running on this tape")
+    # While it is set, handles that are dropped (by the collector, by other threads, by
+    # destructors that run in between) wait on the tape's queue.
+    tape.busy = 1
+    s.tape = tape
+    s.segment = NULL
+    s.word = 0
+    s.pending = 0
+    s.retain = retain
+    s.pruned = False
+    s.gathered = s.first
+    s.gathered_mask = 15
+    s.gathered_count = 0
+    memset(s.first, 0, sizeof(s.first))
+    return 0
+
+
+cdef Gathered *gathered_at(Sweep *s, uint32_t id) noexcept nogil:
+    """Its entry, or the free place where it belongs."""
+    cdef uint32_t i = (id * <uint32_t>2654435769) >> 7 & s.gathered_mask
+    while s.gathered[i].id and s.gathered[i].id != id:
+        i = (i + 1) & s.gathered_mask
+    return &s.gathered[i]
+
+
+cdef Gathered *gathered_new(Sweep *s, uint32_t id) except NULL:
+    """A new entry, adjoint zero (an array: NULL); it keeps the node alive."""
+    cdef Gathered *old = s.gathered
+    cdef Gathered *e
+    cdef Gathered *grown
+    cdef uint32_t i, size = s.gathered_mask + 1
+    if s.gathered_count * 2 >= size:
+        grown = <Gathered *>calloc(size * 4, sizeof(Gathered))
+        if grown == NULL:
+            raise MemoryError()
+        s.gathered = grown
+        s.gathered_mask = size * 4 - 1
+        for i in range(size):
+            if old[i].id:
+                gathered_at(s, old[i].id)[0] = old[i]
+        if old != s.first:
+            free(old)
+    e = gathered_at(s, id)
+    e.id = id
+    e.adjoint.number = 0
+    e.adjoint.value = NULL
+    s.gathered_count += 1
+    node_at(id).refs += 1
+    return e
+
+
+cdef void sweep_end(Sweep *s) noexcept:
+    """Let go of everything; after an error marks may be left, whose adjoints are dropped."""
+    cdef uint32_t i, id
+    cdef FgNode *n
+    while s.pending:
+        id = sweep_pop(s)
+        n = node_at(id)
+        if n.rank and adjoint_slot(s, id).value != NULL:
+            value_release(adjoint_slot(s, id).value)
+        if n.refs == 0:
+            nodes_free(id)
+    for i in range(s.gathered_mask + 1):
+        id = s.gathered[i].id
+        if id:
+            if node_at(id).rank and s.gathered[i].adjoint.value != NULL:
+                value_release(s.gathered[i].adjoint.value)
+            node_drop(id)
+    if s.gathered != s.first:
+        free(s.gathered)
+    s.gathered = s.first
+    s.tape.busy = 0
+    if s.tape.queued:
+        queue_drain(s.tape)
+    if s.tape.orphan:
+        tape_forget(s.tape)
+
+
+# ---- marks ----------------------------------------------------------------------------------
+
+cdef inline FgAdjoint *adjoint_slot(Sweep *s, uint32_t id) noexcept nogil:
+    """Where the adjoint of a marked node is."""
+    return &directory[id >> FG_SEGMENT_BITS].adjoints[id & (FG_SEGMENT - 1)]
+
+
+cdef inline bint mark(Sweep *s, uint32_t id) except -1:
+    """Mark a recorded node; True if it was not marked before (its adjoint is then undefined)."""
+    cdef FgSegment *g = directory[id >> FG_SEGMENT_BITS]
+    cdef uint32_t i = id & (FG_SEGMENT - 1)
+    cdef uint64_t bit = <uint64_t>1 << (i & 63)
+    if g.marks[i >> 6] & bit:
+        return False
+    if g.adjoints == NULL:
+        segment_adjoints(g)
+    g.marks[i >> 6] |= bit
+    g.marked += 1
+    s.pending += 1
+    if s.segment == NULL or g.sequence > s.segment.sequence:
+        s.segment = g
+        s.word = FG_SEGMENT // 64 - 1
+    elif g == s.segment and <int>(i >> 6) > s.word:
+        s.word = i >> 6
+    return True
+
+
+cdef inline uint32_t sweep_peek(Sweep *s) noexcept nogil:
+    """The newest marked node; there must be one."""
+    cdef FgSegment *g = s.segment
+    cdef int w = s.word
+    while g.marked == 0:
+        g = g.before
+        w = FG_SEGMENT // 64 - 1
+    while g.marks[w] == 0:
+        w -= 1
+    s.segment = g
+    s.word = w
+    return (g.slot << FG_SEGMENT_BITS) | <uint32_t>(w << 6 | (63 - clz(<int64_t>g.marks[w])))
+
+
+cdef inline uint32_t sweep_pop(Sweep *s) noexcept nogil:
+    cdef uint32_t id = sweep_peek(s)
+    s.segment.marks[s.word] &= ~(<uint64_t>1 << (id & 63))
+    s.segment.marked -= 1
+    s.pending -= 1
+    return id
+
+
+cdef inline bint wanted(Sweep *s, uint32_t id) noexcept nogil:
+    """Whether an adjoint of that node is needed at all."""
+    cdef FgNode *n = node_at(id)
+    if not n.flags & FG_NEEDS_GRAD:
+        return False
+    if not s.pruned:
+        return True
+    if n.flags & FG_LEAF:
+        return (n.flags & FG_WANTED) != 0
+    return (directory[id >> FG_SEGMENT_BITS].feeds[(id & (FG_SEGMENT - 1)) >> 6] >> (id & 63)) & 1
+
+
+cdef inline int operand_count(FgNode *n) noexcept nogil:
+    return <int>attr_count(n.attr) - 1 if n.op == FG_concatenate else 3
+
+
+cdef inline uint32_t operand_at(FgNode *n, int k) noexcept nogil:
+    if n.op == FG_concatenate:
+        return <uint32_t>attr_items(n.attr)[k + 1]
+    return n.a if k == 0 else n.b if k == 1 else n.c
+
+
+# ---- before a sweep -------------------------------------------------------------------------
+
+cdef struct Visited:
+    uint32_t *ids
+    int64_t count, size
+
+
+cdef int visited_add(Visited *v, uint32_t id) except -1:
+    cdef void *grown
+    if v.count == v.size:
+        grown = realloc(v.ids, (v.size * 2 + 64) * sizeof(uint32_t))
+        if grown == NULL:
+            raise MemoryError()
+        v.ids = <uint32_t *>grown
+        v.size = v.size * 2 + 64
+    v.ids[v.count] = id
+    v.count += 1
+    return 0
+
+
+cdef int sweep_survey(Sweep *s, uint32_t root, Visited *v, bint prune) except -1:
+    """Walk the subgraph without computing: raise before anything has changed if a part of it is
+    gone, and find out which nodes a wanted one feeds."""
+    cdef uint32_t id, x
+    cdef FgNode *n
+    cdef FgSegment *g
+    cdef int64_t i
+    cdef int k
+    cdef bint feeds, gone = False, outer = False
+    mark(s, root)
+    while s.pending:
+        id = sweep_pop(s)
+        n = node_at(id)
+        visited_add(v, id)
+        g = directory[id >> FG_SEGMENT_BITS]
+        g.feeds[(id & (FG_SEGMENT - 1)) >> 6] |= <uint64_t>1 << (id & 63)
+        if n.flags & FG_CONSUMED:
+            gone = True
+            continue
+        for k in range(operand_count(n)):
+            x = operand_at(n, k)
+            if not x or not node_at(x).flags & FG_NEEDS_GRAD:
+                continue
+            if not node_at(x).flags & FG_LEAF:
+                mark(s, x)
+            elif node_at(x).flags & FG_CONSUMED:
+                gone = True
+            elif node_at(x).flags & FG_ARGUMENT and not node_at(x).flags & FG_WANTED:
+                outer = True
+    if gone:
+        raise RuntimeError(
+            "backward: a part of this graph was already differentiated and its saved values are "
+            "freed; write backward(retain_graph=True) the first time, or compute the loss again")
+    if outer and prune:
+        raise NotImplementedError(
+            "fastgrad: the function differentiated here uses a value that an outer transformation "
+            "differentiates as well (a derivative of a derivative), which is not supported yet; "
+            "pass it in as `.detach()` to treat it as a constant")
+    if not prune:
+        return 0
+    for i in range(v.count - 1, -1, -1):
+        id = v.ids[i]
+        n = node_at(id)
+        feeds = (n.flags & FG_WANTED) != 0
+        for k in range(operand_count(n)):
+            x = operand_at(n, k)
+            if x and node_at(x).flags & FG_NEEDS_GRAD:
+                g = directory[x >> FG_SEGMENT_BITS]
+                feeds = feeds or (
+                    (node_at(x).flags & FG_WANTED) != 0 if node_at(x).flags & FG_LEAF
+                    else (g.feeds[(x & (FG_SEGMENT - 1)) >> 6] >> (x & 63)) & 1)
+        if not feeds:
+            g = directory[id >> FG_SEGMENT_BITS]
+            g.feeds[(id & (FG_SEGMENT - 1)) >> 6] &= ~(<uint64_t>1 << (id & 63))
+    s.pruned = True
+    return 0
+
+
+cdef void visited_clear(Visited *v) noexcept:
+    cdef int64_t i
+    cdef uint32_t id
+    for i in range(v.count):
+        id = v.ids[i]
+        directory[id >> FG_SEGMENT_BITS].feeds[(id & (FG_SEGMENT - 1)) >> 6] = 0
+    free(v.ids)
+    v.ids = NULL
+    v.count = v.size = 0
+
+
+# ---- contributions --------------------------------------------------------------------------
+
+cdef inline int contribute_number(Sweep *s, uint32_t id, double t) except -1:
+    """Add to the adjoint of a scalar node."""
+    cdef FgSegment *g = directory[id >> FG_SEGMENT_BITS]
+    cdef uint32_t i = id & (FG_SEGMENT - 1)
+    cdef Gathered *e
+    if g.tape != NULL:
+        if mark(s, id):
+            g.adjoints[i].number = t
+        else:
+            g.adjoints[i].number += t
+        return 0
+    e = gathered_at(s, id)
+    if e.id == 0:
+        e = gathered_new(s, id)
+    e.adjoint.number += t
+    return 0
+
+
+cdef FgAdjoint *array_slot(Sweep *s, uint32_t id) except NULL:
+    """The adjoint of an array node, marked or gathered; its value is NULL if there is none yet."""
+    cdef Gathered *e
+    if directory[id >> FG_SEGMENT_BITS].tape != NULL:
+        if mark(s, id):
+            adjoint_slot(s, id).value = NULL
+        return adjoint_slot(s, id)
+    e = gathered_at(s, id)
+    if e.id == 0:
+        e = gathered_new(s, id)
+    return &e.adjoint
+
+
+cdef inline bint value_unique(FgValue *v) noexcept nogil:
+    """Whether it may be written to: nobody else sees its memory."""
+    return (v.refs == 1 and v.base == NULL and v.owner == NULL
+            and v.contiguous and not v.uniform)
+
+
+cdef int contribute_value(Sweep *s, uint32_t id, FgValue *v) except -1:
+    """Add an array, of the node's own shape and dtype, to its adjoint. Takes over v, which may be
+    strided, uniform or shared."""
+    cdef FgAdjoint *slot
+    cdef FgValue *sum_
+    cdef FgNode *n = node_at(id)
+    try:
+        slot = array_slot(s, id)
+        if slot.value == NULL:
+            slot.value = value_ref(v)
+            return 0
+        if not value_unique(slot.value):
+            sum_ = value_copy(n.shape, slot.value, n.dtype)
+            value_release(slot.value)
+            slot.value = sum_
+        value_accumulate(n.shape, slot.value, v, n.dtype)
+    finally:
+        value_release(v)
+    return 0
+
+
+cdef int value_accumulate(FgShape *shape, FgValue *y, FgValue *x, int dtype) except -1:
+    """y += x; y contiguous and its own."""
+    cdef Scratch scratch
+    cdef Lane lane
+    cdef Source source
+    cdef int64_t start = 0, n
+    cdef const FgLoops *loops = loops_of(dtype)
+    scratch.first = NULL
+    source.shape = shape
+    source.value = x
+    source.dtype = <uint8_t>dtype
+    try:
+        lane_set(&lane, &source, shape, dtype, &scratch)
+        while start < shape.size:
+            n = shape.size - start if shape.size - start < FG_BLOCK else FG_BLOCK
+            loops.accumulate(y.data + start * lane.item, lane_block(&lane, start, n, loops), n)
+            start += n
+    finally:
+        scratch_clear(&scratch)
+    return 0
+
+
+cdef FgValue *own_adjoint(Sweep *s, uint32_t id) except NULL:
+    """The adjoint of an array node as memory of its own, zeros if there is none yet: for rules
+    that add to a part of it. Borrowed."""
+    cdef FgAdjoint *slot = array_slot(s, id)
+    cdef FgNode *n = node_at(id)
+    cdef FgValue *v
+    if slot.value == NULL:
+        v = pool_take(n.shape.size * item_size(n.dtype))
+        memset(v.data, 0, n.shape.size * item_size(n.dtype))
+        slot.value = v
+    elif not value_unique(slot.value):
+        v = value_copy(n.shape, slot.value, n.dtype)
+        value_release(slot.value)
+        slot.value = v
+    return slot.value
+
+
+# ---- the sweep ------------------------------------------------------------------------------
+
+cdef int sweep_run(Sweep *s) except -1:
+    """Visit every marked node, newest first."""
+    cdef uint32_t id
+    cdef FgNode *n
+    while s.pending:
+        id = sweep_pop(s)
+        n = node_at(id)
+        if n.op < FG_ELEMENTWISE_END:
+            if n.rank == 0:
+                sweep_scalar(s, n, id)
+            else:
+                sweep_group(s, n, id)
+        else:
+            sweep_shaped(s, n, id)
+    return 0
+
+
+cdef inline int sweep_scalar(Sweep *s, FgNode *n, uint32_t id) except -1:
+    cdef double g = adjoint_slot(s, id).number
+    cdef double u, v, w, tie
+    cdef double t
+    cdef int op = n.op
+    if n.flags & (FG_WANTED | FG_RETAINED):
+        gathered_new(s, id).adjoint.number = g
+    if g != 0:                          # the strong zero of a zero adjoint
+        u = node_at(n.a).re if n.a else n.constant
+        v = node_at(n.b).re if n.b else n.constant
+        w = node_at(n.c).re if n.c else n.constant
+        tie = 0.0 if n.flags & FG_LITERAL else 0.5
+        if n.a and wanted(s, n.a):
+            t = scalar_term(op, 0, n.dtype, g, u, v, w, n.re, tie)
+            contribute_number(s, n.a, t)
+        if n.b and wanted(s, n.b):
+            t = scalar_term(op, 1, n.dtype, g, u, v, w, n.re, tie)
+            contribute_number(s, n.b, t)
+        if n.c and wanted(s, n.c):
+            t = scalar_term(op, 2, n.dtype, g, u, v, w, n.re, tie)
+            contribute_number(s, n.c, t)
+    else:
+        # Reached all the same: what it is made of gets a zero, not silence.
+        if n.a and wanted(s, n.a):
+            contribute_number(s, n.a, 0)
+        if n.b and wanted(s, n.b):
+            contribute_number(s, n.b, 0)
+        if n.c and wanted(s, n.c):
+            contribute_number(s, n.c, 0)
+    if not s.retain:
+        consume(s, n, id)
+    return 0
+
+
+cdef inline double scalar_term(int op, int which, int dtype, double g, double u, double v, double w,
+                               double y, double tie) noexcept nogil:
+    """Adjoint times partial, rounded to the dtype; zero where a factor is exactly zero."""
+    cdef double p = fg_partial(op, which, dtype, u, v, w, y, tie)
+    cdef double t = g * p
+    if t != t and p == 0:
+        return 0
+    return <float>t if dtype == FG_FLOAT32 else t
+
+
+cdef void consume(Sweep *s, FgNode *n, uint32_t id) noexcept:
+    """The node has been differentiated: free what it kept, and itself where nothing needs it."""
+    operands_release(n, id)
+    if dead_count:
+        nodes_free_later()
+    if n.refs == 0:
+        node_free(n, id)
+    elif n.refs == 1 and n.handle != NULL:
+        hand_over(n, id)
+    else:
+        n.flags |= FG_CONSUMED
+        s.tape.consumed += 1
+
+
+cdef void nodes_free_later() noexcept:
+    global freeing
+    if not freeing:
+        freeing = True
+        nodes_free_all()
+        freeing = False
+
+
+cdef void hand_over(FgNode *n, uint32_t id) noexcept:
+    """Only its Tensor is left: the value moves to a leaf, so that the segment can be recycled."""
+    cdef Tensor t = <Tensor>n.handle
+    cdef uint32_t leaf
+    cdef FgNode *x
+    try:
+        x = leaf_append(&leaf)
+    except BaseException:
+        n.flags |= FG_CONSUMED
+        directory[id >> FG_SEGMENT_BITS].tape.consumed += 1
+        return
+    x.dtype = n.dtype
+    x.rank = n.rank
+    x.flags = <uint16_t>(FG_LEAF | FG_CONSUMED | (n.flags & (FG_NEEDS_GRAD | FG_WEAK)))
+    x.re = n.re
+    x.im = n.im
+    x.index = n.op                      # for repr
+    x.handle = n.handle
+    t.id = leaf
+    t.node = x
+    t.tape = NULL
+    if n.rank:
+        n.rank = 0
+    n.handle = NULL
+    node_free(n, id)
+
+
+# ---- groups of array nodes ------------------------------------------------------------------
+
+cdef enum:
+    TARGET_FULL = 1             # an array of the group's shape
+    TARGET_TOTAL = 2            # a scalar: everything is summed
+    TARGET_REDUCED = 3          # was broadcast: summed over the axes it had not
+
+
+cdef struct GroupTarget:
+    uint32_t id
+    int kind
+    bint fresh                  # nothing is there yet: the first contribution writes
+    bint written                # in this block
+    char *data
+    FgValue *value              # TARGET_REDUCED: float64 sums
+    Walker *walker
+    Total total
+
+
+cdef struct GroupStep:
+    FgNode *node
+    uint32_t id
+    double tie
+    Lane lane[4]                # a, b, c, y
+    Lane outer                  # the adjoint from outside the group
+    char *block                 # the adjoint from inside it
+    bint written                # in this block
+    int step[3]                 # where the operand's adjoint goes: a step of the group ...
+    int target[3]               # ... or a target outside; -1: nowhere
+    FgPartialLoop loop[3]
+
+
+cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
+    """Differentiate a node and those marked next that have its shape, block by block."""
+    cdef GroupStep *step
+    cdef GroupTarget *target
+    cdef int steps = 0, targets = 0, i, j, k
+    cdef uint32_t x
+    cdef uint32_t ids[3]
+    cdef unsigned int reads
+    cdef FgShape *shape = shape_ref(n.shape)
+    cdef int dtype = n.dtype
+    cdef const FgLoops *loops = loops_of(dtype)
+    cdef int64_t item = item_size(dtype)
+    cdef int64_t m = shape.size if shape.size < FG_BLOCK else FG_BLOCK
+    cdef Scratch scratch
+    cdef Source source
+    cdef FgAdjoint *slot
+    cdef FgValue *v
+    cdef FgValue *memory = NULL
+    cdef char *spare
+    cdef GroupStep *p
+
+    scratch.first = NULL
+    try:
+        memory = pool_take(GROUP * sizeof(GroupStep) + TARGETS * sizeof(GroupTarget))
+        step = <GroupStep *>memory.data
+        target = <GroupTarget *>(memory.data + GROUP * sizeof(GroupStep))
+        if n.flags & (FG_WANTED | FG_RETAINED):
+            v = adjoint_slot(s, id).value
+            gathered_new(s, id).adjoint.value = value_ref(v)
+
+        # Which nodes: the next marked one joins as long as it is of the same kind.
+        while True:
+            p = &step[steps]
+            steps += 1
+            p.node = n
+            p.id = id
+            n.refs += 1                 # not to be freed with its last consumer, but with us
+            p.tie = 0.0 if n.flags & FG_LITERAL else 0.5
+            for k in range(3):
+                x = operand_at(n, k)
+                p.loop[k] = NULL
+                p.step[k] = p.target[k] = -1
+                if x and wanted(s, x):
+                    p.loop[k] = loops.partial[n.op][k]
+                    if p.loop[k] != NULL and not node_at(x).flags & FG_LEAF:
+                        if node_at(x).rank:
+                            array_slot(s, x)
+                        elif mark(s, x):
+                            adjoint_slot(s, x).number = 0
+            if steps == GROUP or not s.pending:
+                break
+            x = sweep_peek(s)
+            n = node_at(x)
+            if (n.op >= FG_ELEMENTWISE_END or n.rank == 0 or n.dtype != dtype
+                    or n.flags & (FG_WANTED | FG_RETAINED) or not shape_same(n.shape, shape)):
+                break
+            id = sweep_pop(s)
+
+        # From where, to where.
+        for i in range(steps):
+            p = &step[i]
+            n = p.node
+            p.block = NULL
+            p.outer.mode = LANE_NONE
+            v = adjoint_slot(s, p.id).value
+            if v != NULL:
+                source.shape = shape
+                source.value = v
+                source.dtype = <uint8_t>dtype
+                lane_set(&p.outer, &source, shape, dtype, &scratch)
+            reads = 0
+            for k in range(3):
+                if p.loop[k] == NULL:
+                    continue
+                reads |= fg_op_info[n.op].reads[k]
+                x = operand_at(n, k)
+                for j in range(i + 1, steps):
+                    if step[j].id == x:
+                        p.step[k] = j
+                        break
+                else:
+                    for j in range(targets):
+                        if target[j].id == x:
+                            break
+                    else:
+                        j = targets
+                        targets += 1
+                        group_target(s, &target[j], x, shape, dtype, &scratch)
+                    p.target[k] = j
+            ids[0] = n.a
+            ids[1] = n.b
+            ids[2] = n.c
+            for k in range(3):
+                p.lane[k].mode = LANE_NONE
+                p.lane[k].data = NULL
+                if not reads & (FG_A << k):
+                    continue
+                if ids[k]:
+                    source.shape = node_at(ids[k]).shape if node_at(ids[k]).rank else NULL
+                    source.value = node_at(ids[k]).value
+                    source.number = node_at(ids[k]).re
+                    source.dtype = node_at(ids[k]).dtype
+                else:
+                    source.shape = NULL
+                    source.number = n.constant
+                    source.dtype = <uint8_t>dtype
+                lane_set(&p.lane[k], &source, shape, dtype, &scratch)
+            p.lane[3].mode = LANE_NONE
+            p.lane[3].data = NULL
+            if reads & FG_Y:
+                source.shape = shape
+                source.value = n.value
+                source.dtype = <uint8_t>dtype
+                lane_set(&p.lane[3], &source, shape, dtype, &scratch)
+        for i in range(steps):
+            for k in range(3):
+                if step[i].step[k] >= 0 and step[step[i].step[k]].block == NULL:
+                    step[step[i].step[k]].block = scratch_take(&scratch, m * item)
+        spare = scratch_take(&scratch, m * item)
+
+        if shape.size >= UNLOCK:
+            with nogil:
+                group_blocks(step, steps, target, targets, loops, shape.size, dtype, spare)
+        else:
+            group_blocks(step, steps, target, targets, loops, shape.size, dtype, spare)
+
+        for j in range(targets):
+            if target[j].kind == TARGET_TOTAL:
+                contribute_number(s, target[j].id, round_to(dtype, total_value(&target[j].total)))
+            elif target[j].kind == TARGET_REDUCED:
+                v = value_narrow(target[j].value, node_at(target[j].id).shape, dtype)
+                contribute_value(s, target[j].id, v)
+        for i in range(steps):
+            v = adjoint_slot(s, step[i].id).value
+            if v != NULL:
+                adjoint_slot(s, step[i].id).value = NULL
+                value_release(v)
+        for i in range(steps):
+            step[i].node.refs -= 1
+            if not s.retain:
+                consume(s, step[i].node, step[i].id)
+        steps = 0
+    finally:
+        for i in range(steps):
+            node_drop(step[i].id)
+        scratch_clear(&scratch)
+        shape_release(shape)
+        if memory != NULL:
+            value_release(memory)
+    return 0
+
+
+cdef inline double round_to(int dtype, double x) noexcept nogil:
+    return <float>x if dtype == FG_FLOAT32 else x
+
+
+cdef FgValue *value_narrow(FgValue *wide, FgShape *shape, int dtype) except NULL:
+    """float64 sums in the dtype of the adjoint."""
+    cdef FgValue *v
+    cdef int64_t i
+    if dtype == FG_FLOAT64:
+        return value_ref(wide)
+    v = pool_take(shape.size * 4)
+    for i in range(shape.size):
+        (<float *>v.data)[i] = <float>(<double *>wide.data)[i]
+    return v
+
+
+cdef int group_target(Sweep *s, GroupTarget *t, uint32_t id, FgShape *shape, int dtype,
+                      Scratch *scratch) except -1:
+    """How contributions to a node outside the group are collected."""
+    cdef FgNode *n = node_at(id)
+    cdef FgAdjoint *slot
+    t.id = id
+    t.written = False
+    t.fresh = False
+    t.value = NULL
+    if n.rank == 0:
+        t.kind = TARGET_TOTAL
+        t.total.count = 0
+    elif shape_same(n.shape, shape):
+        t.kind = TARGET_FULL
+        slot = array_slot(s, id)
+        if slot.value == NULL:
+            t.fresh = True
+            slot.value = pool_take(shape.size * item_size(dtype))
+        t.data = own_adjoint(s, id).data
+    else:
+        t.kind = TARGET_REDUCED
+        t.data = scratch_take(scratch, n.shape.size * 8)
+        t.value = <FgValue *>(t.data - HEADER)
+        memset(t.data, 0, n.shape.size * 8)
+        t.walker = <Walker *>scratch_take(scratch, sizeof(Walker))
+        walker_set(t.walker, shape, n.shape, t.value, FG_FLOAT64)
+    return 0
+
+
+cdef void group_blocks(GroupStep *step, int steps, GroupTarget *target, int targets,
+                       const FgLoops *loops, int64_t size, int dtype, char *spare) noexcept nogil:
+    cdef int64_t start = 0, n, item = item_size(dtype)
+    cdef int i, j, k
+    cdef char *in_[4]
+    cdef char *g
+    cdef char *out
+    cdef GroupStep *p
+    cdef GroupTarget *t
+    while start < size:
+        n = size - start if size - start < FG_BLOCK else FG_BLOCK
+        for i in range(steps):
+            step[i].written = False
+        for j in range(targets):
+            target[j].written = not target[j].fresh
+        for i in range(steps):
+            p = &step[i]
+            g = p.block
+            if p.outer.mode != LANE_NONE:
+                out = lane_block(&p.outer, start, n, loops)
+                if p.written:
+                    loops.accumulate(g, out, n)
+                else:
+                    g = out
+            for k in range(4):
+                in_[k] = lane_block(&p.lane[k], start, n, loops)
+            for k in range(3):
+                if p.loop[k] == NULL:
+                    continue
+                if p.step[k] >= 0:
+                    j = p.step[k]
+                    if not step[j].written:
+                        step[j].written = True
+                        p.loop[k](g, in_[0], in_[1], in_[2], in_[3], step[j].block, n, p.tie)
+                    else:
+                        p.loop[k](g, in_[0], in_[1], in_[2], in_[3], spare, n, p.tie)
+                        loops.accumulate(step[j].block, spare, n)
+                    continue
+                t = &target[p.target[k]]
+                if t.kind == TARGET_FULL and not t.written:
+                    t.written = True
+                    p.loop[k](g, in_[0], in_[1], in_[2], in_[3], t.data + start * item, n, p.tie)
+                    continue
+                p.loop[k](g, in_[0], in_[1], in_[2], in_[3], spare, n, p.tie)
+                if t.kind == TARGET_FULL:
+                    loops.accumulate(t.data + start * item, spare, n)
+                elif t.kind == TARGET_TOTAL:
+                    total_add(&t.total, loops.sum(spare, n))
+                else:
+                    scatter_block(t.walker, start, n, spare, dtype)
+        start += n

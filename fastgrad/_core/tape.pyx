@@ -1,0 +1,897 @@
+"""Recording: look at the operands, infer shape and dtype, compute the value, append a node.
+
+Every element-wise operator takes one of two ways. Scalars keep their value in the node and are
+computed by a switch. Arrays are computed by the kernels, at once where they are small; large
+recorded results wait (FG_PENDING) until somebody looks, so that a whole run of operations goes
+through the cache block by block instead of through memory operation by operation.
+"""
+
+# Results from this many elements on wait: below, a run's operands stay in cache anyway.
+cdef int64_t LAZY = 4096
+# Loops over this many elements run without the GIL.
+cdef int64_t UNLOCK = 32768
+
+
+# One operand, looked at once.
+cdef struct Operand:
+    uint32_t id                 # its node, or FG_NO_ID
+    FgNode *node
+    FgShape *shape              # NULL: a scalar
+    FgValue *value              # NULL: a scalar, or still pending
+    double number
+    uint8_t dtype
+    uint8_t weak                # a Python number, or a Tensor that stands for one
+    uint8_t literal             # written as a number: decides ties (maximum, minimum)
+    uint8_t needs               # a derivative is to be recorded with respect to it
+    uint8_t owned               # shape and value are references of the operand itself
+    uint8_t foreign             # the memory is the user's: to be copied before it is kept
+    void *keeper                # a Tensor that only this operand holds, or NULL
+
+
+cdef inline void operand_clear(Operand *x) noexcept:
+    x.id = FG_NO_ID
+    x.node = NULL
+    x.shape = NULL
+    x.value = NULL
+    x.keeper = NULL
+    x.weak = x.literal = x.needs = x.owned = x.foreign = 0
+    x.dtype = FG_FLOAT64
+
+
+cdef inline void operand_drop(Operand *x) noexcept:
+    if x.owned:
+        if x.value != NULL:
+            value_release(x.value)
+        if x.shape != NULL:
+            shape_release(x.shape)
+        x.owned = 0
+    if x.keeper != NULL:
+        Py_DECREF(<object>x.keeper)
+        x.keeper = NULL
+
+
+cdef void operands_drop(Operand *x, int count) noexcept:
+    cdef int i
+    for i in range(count):
+        operand_drop(&x[i])
+
+
+cdef inline bint is_float(int dtype) noexcept nogil:
+    return dtype == FG_FLOAT64 or dtype == FG_FLOAT32
+
+
+cdef int operand_tensor(Tensor t, Operand *x) except -1:
+    cdef FgNode *n
+    if t.parent is not None:
+        t.refresh()
+    n = t.node
+    x.id = t.id
+    x.node = n
+    x.dtype = n.dtype
+    x.weak = (n.flags & FG_WEAK) != 0
+    x.literal = 0
+    x.owned = x.foreign = 0
+    x.needs = (n.flags & FG_NEEDS_GRAD) != 0 and get_recording()
+    if t.tape != NULL and t.tape != get_thread_tape():
+        if x.needs:
+            raise thread_error(t)
+        if n.flags & FG_PENDING:
+            value_of(t.node, t.id)
+    if n.rank:
+        x.shape = n.shape
+        x.value = n.value
+    else:
+        x.shape = NULL
+        x.value = NULL
+        x.number = n.re
+    return 0
+
+
+cdef object thread_error(Tensor t):
+    return RuntimeError(
+        "fastgrad: a Tensor was recorded in thread "
+        f"{t.tape.thread:#x} and is used in thread {PyThread_get_thread_ident():#x}; a tape belongs "
+        "to the thread that records it: pass `.detach()` of the Tensor, or record it there")
+
+
+cdef int operand_array(ndarray a, Operand *x) except -1:
+    """An ndarray of a dtype that the core holds."""
+    cdef int kind = PyArray_TYPE(a)
+    cdef int i
+    if kind >= KNOWN_DTYPES or not dtype_known[kind]:
+        raise TypeError(dtype_message(a.dtype))
+    x.dtype = <uint8_t>kind
+    if not array_fits(a):
+        a = np.array(a, dtype=a.dtype.newbyteorder("="), order="C")
+    if PyArray_NDIM(a) == 0:
+        x.number = scalar_number(PyArray_DATA(a), kind)
+        return 0
+    x.shape = shape_new(PyArray_NDIM(a), <const int64_t *>PyArray_DIMS(a))
+    x.owned = 1
+    x.foreign = 1
+    x.value = pool_take(0 if PyArray_IS_C_CONTIGUOUS(a) else PyArray_NDIM(a) * 8)
+    x.value.contiguous = PyArray_IS_C_CONTIGUOUS(a)
+    if not x.value.contiguous:
+        memcpy(x.value.data, PyArray_STRIDES(a), PyArray_NDIM(a) * 8)
+    x.value.data = <char *>PyArray_DATA(a)
+    x.value.nbytes = 0
+    Py_INCREF(a)
+    x.value.owner = <void *>a
+    return 0
+
+
+cdef double scalar_number(void *data, int kind) noexcept:
+    """The one element there, as a double."""
+    if kind == FG_FLOAT64:
+        return (<double *>data)[0]
+    if kind == FG_FLOAT32:
+        return (<float *>data)[0]
+    if kind == 0 or kind == 2:
+        return (<uint8_t *>data)[0]
+    if kind == 1:
+        return (<int8_t *>data)[0]
+    if kind == 3:
+        return (<int16_t *>data)[0]
+    if kind == 4:
+        return (<uint16_t *>data)[0]
+    if kind == 5:
+        return (<int32_t *>data)[0]
+    if kind == 6:
+        return (<uint32_t *>data)[0]
+    if kind == 7 or kind == 9:
+        return <double>(<int64_t *>data)[0]
+    return <double>(<uint64_t *>data)[0]
+
+
+cdef str dtype_message(dtype):
+    if dtype.kind == "c":
+        return (f"fastgrad: complex numbers ({dtype}) are not supported yet; work with the real and "
+                "the imaginary part as two arrays")
+    if dtype == np.float16 or dtype.kind == "f":
+        return f"fastgrad: dtype {dtype} is not supported; write .astype(np.float64) or np.float32"
+    if dtype.kind == "O":
+        return ("fastgrad: object arrays are not supported; build the array with "
+                "fastgrad.numpy.array([...]) or .astype(float)")
+    return (f"fastgrad: dtype {dtype} is not supported; pass a float64 or float32 array, for example "
+            "a plain field or .astype(float)")
+
+
+cdef int operand_of(object o, Operand *x, bint operator) except -1:
+    """Look at an operand of any kind. Returns 1 where an operator should answer NotImplemented."""
+    operand_clear(x)
+    if type(o) is Tensor:
+        operand_tensor(<Tensor>o, x)
+    elif PyFloat_CheckExact(o):
+        x.number = PyFloat_AS_DOUBLE(o)
+        x.weak = x.literal = 1
+    elif PyLong_Check(o):
+        x.number = PyLong_AsDouble(o)
+        x.weak = x.literal = 1
+        x.dtype = FG_INT64
+    elif isinstance(o, Tensor):
+        operand_tensor(<Tensor>o, x)
+    elif PyArray_Check(o):
+        if type(o) is not np.ndarray and hasattr(o, "mask"):
+            raise TypeError("fastgrad: masked arrays are not supported; write "
+                            "fnp.where(mask, ..., x.data) or x.filled(...)")
+        operand_array(<ndarray>o, x)
+    elif isinstance(o, np_generic):
+        operand_array(np.asarray(o), x)
+        x.literal = 1
+    elif PyComplex_Check(o):
+        raise TypeError(dtype_message(np.dtype(complex)))
+    elif operator and not isinstance(o, (list, tuple)):
+        return 1
+    elif o is None or isinstance(o, (str, bytes, dict, set)):
+        raise TypeError(f"fastgrad: cannot compute with an object of type {type(o).__name__}")
+    else:
+        operand_array(sequence_array(o), x)
+    return 0
+
+
+cdef object sequence_array(object o):
+    """np.asarray of a nested sequence, with an error of our own where it holds Tensors."""
+    if holds_tensor(o):
+        raise TypeError("fastgrad: a list that holds Tensors is not an array; write "
+                        "fastgrad.numpy.array([...])")
+    return np.asarray(o)
+
+
+cdef bint holds_tensor(object o) except -1:
+    if isinstance(o, Tensor):
+        return True
+    if isinstance(o, (list, tuple)):
+        for item in o:
+            if holds_tensor(item):
+                return True
+    return False
+
+
+# ---- dtype and shape ------------------------------------------------------------------------
+
+cdef int common_dtype(Operand *x, int count, int *weak) except -1:
+    """NumPy 2 promotion (NEP 50) among the operands: Python scalars give way. Returns -2 where
+    the result is no float, and NumPy has to compute it."""
+    cdef int i, dtype = 0
+    cdef bint integers = False, weak_float = False
+    weak[0] = 1
+    for i in range(count):
+        if x[i].weak:
+            weak_float = weak_float or is_float(x[i].dtype)
+            continue
+        weak[0] = 0
+        if is_float(x[i].dtype):
+            if x[i].dtype > dtype:
+                dtype = x[i].dtype
+        elif x[i].dtype != FG_BOOL:
+            integers = True
+    if not integers:
+        if dtype:
+            return dtype
+        return FG_FLOAT64 if weak_float else -2
+    result = np.result_type(*[(0.0 if is_float(x[i].dtype) else 0) if x[i].weak
+                              else np.dtype(dtypes[x[i].dtype]) for i in range(count)])
+    if result == np.float64:
+        return FG_FLOAT64
+    if result == np.float32:
+        return FG_FLOAT32
+    if result == np.float16:
+        raise TypeError(dtype_message(result))
+    return -2
+
+
+cdef FgShape *common_shape(int op, Operand *x, int count) except? NULL:
+    """The broadcast shape, counted once more; NULL if all are scalars."""
+    cdef FgShape *s = NULL
+    cdef int64_t dims[64]
+    cdef int i, j, rank = 0
+    cdef int64_t d
+    cdef bint same = True
+    for i in range(count):
+        if x[i].shape == NULL:
+            continue
+        if s == NULL:
+            s = x[i].shape
+        elif not shape_same(s, x[i].shape):
+            same = False
+        if x[i].shape.rank > rank:
+            rank = x[i].shape.rank
+    if s == NULL:
+        return NULL
+    if same:
+        return shape_ref(s)
+    for j in range(rank):
+        dims[j] = 1
+    for i in range(count):
+        if x[i].shape == NULL:
+            continue
+        for j in range(x[i].shape.rank):
+            d = x[i].shape.dims[x[i].shape.rank - 1 - j]
+            if d == dims[rank - 1 - j] or d == 1:
+                continue
+            if dims[rank - 1 - j] != 1:
+                raise ValueError(
+                    f"{fg_op_info[op].name.decode()}: operands could not be broadcast together "
+                    "with shapes " + " ".join(shape_text(x[i].shape) for i in range(count)))
+            dims[rank - 1 - j] = d
+    for i in range(count):
+        if x[i].shape != NULL and x[i].shape.rank == rank:
+            same = True
+            for j in range(rank):
+                same = same and x[i].shape.dims[j] == dims[j]
+            if same:
+                return shape_ref(x[i].shape)
+    return shape_new(rank, dims)
+
+
+cdef str shape_text(FgShape *s):
+    if s == NULL:
+        return "()"
+    return str(dims_tuple(s.rank, s.dims)).replace(" ", "")
+
+
+# ---- constants that are kept ----------------------------------------------------------------
+
+# Large arrays of the user that recorded operations keep: one copy each, found again by where
+# the array lies as long as its contents are the same. The table does not own the copies.
+cdef enum:
+    SNAPSHOTS = 64
+    SNAPSHOT_BYTES = 4096       # smaller arrays are copied at once
+
+cdef struct Snapshot:
+    char *data
+    uint32_t leaf
+
+cdef Snapshot snapshots[SNAPSHOTS]
+
+
+cdef uint32_t leaf_constant(Operand *x) except 0:
+    """A leaf that keeps the operand's value as it is now; referred to once."""
+    cdef uint32_t id
+    cdef FgNode *n
+    cdef int slot = -1
+    cdef int64_t nbytes
+    if x.shape != NULL and x.foreign:
+        nbytes = x.shape.size * item_size(x.dtype)
+        if nbytes >= SNAPSHOT_BYTES:
+            slot = <int>((<uint64_t>x.value.data >> 6) * <uint64_t>0x9E3779B97F4A7C15 >> 58)
+            if snapshots[slot].data == x.value.data and snapshots[slot].leaf:
+                n = node_at(snapshots[slot].leaf)
+                if (n.dtype == x.dtype and shape_same(n.shape, x.shape)
+                        and same_contents(x, n.value)):
+                    n.refs += 1
+                    return snapshots[slot].leaf
+    n = leaf_append(&id)
+    n.dtype = x.dtype
+    if x.shape == NULL:
+        n.re = x.number
+    else:
+        try:
+            n.value = value_copy(x.shape, x.value, x.dtype) if x.foreign else value_ref(x.value)
+        except BaseException:
+            node_drop(id)
+            raise
+        n.rank = <uint8_t>x.shape.rank
+        n.shape = shape_ref(x.shape)
+    if slot >= 0:
+        snapshots[slot].data = x.value.data
+        snapshots[slot].leaf = id
+        n.index = <uint16_t>(slot + 1)
+    return id
+
+
+cdef bint same_contents(Operand *x, FgValue *kept) noexcept:
+    """Whether the user's array still equals its copy, bit for bit."""
+    cdef Walker w
+    cdef char block[8 * FG_BLOCK]
+    cdef int64_t start = 0, n, item = item_size(x.dtype)
+    if x.value.contiguous:
+        return memcmp(x.value.data, kept.data, x.shape.size * item) == 0
+    walker_set(&w, x.shape, x.shape, x.value, x.dtype)
+    w.boolean = 0
+    while start < x.shape.size:
+        n = x.shape.size - start if x.shape.size - start < FG_BLOCK else FG_BLOCK
+        gather_block(&w, start, n, block, loops_of(x.dtype))
+        if memcmp(block, kept.data + start * item, n * item):
+            return False
+        start += n
+    return True
+
+
+# ---- element-wise operators -----------------------------------------------------------------
+
+cdef inline unsigned int node_reads(FgNode *n) noexcept:
+    """Which of A, B, C, Y the partials that will be wanted look at."""
+    cdef unsigned int reads = 0
+    if n.op >= FG_ELEMENTWISE_END:
+        return shaped_reads(n)
+    if n.rank == 0:
+        return 0                # scalars keep their values anyway
+    if n.a and node_at(n.a).flags & FG_NEEDS_GRAD:
+        reads |= fg_op_info[n.op].reads[0]
+    if n.b and node_at(n.b).flags & FG_NEEDS_GRAD:
+        reads |= fg_op_info[n.op].reads[1]
+    if n.c and node_at(n.c).flags & FG_NEEDS_GRAD:
+        reads |= fg_op_info[n.op].reads[2]
+    return reads
+
+
+cdef inline unsigned int node_holds(FgNode *n) noexcept:
+    """Whose values it keeps alive: what its partials read and, while it waits, all operands."""
+    if n.flags & FG_PENDING:
+        return node_reads(n) | FG_A | FG_B | FG_C
+    return node_reads(n)
+
+
+cdef inline Tensor scalar_constant(double number, int dtype, int flags):
+    """A scalar Tensor that nothing was recorded for."""
+    cdef uint32_t id
+    cdef FgNode *n = leaf_append(&id)
+    n.dtype = <uint8_t>dtype
+    n.flags = <uint16_t>(FG_LEAF | flags)
+    n.re = number
+    return tensor_new(id, n, NULL)
+
+
+cdef inline Tensor push_scalar(int op, int dtype, int flags, uint32_t a, FgNode *na,
+                               uint32_t b, FgNode *nb, double constant, double value):
+    """Record one scalar operation of one or two operands; ids of constants are FG_NO_ID."""
+    cdef FgTape *tape = get_thread_tape()
+    cdef FgNode *n
+    cdef uint32_t id
+    if tape == NULL:
+        tape = tape_of_thread()
+    n = node_append(tape, &id)
+    n.op = <uint16_t>op
+    n.dtype = <uint8_t>dtype
+    n.rank = 0
+    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
+    n.index = 0
+    n.refs = 1
+    n.uses = 0
+    n.a = a
+    n.b = b
+    n.c = FG_NO_ID
+    n.attr = 0
+    n.re = value
+    n.constant = constant
+    if a:
+        na.refs += 1
+    if b:
+        nb.refs += 1
+    return tensor_new(id, n, tape)
+
+
+cdef object push(int op, int arity, Operand *x):
+    """Compute an element-wise operator or comparison of operands already looked at, and record it
+    where a derivative will be wanted. Takes over what the operands own."""
+    cdef int weak, i, dtype
+    cdef FgShape *shape = NULL
+    try:
+        if fg_op_info[op].props & FG_MASK:
+            mask_operand(op, &x[2])
+            dtype = common_dtype(x, 2, &weak)
+        else:
+            dtype = common_dtype(x, arity, &weak)
+        if dtype == -2:
+            if numpy_functions[op] is not None:
+                return numpy_result(op, x, arity)
+            dtype = FG_FLOAT64
+        for i in range(arity):
+            if not (i == 2 and fg_op_info[op].props & FG_MASK):
+                operand_convert(&x[i], dtype)
+        shape = common_shape(op, x, arity)
+        if shape == NULL:
+            return push_scalars(op, arity, x, dtype, FG_WEAK if weak else 0)
+        return push_array(op, arity, x, dtype, shape)
+    finally:
+        operands_drop(x, arity)
+        if shape != NULL:
+            shape_release(shape)
+
+
+cdef int mask_operand(int op, Operand *c) except -1:
+    """The condition of `where`: booleans; numbers count as true where they are not zero."""
+    if c.needs and is_float(c.dtype):
+        raise TypeError(f"{fg_op_info[op].name.decode()}: the condition is a recorded {dtypes[c.dtype]} "
+                        "Tensor; compare it, for example `x > 0`, to say what counts as true")
+    if c.shape == NULL:
+        c.number = c.number != 0
+    elif c.dtype != FG_BOOL:
+        operand_replace(c, np.not_equal(operand_ndarray(c), 0))
+    c.needs = 0
+    return 0
+
+
+cdef int operand_replace(Operand *x, object array) except -1:
+    """Put another array of constants in the place of an operand."""
+    operand_drop(x)
+    operand_clear(x)
+    operand_array(<ndarray>array, x)
+    if x.shape != NULL:
+        x.foreign = 0           # nobody else has it
+    return 0
+
+
+cdef object operand_ndarray(Operand *x):
+    """The operand's present value as an ndarray (not to be written to)."""
+    if x.shape == NULL:
+        return np.asarray(x.number).astype(dtypes[x.dtype])
+    if x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    return value_ndarray(x.shape, x.value, x.dtype, False)
+
+
+cdef int operand_convert(Operand *x, int dtype) except -1:
+    """To the dtype of the result."""
+    cdef Tensor t
+    if x.dtype == dtype:
+        return 0
+    if x.shape == NULL and not x.needs:
+        if dtype == FG_FLOAT32:
+            x.number = <float>x.number
+        x.dtype = <uint8_t>dtype
+        x.id = FG_NO_ID
+        x.node = NULL
+        return 0
+    if x.needs:
+        t = push_cast(x, dtype)
+        operand_drop(x)
+        operand_tensor(t, x)
+        Py_INCREF(t)
+        x.keeper = <void *>t
+        return 0
+    operand_replace(x, operand_ndarray(x).astype(dtypes[dtype]))
+    return 0
+
+
+cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
+    cdef double value, constant = 0
+    cdef uint32_t id, leaf
+    cdef FgNode *n
+    cdef FgTape *tape
+    cdef int i
+    cdef bint needs = False, inlined = False
+    cdef uint32_t ids[3]
+    cdef double u[3]
+    for i in range(3):
+        ids[i] = FG_NO_ID
+        u[i] = x[i].number if i < arity else 0
+        if i < arity:
+            needs = needs or x[i].needs
+    if fg_op_info[op].kind == FG_COMPARE:
+        return scalar_constant(fg_compare(op, dtype, u[0], u[1]), FG_BOOL, 0)
+    value = fg_value(op, dtype, u[0], u[1], u[2])
+    if not needs or fg_op_info[op].props & FG_STEPS:
+        return scalar_constant(value, dtype, flags)
+    for i in range(arity):
+        if x[i].needs:
+            ids[i] = x[i].id
+            x[i].node.refs += 1
+        elif not inlined:
+            inlined = True
+            constant = x[i].number
+            flags |= FG_CONST_A << i
+            if x[i].literal:
+                flags |= FG_LITERAL
+        else:
+            leaf = leaf_constant(&x[i])
+            ids[i] = leaf
+            if x[i].literal:
+                flags |= FG_LITERAL
+    tape = tape_of_thread()
+    n = node_append(tape, &id)
+    n.op = <uint16_t>op
+    n.dtype = <uint8_t>dtype
+    n.rank = 0
+    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
+    n.index = 0
+    n.refs = 1
+    n.uses = 0
+    n.a = ids[0]
+    n.b = ids[1]
+    n.c = ids[2]
+    n.attr = 0
+    n.re = value
+    n.constant = constant
+    return tensor_new(id, n, tape)
+
+
+cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape):
+    cdef unsigned int reads = 0, holds
+    cdef int i, flags = 0
+    cdef bint needs = False, inlined = False, wait
+    cdef FgValue *out = NULL
+    cdef FgNode *n
+    cdef uint32_t id
+    cdef uint32_t ids[3]
+    cdef double constant = 0
+    cdef Source source[3]
+    cdef const FgOpInfo *info = &fg_op_info[op]
+    cdef FgTape *tape
+
+    if info.kind != FG_COMPARE and not info.props & FG_STEPS:
+        for i in range(arity):
+            if x[i].needs:
+                needs = True
+                reads |= info.reads[i]
+    wait = needs and shape.size >= LAZY
+    for i in range(arity):
+        # A pending operand can go on waiting only in a run of results of its own shape; memory
+        # of the user that would not be kept anyway is not copied just for that.
+        if x[i].shape == NULL:
+            continue
+        if wait and x[i].foreign and not reads & (FG_A << i):
+            wait = False
+    for i in range(arity):
+        if x[i].shape != NULL and x[i].value == NULL and (
+                not wait or not shape_same(x[i].shape, shape)):
+            x[i].value = value_of(x[i].node, x[i].id)
+
+    if not wait:
+        for i in range(arity):
+            source[i].shape = x[i].shape
+            source[i].value = x[i].value
+            source[i].number = x[i].number
+            source[i].dtype = x[i].dtype
+        out = pool_take(shape.size * (1 if info.kind == FG_COMPARE else item_size(dtype)))
+        try:
+            evaluate(op, dtype, shape, source, arity, out.data)
+        except BaseException:
+            value_release(out)
+            raise
+        if not needs:
+            return tensor_of_value(shape_ref(shape), out,
+                                   FG_BOOL if info.kind == FG_COMPARE else dtype)
+
+    holds = reads | FG_A | FG_B | FG_C if wait else reads
+    for i in range(3):
+        ids[i] = FG_NO_ID
+    try:
+        for i in range(arity):
+            if x[i].needs:
+                ids[i] = x[i].id
+                x[i].node.refs += 1
+            elif x[i].shape == NULL and not inlined:
+                inlined = True
+                constant = x[i].number
+                flags |= FG_CONST_A << i
+            elif holds & (FG_A << i):
+                if x[i].id:
+                    ids[i] = x[i].id
+                    x[i].node.refs += 1
+                else:
+                    ids[i] = leaf_constant(&x[i])
+            if x[i].literal:
+                flags |= FG_LITERAL
+        tape = tape_of_thread()
+        if wait and tape.waiting == FG_RUN:
+            run_flush_all(tape)
+        n = node_append(tape, &id)
+    except BaseException:
+        for i in range(3):
+            if ids[i]:
+                node_drop(ids[i])
+        if out != NULL:
+            value_release(out)
+        raise
+    n.op = <uint16_t>op
+    n.dtype = <uint8_t>dtype
+    n.rank = <uint8_t>shape.rank
+    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
+    n.index = 0
+    n.refs = 1
+    n.uses = 0
+    n.a = ids[0]
+    n.b = ids[1]
+    n.c = ids[2]
+    n.attr = 0
+    n.shape = shape_ref(shape)
+    n.value = out
+    n.constant = constant
+    for i in range(3):
+        if ids[i] and holds & (FG_A << i):
+            node_at(ids[i]).uses += 1
+    if reads & FG_Y:
+        n.flags |= FG_READS_SELF
+        n.uses += 1
+    if wait:
+        n.flags |= FG_PENDING
+        n.index = <uint16_t>tape.waiting
+        tape.run[tape.waiting] = id
+        tape.waiting += 1
+    return tensor_new(id, n, tape)
+
+
+# ---- results that wait ----------------------------------------------------------------------
+
+cdef FgValue *value_of(FgNode *n, uint32_t id) except NULL:
+    """The value of an array node, computed now if it was waiting; borrowed."""
+    if n.flags & FG_PENDING:
+        run_flush(directory[id >> FG_SEGMENT_BITS].tape, n, NULL)
+    return n.value
+
+
+cdef int run_flush_all(FgTape *tape) except -1:
+    """Compute everything that waits, and start a new run."""
+    cdef uint32_t i
+    for i in range(tape.waiting):
+        if tape.run[i]:
+            # Asked for a second time, a value is kept.
+            node_at(tape.run[i]).flags |= FG_COMPUTED
+    for i in range(tape.waiting, 0, -1):
+        if tape.run[i - 1]:
+            run_flush(tape, node_at(tape.run[i - 1]), NULL)
+    tape.waiting = 0
+    return 0
+
+
+cdef int run_flush_needed(FgTape *tape) except -1:
+    """Compute what waits and will be looked at: by a partial, or through a handle."""
+    cdef uint32_t i
+    cdef uint32_t only[FG_RUN]
+    cdef FgNode *n
+    run_count(tape, only)
+    for i in range(tape.waiting, 0, -1):
+        if tape.run[i - 1]:
+            n = node_at(tape.run[i - 1])
+            if n.handle != NULL or n.uses > only[i - 1]:
+                run_flush(tape, n, NULL)
+    return 0
+
+
+cdef void run_count(FgTape *tape, uint32_t *only) noexcept:
+    """For each waiting node, how many waiting consumers need its value just to be computed."""
+    cdef uint32_t i
+    cdef int k
+    cdef unsigned int reads
+    cdef uint32_t ids[3]
+    cdef FgNode *n
+    cdef FgNode *x
+    for i in range(tape.waiting):
+        only[i] = 0
+    for i in range(tape.waiting):
+        if not tape.run[i]:
+            continue
+        n = node_at(tape.run[i])
+        reads = node_reads(n)
+        ids[0] = n.a
+        ids[1] = n.b
+        ids[2] = n.c
+        for k in range(3):
+            if ids[k] and not reads & (FG_A << k):
+                x = node_at(ids[k])
+                if x.flags & FG_PENDING:
+                    only[x.index] += 1
+
+
+cdef struct RunStep:
+    int op
+    Lane lane[3]
+    char *out                   # its memory, or its block
+    int64_t item                # bytes to advance per element: 0 for a block
+
+
+cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
+    """Compute a waiting node and the waiting ones it is made of, block by block.
+
+    Values that a partial will read are stored; others live in their block only and go on waiting,
+    in case somebody looks at them later. With `total` the target itself is not stored either but
+    summed.
+    """
+    cdef uint8_t needed[FG_RUN]
+    cdef uint32_t only[FG_RUN]
+    cdef RunStep step[FG_RUN]
+    cdef char *where_[FG_RUN]
+    cdef FgValue *kept[FG_RUN]
+    cdef int position[FG_RUN]
+    cdef int i, k, steps = 0
+    cdef uint32_t ids[3]
+    cdef unsigned int reads
+    cdef FgNode *n
+    cdef FgNode *x
+    cdef Source source
+    cdef Scratch scratch
+    cdef FgShape *shape = target.shape
+    cdef int dtype = target.dtype
+    cdef const FgLoops *loops = loops_of(dtype)
+    cdef int64_t item = item_size(dtype)
+    cdef int64_t m = shape.size if shape.size < FG_BLOCK else FG_BLOCK
+    cdef Lane *lane
+    cdef char *out
+
+    if tape.busy:
+        raise RuntimeError("fastgrad: a Tensor is being computed or differentiated in another "
+                           "thread; wait for it, or pass its `.numpy()`")
+    memset(needed, 0, FG_RUN)
+    needed[target.index] = 1
+    for i in range(target.index, -1, -1):
+        kept[i] = NULL
+        if needed[i]:
+            n = node_at(tape.run[i])
+            if n.a and node_at(n.a).flags & FG_PENDING:
+                needed[node_at(n.a).index] = 1
+            if n.b and node_at(n.b).flags & FG_PENDING:
+                needed[node_at(n.b).index] = 1
+            if n.c and node_at(n.c).flags & FG_PENDING:
+                needed[node_at(n.c).index] = 1
+    run_count(tape, only)
+
+    scratch.first = NULL
+    try:
+        for i in range(target.index + 1):
+            if not needed[i]:
+                continue
+            n = node_at(tape.run[i])
+            step[steps].op = n.op
+            if (n.uses > only[i] or n.flags & FG_COMPUTED or (n == target and total == NULL)):
+                kept[i] = pool_take(shape.size * item)
+                where_[i] = step[steps].out = kept[i].data
+                step[steps].item = item
+            else:
+                where_[i] = step[steps].out = scratch_take(&scratch, m * item)
+                step[steps].item = 0
+            position[i] = steps
+            ids[0] = n.a
+            ids[1] = n.b
+            ids[2] = n.c
+            for k in range(3):
+                lane = &step[steps].lane[k]
+                lane.mode = LANE_NONE
+                lane.data = NULL
+                if ids[k]:
+                    x = node_at(ids[k])
+                    if x.flags & FG_PENDING:
+                        lane.item = item
+                        lane.data = where_[x.index]
+                        lane.mode = LANE_ADVANCE if kept[x.index] != NULL else LANE_FIXED
+                        continue
+                    source.shape = x.shape if x.rank else NULL
+                    source.value = x.value
+                    source.number = x.re
+                    source.dtype = x.dtype
+                elif n.flags & (FG_CONST_A << k):
+                    source.shape = NULL
+                    source.number = n.constant
+                    source.dtype = <uint8_t>dtype
+                else:
+                    continue
+                lane_set(lane, &source, shape, dtype, &scratch)
+            steps += 1
+        tape.busy += 1
+        if shape.size >= UNLOCK:
+            with nogil:
+                run_blocks(step, steps, loops, shape.size, total)
+        else:
+            run_blocks(step, steps, loops, shape.size, total)
+        tape.busy -= 1
+    except BaseException:
+        for i in range(target.index + 1):
+            if kept[i] != NULL:
+                value_release(kept[i])
+        raise
+    finally:
+        scratch_clear(&scratch)
+
+    # First all values are in place, then operands are let go: nothing is freed in between.
+    for i in range(target.index + 1):
+        if not needed[i]:
+            continue
+        n = node_at(tape.run[i])
+        if kept[i] == NULL:
+            n.flags |= FG_COMPUTED
+            continue
+        n.value = kept[i]
+    for i in range(target.index, -1, -1):
+        if needed[i] and kept[i] != NULL:
+            run_settle(node_at(tape.run[i]), i, tape)
+    while tape.waiting and tape.run[tape.waiting - 1] == FG_NO_ID:
+        tape.waiting -= 1
+    if tape.queued:
+        queue_drain(tape)
+    return 0
+
+
+cdef void run_settle(FgNode *n, int place, FgTape *tape) noexcept:
+    """A waiting node has its value: let go of operands that only the computation needed."""
+    cdef unsigned int reads
+    n.flags &= ~(FG_PENDING | FG_COMPUTED)
+    n.index = 0
+    tape.run[place] = FG_NO_ID
+    reads = node_reads(n)
+    if n.a and not reads & FG_A:
+        n.a = operand_settle(n.a)
+    if n.b and not reads & FG_B:
+        n.b = operand_settle(n.b)
+    if n.c and not reads & FG_C:
+        n.c = operand_settle(n.c)
+
+
+cdef uint32_t operand_settle(uint32_t id) noexcept:
+    cdef FgNode *x = node_at(id)
+    use_drop(x)
+    if x.flags & FG_NEEDS_GRAD:
+        return id
+    node_drop(id)
+    return FG_NO_ID
+
+
+cdef void run_blocks(RunStep *step, int steps, const FgLoops *loops, int64_t size,
+                     Total *total) noexcept nogil:
+    cdef int64_t start = 0, n
+    cdef int i
+    cdef char *a
+    cdef char *b
+    cdef char *c
+    cdef char *out = NULL
+    while start < size:
+        n = size - start if size - start < FG_BLOCK else FG_BLOCK
+        for i in range(steps):
+            a = lane_block(&step[i].lane[0], start, n, loops)
+            b = lane_block(&step[i].lane[1], start, n, loops)
+            c = lane_block(&step[i].lane[2], start, n, loops)
+            out = step[i].out + start * step[i].item
+            loops.value[step[i].op](a, b, c, out, n)
+        if total != NULL:
+            total_add(total, loops.sum(out, n))
+        start += n

@@ -1,0 +1,1103 @@
+"""The Tensor: a thin handle on a node, with NumPy's operators, methods and protocols."""
+
+# What the storey above registers: implementations behind NumPy's function protocol, and methods.
+ARRAY_FUNCTIONS = {}
+METHODS = {}
+
+cdef int tensor_versions = 0
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Extra:
+    """What few Tensors have: a gradient, or the view they are of another Tensor."""
+    cdef object grad
+    cdef tuple how              # a view: operation and arguments that derive it from the parent
+    cdef int64_t seen           # the parent's version when it was derived
+
+
+@cython.no_gc
+@cython.freelist(256)
+cdef class Tensor:
+    """An array of float32 or float64 numbers whose history is recorded.
+
+    Tensors are made by `fastgrad.tensor`, by the functions of `fastgrad.numpy`, and by computing
+    with other Tensors. They follow NumPy in shapes, dtypes, broadcasting and indexing. Integer
+    and boolean Tensors serve as indices, counts and masks and are not differentiated.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> w = fg.tensor([1.0, 2.0], requires_grad=True)
+    >>> loss = ((w * 3 - 1) ** 2).sum()
+    >>> loss.backward()
+    >>> w.grad
+    tensor([12., 30.])
+    """
+    cdef uint32_t id
+    cdef FgNode *node
+    cdef FgTape *tape           # NULL: a leaf
+    cdef Tensor parent          # a view: of which Tensor
+    cdef Extra extra
+    cdef int64_t version        # how often an assignment has changed it
+    cdef object __weakref__
+
+    # NumPy's own operators leave the work to ours.
+    __array_priority__ = 1000
+
+    def __init__(self, *args, **kwargs):
+        raise TypeError("fastgrad: make Tensors with fastgrad.tensor(data)")
+
+    def __dealloc__(self):
+        if self.id:
+            handle_drop(self.id)
+
+    # ---- what it is -------------------------------------------------------------------------
+
+    @property
+    def shape(self):
+        """Lengths of the axes, a tuple."""
+        return tensor_dims(self.node)
+
+    @property
+    def ndim(self):
+        """Number of axes."""
+        return self.node.rank
+
+    @property
+    def size(self):
+        """Number of entries."""
+        return self.node.shape.size if self.node.rank else 1
+
+    @property
+    def dtype(self):
+        """The NumPy dtype."""
+        return dtypes[self.node.dtype]
+
+    @property
+    def itemsize(self):
+        """Bytes of one entry."""
+        return dtype_bytes[self.node.dtype]
+
+    @property
+    def nbytes(self):
+        """Bytes of all entries."""
+        return self.size * dtype_bytes[self.node.dtype]
+
+    @property
+    def requires_grad(self):
+        """Whether a derivative with respect to it, or to what it was computed from, is recorded."""
+        return (self.node.flags & FG_NEEDS_GRAD) != 0
+
+    @requires_grad.setter
+    def requires_grad(self, bint value):
+        if value == self.requires_grad:
+            return
+        if self.tape != NULL or self.parent is not None:
+            raise RuntimeError("requires_grad: can only be changed on a leaf; use .detach()")
+        if value and not is_float(self.node.dtype):
+            raise TypeError(f"requires_grad: a {self.dtype} Tensor has no derivative; use "
+                            ".astype(float)")
+        tensor_renew(self, NULL)
+        leaf_require(self.node, value)
+
+    @property
+    def is_leaf(self):
+        """Whether it was made by the user and not by an operation."""
+        return (self.node.flags & FG_LEAF) != 0 and not self.node.flags & FG_CONSUMED
+
+    @property
+    def op(self):
+        """The name of the operator that made it, or None for a leaf."""
+        if self.node.flags & FG_LEAF:
+            if self.node.flags & FG_CONSUMED:
+                return fg_op_info[self.node.index].name.decode()
+            return None
+        return fg_op_info[self.node.op].name.decode()
+
+    @property
+    def grad(self):
+        """The gradient that backward() has accumulated, a Tensor, or None."""
+        return self.extra.grad if self.extra is not None else None
+
+    @grad.setter
+    def grad(self, value):
+        if value is not None:
+            if not isinstance(value, Tensor):
+                value = tensor(value, dtype=self.dtype)
+            if value.shape != self.shape:
+                raise ValueError(f"grad: the gradient has shape {value.shape}, the Tensor "
+                                 f"{self.shape}")
+        elif self.extra is None:
+            return
+        self.extras().grad = value
+
+    cdef Extra extras(self):
+        if self.extra is None:
+            self.extra = Extra.__new__(Extra)
+        return self.extra
+
+    def zero_grad(self):
+        """Forget the accumulated gradient (it becomes None)."""
+        self.grad = None
+
+    def retain_grad(self):
+        """Let backward() write the gradient of this intermediate result to .grad too."""
+        if not self.node.flags & FG_NEEDS_GRAD:
+            raise RuntimeError("retain_grad: this Tensor does not require a gradient")
+        if not self.node.flags & FG_LEAF:
+            self.node.flags |= FG_RETAINED
+
+    # ---- its value --------------------------------------------------------------------------
+
+    def numpy(self):
+        """The value as a read-only ndarray; later changes of the Tensor do not show in it."""
+        return tensor_ndarray(self)
+
+    def item(self, *index):
+        """The value of a Tensor with one entry (or of the entry at the index) as a Python number."""
+        if index:
+            return tensor_ndarray(self).item(*index)
+        self.fresh()
+        if self.node.rank:
+            if self.node.shape.size != 1:
+                raise ValueError(f"item: a Tensor of shape {self.shape} is not one number; use "
+                                 ".tolist() or .numpy()")
+            return tensor_ndarray(self).item()
+        return scalar_python(self.node)
+
+    def tolist(self):
+        """The value as nested lists of Python numbers."""
+        return tensor_ndarray(self).tolist()
+
+    def detach(self):
+        """The same value as a new Tensor without history."""
+        cdef uint32_t id
+        cdef FgNode *n
+        self.fresh()
+        if self.node.rank == 0:
+            return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK)
+        return tensor_of_value(shape_ref(self.node.shape),
+                               value_ref(value_of(self.node, self.id)), self.node.dtype)
+
+    def clone(self):
+        """A copy that is part of the history."""
+        if not is_float(self.node.dtype):
+            return tensor_constant(np.array(tensor_ndarray(self)))
+        return functions["positive"](self)
+
+    copy = clone
+
+    def __copy__(self):
+        return self.clone()
+
+    def __deepcopy__(self, memo):
+        return tensor_copy(self)
+
+    def __reduce__(self):
+        if self.node.flags & FG_NEEDS_GRAD and not self.is_leaf:
+            raise TypeError("pickle: a recorded Tensor cannot be pickled; pickle .detach()")
+        return _rebuild, (np.array(tensor_ndarray(self)), self.requires_grad, self.grad)
+
+    def astype(self, dtype, copy=True):
+        """The same entries in another dtype; differentiable between float32 and float64."""
+        return cast(self, dtype)
+
+    # ---- differentiation --------------------------------------------------------------------
+
+    def backward(self, seed=None, retain_graph=False, create_graph=False, *, gradient=None):
+        """Add the gradient of this Tensor to the .grad of every leaf that it was computed from.
+
+        Parameters
+        ----------
+        seed : array_like, optional
+            The adjoint to start from, of this Tensor's shape (`gradient` is a synonym). May be
+            left out where the Tensor has one entry: then it is 1.
+        retain_graph : bool
+            Keep what the sweep read, so that backward() can run through it again.
+        create_graph : bool
+            Not supported yet.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing was recorded, or if a part of the graph was differentiated before without
+            ``retain_graph=True``.
+        ValueError
+            If the seed is missing or of another shape.
+        """
+        if gradient is not None:
+            if seed is not None:
+                raise TypeError("backward: seed and gradient are the same argument; give one")
+            seed = gradient
+        if create_graph:
+            raise NotImplementedError("backward: create_graph=True is not supported yet")
+        backward(self, seed, retain_graph)
+
+    # ---- views ------------------------------------------------------------------------------
+
+    cdef int fresh(self) except -1:
+        if self.parent is not None:
+            self.refresh()
+        return 0
+
+    cdef int refresh(self) except -1:
+        """A view: follow the assignments that its parent has seen."""
+        cdef Tensor p = self.parent
+        if p.parent is not None:
+            p.refresh()
+        if p.version != self.extra.seen:
+            tensor_become(self, view_derive(p, self.extra.how))
+            self.extra.seen = p.version
+        return 0
+
+    @property
+    def T(self):
+        """The axes in reverse order."""
+        return transpose(self)
+
+    @property
+    def mT(self):
+        """The last two axes exchanged."""
+        if self.node.rank < 2:
+            raise ValueError("mT: matrix transpose needs at least 2 axes, not shape "
+                             f"{self.shape}")
+        n = self.node.rank
+        return transpose(self, [*range(n - 2), n - 1, n - 2])
+
+    @property
+    def real(self):
+        """The Tensor itself: it is real."""
+        return self
+
+    def reshape(self, *shape, order="C"):
+        """The same entries in another shape."""
+        if order != "C":
+            raise ValueError(f"reshape: only order='C' is supported, not {order!r}")
+        return reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False):
+        """The sum over the given axes, as `numpy.sum`."""
+        return sum(self, axis, dtype, out, keepdims)
+
+    # ---- Python's protocols -----------------------------------------------------------------
+
+    def __len__(self):
+        if self.node.rank == 0:
+            raise TypeError("len() of a scalar Tensor")
+        return self.node.shape.dims[0]
+
+    def __iter__(self):
+        if self.node.rank == 0:
+            raise TypeError("iteration over a scalar Tensor")
+        return (self[i] for i in range(self.node.shape.dims[0]))
+
+    def __getitem__(self, index):
+        cdef Operand x
+        cdef Tensor y
+        operand_clear(&x)
+        operand_tensor(self, &x)
+        if x.shape != NULL and x.value == NULL:
+            x.value = value_of(x.node, x.id)
+        y = push_item(&x, index)
+        if y.node.rank and (y.node.op == FG_item or y.node.flags & FG_LEAF) and not is_fancy(index):
+            view_of(y, self, ("item", index))
+        return y
+
+    def __setitem__(self, index, value):
+        assign(self, index, value)
+
+    def __bool__(self):
+        self.fresh()
+        if self.node.rank:
+            if self.node.shape.size != 1:
+                raise ValueError(
+                    f"bool: the truth value of a Tensor of shape {self.shape} is ambiguous; use "
+                    ".any(), .all(), or fastgrad.numpy.where")
+            return bool(tensor_ndarray(self).item())
+        return self.node.re != 0
+
+    def __float__(self):
+        return float(self.number_for("float", ".item() for the number alone, or the function of "
+                                     "fastgrad.numpy (fnp.sin for math.sin)"))
+
+    def __int__(self):
+        return int(self.number_for("int", "int(t.item())"))
+
+    def __complex__(self):
+        return complex(self.number_for("complex", ".item()"))
+
+    def __index__(self):
+        if is_float(self.node.dtype) or self.node.dtype == FG_BOOL:
+            raise TypeError(f"a {self.dtype} Tensor cannot be an index; write int(t.item())")
+        return int(self.item())
+
+    cdef object number_for(self, str what, str cure):
+        if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype):
+            raise TypeError(f"{what}(): this Tensor is recorded, and the result would have no "
+                            f"derivative{user_line()}; write {cure}, or .detach() first")
+        return self.item()
+
+    def __round__(self, ndigits=None):
+        if ndigits is None:
+            return functions["rint"](self)
+        scale = 10.0 ** ndigits
+        return functions["rint"](self * scale) / scale
+
+    def __hash__(self):
+        return <Py_ssize_t><void *>self >> 4
+
+    def __repr__(self):
+        return tensor_repr(self)
+
+    def __str__(self):
+        return str(tensor_ndarray(self))
+
+    def __format__(self, spec):
+        if not spec:
+            return str(self)
+        if self.node.rank == 0 or self.node.shape.size == 1:
+            return format(self.item(), spec)
+        raise TypeError(f"format: {spec!r} does not apply to a Tensor of shape {self.shape}")
+
+    def __getattr__(self, name):
+        method = METHODS.get(name)
+        if method is None:
+            raise AttributeError(f"Tensor has no attribute {name!r}")
+        return method.__get__(self)
+
+    def __dir__(self):
+        return sorted(set(dir(Tensor)) | set(METHODS)) if type(self) is Tensor \
+            else sorted(set(object.__dir__(self)) | set(METHODS))
+
+    # ---- NumPy's protocols ------------------------------------------------------------------
+
+    def __array__(self, dtype=None, copy=None):
+        if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype):
+            raise TypeError(
+                f"numpy cannot hold a recorded Tensor{user_line()}; write fnp.array([...]) to join "
+                "Tensors, fnp.zeros(n) (fastgrad.numpy) for an array to be filled with them, "
+                "fnp.asarray(t) to convert, or .detach() for the value alone")
+        a = tensor_ndarray(self)
+        if dtype is not None and dtype != a.dtype:
+            if copy is False:
+                raise ValueError(f"a {a.dtype} Tensor cannot become {np.dtype(dtype)} without a copy")
+            return a.astype(dtype)
+        return np.array(a) if copy else a
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        return array_ufunc(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func, types, args, kwargs):
+        implementation = ARRAY_FUNCTIONS.get(func)
+        if implementation is None:
+            raise NoDerivativeError(
+                f"fastgrad: no derivative rule for numpy.{func.__name__}{user_line()}; write it "
+                "with the functions of fastgrad.numpy, or pass `.detach()` to treat the argument "
+                "as a constant")
+        return implementation(*args, **kwargs)
+
+    # ---- operators --------------------------------------------------------------------------
+
+    def __add__(self, other):
+        return binary(FG_add, self, other)
+
+    def __radd__(self, other):
+        return binary(FG_add, other, self)
+
+    def __sub__(self, other):
+        return binary(FG_subtract, self, other)
+
+    def __rsub__(self, other):
+        return binary(FG_subtract, other, self)
+
+    def __mul__(self, other):
+        return binary(FG_multiply, self, other)
+
+    def __rmul__(self, other):
+        return binary(FG_multiply, other, self)
+
+    def __truediv__(self, other):
+        return binary(FG_divide, self, other)
+
+    def __rtruediv__(self, other):
+        return binary(FG_divide, other, self)
+
+    def __floordiv__(self, other):
+        return binary(FG_floor_divide, self, other)
+
+    def __rfloordiv__(self, other):
+        return binary(FG_floor_divide, other, self)
+
+    def __mod__(self, other):
+        return binary(FG_mod, self, other)
+
+    def __rmod__(self, other):
+        return binary(FG_mod, other, self)
+
+    def __divmod__(self, other):
+        return binary(FG_floor_divide, self, other), binary(FG_mod, self, other)
+
+    def __rdivmod__(self, other):
+        return binary(FG_floor_divide, other, self), binary(FG_mod, other, self)
+
+    def __pow__(self, other, modulo):
+        if modulo is not None:
+            return NotImplemented
+        return binary(FG_power, self, other)
+
+    def __rpow__(self, other, modulo):
+        if modulo is not None:
+            return NotImplemented
+        return binary(FG_power, other, self)
+
+    def __matmul__(self, other):
+        return push_matmul(self, other)
+
+    def __rmatmul__(self, other):
+        return push_matmul(other, self)
+
+    def __neg__(self):
+        return unary(FG_negative, self)
+
+    def __pos__(self):
+        return unary(FG_positive, self)
+
+    def __abs__(self):
+        return unary(FG_abs, self)
+
+    def __floor__(self):
+        return functions["floor"](self)
+
+    def __ceil__(self):
+        return functions["ceil"](self)
+
+    def __trunc__(self):
+        return functions["trunc"](self)
+
+    def __iadd__(self, other):
+        return in_place(self, binary(FG_add, self, other), "+=")
+
+    def __isub__(self, other):
+        return in_place(self, binary(FG_subtract, self, other), "-=")
+
+    def __imul__(self, other):
+        return in_place(self, binary(FG_multiply, self, other), "*=")
+
+    def __itruediv__(self, other):
+        return in_place(self, binary(FG_divide, self, other), "/=")
+
+    def __ifloordiv__(self, other):
+        return in_place(self, binary(FG_floor_divide, self, other), "//=")
+
+    def __imod__(self, other):
+        return in_place(self, binary(FG_mod, self, other), "%=")
+
+    def __ipow__(self, other):
+        return in_place(self, binary(FG_power, self, other), "**=")
+
+    def __richcmp__(self, other, int how):
+        if how == Py_LT:
+            return binary(FG_less, self, other)
+        if how == Py_LE:
+            return binary(FG_less_equal, self, other)
+        if how == Py_GT:
+            return binary(FG_greater, self, other)
+        if how == Py_GE:
+            return binary(FG_greater_equal, self, other)
+        if how == Py_EQ:
+            return binary(FG_equal, self, other)
+        return binary(FG_not_equal, self, other)
+
+    def __and__(self, other):
+        return logical(np.bitwise_and, self, other)
+
+    def __rand__(self, other):
+        return logical(np.bitwise_and, other, self)
+
+    def __or__(self, other):
+        return logical(np.bitwise_or, self, other)
+
+    def __ror__(self, other):
+        return logical(np.bitwise_or, other, self)
+
+    def __xor__(self, other):
+        return logical(np.bitwise_xor, self, other)
+
+    def __rxor__(self, other):
+        return logical(np.bitwise_xor, other, self)
+
+    def __invert__(self):
+        return tensor_constant(np.asarray(~plain(self)))
+
+
+# ---- making Tensors -------------------------------------------------------------------------
+
+cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
+    """The handle of a node that has none; the reference counted in the node is its."""
+    cdef Tensor t = Tensor.__new__(Tensor)
+    t.id = id
+    t.node = n
+    t.tape = tape
+    n.handle = <void *>t
+    return t
+
+
+cdef Tensor tensor_of_value(FgShape *shape, FgValue *value, int dtype):
+    """An unrecorded Tensor of that memory. Takes over shape and value."""
+    cdef uint32_t id
+    cdef FgNode *n
+    try:
+        n = leaf_append(&id)
+    except BaseException:
+        shape_release(shape)
+        value_release(value)
+        raise
+    n.dtype = <uint8_t>dtype
+    n.rank = <uint8_t>shape.rank
+    n.shape = shape
+    n.value = value
+    return tensor_new(id, n, NULL)
+
+
+cdef object tensor_constant(object array):
+    """An unrecorded Tensor of an ndarray (or NumPy scalar) that nobody else will write to."""
+    cdef Operand x
+    cdef Tensor t
+    operand_clear(&x)
+    operand_array(np.asarray(array), &x)
+    if x.shape == NULL:
+        return scalar_constant(x.number, x.dtype, 0)
+    x.owned = 0
+    return tensor_of_value(x.shape, x.value, x.dtype)
+
+
+cdef Tensor tensor_copy(Tensor t):
+    cdef Tensor y = tensor_constant(np.array(tensor_ndarray(t)))
+    y.node.flags |= t.node.flags & FG_WEAK
+    if t.requires_grad:
+        leaf_require(y.node, True)
+    return y
+
+
+cdef int64_t parameters = 0         # leaves of the user's that require a gradient
+
+
+cdef void leaf_require(FgNode *n, bint value) noexcept:
+    global parameters
+    if value and not n.flags & FG_NEEDS_GRAD:
+        n.flags |= FG_NEEDS_GRAD
+        parameters += 1
+    elif not value and n.flags & FG_NEEDS_GRAD:
+        n.flags &= ~FG_NEEDS_GRAD
+        parameters -= 1
+
+
+def _rebuild(array, requires_grad, grad):
+    """Unpickle a Tensor."""
+    t = tensor(array, requires_grad=requires_grad)
+    if grad is not None:
+        t.grad = grad
+    return t
+
+
+def tensor(data, dtype=None, requires_grad=False, copy=True):
+    """A Tensor of the given data.
+
+    Parameters
+    ----------
+    data : array_like or Tensor
+        Numbers; a nested sequence of Tensors is joined by `fastgrad.numpy.array` instead.
+    dtype : dtype, optional
+        float64 or float32 (integers and booleans for indices and masks); by default that of the
+        data. Integers that require a gradient become float64.
+    requires_grad : bool
+        Whether backward() accumulates a gradient in ``.grad``.
+    copy : bool
+        With False an ndarray's memory is shared, and the caller promises not to write to it.
+
+    Returns
+    -------
+    Tensor
+        A leaf.
+
+    Raises
+    ------
+    TypeError
+        For complex, object and other dtypes that are not supported.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> fg.tensor([1.0, 2.0], requires_grad=True)
+    tensor([1., 2.], requires_grad=True)
+    """
+    cdef Tensor t
+    cdef Operand x
+    if isinstance(data, Tensor):
+        data = tensor_ndarray(data)
+    elif isinstance(data, (list, tuple)):
+        data = sequence_array(data)
+    a = np.asarray(data, dtype=dtype)
+    if requires_grad and a.dtype.kind in "biu" and dtype is None:
+        a = a.astype(np.float64)
+    operand_clear(&x)
+    if type(a) is not np.ndarray:
+        a = np.asarray(a)
+    operand_array(a, &x)
+    if requires_grad and not is_float(x.dtype):
+        operand_drop(&x)
+        raise TypeError(f"tensor: a {a.dtype} Tensor has no derivative; use dtype=float")
+    if x.shape == NULL:
+        t = scalar_constant(x.number, x.dtype, 0)
+    elif copy:
+        try:
+            t = tensor_of_value(shape_ref(x.shape), value_copy(x.shape, x.value, x.dtype), x.dtype)
+        finally:
+            operand_drop(&x)
+    else:
+        x.owned = 0
+        t = tensor_of_value(x.shape, x.value, x.dtype)
+    if requires_grad:
+        leaf_require(t.node, True)
+    return t
+
+
+def constant(array):
+    """An unrecorded Tensor of an array; the array is copied."""
+    return tensor(array)
+
+
+def is_tensor(x):
+    """Whether x is a Tensor."""
+    return isinstance(x, Tensor)
+
+
+# ---- values as ndarrays ---------------------------------------------------------------------
+
+@cython.final
+@cython.no_gc
+cdef class ValueOwner:
+    """The base of an ndarray that shows memory of the pool."""
+    cdef FgValue *value
+
+    def __dealloc__(self):
+        if self.value != NULL:
+            value_release(self.value)
+
+
+cdef object value_ndarray(FgShape *shape, FgValue *value, int dtype, bint writable):
+    """An ndarray that shows the value."""
+    cdef int64_t strides[64]
+    cdef ValueOwner owner
+    cdef object a
+    cdef bint plain = value.contiguous and not value.uniform
+    if not plain:
+        strides_of(shape, value, item_size(dtype), strides)
+    a = PyArray_New(&PyArray_Type, shape.rank, <npy_intp *>shape.dims, dtype,
+                    NULL if plain else <npy_intp *>strides, value.data, 0,
+                    (NPY_ARRAY_WRITEABLE if writable else 0) | NPY_ARRAY_ALIGNED
+                    | (NPY_ARRAY_C_CONTIGUOUS if plain else 0), None)
+    owner = ValueOwner.__new__(ValueOwner)
+    owner.value = value_ref(value)
+    PyArray_SetBaseObject(<ndarray>a, owner)
+    Py_INCREF(owner)            # SetBaseObject takes the reference
+    return a
+
+
+cdef object node_ndarray(FgNode *n):
+    """The present value of a node, not to be written to."""
+    if n.rank == 0:
+        return np.asarray(n.re).astype(dtypes[n.dtype])
+    return value_ndarray(n.shape, n.value, n.dtype, False)
+
+
+cdef object tensor_ndarray(Tensor t):
+    t.fresh()
+    if t.node.rank:
+        value_of(t.node, t.id)
+    a = node_ndarray(t.node)
+    a.flags.writeable = False
+    return a
+
+
+cdef object plain(object x):
+    """A Tensor's value as an ndarray; anything else as it is."""
+    return tensor_ndarray(<Tensor>x) if isinstance(x, Tensor) else x
+
+
+cdef object plain_nested(object x):
+    """The same inside tuples, lists and dictionaries."""
+    if isinstance(x, Tensor):
+        return tensor_ndarray(<Tensor>x)
+    if type(x) is tuple or type(x) is list:
+        return type(x)([plain_nested(i) for i in x])
+    if type(x) is dict:
+        return {k: plain_nested(v) for k, v in x.items()}
+    return x
+
+
+cdef object scalar_python(FgNode *n):
+    """A scalar node's value as a Python number."""
+    if is_float(n.dtype):
+        return n.re
+    if n.dtype == FG_BOOL:
+        return n.re != 0
+    return int(n.re)
+
+
+cdef tuple tensor_dims(FgNode *n):
+    return dims_tuple(n.rank, n.shape.dims) if n.rank else ()
+
+
+cdef str tensor_repr(Tensor t):
+    cdef str text, extra = ""
+    a = tensor_ndarray(t)
+    text = np.array2string(a, separator=", ", prefix="tensor(")
+    if t.node.dtype != FG_FLOAT64 and t.node.dtype != FG_BOOL and a.dtype != np.int64:
+        extra += f", dtype={a.dtype}"
+    elif a.size == 0:
+        extra += f", shape={a.shape}" if a.shape != (0,) else ""
+    if t.is_leaf and t.requires_grad:
+        extra += ", requires_grad=True"
+    elif t.op is not None:
+        extra += f", op={t.op}"
+    return f"tensor({text}{extra})"
+
+
+cdef str user_line():
+    """Where the caller's own code stands, for messages."""
+    cdef object frame
+    try:
+        frame = sys._getframe(0)
+        while frame is not None and frame.f_globals.get("__name__", "").startswith(
+                ("fastgrad.", "numpy.")):
+            frame = frame.f_back
+        if frame is None:
+            return ""
+        return f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
+    except ValueError:
+        return ""
+
+
+# ---- versions and views ---------------------------------------------------------------------
+
+cdef int tensor_become(Tensor t, Tensor made) except -1:
+    """Let t stand for the node of `made`, a Tensor that nobody else has."""
+    cdef uint32_t old = t.id
+    if made.parent is not None:
+        made.fresh()
+    t.id = made.id
+    t.node = made.node
+    t.tape = made.tape
+    t.node.handle = <void *>t
+    t.version += 1
+    made.id = FG_NO_ID
+    handle_drop(old)
+    return 0
+
+
+cdef int tensor_renew(Tensor t, FgValue *value) except -1:
+    """Give a leaf a value of its own to change: a new one (taken over), or, with NULL, the same.
+    Recorded consumers keep the old node, whose gradient goes on to t."""
+    cdef FgNode *old = t.node
+    cdef FgNode *n
+    cdef uint32_t id
+    if old.refs == 1:
+        if value != NULL:
+            value_release(old.value)
+            old.value = value
+        t.version += 1
+        return 0
+    n = leaf_append(&id)
+    n.dtype = old.dtype
+    n.rank = old.rank
+    n.flags = old.flags & ~FG_RETAINED
+    if old.flags & FG_NEEDS_GRAD and not old.flags & FG_ARGUMENT:
+        n.flags &= ~FG_NEEDS_GRAD
+        leaf_require(n, True)
+    if n.rank:
+        n.shape = shape_ref(old.shape)
+        n.value = value if value != NULL else value_ref(old.value)
+    else:
+        n.re = old.re
+    # The old version has no handle but holds the Tensor, until its consumers have gone.
+    old.flags |= FG_RETAINED
+    Py_INCREF(t)
+    old.refs -= 1
+    n.handle = <void *>t
+    t.id = id
+    t.node = n
+    t.version += 1
+    return 0
+
+
+cdef int view_of(Tensor y, Tensor parent, tuple how) except -1:
+    """Remember that y is a view of parent, as it would be in NumPy."""
+    if y is parent or y.parent is not None:
+        return 0
+    y.parent = parent
+    y.extras().how = how
+    y.extra.seen = parent.version
+    return 0
+
+
+cdef Tensor view_derive(Tensor p, tuple how):
+    cdef Operand x
+    if how[0] == "item":
+        operand_clear(&x)
+        operand_tensor(p, &x)
+        if x.shape != NULL and x.value == NULL:
+            x.value = value_of(x.node, x.id)
+        return push_item(&x, how[1])
+    if how[0] == "reshape":
+        return reshape_tensor(p, how[1])
+    if how[0] == "transpose":
+        return transpose_tensor(p, how[1])
+    return flip_tensor(p, how[1])
+
+
+cdef int view_write(Tensor t) except -1:
+    """A view has been assigned to: its parent, and the parent's parent, get the new entries."""
+    cdef Tensor p = t.parent
+    cdef tuple how = t.extra.how
+    if how[0] == "item":
+        assign(p, how[1], t)
+    elif how[0] == "broadcast":
+        raise ValueError("assign: a broadcast Tensor is read-only; assign to a copy")
+    else:
+        if how[0] == "reshape":
+            made = reshape_tensor(t, p.shape)
+        elif how[0] == "transpose":
+            made = transpose_tensor(t, tuple(np.argsort(how[1])))
+        else:
+            made = flip_tensor(t, how[1])
+        assign(p, Ellipsis, made)
+    t.extra.seen = p.version
+    return 0
+
+
+cdef bint is_fancy(object index) except -1:
+    """Whether indexing with it copies in NumPy."""
+    if type(index) is not tuple:
+        index = (index,)
+    for i in index:
+        if not (i is None or i is Ellipsis or PySlice_Check(i) or PyLong_CheckExact(i)
+                or isinstance(i, np_integer) or is_index_tensor(i)):
+            return True
+    return False
+
+
+cdef int leaf_guard(Tensor t, str what) except -1:
+    """Parameters may only be changed where nothing is recorded."""
+    if (t.node.flags & (FG_LEAF | FG_NEEDS_GRAD)) == (FG_LEAF | FG_NEEDS_GRAD) \
+            and not t.node.flags & (FG_ARGUMENT | FG_CONSUMED) and get_recording():
+        raise RuntimeError(f"{what}: a leaf that requires a gradient cannot be changed while "
+                           "recording; write `with fg.no_grad(): ...` around it")
+    return 0
+
+
+cdef int assign(Tensor t, object index, object value) except -1:
+    """t[index] = value."""
+    cdef Tensor v
+    t.fresh()
+    leaf_guard(t, "assign")
+    if t.parent is not None and t.extra.how[0] == "broadcast":
+        raise ValueError("assign: a broadcast Tensor is read-only; assign to a copy")
+    if isinstance(value, Tensor):
+        v = value
+        v.fresh()
+    push_assign(t, index, value)
+    if t.parent is not None:
+        view_write(t)
+    return 0
+
+
+cdef object in_place(Tensor t, object result, str what):
+    """t op= other: a new version of t, or new contents for a leaf outside recording."""
+    cdef Tensor made
+    cdef Operand x
+    cdef FgValue *v
+    cdef double number
+    if not isinstance(result, Tensor):
+        return result
+    made = result
+    if tensor_dims(made.node) != tensor_dims(t.node):
+        raise ValueError(f"{what}: the result has shape {tensor_dims(made.node)}, which does not fit "
+                         f"into the Tensor of shape {tensor_dims(t.node)}")
+    leaf_guard(t, what)
+    if made.node.dtype != t.node.dtype:
+        if is_float(made.node.dtype) and not is_float(t.node.dtype):
+            raise TypeError(f"{what}: a {made.dtype} result does not fit into a {t.dtype} Tensor")
+        made = cast(made, t.dtype)
+    if t.node.flags & FG_LEAF and t.node.flags & FG_NEEDS_GRAD and not made.node.flags & FG_NEEDS_GRAD:
+        # A parameter: it stays the leaf it is.
+        if t.node.rank:
+            tensor_renew(t, value_ref(made.node.value))
+        else:
+            number = made.node.re
+            tensor_renew(t, NULL)
+            t.node.re = number
+        return t
+    if t.node.rank == 0 and t.parent is None and not t.node.flags & FG_LEAF:
+        return made             # scalars are rebound, as NumPy's are
+    tensor_become(t, made)
+    if t.parent is not None:
+        view_write(t)
+    return t
+
+
+# ---- operators ------------------------------------------------------------------------------
+
+cdef inline bint fast_scalar(object o) noexcept:
+    """Whether o is a float64 scalar Tensor that is recorded and may be used right here."""
+    cdef Tensor t
+    if type(o) is not Tensor:
+        return False
+    t = <Tensor>o
+    return (t.node.rank == 0 and t.node.dtype == FG_FLOAT64
+            and (t.node.flags & (FG_NEEDS_GRAD | FG_CONSUMED)) == FG_NEEDS_GRAD
+            and t.parent is None and get_recording()
+            and (t.tape == NULL or t.tape == get_thread_tape()))
+
+
+cdef inline object binary(int op, object left, object right):
+    """A binary operator of a Tensor and anything; NotImplemented where the other side should try."""
+    cdef Operand x[3]
+    cdef FgNode *a
+    cdef FgNode *b
+    cdef double u, v
+    if op < FG_ELEMENTWISE_END and not fg_op_info[op].props & FG_STEPS:
+        # Recorded float64 scalars, and Python floats with them: nothing else need be looked at.
+        if fast_scalar(left):
+            a = (<Tensor>left).node
+            if fast_scalar(right):
+                b = (<Tensor>right).node
+                return push_scalar(op, FG_FLOAT64, a.flags & b.flags & FG_WEAK, (<Tensor>left).id, a,
+                                   (<Tensor>right).id, b, 0,
+                                   fg_value(op, FG_FLOAT64, a.re, b.re, 0))
+            if PyFloat_CheckExact(right):
+                v = PyFloat_AS_DOUBLE(right)
+                return push_scalar(op, FG_FLOAT64, (a.flags & FG_WEAK) | FG_CONST_B | FG_LITERAL,
+                                   (<Tensor>left).id, a, FG_NO_ID, NULL, v,
+                                   fg_value(op, FG_FLOAT64, a.re, v, 0))
+        elif PyFloat_CheckExact(left) and fast_scalar(right):
+            b = (<Tensor>right).node
+            u = PyFloat_AS_DOUBLE(left)
+            return push_scalar(op, FG_FLOAT64, (b.flags & FG_WEAK) | FG_CONST_A | FG_LITERAL,
+                               FG_NO_ID, NULL, (<Tensor>right).id, b, u,
+                               fg_value(op, FG_FLOAT64, u, b.re, 0))
+    operand_clear(&x[1])
+    if operand_of(left, &x[0], True):
+        return NotImplemented
+    try:
+        if operand_of(right, &x[1], True):
+            operand_drop(&x[0])
+            return NotImplemented
+    except BaseException:
+        operand_drop(&x[0])
+        raise
+    return push(op, 2, x)
+
+
+cdef inline object unary(int op, object o):
+    cdef Operand x[3]
+    cdef FgNode *a
+    if fast_scalar(o) and not fg_op_info[op].props & FG_STEPS:
+        a = (<Tensor>o).node
+        return push_scalar(op, FG_FLOAT64, a.flags & FG_WEAK, (<Tensor>o).id, a, FG_NO_ID, NULL, 0,
+                           fg_value(op, FG_FLOAT64, a.re, 0, 0))
+    operand_of(o, &x[0], False)
+    return push(op, 1, x)
+
+
+cdef object logical(object function, object left, object right):
+    """Bitwise operators of masks and integers: values alone."""
+    for x in (left, right):
+        if not isinstance(x, (Tensor, np.ndarray, np_generic, int)):
+            return NotImplemented
+    return tensor_constant(np.asarray(function(plain(left), plain(right))))
+
+
+# ---- NumPy's ufuncs -------------------------------------------------------------------------
+
+cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
+    """What np.sin(t), np.add(t, 1), ndarray + t and np.add.reduce(t) come to."""
+    cdef object out = kwargs.pop("out", None) if kwargs else None
+    cdef object result, function
+    if method == "__call__":
+        if kwargs:
+            kwargs = ufunc_options(ufunc.__name__, kwargs)
+        function = UFUNCS.get(ufunc)
+        if function is not None:
+            result = function(*inputs, **kwargs)
+        elif ufunc in PLAIN_UFUNCS:
+            result = ufunc(*[plain(x) for x in inputs])
+            result = (tuple([tensor_constant(r) for r in result]) if type(result) is tuple
+                      else tensor_constant(result))
+        else:
+            raise no_rule(ufunc.__name__)
+        if out is not None:
+            return ufunc_out(ufunc, inputs, out[0], result)
+        return result
+    if out is not None and any([o is not None for o in (out if type(out) is tuple else (out,))]):
+        raise TypeError(f"numpy.{ufunc.__name__}.{method}: out= is not supported with Tensors; bind "
+                        "the result to a name instead")
+    if method == "reduce":
+        name = {"add": "sum", "multiply": "prod", "maximum": "max", "minimum": "min",
+                "logical_or": "any", "logical_and": "all"}.get(ufunc.__name__)
+        function = ARRAY_FUNCTIONS.get(getattr(np, name)) if name else None
+        if function is not None:
+            arguments = dict(zip(("axis", "dtype", "out", "keepdims"), inputs[1:]))
+            arguments.update(kwargs)
+            arguments.setdefault("axis", 0)
+            return function(inputs[0], **{k: v for k, v in arguments.items() if v is not None
+                                          or k == "axis"})
+    elif method == "outer" and not kwargs:
+        a, b = [np.asarray(x) if not isinstance(x, Tensor) else x for x in inputs]
+        return array_ufunc(ufunc, "__call__", (
+            reshape(a, tuple(a.shape) + (1,) * b.ndim), b), {})
+    elif method == "at" and ufunc is np.add and isinstance(inputs[0], Tensor):
+        in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape), "np.add.at")
+        return None
+    raise no_rule(f"{ufunc.__name__}.{method}")
+
+
+cdef object no_rule(str name):
+    return NoDerivativeError(
+        f"fastgrad: no derivative rule for numpy.{name}{user_line()}; write it with the functions "
+        "of fastgrad.numpy, or pass `.detach()` to treat the argument as a constant")
+
+
+cdef object ufunc_out(object ufunc, tuple inputs, object target, object result):
+    """out=: a Tensor becomes the result; `acc += t` of an ndarray rebinds acc."""
+    if isinstance(target, Tensor):
+        return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)")
+    if inputs and target is inputs[0]:
+        if np.shape(target) != result.shape:
+            raise ValueError(f"numpy.{ufunc.__name__}: the result has shape {result.shape}, which "
+                             f"does not fit into the array of shape {np.shape(target)}")
+        return result
+    raise TypeError(f"numpy.{ufunc.__name__}: out= an ndarray cannot take a Tensor{user_line()}; bind "
+                    "the result to a name instead")
+
+
+cdef dict ufunc_options(str name, dict kwargs):
+    """The options of ufuncs that mean something here; the others must be left at their defaults."""
+    cdef dict kept = {}
+    for key, value in kwargs.items():
+        if key == "dtype":
+            if value is not None:
+                kept["dtype"] = value
+        elif key == "where":
+            if value is not True:
+                raise TypeError(f"{name}: where= is not supported with Tensors; use "
+                                "fastgrad.numpy.where on the result")
+        elif key == "out":
+            if value is not None and value != (None,):
+                raise TypeError(f"{name}: out= is not supported with Tensors; bind the result to a "
+                                "name instead")
+        elif key not in ("casting", "order", "subok", "signature", "sig"):
+            raise TypeError(f"{name}: unexpected keyword argument {key!r}")
+    return kept

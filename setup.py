@@ -1,0 +1,282 @@
+"""Builds the one extension, fastgrad._core.core; everything else is in pyproject.toml.
+
+    python setup.py build_ext --inplace     build where it stands (pip install -e . does the same)
+    python setup.py build_ext --force       rebuild everything
+
+core.pyx includes the other .pyx files of its folder: one translation unit, so that gcc inlines
+across them. An object is rebuilt when the contents of what it is made from, or its flags, have
+changed; times of files play no part, so a fresh checkout reuses what it can.
+
+Environment:
+
+FASTGRAD_DEBUG=1     -Og, assertions, bounds and None checks, symbols.
+FASTGRAD_SANITIZE=1  address and undefined-behaviour sanitisers. Python itself is not built with
+                     them, so their run-time must be loaded first, and Python's own leaks ignored:
+
+    FASTGRAD_SANITIZE=1 python setup.py build_ext --inplace
+    LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \\
+        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \\
+        PYTHONMALLOC=malloc python -m pytest
+
+FASTGRAD_COVERAGE=1  gcov counters for C, line tracing for Cython:
+
+    FASTGRAD_COVERAGE=1 python setup.py build_ext --inplace
+    python -m coverage run -m pytest && python -m coverage report
+    gcov -o build/coverage/*/src src/*.c
+
+Each of them has build folders of its own; the last build made is the one in the source tree.
+"""
+
+import hashlib
+import os
+import platform
+import runpy
+import sys
+import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stderr, suppress
+from pathlib import Path
+from shutil import rmtree
+
+import setuptools
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+
+if int(setuptools.__version__.split(".")[0]) < 77:
+    sys.exit(f"fastgrad builds with setuptools 77 or newer; this is {setuptools.__version__}.\n"
+             "In a virtual environment: pip install 'setuptools>=77' 'Cython>=3.1.6' 'numpy>=2.0'")
+
+os.chdir(Path(__file__).resolve().parent)           # sources are named relative to here
+
+
+def switch(name):
+    return os.environ.get(f"FASTGRAD_{name}", "") not in ("", "0")
+
+
+DEBUG, SANITIZE, COVERAGE = switch("DEBUG"), switch("SANITIZE"), switch("COVERAGE")
+if DEBUG + SANITIZE + COVERAGE > 1:
+    sys.exit("Set one of FASTGRAD_DEBUG, FASTGRAD_SANITIZE and FASTGRAD_COVERAGE at a time.")
+MODE = ("debug" if DEBUG else "sanitize" if SANITIZE else "coverage" if COVERAGE else "release")
+
+# Not -ffast-math: it assumes that NaN, infinities and signed zeros do not exist, reorders sums,
+# and linking with it sets flush-to-zero for the whole process.
+# Not -march=native: the binary would die with an illegal instruction on the next machine. The
+# isa_*.c files carry their own target pragma, and dispatch.c picks among them at import.
+FLAGS = [
+    "-fno-math-errno",          # nobody reads errno, and calls that may set it do not vectorise
+    "-fno-trapping-math",       # nobody reads the exception flags: both sides of a choice may be
+                                # computed, which a vector needs
+    "-ffp-contract=off",        # no silent fused multiply-add: results would differ between
+                                # instruction sets
+    "-fvisibility=hidden",      # only PyInit_core is exported; internal calls need no PLT
+]
+if MODE == "release":
+    FLAGS += ["-O3",            # -O2 vectorises none of the element loops
+              "-g0"]            # Python's own flags ask for -g: ten times the size
+elif MODE == "debug":
+    FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG"]
+elif MODE == "sanitize":
+    FLAGS += ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+else:
+    FLAGS += ["-O0", "-g", "--coverage", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"]
+
+LINK_FLAGS = {
+    "release": ["-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"],    # strip
+    "debug": [],
+    "sanitize": ["-fsanitize=address,undefined"],
+    "coverage": ["--coverage"],
+}[MODE]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "embedsignature": True,
+    "linetrace": COVERAGE,
+}
+
+CYTHON_SOURCES = sorted(path.as_posix() for pattern in ("*.pyx", "*.pxd")
+                        for path in Path("fastgrad/_core").glob(pattern))
+C_HEADERS = sorted(path.as_posix() for pattern in ("*.h", "*.inc", "*.def")
+                   for path in Path("src").glob(pattern))
+C_SOURCES = sorted(path.as_posix() for path in Path("src").glob("*.c"))
+
+
+def content_hash(paths, *others):
+    """Hash of the contents of files and of the repr of everything else given."""
+    digest = hashlib.sha256(repr(others).encode())
+    for path in paths:
+        digest.update(f"\0{path}\0".encode())
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def made_from(target, state, force):
+    """Whether `target` must be made again; if so, remembers beside it of what it was made."""
+    target = Path(target)
+    stamp = target.with_name(target.name + ".stamp")
+    fresh = (not force and target.exists() and stamp.exists() and stamp.read_text() == state)
+    if not fresh:
+        stamp.unlink(missing_ok=True)       # a build that is interrupted leaves no false stamp
+    yield not fresh
+    if not fresh:
+        stamp.write_text(state)
+
+
+@contextmanager
+def locked(folder):
+    """One build at a time in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        with suppress(ImportError):         # not a POSIX system: on your honour
+            import fcntl
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class BuildExt(build_ext):
+    def build_extension(self, ext):
+        # Not self.build_temp, which is a new folder for each editable install.
+        folder = Path("build", MODE, f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}")
+        with locked(folder):
+            self.build_in(folder, ext)
+
+    def build_in(self, folder, ext):
+        import numpy
+
+        unix = self.compiler.compiler_type == "unix"
+        # Paths of include folders are left out: under build isolation they change every time.
+        versions = (sys.version, numpy.__version__, getattr(self.compiler, "compiler_so", None))
+        macros = ext.define_macros + [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+                                      ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
+        libmvec = self.find_libmvec() if unix else None
+        if libmvec is not None:
+            macros.append(("FG_LIBMVEC", libmvec))
+        flags = FLAGS if unix else []
+        include_dirs = ["src", numpy.get_include()]
+
+        header, fingerprint = self.write_fingerprint(folder)    # first: an edit meanwhile shows
+        core = self.generate(folder, ext, include_dirs, versions)
+
+        def place(source):
+            """Where an object goes: generated sources are in the folder already."""
+            output_dir = "" if source in (core, fingerprint) else str(folder)
+            return output_dir, self.compiler.object_filenames([source], output_dir=output_dir)[0]
+
+        def compile_one(source):
+            output_dir, object_file = place(source)
+            extra = list(flags)
+            if source == core:
+                extra += ["-include" if unix else "/FI", header]
+            reads = [source] if source == fingerprint else [source, header, *C_HEADERS]
+            state = content_hash(reads, versions, macros, extra)
+            with made_from(object_file, state, self.force) as stale:
+                if stale:
+                    Path(object_file).with_suffix(".gcda").unlink(missing_ok=True)
+                    self.compiler.compile([source], output_dir=output_dir, macros=macros,
+                                          include_dirs=include_dirs, extra_postargs=extra,
+                                          debug=self.debug)
+            return object_file
+
+        # The largest first: core.c takes about as long as the rest together.
+        sources = [core, *sorted(C_SOURCES, key=lambda name: "isa" not in name), fingerprint]
+        for source in sources:              # the compiler's own mkpath is not made for threads
+            Path(place(source)[1]).parent.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(self.parallel or os.cpu_count()) as pool:
+            objects = list(pool.map(compile_one, sources))
+
+        path = self.get_ext_fullpath(ext.name)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.link_shared_object(
+            objects, path,
+            libraries=[*self.get_libraries(ext), *["mvec"] * bool(libmvec), *["m"] * unix],
+            extra_postargs=LINK_FLAGS if unix else [],
+            export_symbols=self.get_export_symbols(ext), debug=self.debug,
+            build_temp=str(folder), target_lang="c")
+
+    def generate(self, folder, ext, include_dirs, versions):
+        """core.pyx to C. cythonize compares times of files and does not see a changed directive."""
+        import Cython
+        from Cython.Build import cythonize
+
+        source, = ext.sources
+        generated = (folder / source).with_suffix(".c")
+        state = content_hash(CYTHON_SOURCES, Cython.__version__, versions, DIRECTIVES)
+        with made_from(generated, state, self.force) as stale:
+            if stale:
+                cythonize([Extension(ext.name, [source], include_dirs=include_dirs)],
+                          build_dir=str(folder), compiler_directives=DIRECTIVES, force=True,
+                          emit_linenums=DEBUG)
+        if COVERAGE:                        # where Cython's coverage plugin looks for the C code
+            for path in map(Path, CYTHON_SOURCES):
+                link = path.with_suffix(".c")
+                link.unlink(missing_ok=True)
+                link.symlink_to(generated.resolve())
+        return generated.as_posix()
+
+    def write_fingerprint(self, folder):
+        """The state of the sources, in a file of its own: nothing else is recompiled for it."""
+        fingerprint = runpy.run_path("fastgrad/_build.py")["sources_fingerprint"](".")
+        header, source = folder / "fg_sources.h", folder / "fg_sources.c"
+        header.write_text("extern const char FG_SOURCES[];\n")
+        source.write_text(f'const char FG_SOURCES[] = "{fingerprint}";\n')
+        return header.as_posix(), source.as_posix()
+
+    def find_libmvec(self):
+        """Which of glibc's vector functions link: "35" (all, since 2.35), "22" (sin, cos, exp, log,
+        pow) or None. They bind at link time, so the choice is made here."""
+        if platform.machine() not in ("x86_64", "AMD64"):
+            return None
+        for version, function in (("35", "tanh"), ("22", "sin")):
+            name = f"_ZGVbN2v_{function}"
+            with tempfile.TemporaryDirectory() as folder:
+                source = Path(folder, "probe.c")
+                source.write_text("typedef double two __attribute__((vector_size(16)));\n"
+                                  f"two {name}(two);\n"
+                                  "int main(int n, char **names) {\n"
+                                  f"    return (int){name}((two){{n, n}})[0]; }}\n")
+                with quiet(), suppress(Exception):
+                    objects = self.compiler.compile([str(source)], output_dir=folder)
+                    self.compiler.link_executable(objects, "probe", output_dir=folder,
+                                                  libraries=["mvec", "m"])
+                    return version
+        return None
+
+
+@contextmanager
+def quiet():
+    """Without what the compiler says about a probe that fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+class BuildPy(build_py):
+    def run(self):
+        # build/lib keeps modules that are gone from the sources, and would ship them.
+        if not self.editable_mode:
+            rmtree(Path(self.build_lib, "fastgrad"), ignore_errors=True)
+        super().run()
+
+
+setup(
+    ext_modules=[Extension(
+        "fastgrad._core.core",
+        ["fastgrad/_core/core.pyx"],
+        depends=[*C_SOURCES, *C_HEADERS, *CYTHON_SOURCES],
+    )],
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
+)

@@ -1,0 +1,247 @@
+/* Every C type of fastgrad on one page.
+ *
+ * Reading order of the whole package: ops.def (what can be computed), this page (in what it is
+ * held), then fastgrad/_core/tape.pyx (how it is recorded) and sweep.pyx (how it is
+ * differentiated).
+ */
+#ifndef FG_H
+#define FG_H
+
+#include <stdint.h>
+#include <stddef.h>
+
+/* ---- operators ---------------------------------------------------------------------------- */
+
+/* What a partial derivative looks at: its operands A, B, C and the result Y. Whatever no partial
+ * reads is freed as soon as the user lets go of it. */
+enum { FG_NONE = 0, FG_A = 1, FG_B = 2, FG_C = 4, FG_Y = 8 };
+
+/* Properties of an operator (column `props`). */
+enum {
+    FG_SMOOTH   = 1,   /* differentiable inside its domain, no kinks                              */
+    FG_ANALYTIC = 2,   /* holomorphic: the complex step applies, complex numbers need no more      */
+    FG_STEPS    = 4,   /* piecewise constant: the derivative is zero and nothing need be recorded  */
+    FG_MASK     = 8    /* the third operand is a boolean mask and has no derivative                */
+};
+
+typedef enum { FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED } FgKind;
+
+/* The flat operator enum: the rows of ops.def in their order, element-wise rows first, so that an
+ * element-wise operator is one whose number is below FG_ELEMENTWISE_END. */
+typedef enum {
+#define UNARY(name, ...)   FG_##name,
+#define BINARY(name, ...)  FG_##name,
+#define TERNARY(name, ...) FG_##name,
+#define COMPARE(name, ...)
+#define SHAPED(name, ...)
+#include "ops.def"
+    FG_ELEMENTWISE_END,
+    FG_BEFORE_COMPARE = FG_ELEMENTWISE_END - 1,
+#define UNARY(name, ...)
+#define BINARY(name, ...)
+#define TERNARY(name, ...)
+#define COMPARE(name, ...) FG_##name,
+#define SHAPED(name, ...)
+#include "ops.def"
+    FG_COMPARE_END,
+    FG_BEFORE_SHAPED = FG_COMPARE_END - 1,
+#define UNARY(name, ...)
+#define BINARY(name, ...)
+#define TERNARY(name, ...)
+#define COMPARE(name, ...)
+#define SHAPED(name, ...)  FG_##name,
+#include "ops.def"
+    FG_OPS
+} FgOp;
+
+typedef struct FgOpInfo {
+    const char *name;
+    FgKind kind;
+    int arity;                  /* element-wise operators; 0 for shaped ones, whose rules count    */
+    unsigned props;
+    unsigned reads[3];          /* what dy/da, dy/db, dy/dc look at                               */
+    double low, high;           /* where tests draw operands from                                 */
+    const char *value;          /* the formulas as text: valid C and valid Python                 */
+    const char *partial[3];
+    const char *python;         /* the dunder without underscores ("mul"), or ""                  */
+    const char *numpy;          /* NumPy's names for it, comma separated                          */
+    const char *doc;
+} FgOpInfo;
+
+extern const FgOpInfo fg_op_info[FG_OPS];
+
+/* ---- dtypes ------------------------------------------------------------------------------- */
+
+/* The numbers are NumPy's type numbers, so that no table of translation exists. Only FLOAT and
+ * DOUBLE are differentiated; the others are held as data for masks, indices and counts. */
+typedef enum {
+    FG_BOOL = 0, FG_INT64 = 7, FG_FLOAT32 = 11, FG_FLOAT64 = 12, FG_COMPLEX64 = 14, FG_COMPLEX128 = 15
+} FgDtype;
+
+/* ---- kernels ------------------------------------------------------------------------------ */
+
+/* Element kernels see contiguous memory only. Strided and broadcast operands are brought into
+ * blocks of FG_BLOCK elements by the caller; that keeps a kernel one loop and the library small.
+ * `y` may be the same pointer as an operand. The result of an element does not depend on n or on
+ * its place: the tail goes through the same vector routine as the body. */
+#define FG_BLOCK 1024
+
+typedef void (*FgValueLoop)(const void *a, const void *b, const void *c, void *y, int64_t n);
+
+/* out[i] = g[i] * partial(a[i], b[i], c[i], y[i]), and exactly zero where g[i] or the partial is
+ * zero (the strong zero). Operands that the partial does not read may be NULL. `tie` is the weight
+ * of a tie in maximum and minimum: 1/2 between arrays, 0 against a literal. */
+typedef void (*FgPartialLoop)(const void *g, const void *a, const void *b, const void *c,
+                              const void *y, void *out, int64_t n, double tie);
+
+/* y[i] = a[i] <op> b[i] as a byte, 0 or 1. */
+typedef void (*FgCompareLoop)(const void *a, const void *b, uint8_t *y, int64_t n);
+
+/* One set per dtype and instruction set. NULL where the partial is zero everywhere. */
+typedef struct FgLoops {
+    FgValueLoop value[FG_ELEMENTWISE_END];
+    FgPartialLoop partial[FG_ELEMENTWISE_END][3];
+    FgCompareLoop compare[FG_COMPARE_END - FG_ELEMENTWISE_END];
+    void (*fill)(void *y, double value, int64_t n);
+    void (*accumulate)(void *y, const void *x, int64_t n);              /* y[i] += x[i]             */
+    void (*scale)(void *y, const void *x, double k, int64_t n);         /* y[i] = x[i] * k, plain   */
+    void (*mask)(void *y, const uint8_t *x, int64_t n);                 /* bytes to 0.0 and 1.0     */
+    double (*sum)(const void *x, int64_t n);        /* error as pairwise summation, or better       */
+    double (*max)(const void *x, int64_t n);        /* n >= 1; NaN if any is NaN, as NumPy          */
+    double (*min)(const void *x, int64_t n);
+} FgLoops;
+
+typedef struct FgKernels {
+    const char *isa;            /* "base", "avx2", "avx512"                                       */
+    FgLoops f32, f64;
+} FgKernels;
+
+/* The kernels in use: chosen once at import by fg_dispatch, never NULL afterwards. */
+extern const FgKernels *fg_kernels;
+
+/* name: "base", "avx2", "avx512", or NULL for the best this machine runs. Returns 0, or -1 where
+ * the name is unknown or the machine (or the build) lacks it; the choice then stays as it was. */
+int fg_dispatch(const char *name);
+/* 1 if this machine and this build can run the named instruction set. */
+int fg_isa_available(const char *name);
+/* What the build was made with: "libmvec" or "own". */
+const char *fg_vector_math(void);
+
+/* ---- nodes -------------------------------------------------------------------------------- */
+
+/* Ids: the segment's slot in the directory, then the place in the segment. */
+#define FG_SEGMENT_BITS 10
+#define FG_SEGMENT (1 << FG_SEGMENT_BITS)
+#define FG_SEGMENTS_MAX (1 << (32 - FG_SEGMENT_BITS))
+#define FG_NO_ID 0u             /* the first place of slot 0 is never handed out                   */
+
+enum {                          /* FgNode.flags                                                   */
+    FG_NEEDS_GRAD  = 1 << 0,    /* a wanted leaf feeds it                                         */
+    FG_LEAF        = 1 << 1,    /* outside every tape: parameters, arguments, constants           */
+    FG_WEAK        = 1 << 2,    /* a Python scalar: gives way in promotion (NEP 50)               */
+    FG_CONST_A     = 1 << 3,    /* that operand is the inline constant                            */
+    FG_CONST_B     = 1 << 4,
+    FG_CONST_C     = 1 << 5,
+    FG_LITERAL     = 1 << 6,    /* a constant operand was written as a literal (ties, powers)     */
+    FG_CONSUMED    = 1 << 7,    /* a reverse sweep has run through it and freed what it read      */
+    FG_WANTED      = 1 << 8,    /* keep its adjoint: the sweep was asked for it                   */
+    FG_ARGUMENT    = 1 << 9,    /* a leaf made by a transformation, not by the user               */
+    FG_PENDING     = 1 << 10,   /* its value is computed with its run, when somebody looks        */
+    FG_READS_SELF  = 1 << 11,   /* a partial of the node itself reads its value                   */
+    FG_RETAINED    = 1 << 12,   /* retain_grad(): the adjoint goes to the handle's .grad           */
+    FG_MULTIPLE    = 1 << 13,   /* several results: values are in projection nodes (index)        */
+    FG_SUBTAPE     = 1 << 14,   /* the attribute owns a tape (scan, checkpoint)                   */
+    FG_COMPUTED    = 1 << 15    /* pending, and computed once already without being kept           */
+};
+
+/* A shape, shared by all nodes that have it; counted. dims has `rank` entries. */
+typedef struct FgShape {
+    uint32_t refs;
+    int32_t rank;
+    int64_t size;               /* the product of the dims                                        */
+    int64_t dims[];
+} FgShape;
+
+/* The memory of a value, or a view of another's; counted. Pool chunks hold this header and, at
+ * the next multiple of 64, the data. A view has no data of its own and its strides (in bytes)
+ * there instead. Memory may be written to only where a single reference is left, so whoever must
+ * go on seeing the present contents just keeps a reference. */
+typedef struct FgValue {
+    uint32_t refs;
+    uint16_t size_class;        /* of the pool, from which the chunk came                         */
+    uint8_t contiguous;         /* C order without gaps: strides are not kept                     */
+    uint8_t uniform;            /* one element stands for all: strides are 0 and not kept         */
+    char *data;
+    struct FgValue *base;       /* a view: whose memory it shows, else NULL                       */
+    struct FgValue *next;       /* the next free chunk, or the next of a scratch list             */
+    int64_t nbytes;             /* of the data; a view: 0                                         */
+    void *owner;                /* a Python object to release with the value, or NULL             */
+    void *spare[2];
+} FgValue;
+
+_Static_assert(sizeof(FgValue) == 64, "the value header is one cache line");
+
+/* One recorded operation: one cache line. */
+typedef struct FgNode {
+    /* 0: what it is */
+    uint16_t op;
+    uint8_t dtype;
+    uint8_t rank;
+    uint16_t flags;
+    uint16_t index;             /* a projection: which result                                     */
+    /* 8: who needs it */
+    uint32_t refs;              /* handles and recorded consumers: the node lives                 */
+    uint32_t uses;              /* consumers that read the value: it lives (and with a handle)    */
+    /* 16: what it was made of */
+    uint32_t a, b, c;           /* (a leaf: b tells where a constant came from)                   */
+    uint32_t attr;              /* in the attribute arena: axes, indices, long operand lists      */
+    /* 32: the value: inline for scalars, real or complex; else shape and memory */
+    union {
+        struct { double re, im; };
+        struct { FgShape *shape; FgValue *value; };
+    };
+    /* 48: a scalar constant operand */
+    double constant;
+    /* 56: the Tensor that stands for it, borrowed, or NULL */
+    void *handle;
+} FgNode;
+
+_Static_assert(sizeof(FgNode) == 64, "a node is one cache line");
+
+/* An adjoint during a reverse sweep: a number for a scalar node, memory for an array. */
+typedef union FgAdjoint { double number; FgValue *value; } FgAdjoint;
+
+/* A thousand nodes and what a sweep needs beside them. Nodes of a tape stand in the order of
+ * recording, segment after segment, so that operands always come before their consumers; a
+ * segment is recycled whole when its last node dies. */
+typedef struct FgSegment {
+    struct FgTape *tape;        /* NULL: a segment of leaves                                      */
+    struct FgSegment *before, *after;
+    FgNode *nodes;              /* FG_SEGMENT of them, 64-byte aligned                            */
+    FgAdjoint *adjoints;        /* FG_SEGMENT of them once a sweep has been here, else NULL       */
+    uint64_t sequence;          /* grows along the tape                                           */
+    uint32_t slot;
+    uint32_t used, live;        /* places handed out; of these, alive                             */
+    uint32_t marked;            /* nodes that the sweep has reached and not yet run through       */
+    uint64_t marks[FG_SEGMENT / 64];    /* which they are                                         */
+    uint64_t feeds[FG_SEGMENT / 64];    /* nodes that a wanted leaf feeds (pruning)               */
+} FgSegment;
+
+/* How many recorded element-wise results may wait for their values at once. */
+#define FG_RUN 48
+
+typedef struct FgTape {
+    FgSegment *first, *last;    /* last: where nodes are appended                                 */
+    int64_t live;               /* nodes                                                          */
+    uint64_t sequence;          /* of the newest segment                                          */
+    uint32_t consumed;          /* consumed nodes that may still be reached from others           */
+    uint32_t busy;              /* inside a sweep: handles that are dropped go on the queue       */
+    uint32_t waiting;           /* entries of run in use                                          */
+    uint32_t run[FG_RUN];       /* nodes whose values are pending, oldest first; 0: died          */
+    uint32_t *queue;            /* handles dropped while busy                                     */
+    uint32_t queued, queue_size;
+    uint64_t thread;            /* of the owner, for error messages                               */
+    int orphan;                 /* its thread has ended                                           */
+} FgTape;
+
+#endif

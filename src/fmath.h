@@ -1,0 +1,715 @@
+/* The helpers that the formulas of ops.def call, for float and for double.
+ *
+ * A formula says fg_tanh(a); FG_TYPED turns that into fg_tanh_f32 or fg_tanh_f64 by the FG_SUFFIX
+ * in force, here and in every includer that defines FG_SUFFIX, FG_REAL and K. The definitions
+ * below are written in the same spelling and renamed by the same macros, so each stands here
+ * once; this file includes itself for the two types.
+ *
+ * Everything is branch-free, so that the loops of loops.inc vectorise: choices are ?: between
+ * values that are both computed, conditions are joined by & and |. With FG_VECTOR defined (the
+ * isa files) the library's functions are declared as vectorisable, and those that glibc lacks or
+ * gets wrong are replaced by formulas; without it (scalar.h) libm's scalar functions serve.
+ */
+#ifndef FG_REAL
+#ifndef FG_FMATH_H
+#define FG_FMATH_H
+
+#include <math.h>
+#include <stdint.h>
+
+/* Which vector functions glibc's libmvec has: 35 (since 2.35: nearly all), 22 (since 2.22: sin,
+ * cos, exp, log, pow), 0 (none: another libc, compiler or machine). */
+#ifndef FG_LIBMVEC
+#  if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#    if __GLIBC_PREREQ(2, 35)
+#      define FG_LIBMVEC 35
+#    elif __GLIBC_PREREQ(2, 22)
+#      define FG_LIBMVEC 22
+#    endif
+#  endif
+#endif
+#ifndef FG_LIBMVEC
+#  define FG_LIBMVEC 0
+#endif
+
+#ifdef FG_VECTOR
+#define FG_SIMD1(name) \
+    double name(double) __attribute__((simd("notinbranch"), const)); \
+    float name##f(float) __attribute__((simd("notinbranch"), const));
+#define FG_SIMD2(name) \
+    double name(double, double) __attribute__((simd("notinbranch"), const)); \
+    float name##f(float, float) __attribute__((simd("notinbranch"), const));
+#if FG_LIBMVEC >= 22
+FG_SIMD1(sin) FG_SIMD1(cos) FG_SIMD1(exp) FG_SIMD1(log) FG_SIMD2(pow)
+#endif
+#if FG_LIBMVEC >= 35
+FG_SIMD1(tan) FG_SIMD1(tanh) FG_SIMD1(erf) FG_SIMD1(atan) FG_SIMD1(asin) FG_SIMD1(acos)
+FG_SIMD1(sinh) FG_SIMD1(cosh) FG_SIMD1(asinh) FG_SIMD1(acosh) FG_SIMD1(atanh) FG_SIMD1(cbrt)
+FG_SIMD1(exp2) FG_SIMD1(expm1) FG_SIMD1(log2) FG_SIMD1(log10) FG_SIMD1(log1p)
+FG_SIMD2(atan2) FG_SIMD2(hypot)
+#endif
+#undef FG_SIMD1
+#undef FG_SIMD2
+#endif
+
+/* ---- own vector functions ------------------------------------------------------------------
+ *
+ * For a libmvec that lacks them, and for other libraries: what can be built from a polynomial for
+ * exp and one for log, in double; float goes through double too. Everything else is then libm's
+ * scalar function, element by element. The arguments are reduced so far that the polynomials
+ * err by less than 2**-56. Integers are made and taken by adding 1.5 * 2**52, since SSE2 and AVX2
+ * convert no 64-bit integers. */
+#ifdef FG_VECTOR
+#define FG_OWN_HELPER static inline __attribute__((always_inline, unused, const)) double
+#ifdef __FMA__
+#define FG_FMA(a, b, c) __builtin_fma(a, b, c)
+#else
+#define FG_FMA(a, b, c) ((a) * (b) + (c))
+#endif
+#define FG_ROUND 0x1.8p52
+#define FG_LN2_HIGH 0x1.62e42feep-1             /* 32 bits: exact times an exponent */
+#define FG_LN2_LOW 0x1.a39ef35793c76p-33
+
+typedef union { double real; uint64_t bits; } FgBits;
+
+/* 2**k for an integer k in [-1022, 1023]. */
+FG_OWN_HELPER fg_own_power(double k)
+{
+    FgBits u = { k + FG_ROUND };
+    u.bits = (u.bits + 1023) << 52;
+    return u.real;
+}
+
+/* (exp(r) - 1 - r) / r**2 for |r| <= 0.35. Even and odd powers apart: one long chain of
+ * multiply-adds would wait for its own results. */
+FG_OWN_HELPER fg_own_series(double r)
+{
+    double z = r * r, odd = 1.0 / 6227020800, even = 1.0 / 479001600;
+    odd = FG_FMA(odd, z, 1.0 / 39916800);
+    even = FG_FMA(even, z, 1.0 / 3628800);
+    odd = FG_FMA(odd, z, 1.0 / 362880);
+    even = FG_FMA(even, z, 1.0 / 40320);
+    odd = FG_FMA(odd, z, 1.0 / 5040);
+    even = FG_FMA(even, z, 1.0 / 720);
+    odd = FG_FMA(odd, z, 1.0 / 120);
+    even = FG_FMA(even, z, 1.0 / 24);
+    odd = FG_FMA(odd, z, 1.0 / 6);
+    even = FG_FMA(even, z, 0.5);
+    return FG_FMA(odd, r, even);
+}
+
+/* exp(r) * 2**k for |r| <= 0.35 and shifted = k + FG_ROUND, in two steps of k / 2: 2**k may be
+ * subnormal, or infinite where the product is not. */
+FG_OWN_HELPER fg_own_scaled(double r, double shifted)
+{
+    FgBits k = { shifted }, low, high;
+    low.bits = k.bits >> 1;
+    high.bits = (k.bits - low.bits + 1023) << 52;
+    low.bits = (low.bits + 1023) << 52;
+    double e = 1.0 + FG_FMA(r * r, fg_own_series(r), r);
+    return e * low.real * high.real;
+}
+
+/* A NaN passes, here and through the sums and products that follow. */
+FG_OWN_HELPER fg_own_clamp(double x, double bound)
+{
+    x = x > bound ? bound : x;
+    return x < -bound ? -bound : x;
+}
+
+FG_OWN_HELPER fg_own_exp(double a)
+{
+    double x = fg_own_clamp(a, 800.0);
+    double shifted = FG_FMA(x, 1.4426950408889634074, FG_ROUND), k = shifted - FG_ROUND;
+    return fg_own_scaled(FG_FMA(-k, FG_LN2_LOW, x - k * FG_LN2_HIGH), shifted);
+}
+
+FG_OWN_HELPER fg_own_exp2(double a)
+{
+    double x = fg_own_clamp(a, 1200.0);
+    double shifted = x + FG_ROUND, k = shifted - FG_ROUND;
+    return fg_own_scaled((x - k) * 0.69314718055994530942, shifted);
+}
+
+FG_OWN_HELPER fg_own_expm1(double a)
+{
+    double x = fg_own_clamp(a, 60.0);
+    double k = FG_FMA(x, 1.4426950408889634074, FG_ROUND) - FG_ROUND;
+    double high = x - k * FG_LN2_HIGH, low = k * FG_LN2_LOW, r = high - low;
+    double power = fg_own_power(k);
+    double y = (power - 1.0) + power * (r + (r * r * fg_own_series(r) + ((high - r) - low)));
+    double large = fg_own_exp(a);
+    y = a > 50.0 ? large : y;
+    return __builtin_fabs(a) < 0x1p-54 ? a : a == a ? y : a;    /* and keeps -0.0 */
+}
+
+/* log(m), and in *k the exponent, for positive a = m * 2**k, m in [0.7, 1.42). f is what is to be
+ * added to m - 1 before the series (log1p's rounding), relative to m. */
+static inline __attribute__((always_inline, unused)) double fg_own_log_parts(double a, double f,
+                                                                             double *k)
+{
+    double scaled = a < 0x1p-1022 ? a * 0x1p54 : a;
+    double offset = a < 0x1p-1022 ? -1023.0 - 54.0 : -1023.0;
+    FgBits u = { scaled }, e, m;
+    u.bits += UINT64_C(0x3ff0000000000000) - UINT64_C(0x3fe6a09e667f3bcd);  /* 1 - sqrt(1/2) */
+    e.bits = (u.bits >> 52) | UINT64_C(0x4330000000000000);
+    m.bits = (u.bits & UINT64_C(0x000fffffffffffff)) + UINT64_C(0x3fe6a09e667f3bcd);
+    *k = (e.real - 0x1p52) + offset;
+    double d = m.real - 1.0, s = d / (2.0 + d), z = s * s;
+    /* (atanh(s) / s - 1) / z on [0, 0.0295], interpolated in the Chebyshev nodes. */
+    double w = z * z, odd = 0.07665855673336498, even = 0.07308288210822193;
+    even = FG_FMA(even, w, 0.09091444716878758);
+    odd = FG_FMA(odd, w, 0.11111105565280363);
+    even = FG_FMA(even, w, 0.14285714313000714);
+    odd = FG_FMA(odd, w, 0.19999999999949725);
+    even = FG_FMA(even, w, 0.3333333333333335);
+    double p = FG_FMA(odd, z, even);
+    /* log(1 + d) = 2 s + 2 s z p with 2 s = d - s d: the large term is exact. */
+    double square = 0.5 * d * d;
+    return d - (square - (s * (square + 2.0 * z * p) + f));
+}
+
+/* log outside the positive finite numbers. */
+FG_OWN_HELPER fg_own_log_edges(double a, double y)
+{
+    y = a == 0 ? -__builtin_inf() : y;
+    y = a < 0 ? __builtin_nan("") : y;
+    return a < __builtin_inf() ? y : a;
+}
+
+FG_OWN_HELPER fg_own_log(double a)
+{
+    double k, m = fg_own_log_parts(a, -0.0, &k);
+    return fg_own_log_edges(a, FG_FMA(k, FG_LN2_HIGH, FG_FMA(k, FG_LN2_LOW, m)));
+}
+
+FG_OWN_HELPER fg_own_log2(double a)
+{
+    double k, m = fg_own_log_parts(a, -0.0, &k);
+    return fg_own_log_edges(a, k + m * 1.4426950408889634074);
+}
+
+FG_OWN_HELPER fg_own_log10(double a)
+{
+    double k, m = fg_own_log_parts(a, -0.0, &k);
+    double high = k * 0x1.34413508p-2;          /* log10(2) in 32 bits and the rest */
+    return fg_own_log_edges(a, high + (m * 0.43429448190325182765 + k * 0x1.f79fef311f12bp-34));
+}
+
+/* What 1 + a rounds off comes back relative to the sum. */
+FG_OWN_HELPER fg_own_log1p(double a)
+{
+    double sum = 1.0 + a;
+    double lost = a > 1.0 ? 1.0 - (sum - a) : a - (sum - 1.0);
+    double k, m = fg_own_log_parts(sum, lost / sum, &k);
+    double y = fg_own_log_edges(sum, FG_FMA(k, FG_LN2_HIGH, FG_FMA(k, FG_LN2_LOW, m)));
+    return __builtin_fabs(a) < 0x1p-54 ? a : y;
+}
+
+FG_OWN_HELPER fg_own_tanh(double a)
+{
+    double x = __builtin_fabs(a), e = fg_own_expm1(-2.0 * x);
+    return __builtin_copysign(-e / (2.0 + e), a);
+}
+
+/* Beyond 20 the smaller exponential does not count, and near 710 the larger one overflows first:
+ * the square of exp(x / 2). */
+FG_OWN_HELPER fg_own_sinh(double a)
+{
+    double x = __builtin_fabs(a), e = fg_own_expm1(x);
+    double root = fg_own_exp(0.5 * x), large = 0.5 * root * root;
+    double small = 0.5 * (e + e / (e + 1.0));
+    return __builtin_copysign(x > 20.0 ? large : small, a);
+}
+FG_OWN_HELPER fg_own_cosh(double a)
+{
+    double x = __builtin_fabs(a), root = fg_own_exp(0.5 * x);
+    double square = 0.5 * root * root;
+    return x > 20.0 ? square : square + 0.25 / square;
+}
+
+FG_OWN_HELPER fg_own_asinh(double a)
+{
+    double x = __builtin_fabs(a), large = x > 0x1p60 ? 1.0 : 0.0;
+    double z = large != 0 ? 0.0 : x * x;
+    double y = fg_own_log1p(large != 0 ? x : x + z / (1.0 + __builtin_sqrt(1.0 + z)));
+    return __builtin_copysign(y + large * 0.69314718055994530942, a);
+}
+FG_OWN_HELPER fg_own_acosh(double a)
+{
+    double large = a > 0x1p60 ? 1.0 : 0.0, t = a - 1.0;
+    double root = __builtin_sqrt(t) * __builtin_sqrt(t + 2.0);      /* NaN below 1 */
+    return fg_own_log1p(large != 0 ? a : t + root) + large * 0.69314718055994530942;
+}
+FG_OWN_HELPER fg_own_atanh(double a)
+{
+    double x = __builtin_fabs(a);
+    return __builtin_copysign(0.5 * fg_own_log1p(2.0 * x / (1.0 - x)), a);
+}
+
+FG_OWN_HELPER fg_own_hypot(double a, double b)
+{
+    double x = __builtin_fabs(a), y = __builtin_fabs(b);
+    double large = x > y ? x : y, small = x > y ? y : x;
+    double ratio = small / large;
+    double h = large * __builtin_sqrt(1.0 + ratio * ratio);
+    h = large == 0 ? 0.0 : h;
+    h = (x != x) | (y != y) ? x + y : h;
+    return (x == __builtin_inf()) | (y == __builtin_inf()) ? __builtin_inf() : h;
+}
+#undef FG_OWN_HELPER
+#endif
+
+#define FG_JOIN_(a, b) a##b
+#define FG_JOIN(a, b) FG_JOIN_(a, b)
+#define FG_TYPED(name) FG_JOIN(name, FG_SUFFIX)
+
+#define fg_abs(...)             FG_TYPED(fg_abs)(__VA_ARGS__)
+#define fg_sqrt(...)            FG_TYPED(fg_sqrt)(__VA_ARGS__)
+#define fg_cbrt(...)            FG_TYPED(fg_cbrt)(__VA_ARGS__)
+#define fg_copysign(...)        FG_TYPED(fg_copysign)(__VA_ARGS__)
+#define fg_select(...)          FG_TYPED(fg_select)(__VA_ARGS__)
+#define fg_not(...)             FG_TYPED(fg_not)(__VA_ARGS__)
+#define fg_is_zero(...)         FG_TYPED(fg_is_zero)(__VA_ARGS__)
+#define fg_sign(...)            FG_TYPED(fg_sign)(__VA_ARGS__)
+#define fg_step(...)            FG_TYPED(fg_step)(__VA_ARGS__)
+#define fg_relu(...)            FG_TYPED(fg_relu)(__VA_ARGS__)
+#define fg_heaviside(...)       FG_TYPED(fg_heaviside)(__VA_ARGS__)
+#define fg_maximum(...)         FG_TYPED(fg_maximum)(__VA_ARGS__)
+#define fg_minimum(...)         FG_TYPED(fg_minimum)(__VA_ARGS__)
+#define fg_fmax(...)            FG_TYPED(fg_fmax)(__VA_ARGS__)
+#define fg_fmin(...)            FG_TYPED(fg_fmin)(__VA_ARGS__)
+#define fg_weight_max(...)      FG_TYPED(fg_weight_max)(__VA_ARGS__)
+#define fg_weight_min(...)      FG_TYPED(fg_weight_min)(__VA_ARGS__)
+#define fg_weight_fmax(...)     FG_TYPED(fg_weight_fmax)(__VA_ARGS__)
+#define fg_weight_fmin(...)     FG_TYPED(fg_weight_fmin)(__VA_ARGS__)
+#define fg_clip(...)            FG_TYPED(fg_clip)(__VA_ARGS__)
+#define fg_clip_da(...)         FG_TYPED(fg_clip_da)(__VA_ARGS__)
+#define fg_clip_db(...)         FG_TYPED(fg_clip_db)(__VA_ARGS__)
+#define fg_clip_dc(...)         FG_TYPED(fg_clip_dc)(__VA_ARGS__)
+#define fg_rint(...)            FG_TYPED(fg_rint)(__VA_ARGS__)
+#define fg_floor(...)           FG_TYPED(fg_floor)(__VA_ARGS__)
+#define fg_ceil(...)            FG_TYPED(fg_ceil)(__VA_ARGS__)
+#define fg_trunc(...)           FG_TYPED(fg_trunc)(__VA_ARGS__)
+#define fg_fmod(...)            FG_TYPED(fg_fmod)(__VA_ARGS__)
+#define fg_mod(...)             FG_TYPED(fg_mod)(__VA_ARGS__)
+#define fg_floor_divide(...)    FG_TYPED(fg_floor_divide)(__VA_ARGS__)
+#define fg_exp(...)             FG_TYPED(fg_exp)(__VA_ARGS__)
+#define fg_exp2(...)            FG_TYPED(fg_exp2)(__VA_ARGS__)
+#define fg_expm1(...)           FG_TYPED(fg_expm1)(__VA_ARGS__)
+#define fg_log(...)             FG_TYPED(fg_log)(__VA_ARGS__)
+#define fg_log2(...)            FG_TYPED(fg_log2)(__VA_ARGS__)
+#define fg_log10(...)           FG_TYPED(fg_log10)(__VA_ARGS__)
+#define fg_log1p(...)           FG_TYPED(fg_log1p)(__VA_ARGS__)
+#define fg_log_da(...)          FG_TYPED(fg_log_da)(__VA_ARGS__)
+#define fg_pow(...)             FG_TYPED(fg_pow)(__VA_ARGS__)
+#define fg_pow_da(...)          FG_TYPED(fg_pow_da)(__VA_ARGS__)
+#define fg_pow_db(...)          FG_TYPED(fg_pow_db)(__VA_ARGS__)
+#define fg_logaddexp(...)       FG_TYPED(fg_logaddexp)(__VA_ARGS__)
+#define fg_logaddexp_da(...)    FG_TYPED(fg_logaddexp_da)(__VA_ARGS__)
+#define fg_xlogy(...)           FG_TYPED(fg_xlogy)(__VA_ARGS__)
+#define fg_xlogy_da(...)        FG_TYPED(fg_xlogy_da)(__VA_ARGS__)
+#define fg_xlogy_db(...)        FG_TYPED(fg_xlogy_db)(__VA_ARGS__)
+#define fg_sin(...)             FG_TYPED(fg_sin)(__VA_ARGS__)
+#define fg_cos(...)             FG_TYPED(fg_cos)(__VA_ARGS__)
+#define fg_tan(...)             FG_TYPED(fg_tan)(__VA_ARGS__)
+#define fg_arcsin(...)          FG_TYPED(fg_arcsin)(__VA_ARGS__)
+#define fg_arcsin_da(...)       FG_TYPED(fg_arcsin_da)(__VA_ARGS__)
+#define fg_arccos(...)          FG_TYPED(fg_arccos)(__VA_ARGS__)
+#define fg_arctan(...)          FG_TYPED(fg_arctan)(__VA_ARGS__)
+#define fg_arctan2(...)         FG_TYPED(fg_arctan2)(__VA_ARGS__)
+#define fg_arctan2_da(...)      FG_TYPED(fg_arctan2_da)(__VA_ARGS__)
+#define fg_hypot(...)           FG_TYPED(fg_hypot)(__VA_ARGS__)
+#define fg_hypot_da(...)        FG_TYPED(fg_hypot_da)(__VA_ARGS__)
+#define fg_sinh(...)            FG_TYPED(fg_sinh)(__VA_ARGS__)
+#define fg_cosh(...)            FG_TYPED(fg_cosh)(__VA_ARGS__)
+#define fg_tanh(...)            FG_TYPED(fg_tanh)(__VA_ARGS__)
+#define fg_arcsinh(...)         FG_TYPED(fg_arcsinh)(__VA_ARGS__)
+#define fg_arcsinh_da(...)      FG_TYPED(fg_arcsinh_da)(__VA_ARGS__)
+#define fg_arccosh(...)         FG_TYPED(fg_arccosh)(__VA_ARGS__)
+#define fg_arccosh_da(...)      FG_TYPED(fg_arccosh_da)(__VA_ARGS__)
+#define fg_arctanh(...)         FG_TYPED(fg_arctanh)(__VA_ARGS__)
+#define fg_arctanh_da(...)      FG_TYPED(fg_arctanh_da)(__VA_ARGS__)
+#define fg_sigmoid(...)         FG_TYPED(fg_sigmoid)(__VA_ARGS__)
+#define fg_sigmoid_da(...)      FG_TYPED(fg_sigmoid_da)(__VA_ARGS__)
+#define fg_softplus(...)        FG_TYPED(fg_softplus)(__VA_ARGS__)
+#define fg_erf(...)             FG_TYPED(fg_erf)(__VA_ARGS__)
+#define fg_erf_da(...)          FG_TYPED(fg_erf_da)(__VA_ARGS__)
+
+/* Whose function it is. FG_LIBM: always the library's. FG_SINCE_35: the own one where libmvec is
+ * older. exp and log: own where libmvec has none; and in double with fused multiply-add not
+ * libmvec's of 2.22, which take 2.0 and 2.2 ns an element (AVX-512, 2.5 GHz): the own exp takes
+ * 1.25 and has 1 ulp instead of 3, log by way of the newer log10 takes 1.25. */
+#if defined(FG_VECTOR) && FG_LIBMVEC < 35
+#define FG_SINCE_35(name) (FG_REAL)fg_own_##name
+#define fg_double_log1p fg_own_log1p
+#else
+#define FG_SINCE_35(name) FG_LIBM(name)
+#define fg_double_log1p log1p
+#endif
+
+#if defined(FG_VECTOR) && FG_LIBMVEC < 22
+#define fg_float_exp (float)fg_own_exp
+#define fg_float_log (float)fg_own_log
+#define fg_double_exp fg_own_exp
+#define fg_double_log fg_own_log
+#else
+#define fg_float_exp expf
+#define fg_float_log logf
+#if defined(FG_VECTOR) && defined(__FMA__)
+#define fg_double_exp fg_own_exp
+#if FG_LIBMVEC >= 35
+/* log(10) in two parts, both positive: with one negative an infinity would turn into NaN. */
+static inline __attribute__((always_inline, unused, const)) double fg_double_log(double a)
+{
+    double y = log10(a);
+    return __builtin_fma(y, 0x1.26bb1bbb55515p+1, y * 0x1.05ba95b58ae0bp-52);
+}
+#else
+#define fg_double_log log
+#endif
+#else
+#define fg_double_exp exp
+#define fg_double_log log
+#endif
+#endif
+
+#define FG_REAL float
+#define FG_SUFFIX _f32
+#define FG_LIBM(name) name##f
+#define FG_EXP(a) fg_float_exp(a)
+#define FG_LOG(a) fg_float_log(a)
+#define FG_BITS int32_t
+#define FG_DIGITS 24
+#include "fmath.h"
+#undef FG_REAL
+#undef FG_SUFFIX
+#undef FG_LIBM
+#undef FG_EXP
+#undef FG_LOG
+#undef FG_BITS
+#undef FG_DIGITS
+
+#define FG_REAL double
+#define FG_SUFFIX _f64
+#define FG_LIBM(name) name
+#define FG_EXP(a) fg_double_exp(a)
+#define FG_LOG(a) fg_double_log(a)
+#define FG_BITS int64_t
+#define FG_DIGITS 53
+#include "fmath.h"
+#undef FG_REAL
+#undef FG_SUFFIX
+#undef FG_LIBM
+#undef FG_EXP
+#undef FG_LOG
+#undef FG_BITS
+#undef FG_DIGITS
+
+#endif
+#else  /* ---- the helpers, for one type ---------------------------------------------------- */
+
+#define K(x) ((FG_REAL)(x))
+#define FG_NAN K(__builtin_nan(""))
+#define FG_INF K(__builtin_inf())
+#define FG_HELPER static inline __attribute__((always_inline, unused, const)) FG_REAL
+
+/* ---- signs, choices, kinks ---------------------------------------------------------------- */
+
+FG_HELPER fg_abs(FG_REAL a) { return FG_LIBM(__builtin_fabs)(a); }
+FG_HELPER fg_sqrt(FG_REAL a) { return FG_LIBM(__builtin_sqrt)(a); }
+FG_HELPER fg_copysign(FG_REAL a, FG_REAL b) { return FG_LIBM(__builtin_copysign)(a, b); }
+FG_HELPER fg_select(FG_REAL mask, FG_REAL a, FG_REAL b) { return mask != 0 ? a : b; }
+FG_HELPER fg_not(FG_REAL mask) { return mask == 0 ? K(1) : K(0); }
+FG_HELPER fg_is_zero(FG_REAL a) { return a == 0 ? K(1) : K(0); }
+
+/* sign, step and relu end in `a` for a NaN. */
+FG_HELPER fg_sign(FG_REAL a) { return a > 0 ? K(1) : a < 0 ? K(-1) : a == 0 ? K(0) : a; }
+FG_HELPER fg_step(FG_REAL a) { return a > 0 ? K(1) : a <= 0 ? K(0) : a; }
+FG_HELPER fg_relu(FG_REAL a) { return a <= 0 ? K(0) : a; }
+FG_HELPER fg_heaviside(FG_REAL a, FG_REAL b)
+{
+    return a > 0 ? K(1) : a < 0 ? K(0) : a == 0 ? b : a;
+}
+
+FG_HELPER fg_maximum(FG_REAL a, FG_REAL b) { return (a >= b) | (a != a) ? a : b; }
+FG_HELPER fg_minimum(FG_REAL a, FG_REAL b) { return (a <= b) | (a != a) ? a : b; }
+FG_HELPER fg_fmax(FG_REAL a, FG_REAL b) { return (a >= b) | (b != b) ? a : b; }
+FG_HELPER fg_fmin(FG_REAL a, FG_REAL b) { return (a <= b) | (b != b) ? a : b; }
+
+/* The share of `a` in the derivative. A NaN takes it all in maximum, none in fmax; two NaN are a
+ * tie. */
+FG_HELPER fg_weight_max(FG_REAL a, FG_REAL b, FG_REAL tie)
+{
+    FG_REAL weight = (a > b) | (a != a) ? K(1) : K(0);
+    return (a == b) | ((a != a) & (b != b)) ? tie : weight;
+}
+FG_HELPER fg_weight_min(FG_REAL a, FG_REAL b, FG_REAL tie)
+{
+    FG_REAL weight = (a < b) | (a != a) ? K(1) : K(0);
+    return (a == b) | ((a != a) & (b != b)) ? tie : weight;
+}
+FG_HELPER fg_weight_fmax(FG_REAL a, FG_REAL b, FG_REAL tie)
+{
+    FG_REAL weight = (a > b) | (b != b) ? K(1) : K(0);
+    return (a == b) | ((a != a) & (b != b)) ? tie : weight;
+}
+FG_HELPER fg_weight_fmin(FG_REAL a, FG_REAL b, FG_REAL tie)
+{
+    FG_REAL weight = (a < b) | (b != b) ? K(1) : K(0);
+    return (a == b) | ((a != a) & (b != b)) ? tie : weight;
+}
+
+/* Clip is minimum(maximum(a, b), c). Its three slopes always add up to 1: on a bound, and where
+ * the bounds cross, the bound has it all. A NaN operand has a NaN slope. */
+FG_HELPER fg_clip(FG_REAL a, FG_REAL b, FG_REAL c)
+{
+    FG_REAL y = (a >= b) | (a != a) ? a : b;
+    return (a >= c) | (b >= c) | (c != c) ? (a != a) | (b != b) ? y : c : y;
+}
+FG_HELPER fg_clip_da(FG_REAL a, FG_REAL b, FG_REAL c)
+{
+    return a != a ? a : (a > b) & (a < c) ? K(1) : K(0);
+}
+FG_HELPER fg_clip_db(FG_REAL a, FG_REAL b, FG_REAL c)
+{
+    return b != b ? b : (a <= b) & (b < c) ? K(1) : K(0);
+}
+FG_HELPER fg_clip_dc(FG_REAL a, FG_REAL b, FG_REAL c)
+{
+    return c != c ? c : (a >= c) | (b >= c) ? K(1) : K(0);
+}
+
+/* ---- rounding and remainders -------------------------------------------------------------- */
+
+#if defined(__x86_64__) && !defined(__SSE4_1__)
+/* SSE2 has no instruction for it: adding and taking away 2**52 (2**23) rounds to an integer. */
+FG_HELPER fg_rint(FG_REAL a)
+{
+    const FG_REAL big = FG_DIGITS == 24 ? K(0x1p23) : K(0x1p52);
+    FG_REAL x = fg_abs(a);
+    FG_REAL rounded = fg_copysign((x + big) - big, a);
+    return x < big ? rounded : a;
+}
+FG_HELPER fg_floor(FG_REAL a)
+{
+    FG_REAL r = fg_rint(a);
+    return r > a ? r - K(1) : r;
+}
+FG_HELPER fg_ceil(FG_REAL a)
+{
+    FG_REAL r = fg_rint(a);
+    return fg_copysign(r < a ? r + K(1) : r, a);
+}
+FG_HELPER fg_trunc(FG_REAL a)
+{
+    FG_REAL x = fg_abs(a), r = fg_rint(x);
+    return fg_copysign(r > x ? r - K(1) : r, a);
+}
+#else
+FG_HELPER fg_rint(FG_REAL a) { return FG_LIBM(__builtin_rint)(a); }
+FG_HELPER fg_floor(FG_REAL a) { return FG_LIBM(__builtin_floor)(a); }
+FG_HELPER fg_ceil(FG_REAL a) { return FG_LIBM(__builtin_ceil)(a); }
+FG_HELPER fg_trunc(FG_REAL a) { return FG_LIBM(__builtin_trunc)(a); }
+#endif
+
+FG_HELPER fg_fmod(FG_REAL a, FG_REAL b) { return FG_LIBM(fmod)(a, b); }
+
+/* As NumPy: the sign of the divisor, also of a zero. */
+FG_HELPER fg_mod(FG_REAL a, FG_REAL b)
+{
+    FG_REAL r = fg_fmod(a, b);
+    FG_REAL other = r + b;
+    FG_REAL zero = fg_copysign(K(0), b);
+    other = (r < 0) != (b < 0) ? other : r;
+    return (r == 0) & (b != 0) ? zero : other;
+}
+
+/* As NumPy: from the exact remainder, since floor(a / b) is one too many where the quotient
+ * rounds up to an integer. */
+FG_HELPER fg_floor_divide(FG_REAL a, FG_REAL b)
+{
+    FG_REAL r = fg_fmod(a, b), quotient = a / b;
+    FG_REAL q = (a - r) / b;
+    FG_REAL less = q - K(1);
+    q = (r != 0) & ((r < 0) != (b < 0)) ? less : q;
+    FG_REAL whole = fg_floor(q), more = whole + K(1);
+    whole = q - whole > K(0.5) ? more : whole;
+    FG_REAL zero = fg_copysign(K(0), quotient);
+    whole = q == 0 ? zero : whole;
+    return b == 0 ? quotient : whole;
+}
+
+/* ---- exponentials and logarithms ---------------------------------------------------------- */
+
+FG_HELPER fg_cbrt(FG_REAL a) { return FG_LIBM(cbrt)(a); }
+FG_HELPER fg_exp(FG_REAL a) { return FG_EXP(a); }
+FG_HELPER fg_exp2(FG_REAL a) { return FG_SINCE_35(exp2)(a); }
+FG_HELPER fg_expm1(FG_REAL a) { return FG_SINCE_35(expm1)(a); }
+FG_HELPER fg_log(FG_REAL a) { return FG_LOG(a); }
+FG_HELPER fg_log2(FG_REAL a) { return FG_SINCE_35(log2)(a); }
+FG_HELPER fg_log10(FG_REAL a) { return FG_SINCE_35(log10)(a); }
+FG_HELPER fg_log1p(FG_REAL a) { return FG_SINCE_35(log1p)(a); }
+
+/* 1 / a from inside the domain: +inf at -0.0, NaN below. */
+FG_HELPER fg_log_da(FG_REAL a)
+{
+    FG_REAL slope = K(1) / fg_abs(a);
+    return a < 0 ? FG_NAN : slope;
+}
+
+FG_HELPER fg_pow(FG_REAL a, FG_REAL b) { return FG_LIBM(pow)(a, b); }
+
+/* b * a**(b - 1); the power 0 is constant, also at a = 0. */
+FG_HELPER fg_pow_da(FG_REAL a, FG_REAL b)
+{
+    FG_REAL slope = b * fg_pow(a, b - K(1));
+    return b == 0 ? K(0) : slope;
+}
+
+/* y * log(a). At a = 0 the limit: 0, or -inf for negative b; at a = inf and y = 0 it is 0. */
+FG_HELPER fg_pow_db(FG_REAL a, FG_REAL b, FG_REAL y)
+{
+    FG_REAL l = fg_log(a);
+    FG_REAL slope = (l == FG_INF) & (y == 0) ? K(0) : y * l;
+    FG_REAL edge = b >= 0 ? K(0) : b < 0 ? -FG_INF : b;
+    return a == 0 ? edge : slope;
+}
+
+/* For float in double: libmvec's logf alone has 3.9 ulp. */
+FG_HELPER fg_xlogy(FG_REAL a, FG_REAL b)
+{
+    FG_REAL y = (FG_REAL)((double)a * fg_double_log((double)b));
+    return (a == 0) & (b == b) ? K(0) : y;
+}
+FG_HELPER fg_xlogy_da(FG_REAL a, FG_REAL b)
+{
+    FG_REAL slope = fg_log(b);
+    return (a == 0) & (b == 0) ? K(0) : slope;
+}
+FG_HELPER fg_xlogy_db(FG_REAL a, FG_REAL b)
+{
+    FG_REAL slope = a / fg_abs(b);
+    slope = b < 0 ? FG_NAN : slope;
+    return a == 0 ? K(0) : slope;
+}
+
+/* ---- trigonometry ------------------------------------------------------------------------- */
+
+FG_HELPER fg_sin(FG_REAL a) { return FG_LIBM(sin)(a); }
+FG_HELPER fg_cos(FG_REAL a) { return FG_LIBM(cos)(a); }
+FG_HELPER fg_tan(FG_REAL a) { return FG_LIBM(tan)(a); }
+FG_HELPER fg_arcsin(FG_REAL a) { return FG_LIBM(asin)(a); }
+FG_HELPER fg_arccos(FG_REAL a) { return FG_LIBM(acos)(a); }
+FG_HELPER fg_arctan(FG_REAL a) { return FG_LIBM(atan)(a); }
+FG_HELPER fg_arctan2(FG_REAL a, FG_REAL b) { return FG_LIBM(atan2)(a, b); }
+FG_HELPER fg_hypot(FG_REAL a, FG_REAL b) { return FG_SINCE_35(hypot)(a, b); }
+FG_HELPER fg_sinh(FG_REAL a) { return FG_SINCE_35(sinh)(a); }
+FG_HELPER fg_cosh(FG_REAL a) { return FG_SINCE_35(cosh)(a); }
+FG_HELPER fg_tanh(FG_REAL a) { return FG_SINCE_35(tanh)(a); }
+FG_HELPER fg_arcsinh(FG_REAL a) { return FG_SINCE_35(asinh)(a); }
+FG_HELPER fg_arccosh(FG_REAL a) { return FG_SINCE_35(acosh)(a); }
+FG_HELPER fg_arctanh(FG_REAL a) { return FG_SINCE_35(atanh)(a); }
+
+/* (1 - a)(1 + a) instead of 1 - a*a: no cancellation near the bounds. */
+FG_HELPER fg_arcsin_da(FG_REAL a) { return K(1) / fg_sqrt((K(1) - a) * (K(1) + a)); }
+FG_HELPER fg_arctanh_da(FG_REAL a)
+{
+    FG_REAL slope = K(1) / ((K(1) - a) * (K(1) + a));
+    return fg_abs(a) > 1 ? FG_NAN : slope;
+}
+/* Two roots: the product would overflow, and be positive below -1. */
+FG_HELPER fg_arccosh_da(FG_REAL a) { return K(1) / (fg_sqrt(a - K(1)) * fg_sqrt(a + K(1))); }
+FG_HELPER fg_arcsinh_da(FG_REAL a)
+{
+    FG_REAL x = fg_abs(a), root = fg_sqrt(K(1) + a * a);
+    return K(1) / (x > K(0x1p30) ? x : root);   /* the square would overflow */
+}
+
+/* b / (a*a + b*b), scaled by the larger one; 0 at the origin and at infinity. */
+FG_HELPER fg_arctan2_da(FG_REAL a, FG_REAL b)
+{
+    FG_REAL size = fg_maximum(fg_abs(a), fg_abs(b));
+    FG_REAL u = a / size, v = b / size;
+    FG_REAL slope = v / (u * u + v * v) / size;
+    return (size == 0) | (size == FG_INF) ? K(0) : slope;
+}
+
+/* a / y; 0 at the origin, and 1 where a is infinite. */
+FG_HELPER fg_hypot_da(FG_REAL a, FG_REAL y)
+{
+    FG_REAL one = fg_copysign(K(1), a), slope = a / y;
+    slope = fg_abs(a) == y ? one : slope;
+    return y == 0 ? K(0) : slope;
+}
+
+/* ---- statistics and networks -------------------------------------------------------------- */
+
+/* From exp(-|a|), which does not overflow and keeps its digits on both sides. */
+FG_HELPER fg_sigmoid(FG_REAL a)
+{
+    FG_REAL e = fg_exp(-fg_abs(a));
+    return (a < 0 ? e : K(1)) / (K(1) + e);
+}
+FG_HELPER fg_sigmoid_da(FG_REAL a)
+{
+    FG_REAL e = fg_exp(-fg_abs(a));
+    FG_REAL d = K(1) + e;
+    return e / (d * d);
+}
+FG_HELPER fg_softplus(FG_REAL a)
+{
+    FG_REAL tail = fg_log1p(fg_exp(-fg_abs(a)));
+    return (a > 0 ? a : K(0)) + tail;
+}
+
+/* a - b is NaN for equal infinities, where the distance is none. The sum cancels where the result
+ * is near 0 (the operands between -0.7 and 0): for float double has the digits; for double the
+ * error there is an ulp of the operands. */
+FG_HELPER fg_logaddexp(FG_REAL a, FG_REAL b)
+{
+    double distance = __builtin_fabs((double)a - (double)b);
+    double larger = (double)(a > b ? a : b);
+    distance = a == b ? 0.0 : distance;
+    return (FG_REAL)(larger + fg_double_log1p(fg_double_exp(-distance)));
+}
+
+/* exp(a - y) = sigmoid(a - b), which does not inherit the rounding of y; what the difference
+ * rounds off (two-sum) is put back, since in a small weight it counts a - b fold. Equal
+ * infinities: 1/2 each at +inf, nothing at -inf. */
+FG_HELPER fg_logaddexp_da(FG_REAL a, FG_REAL b)
+{
+    FG_REAL d = a - b, back = a - d;
+    FG_REAL lost = (a - (d + back)) + (back - b);
+    FG_REAL weight = fg_sigmoid(d);
+    FG_REAL tie = a == -FG_INF ? K(0) : K(0.5);
+    FG_REAL exact = weight + weight * (K(1) - weight) * lost;
+    weight = lost == lost ? exact : weight;         /* NaN: one is infinite, or was NaN anyway */
+    return a == b ? tie : weight;
+}
+
+FG_HELPER fg_erf(FG_REAL a) { return FG_LIBM(erf)(a); }
+
+/* 2 / sqrt(pi) * exp(-a*a). The rounding of the square would be magnified 700 fold: float squares
+ * in double; double squares the upper half of the digits exactly, and the rest, x, goes through
+ * the series of exp(-x), x below 1e-4. */
+FG_HELPER fg_erf_da(FG_REAL a)
+{
+#if FG_DIGITS == 24
+    double square = (double)a * (double)a;
+    return (float)(1.1283791670955125739 * fg_double_exp(-square));
+#else
+    union { double real; int64_t bits; } upper = { a };
+    upper.bits &= -(INT64_C(1) << 27);
+    double high = upper.real, x = (a - high) * (a + high);
+    double e = fg_double_exp(-(high * high));
+    e = e - e * (x * (1.0 - x * (0.5 - x * (1.0 / 6.0))));
+    return 1.1283791670955125739 * (fg_abs(a) < 30.0 ? e : a == a ? 0.0 : a);
+#endif
+}
+
+#undef K
+#undef FG_NAN
+#undef FG_INF
+#undef FG_HELPER
+#endif
