@@ -557,6 +557,8 @@ cdef object settle(object value):
 @cython.final
 cdef class Differentiated:
     """The function that `grad` and `value_and_grad` return."""
+    cdef void *vectorcall       # CPython calls through it, without tuple and dictionary
+    cdef bint simple            # one argument number, 0, and no aux
     cdef readonly object __wrapped__
     cdef object argnums
     cdef bint has_aux, with_value
@@ -574,19 +576,15 @@ cdef class Differentiated:
         return differentiated, (self.__wrapped__, self.argnums, self.has_aux, self.with_value)
 
     def __call__(self, *args, **kwargs):
-        cdef Tensor t
+        return self.call(args, kwargs)
+
+    cdef object call(self, tuple args, dict kwargs):
         cdef list leaves, lifted
-        cdef object result, aux = None, value, gradient, argument
+        cdef object result
         cdef int depth = get_depth()
-        cdef Sweep s
-        cdef Gathered *e
-        cdef FgAdjoint zero
-        cdef tuple numbers
-        cdef bint prune
         cdef Py_ssize_t n = len(args)
         cdef int recording = get_not_recording()
 
-        # One argument, the first, a Python float: the commonest call of all, without lists.
         leaves = []
         lifted = list(args)
         for i in self.positions(n):
@@ -599,6 +597,15 @@ cdef class Differentiated:
             set_depth(depth)
             set_not_recording(recording)
         lifted = None
+        return self.finish(args, leaves, result)
+
+    cdef object finish(self, tuple args, list leaves, object result):
+        """From what the function returned to value and gradient."""
+        cdef Tensor t
+        cdef object aux = None, value, gradient
+        cdef int depth = get_depth()
+        cdef Sweep s
+        cdef bint prune
         if self.has_aux:
             if type(result) is not tuple or len(result) != 2:
                 raise TypeError(f"{self!r}: with has_aux=True the function must return (value, aux), "
@@ -707,6 +714,72 @@ cdef class Differentiated:
         return (gradient, aux) if self.has_aux else gradient
 
 
+cdef PyObject *differentiated_call(PyObject *self, PyObject *const *args, size_t flags,
+                                   PyObject *names) except NULL:
+    """A call of what `grad` and `value_and_grad` return, arguments as CPython passes them."""
+    cdef object result
+    cdef Py_ssize_t n = PyVectorcall_NARGS(flags)
+    cdef Py_ssize_t i
+    if (names == NULL and n == 1 and (<Differentiated>self).simple
+            and PyFloat_CheckExact(<object>args[0]) and get_depth() == 0 and parameters == 0
+            and get_recording()):
+        result = differentiated_float(<Differentiated>self, PyFloat_AS_DOUBLE(<object>args[0]))
+    else:
+        result = (<Differentiated>self).call(
+            tuple([<object>args[i] for i in range(n)]),
+            {} if names == NULL else {name: <object>args[n + i]
+                                      for i, name in enumerate(<object>names)})
+    Py_INCREF(result)
+    return <PyObject *>result
+
+
+cdef object differentiated_float(Differentiated d, double x):
+    """One Python float in, the commonest call of all."""
+    cdef Tensor leaf = scalar_constant(x, FG_FLOAT64, FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
+    cdef PyObject *argument = <PyObject *>leaf
+    cdef object result
+    cdef Tensor t
+    cdef Sweep s
+    cdef Gathered *e
+    cdef double value, gradient
+    set_depth(1)
+    try:
+        result = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
+    finally:
+        set_depth(0)
+    if type(result) is Tensor:
+        t = <Tensor>result
+        if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
+                and t.parent is None and t.node.flags & FG_WEAK and not t.tape.waiting
+                and not t.tape.consumed and not stale_links):
+            value = t.node.re
+            sweep_begin(&s, t.tape, False)
+            try:
+                mark(&s, t.id)
+                adjoint_slot(&s, t.id).number = 1
+                sweep_run(&s)
+                e = gathered_at(&s, leaf.id)
+                if e.id:
+                    gradient = e.adjoint.number
+                    if d.with_value:
+                        return value, gradient
+                    return gradient
+            finally:
+                sweep_end(&s)
+            d.independent()
+            if d.with_value:
+                return value, 0.0
+            return 0.0
+    return d.finish((x,), [leaf], result)
+
+
+cdef void call_setup() noexcept:
+    cdef Differentiated d = Differentiated.__new__(Differentiated)
+    cdef PyTypeObject *type_ = <PyTypeObject *>Differentiated
+    type_.tp_vectorcall_offset = <Py_ssize_t>(<char *>&d.vectorcall - <char *><void *>d)
+    type_.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL
+
+
 def differentiated(f, argnums, has_aux, with_value):
     """Make the function that `grad` and `value_and_grad` return."""
     cdef Differentiated d = Differentiated.__new__(Differentiated)
@@ -723,6 +796,8 @@ def differentiated(f, argnums, has_aux, with_value):
     d.argnums = argnums
     d.has_aux = has_aux
     d.with_value = with_value
+    d.simple = type(argnums) is int and argnums == 0 and not has_aux
+    d.vectorcall = <void *>differentiated_call
     attributes = (<object>d).__dict__
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
         if hasattr(f, name):

@@ -17,8 +17,7 @@ this order:
 
 cimport cython
 from cpython.mem cimport PyMem_Malloc
-from cpython.object cimport (PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE,
-                             PyObject_Call, PyObject_CallObject)
+from cpython.object cimport (PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE)
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport (int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -80,6 +79,10 @@ cdef extern from *:
         return p;
     }
     #define free_chunk(p) free(p)
+    /* Py_TYPE and Py_SET_REFCNT of objects that Cython must not count. */
+    #define object_type(o) ((void *)Py_TYPE((PyObject *)(o)))
+    #define object_watched(o) (*(PyObject **)((char *)(o) + Py_TYPE((PyObject *)(o))->tp_weaklistoffset) != NULL)
+    #define object_refs(o, n) Py_SET_REFCNT((PyObject *)(o), n)
 
     /* Whether the core can read the memory as it is: kernels step in whole elements. */
     static int array_fits(PyArrayObject *a) {
@@ -102,6 +105,9 @@ cdef extern from *:
     int clz(int64_t) nogil
     void *aligned_chunk(int64_t) nogil
     void free_chunk(void *) nogil
+    void *object_type(void *)
+    void object_refs(void *, Py_ssize_t)
+    bint object_watched(void *)
     bint array_fits(ndarray)
 
 cdef extern from "Python.h":
@@ -127,6 +133,14 @@ cdef extern from "Python.h":
         int ml_flags
         const char *ml_doc
     int METH_FASTCALL, METH_KEYWORDS
+    ctypedef void (*destructor)(PyObject *)
+    ctypedef struct PyTypeObject:
+        destructor tp_dealloc
+        Py_ssize_t tp_vectorcall_offset
+        unsigned long tp_flags
+    unsigned long Py_TPFLAGS_HAVE_VECTORCALL
+    Py_ssize_t PyVectorcall_NARGS(size_t)
+    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
     object PyCFunction_NewEx(PyMethodDef *, object, object)
 
 cdef extern from "numpy/arrayobject.h":
@@ -188,6 +202,8 @@ cdef int isa_setup() except -1:
 
 
 isa_setup()
+tensor_setup()
+call_setup()
 arena_setup()
 functions_setup()
 blas_setup()

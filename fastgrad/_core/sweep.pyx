@@ -415,8 +415,24 @@ cdef inline int sweep_scalar(Sweep *s, FgNode *n, uint32_t id) except -1:
             contribute_number(s, n.b, 0)
         if n.c and wanted(s, n.c):
             contribute_number(s, n.c, 0)
-    if not s.retain:
-        consume(s, n, id)
+    if s.retain:
+        return 0
+    # As `consume`, for what a scalar can have.
+    if n.a:
+        operand_release(n.a, 0)
+        n.a = FG_NO_ID
+    if n.b:
+        operand_release(n.b, 0)
+        n.b = FG_NO_ID
+    if n.c:
+        operand_release(n.c, 0)
+        n.c = FG_NO_ID
+    if dead_count:
+        nodes_free_later()
+    if n.refs == 0:
+        node_free(n, id)
+    else:
+        consumed(s, n, id)
     return 0
 
 
@@ -437,7 +453,13 @@ cdef void consume(Sweep *s, FgNode *n, uint32_t id) noexcept:
         nodes_free_later()
     if n.refs == 0:
         node_free(n, id)
-    elif n.refs == 1 and n.handle != NULL:
+    else:
+        consumed(s, n, id)
+
+
+cdef void consumed(Sweep *s, FgNode *n, uint32_t id) noexcept:
+    """A consumed node that somebody still refers to."""
+    if n.refs == 1 and n.handle != NULL:
         hand_over(n, id)
     else:
         n.flags |= FG_CONSUMED

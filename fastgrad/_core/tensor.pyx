@@ -18,7 +18,7 @@ cdef class Extra:
 
 
 @cython.no_gc
-@cython.freelist(256)
+@cython.c_api_binop_methods(True)
 cdef class Tensor:
     """An array of float32 or float64 numbers whose history is recorded.
 
@@ -400,63 +400,36 @@ cdef class Tensor:
 
     # ---- operators --------------------------------------------------------------------------
 
-    def __add__(self, other):
-        return binary(FG_add, self, other)
+    # (c_api_binop_methods: one method serves both orders, as in CPython's own slots.)
 
-    def __radd__(self, other):
-        return binary(FG_add, other, self)
+    def __add__(left, right):
+        return binary(FG_add, left, right)
 
-    def __sub__(self, other):
-        return binary(FG_subtract, self, other)
+    def __sub__(left, right):
+        return binary(FG_subtract, left, right)
 
-    def __rsub__(self, other):
-        return binary(FG_subtract, other, self)
+    def __mul__(left, right):
+        return binary(FG_multiply, left, right)
 
-    def __mul__(self, other):
-        return binary(FG_multiply, self, other)
+    def __truediv__(left, right):
+        return binary(FG_divide, left, right)
 
-    def __rmul__(self, other):
-        return binary(FG_multiply, other, self)
+    def __floordiv__(left, right):
+        return binary(FG_floor_divide, left, right)
 
-    def __truediv__(self, other):
-        return binary(FG_divide, self, other)
+    def __mod__(left, right):
+        return binary(FG_mod, left, right)
 
-    def __rtruediv__(self, other):
-        return binary(FG_divide, other, self)
+    def __divmod__(left, right):
+        return binary(FG_floor_divide, left, right), binary(FG_mod, left, right)
 
-    def __floordiv__(self, other):
-        return binary(FG_floor_divide, self, other)
-
-    def __rfloordiv__(self, other):
-        return binary(FG_floor_divide, other, self)
-
-    def __mod__(self, other):
-        return binary(FG_mod, self, other)
-
-    def __rmod__(self, other):
-        return binary(FG_mod, other, self)
-
-    def __divmod__(self, other):
-        return binary(FG_floor_divide, self, other), binary(FG_mod, self, other)
-
-    def __rdivmod__(self, other):
-        return binary(FG_floor_divide, other, self), binary(FG_mod, other, self)
-
-    def __pow__(self, other, modulo):
+    def __pow__(left, right, modulo):
         if modulo is not None:
             return NotImplemented
-        return binary(FG_power, self, other)
+        return binary(FG_power, left, right)
 
-    def __rpow__(self, other, modulo):
-        if modulo is not None:
-            return NotImplemented
-        return binary(FG_power, other, self)
-
-    def __matmul__(self, other):
-        return push_matmul(self, other)
-
-    def __rmatmul__(self, other):
-        return push_matmul(other, self)
+    def __matmul__(left, right):
+        return push_matmul(left, right)
 
     def __neg__(self):
         return unary(FG_negative, self)
@@ -510,23 +483,14 @@ cdef class Tensor:
             return binary(FG_equal, self, other)
         return binary(FG_not_equal, self, other)
 
-    def __and__(self, other):
-        return logical(np.bitwise_and, self, other)
+    def __and__(left, right):
+        return logical(np.bitwise_and, left, right)
 
-    def __rand__(self, other):
-        return logical(np.bitwise_and, other, self)
+    def __or__(left, right):
+        return logical(np.bitwise_or, left, right)
 
-    def __or__(self, other):
-        return logical(np.bitwise_or, self, other)
-
-    def __ror__(self, other):
-        return logical(np.bitwise_or, other, self)
-
-    def __xor__(self, other):
-        return logical(np.bitwise_xor, self, other)
-
-    def __rxor__(self, other):
-        return logical(np.bitwise_xor, other, self)
+    def __xor__(left, right):
+        return logical(np.bitwise_xor, left, right)
 
     def __invert__(self):
         return tensor_constant(np.asarray(~plain(self)))
@@ -536,12 +500,54 @@ cdef class Tensor:
 
 cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
     """The handle of a node that has none; the reference counted in the node is its."""
-    cdef Tensor t = Tensor.__new__(Tensor)
+    cdef Tensor t
+    cdef PyObject *o
+    global tensors_idle
+    if tensors_idle:
+        tensors_idle -= 1
+        o = tensors[tensors_idle]
+        object_refs(<void *>o, 0)
+        t = <Tensor>o           # counts it
+    else:
+        t = Tensor.__new__(Tensor)
     t.id = id
     t.node = n
     t.tape = tape
     n.handle = <void *>t
     return t
+
+
+# Tensors that have died, ready for the next: making one through its type costs three times the
+# recording of a scalar operation. They keep the fields that a new one starts with.
+cdef enum:
+    TENSORS = 256
+cdef PyObject *tensors[TENSORS]
+cdef int tensors_idle = 0
+
+ctypedef void (*Destructor)(PyObject *) noexcept
+cdef Destructor tensor_dealloc_slowly = NULL
+
+
+cdef void tensor_dealloc(PyObject *o) noexcept:
+    global tensors_idle
+    if (tensors_idle < TENSORS and object_type(<void *>o) == <void *>Tensor
+            and <void *>(<Tensor>o).parent == <void *>None
+            and <void *>(<Tensor>o).extra == <void *>None
+            and not object_watched(<void *>o)):
+        if (<Tensor>o).id:
+            handle_drop((<Tensor>o).id)
+        (<Tensor>o).id = FG_NO_ID
+        (<Tensor>o).version = 0
+        tensors[tensors_idle] = o
+        tensors_idle += 1
+    else:
+        tensor_dealloc_slowly(o)
+
+
+cdef void tensor_setup() noexcept:
+    global tensor_dealloc_slowly
+    tensor_dealloc_slowly = <Destructor>(<PyTypeObject *>Tensor).tp_dealloc
+    (<PyTypeObject *>Tensor).tp_dealloc = <destructor>tensor_dealloc
 
 
 cdef Tensor tensor_of_value(FgShape *shape, FgValue *value, int dtype):
@@ -964,7 +970,6 @@ cdef inline bint fast_scalar(object o) noexcept:
 
 cdef inline object binary(int op, object left, object right):
     """A binary operator of a Tensor and anything; NotImplemented where the other side should try."""
-    cdef Operand x[3]
     cdef FgNode *a
     cdef FgNode *b
     cdef double u, v
@@ -988,6 +993,12 @@ cdef inline object binary(int op, object left, object right):
             return push_scalar(op, FG_FLOAT64, (b.flags & FG_WEAK) | FG_CONST_A | FG_LITERAL,
                                FG_NO_ID, NULL, (<Tensor>right).id, b, u,
                                fg_value(op, FG_FLOAT64, u, b.re, 0))
+    return binary_any(op, left, right)
+
+
+cdef object binary_any(int op, object left, object right):
+    """The same for operands of every kind."""
+    cdef Operand x[3]
     operand_clear(&x[1])
     if operand_of(left, &x[0], True):
         return NotImplemented
