@@ -208,6 +208,21 @@ typedef struct FgNode {
 
 _Static_assert(sizeof(FgNode) == 64, "a node is one cache line");
 
+/* Whether it is a recorded float64 scalar that nothing has happened to: what most scalar code
+ * consists of, decided by one comparison. */
+static inline int fg_plain_scalar(const FgNode *n) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    uint64_t head;
+    const uint64_t flags = (uint64_t)(FG_NEEDS_GRAD | FG_CONSUMED) << 32;
+    __builtin_memcpy(&head, n, 8);
+    return (head & (flags | 0xffff0000u)) ==
+           ((uint64_t)FG_NEEDS_GRAD << 32 | (uint64_t)FG_FLOAT64 << 16);
+#else
+    return n->rank == 0 && n->dtype == FG_FLOAT64 &&
+           (n->flags & (FG_NEEDS_GRAD | FG_CONSUMED)) == FG_NEEDS_GRAD;
+#endif
+}
+
 /* An adjoint during a reverse sweep: a number for a scalar node, memory for an array. */
 typedef union FgAdjoint { double number; FgValue *value; } FgAdjoint;
 
@@ -242,6 +257,7 @@ typedef struct FgTape {
     uint32_t queued, queue_size;
     uint64_t thread;            /* of the owner, for error messages                               */
     int orphan;                 /* its thread has ended                                           */
+    int stale;                  /* something was recorded on a Tensor whose own graph is gone      */
 } FgTape;
 
 #endif

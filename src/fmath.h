@@ -337,9 +337,9 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_erf_da(...)          FG_TYPED(fg_erf_da)(__VA_ARGS__)
 
 /* Whose function it is. FG_LIBM: always the library's. FG_SINCE_35: the own one where libmvec is
- * older. exp and log: own where libmvec has none; and in double with fused multiply-add not
- * libmvec's of 2.22, which take 2.0 and 2.2 ns an element (AVX-512, 2.5 GHz): the own exp takes
- * 1.25 and has 1 ulp instead of 3, log by way of the newer log10 takes 1.25. */
+ * older. exp and log: own where libmvec has none; and in double not libmvec's of 2.22, which take
+ * 2.0 and 2.2 ns an element (AVX-512, 2.5 GHz): the own exp takes 1.25, and its 1 ulp instead of 3
+ * keeps the sigmoid below 4; log by way of the newer log10 takes 1.25. */
 #if defined(FG_VECTOR) && FG_LIBMVEC < 35
 #define FG_SINCE_35(name) (FG_REAL)fg_own_##name
 #define fg_double_log1p fg_own_log1p
@@ -348,17 +348,20 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_double_log1p log1p
 #endif
 
+#ifdef FG_VECTOR
+#define fg_double_exp fg_own_exp
+#else
+#define fg_double_exp exp
+#endif
+
 #if defined(FG_VECTOR) && FG_LIBMVEC < 22
 #define fg_float_exp (float)fg_own_exp
 #define fg_float_log (float)fg_own_log
-#define fg_double_exp fg_own_exp
 #define fg_double_log fg_own_log
 #else
 #define fg_float_exp expf
 #define fg_float_log logf
-#if defined(FG_VECTOR) && defined(__FMA__)
-#define fg_double_exp fg_own_exp
-#if FG_LIBMVEC >= 35
+#if defined(FG_VECTOR) && FG_LIBMVEC >= 35 && defined(__FMA__)
 /* log(10) in two parts, both positive: with one negative an infinity would turn into NaN. */
 static inline __attribute__((always_inline, unused, const)) double fg_double_log(double a)
 {
@@ -366,10 +369,6 @@ static inline __attribute__((always_inline, unused, const)) double fg_double_log
     return __builtin_fma(y, 0x1.26bb1bbb55515p+1, y * 0x1.05ba95b58ae0bp-52);
 }
 #else
-#define fg_double_log log
-#endif
-#else
-#define fg_double_exp exp
 #define fg_double_log log
 #endif
 #endif
@@ -671,7 +670,8 @@ FG_HELPER fg_logaddexp(FG_REAL a, FG_REAL b)
     double distance = __builtin_fabs((double)a - (double)b);
     double larger = (double)(a > b ? a : b);
     distance = a == b ? 0.0 : distance;
-    return (FG_REAL)(larger + fg_double_log1p(fg_double_exp(-distance)));
+    FG_REAL y = (FG_REAL)(larger + fg_double_log1p(fg_double_exp(-distance)));
+    return (a != a) | (b != b) ? FG_NAN : y;    /* or its sign would depend on the lane */
 }
 
 /* exp(a - y) = sigmoid(a - b), which does not inherit the rounding of y; what the difference

@@ -1,5 +1,4 @@
-/* The kernels for AVX2 with FMA. The headers stand before the pragma: it is not
- * meant for them. */
+/* The kernels for AVX2 with FMA. The headers stand before the pragma: it is not meant for them. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include <math.h>
 #include <stddef.h>

@@ -1,5 +1,4 @@
-/* The kernels for that every machine of its kind has (x86-64: SSE2). The headers stand before the pragma: it is not
- * meant for them. */
+/* The kernels for what every machine has (x86-64: SSE2). */
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>

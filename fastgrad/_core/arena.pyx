@@ -640,22 +640,19 @@ cdef void node_free(FgNode *n, uint32_t id) noexcept:
         s.used -= 1                     # the newest: the next operation takes its place
 
 
-cdef void handle_drop(uint32_t id) noexcept:
+cdef inline void handle_drop(uint32_t id, FgNode *n, FgTape *tape) noexcept:
     """The Tensor that stood for the node has gone."""
-    cdef FgNode *n = node_at(id)
-    cdef FgTape *tape = directory[id >> FG_SEGMENT_BITS].tape
     n.handle = NULL
     if tape != NULL and tape.busy:
         queue_push(tape, id)
-        return
-    handle_released(n, id)
+    else:
+        handle_released(n, id)
 
 
 cdef inline void handle_released(FgNode *n, uint32_t id) noexcept:
     n.refs -= 1
     if n.refs == 0:
-        if not node_marked(id):         # else the sweep frees it when it has run through it
-            nodes_free(id)
+        nodes_free(id)
     elif n.rank and n.uses == 0 and n.value != NULL:
         value_release(n.value)
         n.value = NULL

@@ -15,7 +15,7 @@ cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint ret
     visited.ids = NULL
     visited.count = visited.size = 0
     try:
-        if prune or tape.consumed or stale_links:
+        if prune or tape.consumed or tape.stale:
             sweep_survey(s, id, &visited, prune)
         if root.rank == 0:
             mark(s, id)
@@ -33,9 +33,6 @@ cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint ret
     finally:
         visited_clear(&visited)
     return 0
-
-
-cdef int64_t stale_links = 0    # recorded operations on Tensors whose graph is gone
 
 
 cdef FgValue *adjoint_array(FgNode *n, FgAdjoint *a) except NULL:
@@ -419,12 +416,30 @@ cdef int values_add(FgNode *n, dict seen) except -1:
 
 # ---- grad and value_and_grad ----------------------------------------------------------------
 
+@cython.final
+@cython.no_gc
+cdef class Argument:
+    """The leaf that an argument became: the Tensor may be assigned to and go on as another node."""
+    cdef uint32_t id
+    cdef FgNode *node
+
+    def __dealloc__(self):
+        if self.id:
+            node_drop(self.id)
+
+
+cdef Argument argument_of(Tensor t):
+    cdef Argument a = Argument.__new__(Argument)
+    t.node.refs += 1
+    a.id = t.id
+    a.node = t.node
+    return a
+
+
 cdef Tensor argument_leaf(object value, str where_):
     """The leaf that stands for one number or array inside the function."""
     cdef Tensor t, outer
-    cdef Operand x
-    cdef FgNode *n
-    cdef uint32_t id
+    refuse_masked(value)
     if PyFloat_CheckExact(value):
         return scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
                                FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
@@ -471,13 +486,13 @@ cdef object lift(object value, str where_, list leaves):
     if value is None:
         return None
     t = argument_leaf(value, where_)
-    leaves.append(t)
+    leaves.append(argument_of(t))
     return t
 
 
 cdef object lower(object value, Sweep *s, list leaves):
     """The gradients in the structure of the argument, each of the kind of what it belongs to."""
-    cdef Tensor t
+    cdef Argument t
     cdef Gathered *e
     cdef FgAdjoint zero
     cdef FgValue *v
@@ -490,7 +505,7 @@ cdef object lower(object value, Sweep *s, list leaves):
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if value is None:
         return None
-    t = <Tensor>leaves.pop()
+    t = <Argument>leaves.pop()
     zero.number = 0
     zero.value = NULL
     e = NULL
@@ -636,7 +651,7 @@ cdef class Differentiated:
         try:
             if prune:
                 for leaf in leaves:
-                    (<Tensor>leaf).node.flags |= FG_WANTED
+                    (<Argument>leaf).node.flags |= FG_WANTED
             sweep_from(&s, t.node, t.id, NULL, False, prune)
             if depth == 0 and s.gathered_count == 0:
                 self.independent()
@@ -644,7 +659,7 @@ cdef class Differentiated:
         finally:
             if prune:
                 for leaf in leaves:
-                    (<Tensor>leaf).node.flags &= ~FG_WANTED
+                    (<Argument>leaf).node.flags &= ~FG_WANTED
             sweep_end(&s)
         return self.answer(value, aux, gradient)
 
@@ -675,7 +690,7 @@ cdef class Differentiated:
         cdef Sweep s
         cdef bint own = False
         for leaf in leaves:
-            own = own or (<Tensor>leaf).id == t.id
+            own = own or (<Argument>leaf).id == t.id
         if not own:
             if depth == 0:
                 self.independent()
@@ -736,6 +751,7 @@ cdef PyObject *differentiated_call(PyObject *self, PyObject *const *args, size_t
 cdef object differentiated_float(Differentiated d, double x):
     """One Python float in, the commonest call of all."""
     cdef Tensor leaf = scalar_constant(x, FG_FLOAT64, FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
+    cdef Argument own = argument_of(leaf)
     cdef PyObject *argument = <PyObject *>leaf
     cdef object result
     cdef Tensor t
@@ -751,14 +767,14 @@ cdef object differentiated_float(Differentiated d, double x):
         t = <Tensor>result
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
                 and t.parent is None and t.node.flags & FG_WEAK and not t.tape.waiting
-                and not t.tape.consumed and not stale_links):
+                and not t.tape.consumed and not t.tape.stale):
             value = t.node.re
             sweep_begin(&s, t.tape, False)
             try:
                 mark(&s, t.id)
                 adjoint_slot(&s, t.id).number = 1
                 sweep_run(&s)
-                e = gathered_at(&s, leaf.id)
+                e = gathered_at(&s, own.id)
                 if e.id:
                     gradient = e.adjoint.number
                     if d.with_value:
@@ -770,7 +786,7 @@ cdef object differentiated_float(Differentiated d, double x):
             if d.with_value:
                 return value, 0.0
             return 0.0
-    return d.finish((x,), [leaf], result)
+    return d.finish((x,), [own], result)
 
 
 cdef void call_setup() noexcept:

@@ -31,6 +31,7 @@ from fastgrad._core.fg cimport *
 import os
 import sys
 import warnings
+from types import MethodType
 
 import numpy as np
 

@@ -98,6 +98,8 @@ cdef extern from "fg.h" nogil:
         double constant
         void *handle
 
+    bint fg_plain_scalar(const FgNode *)
+
     ctypedef union FgAdjoint:
         double number
         FgValue *value
@@ -129,6 +131,7 @@ cdef extern from "fg.h" nogil:
         uint32_t queued, queue_size
         uint64_t thread
         int orphan
+        int stale
 
 
 cdef extern from "scalar.h" nogil:

@@ -52,7 +52,7 @@ cdef PyObject *function_call(PyObject *self, PyObject *const *args, Py_ssize_t n
     cdef FgNode *a
     if names == NULL:
         if n == 1 and fg_op_info[op].arity == 1 and fast_scalar(<object>args[0]) \
-                and not fg_op_info[op].props & FG_STEPS:
+                and get_recording() and not fg_op_info[op].props & FG_STEPS:
             t = <Tensor>args[0]
             a = t.node
             result = push_scalar(op, FG_FLOAT64, a.flags & FG_WEAK, t.id, a, FG_NO_ID, NULL, 0,

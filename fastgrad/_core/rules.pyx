@@ -199,7 +199,11 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
                            NULL, 0, 0)
     if rank == 0:
         w = value_contiguous(x.shape, x.value, x.dtype)
-        known = 0
+        if not is_float(x.dtype):
+            try:
+                return whole_constant(w.data, x.dtype)
+            finally:
+                value_release(w)
         number = scalar_number(w.data, x.dtype)
         value_release(w)
         return push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, number, x, NULL, 0, 0)
@@ -226,6 +230,8 @@ cdef int number_store(void *data, double number, int dtype) except -1:
         (<double *>data)[0] = number
     elif dtype == FG_FLOAT32:
         (<float *>data)[0] = <float>number
+    elif dtype == FG_BOOL:
+        (<uint8_t *>data)[0] = number != 0
     else:
         a = np.asarray(number).astype(dtypes[dtype])
         memcpy(data, PyArray_DATA(<ndarray>a), dtype_bytes[dtype])
@@ -566,6 +572,8 @@ cdef object push_item(Operand *x, object index):
         return push_reshape(x, parsed.rank, parsed.dims)
     strides_of(x.shape, x.value, item, own)
     p = index_apply(parsed.items, parsed.count, x.value.data, own, strides)
+    if parsed.rank == 0 and not is_float(x.dtype):
+        return whole_constant(p, x.dtype)
     if parsed.rank == 0:
         for i in range(x.shape.rank - 1, -1, -1):
             flat += parsed.items[INDEX_FIELDS * i + 1] * step
@@ -1006,7 +1014,7 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
     if count == 0:
         raise ValueError("concatenate: need at least one array")
     if axis is None:
-        items = [push_ravel(i) for i in items]
+        items = [push_ravel(item) for item in items]
         axis = 0
     memory = pool_take(count * sizeof(Operand))
     x = <Operand *>memory.data

@@ -139,13 +139,14 @@ cdef inline uint32_t sweep_peek(Sweep *s) noexcept nogil:
     """The newest marked node; there must be one."""
     cdef FgSegment *g = s.segment
     cdef int w = s.word
-    while g.marked == 0:
-        g = g.before
-        w = FG_SEGMENT // 64 - 1
-    while g.marks[w] == 0:
-        w -= 1
-    s.segment = g
-    s.word = w
+    if g.marks[w] == 0:
+        while g.marked == 0:
+            g = g.before
+            w = FG_SEGMENT // 64 - 1
+        while g.marks[w] == 0:
+            w -= 1
+        s.segment = g
+        s.word = w
     return (g.slot << FG_SEGMENT_BITS) | <uint32_t>(w << 6 | (63 - clz(<int64_t>g.marks[w])))
 
 
@@ -387,52 +388,53 @@ cdef int sweep_run(Sweep *s) except -1:
 
 
 cdef inline int sweep_scalar(Sweep *s, FgNode *n, uint32_t id) except -1:
-    cdef double g = adjoint_slot(s, id).number
-    cdef double u, v, w, tie
-    cdef double t
-    cdef int op = n.op
+    cdef FgSegment *segment = directory[id >> FG_SEGMENT_BITS]
+    cdef double g = segment.adjoints[id & (FG_SEGMENT - 1)].number
+    cdef double u, v, w
     if n.flags & (FG_WANTED | FG_RETAINED):
         gathered_new(s, id).adjoint.number = g
-    if g != 0:                          # the strong zero of a zero adjoint
-        u = node_at(n.a).re if n.a else n.constant
-        v = node_at(n.b).re if n.b else n.constant
-        w = node_at(n.c).re if n.c else n.constant
-        tie = 0.0 if n.flags & FG_LITERAL else 0.5
-        if n.a and wanted(s, n.a):
-            t = scalar_term(op, 0, n.dtype, g, u, v, w, n.re, tie)
-            contribute_number(s, n.a, t)
-        if n.b and wanted(s, n.b):
-            t = scalar_term(op, 1, n.dtype, g, u, v, w, n.re, tie)
-            contribute_number(s, n.b, t)
-        if n.c and wanted(s, n.c):
-            t = scalar_term(op, 2, n.dtype, g, u, v, w, n.re, tie)
-            contribute_number(s, n.c, t)
-    else:
-        # Reached all the same: what it is made of gets a zero, not silence.
-        if n.a and wanted(s, n.a):
-            contribute_number(s, n.a, 0)
-        if n.b and wanted(s, n.b):
-            contribute_number(s, n.b, 0)
-        if n.c and wanted(s, n.c):
-            contribute_number(s, n.c, 0)
+    u = node_at(n.a).re if n.a else n.constant
+    v = node_at(n.b).re if n.b else n.constant
+    w = node_at(n.c).re if n.c else n.constant
+    if n.a:
+        scalar_operand(s, n, 0, n.a, g, u, v, w)
+        n.a = FG_NO_ID if not s.retain else n.a
+    if n.b:
+        scalar_operand(s, n, 1, n.b, g, u, v, w)
+        n.b = FG_NO_ID if not s.retain else n.b
+    if n.c:
+        scalar_operand(s, n, 2, n.c, g, u, v, w)
+        n.c = FG_NO_ID if not s.retain else n.c
     if s.retain:
         return 0
-    # As `consume`, for what a scalar can have.
-    if n.a:
-        operand_release(n.a, 0)
-        n.a = FG_NO_ID
-    if n.b:
-        operand_release(n.b, 0)
-        n.b = FG_NO_ID
-    if n.c:
-        operand_release(n.c, 0)
-        n.c = FG_NO_ID
-    if dead_count:
-        nodes_free_later()
-    if n.refs == 0:
-        node_free(n, id)
-    else:
+    # From here on as `consume`, for what a scalar can have.
+    if n.refs:
         consumed(s, n, id)
+        return 0
+    s.tape.live -= 1
+    segment.live -= 1
+    if segment.live == 0:
+        segment_recycle(segment)
+    elif (id & (FG_SEGMENT - 1)) == segment.used - 1:
+        segment.used -= 1
+    return 0
+
+
+cdef inline int scalar_operand(Sweep *s, FgNode *n, int which, uint32_t id, double g, double u,
+                               double v, double w) except -1:
+    """Give one operand of a scalar node its part of the adjoint, and let go of it."""
+    if not wanted(s, id):
+        if not s.retain:
+            operand_release(id, 0)
+            if dead_count:
+                nodes_free_later()
+        return 0
+    # A zero adjoint stays zero whatever the partial is; the operand counts as reached all the same.
+    contribute_number(s, id, 0.0 if g == 0 else scalar_term(
+        n.op, which, n.dtype, g, u, v, w, n.re, 0.0 if n.flags & FG_LITERAL else 0.5))
+    if not s.retain:
+        # What has been given an adjoint is marked or gathered: it does not die here.
+        node_at(id).refs -= 1
     return 0
 
 

@@ -72,6 +72,8 @@ cdef int operand_tensor(Tensor t, Operand *x) except -1:
     x.literal = 0
     x.owned = x.foreign = 0
     x.needs = (n.flags & FG_NEEDS_GRAD) != 0 and get_recording()
+    if x.needs and n.flags & FG_CONSUMED:
+        tape_of_thread().stale = 1      # a sweep has to look before it leaps
     if t.tape != NULL and t.tape != get_thread_tape():
         if x.needs:
             raise thread_error(t)
@@ -120,7 +122,7 @@ cdef int operand_array(ndarray a, Operand *x) except -1:
     return 0
 
 
-cdef double scalar_number(void *data, int kind) noexcept:
+cdef double scalar_number(const void *data, int kind) noexcept:
     """The one element there, as a double."""
     if kind == FG_FLOAT64:
         return (<double *>data)[0]
@@ -171,9 +173,7 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
     elif isinstance(o, Tensor):
         operand_tensor(<Tensor>o, x)
     elif PyArray_Check(o):
-        if type(o) is not np.ndarray and hasattr(o, "mask"):
-            raise TypeError("fastgrad: masked arrays are not supported; write "
-                            "fnp.where(mask, ..., x.data) or x.filled(...)")
+        refuse_masked(o)
         operand_array(<ndarray>o, x)
     elif isinstance(o, np_generic):
         operand_array(np.asarray(o), x)
@@ -186,6 +186,13 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
         raise TypeError(f"fastgrad: cannot compute with an object of type {type(o).__name__}")
     else:
         operand_array(sequence_array(o), x)
+    return 0
+
+
+cdef int refuse_masked(object o) except -1:
+    if PyArray_Check(o) and type(o) is not np.ndarray and hasattr(o, "mask"):
+        raise TypeError("fastgrad: masked arrays are not supported; write x.filled(...), or x.data "
+                        "with fnp.where(mask, ...)")
     return 0
 
 
@@ -476,6 +483,8 @@ cdef int operand_replace(Operand *x, object array) except -1:
 cdef object operand_ndarray(Operand *x):
     """The operand's present value as an ndarray (not to be written to)."""
     if x.shape == NULL:
+        if x.node != NULL:
+            return node_ndarray(x.node)
         return np.asarray(x.number).astype(dtypes[x.dtype])
     if x.value == NULL:
         x.value = value_of(x.node, x.id)

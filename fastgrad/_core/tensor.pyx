@@ -51,7 +51,7 @@ cdef class Tensor:
 
     def __dealloc__(self):
         if self.id:
-            handle_drop(self.id)
+            handle_drop(self.id, self.node, self.tape)
 
     # ---- what it is -------------------------------------------------------------------------
 
@@ -177,7 +177,8 @@ cdef class Tensor:
         cdef FgNode *n
         self.fresh()
         if self.node.rank == 0:
-            return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK)
+            return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
+                if is_float(self.node.dtype) else tensor_constant(node_ndarray(self.node))
         return tensor_of_value(shape_ref(self.node.shape),
                                value_ref(value_of(self.node, self.id)), self.node.dtype)
 
@@ -319,8 +320,9 @@ cdef class Tensor:
         return self.node.re != 0
 
     def __float__(self):
-        return float(self.number_for("float", ".item() for the number alone, or the function of "
-                                     "fastgrad.numpy (fnp.sin for math.sin)"))
+        return float(self.number_for("float", ".item() for the number alone, the function of "
+                                     "fastgrad.numpy (fnp.sin for math.sin), or fnp.zeros(n) for "
+                                     "an array to be filled with Tensors"))
 
     def __int__(self):
         return int(self.number_for("int", "int(t.item())"))
@@ -365,7 +367,7 @@ cdef class Tensor:
         method = METHODS.get(name)
         if method is None:
             raise AttributeError(f"Tensor has no attribute {name!r}")
-        return method.__get__(self)
+        return MethodType(method, self)
 
     def __dir__(self):
         return sorted(set(dir(Tensor)) | set(METHODS)) if type(self) is Tensor \
@@ -535,7 +537,7 @@ cdef void tensor_dealloc(PyObject *o) noexcept:
             and <void *>(<Tensor>o).extra == <void *>None
             and not object_watched(<void *>o)):
         if (<Tensor>o).id:
-            handle_drop((<Tensor>o).id)
+            handle_drop((<Tensor>o).id, (<Tensor>o).node, (<Tensor>o).tape)
         (<Tensor>o).id = FG_NO_ID
         (<Tensor>o).version = 0
         tensors[tensors_idle] = o
@@ -567,6 +569,20 @@ cdef Tensor tensor_of_value(FgShape *shape, FgValue *value, int dtype):
     return tensor_new(id, n, NULL)
 
 
+cdef Tensor whole_constant(const void *data, int dtype):
+    """A scalar Tensor of an integer or boolean: it keeps all 64 bits beside the rounded number."""
+    cdef Tensor t = scalar_constant(scalar_number(data, dtype), dtype, 0)
+    t.node.value = <FgValue *><void *>scalar_whole(data, dtype)
+    return t
+
+
+cdef int64_t scalar_whole(const void *data, int kind) noexcept:
+    """The one integer there."""
+    if kind >= 7:
+        return (<const int64_t *>data)[0]
+    return <int64_t>scalar_number(data, kind)
+
+
 cdef object tensor_constant(object array):
     """An unrecorded Tensor of an ndarray (or NumPy scalar) that nobody else will write to."""
     cdef Operand x
@@ -574,9 +590,17 @@ cdef object tensor_constant(object array):
     operand_clear(&x)
     operand_array(np.asarray(array), &x)
     if x.shape == NULL:
-        return scalar_constant(x.number, x.dtype, 0)
+        return operand_scalar(&x, array)
     x.owned = 0
     return tensor_of_value(x.shape, x.value, x.dtype)
+
+
+cdef Tensor operand_scalar(Operand *x, object array):
+    """A scalar Tensor of a 0-d array that was just looked at."""
+    if is_float(x.dtype) or x.dtype == FG_BOOL:
+        return scalar_constant(x.number, x.dtype, 0)
+    a = np.asarray(array).astype(dtypes[x.dtype])
+    return whole_constant(PyArray_DATA(<ndarray>a), x.dtype)
 
 
 cdef Tensor tensor_copy(Tensor t):
@@ -641,6 +665,7 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
     """
     cdef Tensor t
     cdef Operand x
+    refuse_masked(data)
     if isinstance(data, Tensor):
         data = tensor_ndarray(data)
     elif isinstance(data, (list, tuple)):
@@ -656,7 +681,7 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
         operand_drop(&x)
         raise TypeError(f"tensor: a {a.dtype} Tensor has no derivative; use dtype=float")
     if x.shape == NULL:
-        t = scalar_constant(x.number, x.dtype, 0)
+        t = operand_scalar(&x, a)
     elif copy:
         try:
             t = tensor_of_value(shape_ref(x.shape), value_copy(x.shape, x.value, x.dtype), x.dtype)
@@ -715,7 +740,7 @@ cdef object value_ndarray(FgShape *shape, FgValue *value, int dtype, bint writab
 cdef object node_ndarray(FgNode *n):
     """The present value of a node, not to be written to."""
     if n.rank == 0:
-        return np.asarray(n.re).astype(dtypes[n.dtype])
+        return np.asarray(scalar_python(n), dtype=dtypes[n.dtype])
     return value_ndarray(n.shape, n.value, n.dtype, False)
 
 
@@ -750,7 +775,9 @@ cdef object scalar_python(FgNode *n):
         return n.re
     if n.dtype == FG_BOOL:
         return n.re != 0
-    return int(n.re)
+    if dtypes[n.dtype].kind == "u":
+        return <uint64_t><size_t><void *>n.value
+    return <int64_t><size_t><void *>n.value
 
 
 cdef tuple tensor_dims(FgNode *n):
@@ -792,6 +819,8 @@ cdef str user_line():
 cdef int tensor_become(Tensor t, Tensor made) except -1:
     """Let t stand for the node of `made`, a Tensor that nobody else has."""
     cdef uint32_t old = t.id
+    cdef FgNode *old_node = t.node
+    cdef FgTape *old_tape = t.tape
     if made.parent is not None:
         made.fresh()
     t.id = made.id
@@ -800,7 +829,7 @@ cdef int tensor_become(Tensor t, Tensor made) except -1:
     t.node.handle = <void *>t
     t.version += 1
     made.id = FG_NO_ID
-    handle_drop(old)
+    handle_drop(old, old_node, old_tape)
     return 0
 
 
@@ -958,14 +987,9 @@ cdef object in_place(Tensor t, object result, str what):
 
 cdef inline bint fast_scalar(object o) noexcept:
     """Whether o is a float64 scalar Tensor that is recorded and may be used right here."""
-    cdef Tensor t
-    if type(o) is not Tensor:
-        return False
-    t = <Tensor>o
-    return (t.node.rank == 0 and t.node.dtype == FG_FLOAT64
-            and (t.node.flags & (FG_NEEDS_GRAD | FG_CONSUMED)) == FG_NEEDS_GRAD
-            and t.parent is None and get_recording()
-            and (t.tape == NULL or t.tape == get_thread_tape()))
+    return (type(o) is Tensor and fg_plain_scalar((<Tensor>o).node)
+            and <void *>(<Tensor>o).parent == <void *>None
+            and ((<Tensor>o).tape == NULL or (<Tensor>o).tape == get_thread_tape()))
 
 
 cdef inline object binary(int op, object left, object right):
@@ -973,7 +997,7 @@ cdef inline object binary(int op, object left, object right):
     cdef FgNode *a
     cdef FgNode *b
     cdef double u, v
-    if op < FG_ELEMENTWISE_END and not fg_op_info[op].props & FG_STEPS:
+    if op < FG_ELEMENTWISE_END and op != FG_floor_divide and get_recording():
         # Recorded float64 scalars, and Python floats with them: nothing else need be looked at.
         if fast_scalar(left):
             a = (<Tensor>left).node
@@ -1015,7 +1039,7 @@ cdef object binary_any(int op, object left, object right):
 cdef inline object unary(int op, object o):
     cdef Operand x[3]
     cdef FgNode *a
-    if fast_scalar(o) and not fg_op_info[op].props & FG_STEPS:
+    if fast_scalar(o) and get_recording() and not fg_op_info[op].props & FG_STEPS:
         a = (<Tensor>o).node
         return push_scalar(op, FG_FLOAT64, a.flags & FG_WEAK, (<Tensor>o).id, a, FG_NO_ID, NULL, 0,
                            fg_value(op, FG_FLOAT64, a.re, 0, 0))
@@ -1038,6 +1062,9 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
     cdef object out = kwargs.pop("out", None) if kwargs else None
     cdef object result, function
     if method == "__call__":
+        function = ARRAY_FUNCTIONS.get(ufunc)
+        if function is not None and ufunc not in UFUNCS:
+            return function(*inputs, **kwargs, **({} if out is None else {"out": out}))
         if kwargs:
             kwargs = ufunc_options(ufunc.__name__, kwargs)
         function = UFUNCS.get(ufunc)

@@ -1,0 +1,334 @@
+"""Arrays from nothing, and Tensors from nested sequences of Tensors and numbers.
+
+While a function is being transformed, creation functions return Tensors, so that
+`out = fnp.zeros(n); out[i] = t` works; otherwise plain NumPy arrays.
+"""
+
+import functools
+import operator
+
+import numpy as np
+
+from fastgrad._core import core
+
+from ._dispatch import (
+    FLOATING,
+    PLAIN,
+    Tensor,
+    evaluated,
+    floating,
+    implements,
+    kind_of,
+    register,
+    values_of,
+    wrapped,
+)
+
+_add, _subtract = core.functions["add"], core.functions["subtract"]
+_multiply, _divide = core.functions["multiply"], core.functions["divide"]
+
+
+def lift(a):
+    """A Tensor as it is, nested sequences that hold one as one Tensor, all else as an ndarray."""
+    if isinstance(a, Tensor):
+        return a
+    if isinstance(a, (list, tuple)) and (kind := kind_of(a)):
+        return _joined(a) if kind == FLOATING else evaluated(np.array, (a,), {})
+    return np.asarray(a)
+
+
+def lift_all(arrays):
+    """Arrays that stay apart, all of them as Tensors: for functions that return each of them."""
+    lifted = map(lift, arrays)
+    return [a if isinstance(a, Tensor) else core.tensor(a) for a in lifted]
+
+
+def cast(name, a, dtype):
+    """`a` in another floating dtype, differentiably; as it is for None."""
+    if dtype is None or a.dtype == (dtype := floating(name, dtype)):
+        return a
+    return core.cast(a, dtype)
+
+
+def _leaves(item, leaves):
+    """Append the scalars and arrays of a nested sequence to `leaves`; return its shape."""
+    if isinstance(item, (list, tuple)):
+        if not item:
+            return (0,)
+        shapes = {_leaves(entry, leaves) for entry in item}
+        if len(shapes) > 1:
+            raise ValueError("setting an array element with a sequence. The requested array has "
+                             "an inhomogeneous shape: entries of the shapes "
+                             f"{', '.join(map(str, sorted(shapes)))} stand side by side.")
+        return (len(item), *shapes.pop())
+    if not isinstance(item, Tensor):
+        # Not weak: [np.float32(1), 1.0] is float64 in NumPy.
+        item = np.asarray(item)
+    leaves.append(item)
+    return item.shape
+
+
+def _joined(sequence):
+    """Nested sequences of Tensors, arrays and numbers as one Tensor; one concatenation in all."""
+    leaves = []
+    shape = _leaves(sequence, leaves)
+    if all(leaf.ndim == 0 for leaf in leaves):
+        joined = core.pack(leaves)
+        return joined if len(shape) == 1 else core.reshape(joined, shape)
+
+    pieces, numbers = [], []
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            if numbers:
+                pieces.append(np.concatenate(numbers, None))
+                numbers = []
+            pieces.append(leaf if leaf.ndim == 1 else core.reshape(leaf, (leaf.size,)))
+        else:
+            numbers.append(leaf)
+    if numbers:
+        pieces.append(np.concatenate(numbers, None))
+    joined = core.concatenate(pieces)
+    return joined if len(shape) == 1 else core.reshape(joined, shape)
+
+
+def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, like=None):
+    """An array from nested sequences, which may hold Tensors. As `numpy.array`.
+
+    Parameters
+    ----------
+    object : array_like
+        Numbers, arrays and Tensors, nested in lists and tuples as deep as you like.
+    dtype : dtype, optional
+        float32 or float64 if a floating Tensor is among them.
+    copy : bool, optional
+        False and None return a Tensor as it is where they can.
+    order, subok, like
+        As in NumPy; without meaning for Tensors.
+    ndmin : int, optional
+        Axes of length 1 are put in front until the result has as many.
+
+    Returns
+    -------
+    Tensor or ndarray
+        A Tensor if one is among the entries, or while a function is being transformed.
+
+    Raises
+    ------
+    ValueError
+        If entries that stand side by side differ in shape.
+    TypeError
+        If `dtype` is not float32 or float64, and a floating Tensor is among the entries.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.array([x, 2 * x, 1.0]) @ fnp.array([1.0, 10.0, 100.0]))(3.0)
+    21.0
+    """
+    kind = kind_of((object,))
+    if kind == PLAIN:
+        result = np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin,
+                          like=like)
+        return _created(result, result is object)
+    if kind != FLOATING:
+        if isinstance(object, Tensor) and dtype is None and not copy and ndmin <= object.ndim:
+            return object
+        copy = copy or None                     # the value of a Tensor is read-only: never shared
+        return evaluated(np.array, (object, dtype), {"copy": copy, "ndmin": ndmin})
+    result = cast("array", object if isinstance(object, Tensor) else _joined(object), dtype)
+    if result is object and copy:
+        result = object.copy()
+    if result.ndim < ndmin:
+        result = core.reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
+    return result
+
+
+def asarray(a, dtype=None, order=None, *, device=None, copy=None, like=None):
+    """`a` as an array or Tensor, without a copy where it is one. As `numpy.asarray`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.sum(fnp.asarray([x, x])))(3.0)
+    2.0
+    """
+    return array(a, dtype, copy=copy, order=order or "K", like=like)
+
+
+def asanyarray(a, dtype=None, order=None, *, device=None, copy=None, like=None):
+    """`a` as an array or Tensor, subclasses of ndarray kept. As `numpy.asanyarray`."""
+    return array(a, dtype, copy=copy, order=order or "K", subok=True, like=like)
+
+
+def ascontiguousarray(a, dtype=None, *, like=None):
+    """`a` as a contiguous array, or a Tensor, of at least one axis. As `numpy.ascontiguousarray`.
+    """
+    return array(a, dtype, copy=None, order="C", ndmin=1, like=like)
+
+
+@implements(np.copy)
+def copy(a, order="K", subok=False):
+    """A copy, recorded. As `numpy.copy`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.copy(x) * 2)(3.0)
+    2.0
+    """
+    return array(a)
+
+
+# ---- constants ------------------------------------------------------------------------------
+
+def _created(result, borrowed=False):
+    """A new array as a Tensor while a function is being transformed, else as it is."""
+    if not core.transforming():
+        return result
+    return wrapped(result.copy() if borrowed else result)
+
+
+def _creates(numpy_function, summary):
+    """The public function for one that makes an array from sizes and numbers."""
+    @functools.wraps(numpy_function)
+    def function(*args, **kwargs):
+        return _created(numpy_function(*args, **kwargs))
+
+    function.__module__ = "fastgrad.numpy"
+    function.__doc__ = f"{summary} As `numpy.{numpy_function.__name__}`."
+    return function
+
+
+def _creates_like(numpy_function, summary):
+    """The public function for one that makes an array in the shape and dtype of another."""
+    @functools.wraps(numpy_function)
+    def function(a, *args, **kwargs):
+        if kind_of((a,)):
+            return wrapped(numpy_function(values_of(a), *args, **kwargs))
+        return _created(numpy_function(a, *args, **kwargs))
+
+    function.__module__ = "fastgrad.numpy"
+    function.__doc__ = (f"{summary} As `numpy.{numpy_function.__name__}`; "
+                        "a Tensor, not recorded, if the argument is one.")
+    return register(function, numpy_function)
+
+
+zeros = _creates(np.zeros, "An array of zeros.")
+ones = _creates(np.ones, "An array of ones.")
+empty = _creates(np.empty, "An array of arbitrary numbers, to be assigned to.")
+eye = _creates(np.eye, "Ones on a diagonal, zeros elsewhere.")
+identity = _creates(np.identity, "The identity matrix.")
+tri = _creates(np.tri, "Ones on and below a diagonal, zeros above.")
+arange = _creates(np.arange, "Evenly spaced numbers, the end left out.")
+zeros_like = _creates_like(np.zeros_like, "Zeros in the shape of an array.")
+ones_like = _creates_like(np.ones_like, "Ones in the shape of an array.")
+empty_like = _creates_like(np.empty_like, "Arbitrary numbers in the shape of an array.")
+
+
+def full(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
+    """An array filled with one value, which may be a Tensor. As `numpy.full`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.sum(fnp.full((2, 3), x)))(1.0)
+    6.0
+    """
+    if not kind_of((fill_value,)):
+        return _created(np.full(shape, fill_value, dtype, order, like=like))
+    if kind_of((fill_value,)) != FLOATING:
+        return wrapped(np.full(shape, values_of(fill_value), dtype, order))
+    # A copy: what has been filled may be assigned to, which a broadcast view may not.
+    return core.broadcast_to(cast("full", lift(fill_value), dtype), shape).copy()
+
+
+def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, device=None):
+    """One value, which may be a Tensor, in the shape and dtype of `a`. As `numpy.full_like`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.full_like(np.ones(3), x)))(1.0)
+    3.0
+    """
+    if not kind_of((a, fill_value)):
+        return _created(np.full_like(a, fill_value, dtype, order, subok, shape))
+    if kind_of((fill_value,)) != FLOATING:
+        return wrapped(np.full_like(values_of(a), values_of(fill_value), dtype, order, subok,
+                                    shape))
+    a = lift(a)
+    return full(a.shape if shape is None else shape, fill_value, dtype or a.dtype)
+
+
+register(full_like, np.full_like)
+
+
+def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *,
+             device=None):
+    """Evenly spaced numbers between two ends, which may be Tensors. As `numpy.linspace`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.sum(fnp.linspace(0.0, x, 5)))(1.0)
+    2.5
+    """
+    kind = kind_of((start, stop))
+    if not kind:
+        result = np.linspace(start, stop, num, endpoint, retstep, dtype, axis)
+        return (_created(result[0]), result[1]) if retstep else _created(result)
+    if kind != FLOATING:
+        return evaluated(np.linspace, (start, stop, num, endpoint, retstep, dtype, axis), {})
+    num = operator.index(num)
+    if num < 0:
+        raise ValueError(f"Number of samples, {num}, must be non-negative.")
+    intervals = num - 1 if endpoint else num
+    # Python numbers stay what they are: they take the dtype of the other end.
+    start, stop = (lift(end) if isinstance(end, (list, tuple)) else end for end in (start, stop))
+    difference = _subtract(stop, start)
+    counts = np.arange(num, dtype=difference.dtype).reshape((-1,) + (1,) * difference.ndim)
+    step = _divide(difference, float(intervals)) if intervals > 0 else np.nan
+    result = _add(_multiply(counts, step if intervals > 0 else difference), start)
+    if endpoint and num > 1:
+        stop = stop if isinstance(stop, Tensor) else np.asarray(stop, result.dtype)
+        last = core.broadcast_to(stop, (1, *difference.shape))
+        result = core.concatenate([core.getitem(result, slice(-1)), last])
+    result = cast("linspace", result, dtype)
+    if axis != 0:
+        result = core.transpose(result, _axes_with_first_at(result.ndim, axis))
+    return (result, step) if retstep else result
+
+
+register(linspace, np.linspace)
+
+
+def _axes_with_first_at(ndim, axis):
+    """The axes in the order that brings the first one to `axis`."""
+    axes = list(range(1, ndim))
+    axes.insert(np.lib.array_utils.normalize_axis_index(axis, ndim), 0)
+    return axes
+
+
+@implements(np.meshgrid)
+def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
+    """Coordinate matrices from coordinate vectors. As `numpy.meshgrid`; a tuple.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.meshgrid(x, np.ones(2))[0]))(np.array([1.0, 2.0, 3.0]))
+    array([2., 2., 2.])
+    """
+    if indexing not in ("xy", "ij"):
+        raise ValueError("Valid values for `indexing` are 'xy' and 'ij'.")
+    xi = lift_all(xi)
+    ndim = len(xi)
+    places = list(range(ndim))
+    if indexing == "xy" and ndim > 1:
+        places[:2] = 1, 0
+    shape = [0] * ndim
+    for x, place in zip(xi, places, strict=True):
+        shape[place] = x.size
+    grids = [core.reshape(x, [1] * place + [x.size] + [1] * (ndim - place - 1))
+             for x, place in zip(xi, places, strict=True)]
+    return tuple(grids if sparse else (core.broadcast_to(grid, shape) for grid in grids))

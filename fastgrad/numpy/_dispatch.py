@@ -1,0 +1,167 @@
+"""How a function of the namespace meets its operands.
+
+`implements(np.mean)` turns a rule, which composes differentiable operations, into the public
+function: with a floating Tensor among the operands the rule runs, with boolean and integer
+Tensors NumPy computes the value, without Tensors NumPy itself is called. The public function
+also answers for `np.mean(t)`. `by_value` is for functions that have no derivative,
+`without_rule` for those nobody has written a rule for.
+
+Start reading here, then _create.py (Tensors from nested sequences), then any other module.
+"""
+
+import functools
+
+import numpy as np
+
+from fastgrad._core import core
+
+Tensor = core.Tensor
+
+PLAIN, VALUES, FLOATING = 0, 1, 2       # no Tensor; boolean or integer ones only; a floating one
+
+_TENSOR_DTYPES = frozenset("?bhilqBHILQfd")
+
+
+def kind_of(operands):
+    """PLAIN, VALUES or FLOATING: the strongest kind among operands and nested lists of them."""
+    found = PLAIN
+    for operand in operands:
+        if isinstance(operand, Tensor):
+            if operand.requires_grad or operand.dtype.kind == "f":
+                return FLOATING
+            found = VALUES
+        elif isinstance(operand, (list, tuple)):
+            # A long list of numbers is told from one that holds Tensors at the speed of C.
+            types = set(map(type, operand))
+            if Tensor in types or list in types or tuple in types:
+                found = max(found, kind_of(operand))
+                if found == FLOATING:
+                    return FLOATING
+    return found
+
+
+def values_of(operand):
+    """`operand` with the value in place of each Tensor, in nested lists and tuples too."""
+    if isinstance(operand, Tensor):
+        return operand.numpy()
+    if isinstance(operand, (list, tuple)) and kind_of(operand):
+        return type(operand)(map(values_of, operand))
+    return operand
+
+
+def wrapped(result):
+    """Arrays and NumPy scalars as unrecorded Tensors, also in tuples; all else as it is."""
+    if isinstance(result, (np.ndarray, np.generic)):
+        return core.constant(np.asarray(result)) if result.dtype.char in _TENSOR_DTYPES else result
+    if isinstance(result, (list, tuple)):
+        results = map(wrapped, result)
+        return type(result)(*results) if hasattr(result, "_fields") else type(result)(results)
+    return result
+
+
+def evaluated(numpy_function, args, kwargs):
+    """NumPy's result on the values of the operands, as Tensors without derivative."""
+    return wrapped(numpy_function(*map(values_of, args),
+                                  **{name: values_of(x) for name, x in kwargs.items()}))
+
+
+def implements(*numpy_functions):
+    """Make a rule the implementation of NumPy functions, here and in `np.f(t)`.
+
+    Parameters
+    ----------
+    *numpy_functions : callable
+        What the rule stands for, with the same parameters. The first one computes when no
+        operand is a floating Tensor; None stands for a function that this NumPy does not have.
+
+    Returns
+    -------
+    callable
+        Decorator from the rule to the public function of the same signature.
+
+    Examples
+    --------
+    >>> import numpy as np, fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: np.ptp(x))(np.array([1.0, 5.0, 3.0]))
+    array([-1.,  1.,  0.])
+    """
+    def decorate(rule):
+        numpy_function = numpy_functions[0] or rule
+
+        @functools.wraps(rule)
+        def function(*args, **kwargs):
+            if args and type(args[0]) is Tensor and args[0].requires_grad:
+                return rule(*args, **kwargs)            # nearly always; the rest takes 300 ns
+            kind = kind_of(args)
+            if kwargs and kind != FLOATING:
+                kind = max(kind, kind_of(kwargs.values()))
+            if kind == FLOATING:
+                return rule(*args, **kwargs)
+            if kind == PLAIN:
+                return numpy_function(*args, **kwargs)
+            return evaluated(numpy_function, args, kwargs)
+
+        return register(function, *numpy_functions)
+    return decorate
+
+
+def by_value(numpy_function, summary):
+    """The public function for a NumPy function without derivative: NumPy's value, as a Tensor."""
+    @functools.wraps(numpy_function)
+    def function(*args, **kwargs):
+        if kind_of(args) or kind_of(kwargs.values()):
+            return evaluated(numpy_function, args, kwargs)
+        return numpy_function(*args, **kwargs)
+
+    function.__module__, function.__qualname__ = "fastgrad.numpy", numpy_function.__name__
+    function.__doc__ = f"{summary} As `numpy.{numpy_function.__name__}`, without derivative."
+    return register(function, numpy_function)
+
+
+def without_rule(numpy_function, name):
+    """`numpy_function` for plain operands and integer Tensors; an error for floating Tensors."""
+    @functools.wraps(numpy_function)
+    def function(*args, **kwargs):
+        kind = max(kind_of(args), kind_of(kwargs.values()))
+        if kind == FLOATING:
+            raise core.NoDerivativeError(
+                f"{name} has no derivative rule. Compose it from functions of fastgrad.numpy, or, "
+                f"if no derivative is needed, pass t.detach().numpy() in place of the Tensor t.")
+        if kind == VALUES:
+            return evaluated(numpy_function, args, kwargs)
+        return numpy_function(*args, **kwargs)
+
+    return function
+
+
+def register(function, *numpy_functions):
+    """Let `function` answer for `numpy_functions` when they meet a Tensor."""
+    for numpy_function in numpy_functions:
+        if numpy_function is not None:
+            core.ARRAY_FUNCTIONS[numpy_function] = function
+    return function
+
+
+def refuse(name, out=None, where=True, **options):
+    """Raise TypeError for options of NumPy's that do not exist for Tensors."""
+    if out is None and where is True and not options:
+        return
+    if out is not None:
+        raise TypeError(f"{name}: out= is not supported with Tensors, as it would overwrite a "
+                        f"recorded value. Rebind instead: `y = fnp.{name}(...)`.")
+    if where is not True:
+        options["where"] = where
+    for option, value in options.items():
+        if value is not None:
+            raise TypeError(f"{name}: {option}= is not supported with Tensors. Replace what is "
+                            f"to be left out by fnp.where(mask, x, neutral) first.")
+
+
+def floating(name, dtype):
+    """The dtype of a differentiable result: float32 or float64; TypeError for any other."""
+    dtype = np.dtype(dtype)
+    if dtype.char not in "fd":
+        raise TypeError(f"{name}: a Tensor cannot become {dtype}; its derivative exists as float32 "
+                        f"and float64 only. For the value alone use "
+                        f"t.detach().numpy().astype({str(dtype)!r}).")
+    return dtype

@@ -1,0 +1,171 @@
+"""Element-wise functions that are more than one row of the operator table, and predicates."""
+
+import numpy as np
+
+from fastgrad._core import core
+
+from ._create import lift
+from ._dispatch import Tensor, by_value, implements, refuse, values_of
+from ._index import nonzero
+
+_clip, _where = core.functions["clip"], core.functions["where"]
+_multiply, _divide, _rint = (core.functions[name] for name in ("multiply", "divide", "rint"))
+
+
+def _mask(condition):
+    """A condition as a boolean array or Tensor."""
+    condition = lift(condition)
+    if condition.dtype.char == "?":
+        return condition
+    return condition != 0 if isinstance(condition, Tensor) else condition.astype(bool)
+
+
+@implements(np.where)
+def where(condition, x=None, y=None, /):
+    """x where the condition holds, y elsewhere; what is not taken gets the gradient 0.
+
+    As `numpy.where`; with the condition alone, the indices where it holds.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.where(x > 0, fnp.sqrt(x), 0.0)))(np.array([-1.0, 4.0]))
+    array([0.  , 0.25])
+    """
+    if x is None and y is None:
+        return nonzero(lift(condition))
+    if x is None or y is None:
+        raise ValueError("either both or neither of x and y should be given")
+    return _where(_operand(x), _operand(y), _mask(condition))
+
+
+def _operand(x):
+    return lift(x) if isinstance(x, (list, tuple)) else x
+
+
+@implements(np.clip)
+def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, **kwargs):
+    """Limited to between two bounds; at and beyond a bound the gradient is 0. As `numpy.clip`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.clip(x, 0.0, 1.0)))(np.array([-1.0, 0.5, 1.0]))
+    array([0., 1., 0.])
+    """
+    if out is not None or kwargs:
+        refuse("clip", out, **kwargs)
+    if min is not None or max is not None:
+        if a_min is not None or a_max is not None:
+            raise ValueError("Passing `min` or `max` keyword argument when `a_min` and `a_max` are "
+                             "provided is forbidden.")
+        a_min, a_max = min, max
+    # An infinite bound for a missing one: maximum and minimum would treat ties in another way.
+    return _clip(_operand(a), -np.inf if a_min is None else _operand(a_min),
+                 np.inf if a_max is None else _operand(a_max))
+
+
+@implements(np.round, np.around)
+def round(a, decimals=0, out=None):
+    """Rounded to some decimals, halves to even; the gradient is 0. As `numpy.round`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp
+    >>> fnp.round(1.25, 1)
+    np.float64(1.2)
+    """
+    refuse("round", out)
+    a = _operand(a)
+    if decimals == 0:
+        return _rint(a)
+    scale = 10.0 ** abs(decimals)
+    if decimals > 0:
+        return _divide(_rint(_multiply(a, scale)), scale)
+    return _multiply(_rint(_divide(a, scale)), scale)
+
+
+@implements(np.nan_to_num)
+def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
+    """Numbers in place of NaN and infinities, which get the gradient 0. As `numpy.nan_to_num`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.nan_to_num(x) ** 2))(np.array([np.nan, 3.0]))
+    array([0., 6.])
+    """
+    x = lift(x)
+    limits = np.finfo(x.dtype)
+    value = values_of(x)
+    x = _where(nan, x, np.isnan(value))
+    x = _where(limits.max if posinf is None else posinf, x, np.isposinf(value))
+    return _where(limits.min if neginf is None else neginf, x, np.isneginf(value))
+
+
+@implements(np.select)
+def select(condlist, choicelist, default=0):
+    """The choice of the first condition that holds. As `numpy.select`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.select([x < 0, x > 1], [0 * x, x ** 2], x))(3.0)
+    6.0
+    """
+    if len(condlist) != len(choicelist):
+        raise ValueError("list of cases must be same length as list of conditions")
+    if not condlist:
+        raise ValueError("select with an empty condition list is not possible")
+    result = default
+    for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
+        result = where(condition, choice, result)
+    return result
+
+
+@implements(np.divmod)
+def divmod(x1, x2, /, out=None, **kwargs):
+    """Floor of the quotient, and remainder. As `numpy.divmod`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.divmod(x, 2.0)[1])(5.5)
+    1.0
+    """
+    refuse("divmod", out, **kwargs)
+    x1, x2 = _operand(x1), _operand(x2)
+    return core.functions["floor_divide"](x1, x2), core.functions["mod"](x1, x2)
+
+
+@implements(np.real)
+def real(val):
+    """The real part: the argument itself. As `numpy.real`."""
+    return lift(val)
+
+
+@implements(np.conjugate)
+def conjugate(x, /):
+    """The complex conjugate: the argument itself. As `numpy.conjugate`."""
+    return lift(x)
+
+
+imag = by_value(np.imag, "The imaginary part: zeros.")
+
+isnan = by_value(np.isnan, "Where entries are NaN.")
+isinf = by_value(np.isinf, "Where entries are infinite.")
+isfinite = by_value(np.isfinite, "Where entries are neither infinite nor NaN.")
+isposinf = by_value(np.isposinf, "Where entries are positive infinity.")
+isneginf = by_value(np.isneginf, "Where entries are negative infinity.")
+signbit = by_value(np.signbit, "Where entries have the sign bit set.")
+logical_and = by_value(np.logical_and, "Where both are true.")
+logical_or = by_value(np.logical_or, "Where one or both are true.")
+logical_xor = by_value(np.logical_xor, "Where exactly one is true.")
+logical_not = by_value(np.logical_not, "Where an entry is false.")
+isclose = by_value(np.isclose, "Where two arrays are equal within tolerances.")
+allclose = by_value(np.allclose, "Whether two arrays are equal within tolerances; a bool.")
+array_equal = by_value(np.array_equal, "Whether two arrays have the same shape and entries.")
+array_equiv = by_value(np.array_equiv, "Whether two arrays are equal after broadcasting.")
+iscomplexobj = by_value(np.iscomplexobj, "Whether entries may be complex.")
+isrealobj = by_value(np.isrealobj, "Whether entries are real.")
+result_type = by_value(np.result_type, "The dtype that results from a mixture.")

@@ -1,0 +1,251 @@
+"""Entries picked by position: take, diagonals, triangles, sorted order, padding.
+
+Where NumPy only moves entries, the rule asks NumPy: its function, applied to the numbers of the
+entries, tells where each of them goes, for every option and with NumPy's own errors.
+"""
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from fastgrad._core import core
+
+from ._create import lift
+from ._dispatch import Tensor, by_value, implements, refuse, values_of, wrapped
+
+_where = core.functions["where"]
+
+
+def _picked(a, numpy_function, *args, **kwargs):
+    """What NumPy's function does to `a`, done by picking entries."""
+    numbers = numpy_function(np.arange(a.size).reshape(a.shape), *args, **kwargs)
+    return core.getitem(core.reshape(a, (a.size,)), numbers)
+
+
+def _picked_or(fill, a, numpy_function, *args, **kwargs):
+    """The same for a function that puts `fill` where no entry goes; NumPy would put 0 there."""
+    numbers = numpy_function(np.arange(1, a.size + 1).reshape(a.shape), *args, **kwargs)
+    return core.getitem(core.concatenate([fill, core.reshape(a, (a.size,))]), numbers)
+
+
+@implements(np.take)
+def take(a, indices, axis=None, out=None, mode="raise"):
+    """Entries at indices along an axis; repeated ones add up in the gradient. As `numpy.take`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.take(x, [0, 0, 2])))(np.ones(3))
+    array([2., 0., 1.])
+    """
+    refuse("take", out)
+    a, indices = lift(a), lift(indices)
+    if not isinstance(indices, Tensor):
+        indices = indices.astype(np.intp, copy=False)
+    if axis is None:
+        a, axis = core.reshape(a, (a.size,)), 0
+    axis = normalize_axis_index(axis, a.ndim)
+    if mode != "raise":
+        # NumPy knows the modes and their errors.
+        indices = np.take(np.arange(a.shape[axis]), values_of(indices), mode=mode)
+    return core.getitem(a, (*(slice(None),) * axis, indices))
+
+
+@implements(np.take_along_axis)
+def take_along_axis(arr, indices, axis=-1):
+    """Entries at indices of their own for each line along an axis. As `numpy.take_along_axis`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> x = np.array([[3.0, 1.0], [2.0, 5.0]])
+    >>> order = np.argsort(x, axis=1)
+    >>> fg.grad(lambda x: fnp.sum(fnp.take_along_axis(x, order, axis=1)[:, 0]))(x)
+    array([[0., 1.],
+           [1., 0.]])
+    """
+    arr, indices = lift(arr), lift(indices)
+    if axis is None:
+        if indices.ndim != 1:
+            raise ValueError("when axis=None, `indices` must have a single dimension.")
+        arr, axis = core.reshape(arr, (arr.size,)), 0
+    axis = normalize_axis_index(axis, arr.ndim)
+    if indices.dtype.kind not in "iu":
+        raise IndexError("`indices` must be an integer array")
+    if indices.ndim != arr.ndim:
+        raise ValueError("`indices` and `arr` must have the same number of dimensions")
+    index = list(np.ogrid[tuple(map(slice, arr.shape))])
+    index[axis] = indices
+    return core.getitem(arr, tuple(index))
+
+
+@implements(np.diagonal)
+def diagonal(a, offset=0, axis1=0, axis2=1):
+    """The diagonals of the matrices in two axes, along the last axis. As `numpy.diagonal`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.diagonal(x, 1)))(np.ones((2, 2)))
+    array([[0., 1.],
+           [0., 0.]])
+    """
+    return _picked(lift(a), np.diagonal, offset, axis1, axis2)
+
+
+@implements(np.diag)
+def diag(v, k=0):
+    """The diagonal of a matrix, or the matrix of a diagonal. As `numpy.diag`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.diag(x) @ np.array([1.0, 2.0])))(np.ones(2))
+    array([1., 2.])
+    """
+    v = lift(v)
+    return _picked(v, np.diag, k) if v.ndim != 1 else _picked_or(_zero(v), v, np.diag, k)
+
+
+@implements(np.diagflat)
+def diagflat(v, k=0):
+    """The matrix whose diagonal has the entries of `v`. As `numpy.diagflat`."""
+    v = lift(v)
+    return _picked_or(_zero(v), v, np.diagflat, k)
+
+
+def _zero(a):
+    return np.zeros(1, a.dtype)
+
+
+def _triangle(name, m, k, below):
+    m = lift(m)
+    if m.ndim == 0:
+        raise ValueError(f"{name}: the array must have at least one axis")
+    inside = np.tri(*(m.shape * 2 if m.ndim == 1 else m.shape)[-2:], k if below else k - 1, bool)
+    return _where(m, 0.0, inside) if below else _where(0.0, m, inside)
+
+
+@implements(np.tril)
+def tril(m, k=0):
+    """The entries on and below a diagonal, 0 elsewhere. As `numpy.tril`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.tril(x)))(np.ones((2, 2)))
+    array([[1., 0.],
+           [1., 1.]])
+    """
+    return _triangle("tril", m, k, True)
+
+
+@implements(np.triu)
+def triu(m, k=0):
+    """The entries on and above a diagonal, 0 elsewhere. As `numpy.triu`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.triu(x, 1)))(np.ones((2, 2)))
+    array([[0., 1.],
+           [0., 0.]])
+    """
+    return _triangle("triu", m, k, False)
+
+
+@implements(np.delete)
+def delete(arr, obj, axis=None):
+    """Without the entries at some indices. As `numpy.delete`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.delete(x, 1)))(np.ones(3))
+    array([1., 0., 1.])
+    """
+    return _picked(lift(arr), np.delete, values_of(obj), axis)
+
+
+@implements(np.compress)
+def compress(condition, a, axis=None, out=None):
+    """The slices for which a condition holds. As `numpy.compress`."""
+    refuse("compress", out)
+    a = lift(a)
+    return core.getitem(core.reshape(a, (a.size,)),
+                        np.compress(values_of(condition), np.arange(a.size).reshape(a.shape), axis))
+
+
+@implements(np.extract)
+def extract(condition, arr):
+    """The entries for which a condition holds, along one axis. As `numpy.extract`."""
+    arr = lift(arr)
+    return core.getitem(core.reshape(arr, (arr.size,)),
+                        np.flatnonzero(values_of(lift(condition))))
+
+
+@implements(np.pad)
+def pad(array, pad_width, mode="constant", **kwargs):
+    """With a border of constants, or of entries repeated. As `numpy.pad`.
+
+    Parameters
+    ----------
+    array : Tensor or array_like
+    pad_width : int, pair, sequence of pairs or dict
+        How many entries before and after, for each axis.
+    mode : {"constant", "edge", "reflect", "symmetric", "wrap", "empty"}
+        What the border is made of; "empty" makes it of zeros.
+    constant_values : scalar or scalar Tensor, optional
+        The constant, 0 by default; one for all sides.
+
+    Raises
+    ------
+    NoDerivativeError
+        For another mode, or for constants that differ between the sides.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.pad(x, 1, mode="edge")))(np.ones(3))
+    array([2., 1., 2.])
+    """
+    array = lift(array)
+    if mode in ("edge", "reflect", "symmetric", "wrap") and "reflect_type" not in kwargs:
+        return _picked(array, np.pad, pad_width, mode, **kwargs)
+    constant = lift(kwargs.pop("constant_values", 0.0))
+    if mode not in ("constant", "empty") or kwargs or constant.size != 1:
+        raise core.NoDerivativeError(
+            f"numpy.pad: no derivative rule for mode={mode!r}, "
+            f"{', '.join(kwargs) or 'constant_values that differ'}; use fnp.concatenate.")
+    constant = core.reshape(constant, (1,))
+    if constant.dtype != array.dtype:
+        constant = (core.cast(constant, array.dtype) if isinstance(constant, Tensor)
+                    else constant.astype(array.dtype))
+    return _picked_or(constant, array, np.pad, pad_width)
+
+
+# ---- order ----------------------------------------------------------------------------------
+
+@implements(np.sort)
+def sort(a, axis=-1, kind=None, order=None, *, stable=None):
+    """In ascending order; the gradient follows the permutation. As `numpy.sort`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sort(x)[-1])(np.array([1.0, 5.0, 3.0]))
+    array([0., 1., 0.])
+    """
+    a = lift(a)
+    if axis is None:
+        a, axis = core.reshape(a, (a.size,)), 0
+    places = np.argsort(values_of(a), axis, kind, order, stable=stable)
+    return take_along_axis(a, wrapped(places), axis)
+
+
+argsort = by_value(np.argsort, "The indices that would sort.")
+searchsorted = by_value(np.searchsorted, "Where values would have to be inserted.")
+digitize = by_value(np.digitize, "The bins that values belong to.")
+nonzero = by_value(np.nonzero, "The indices of entries that are not 0; a tuple.")
+flatnonzero = by_value(np.flatnonzero, "The same for the raveled array.")
+argwhere = by_value(np.argwhere, "The indices of entries that are not 0, as rows.")
+ix_ = by_value(np.ix_, "Indices for the outer product of sequences of indices.")

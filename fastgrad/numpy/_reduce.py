@@ -1,0 +1,266 @@
+"""Reductions: everything along axes beyond the core's sum, prod, max, min and logsumexp.
+
+Inside this module `max`, `min`, `all`, `any` and `round` are NumPy's.
+"""
+
+import builtins
+import math
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from fastgrad._core import core
+
+from ._create import cast, lift
+from ._dispatch import Tensor, by_value, implements, refuse, values_of
+from ._index import diagonal
+
+_subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
+_divide, _square, _sqrt = (core.functions[name] for name in ("divide", "square", "sqrt"))
+_add = core.functions["add"]
+
+
+def _count(a, axis):
+    """How many entries of `a` one entry of the result is made of."""
+    if axis is None:
+        return a.size
+    return math.prod(a.shape[k] for k in normalize_axis_tuple(axis, a.ndim))
+
+
+@implements(np.mean)
+def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
+    """Arithmetic mean along axes. As `numpy.mean`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.mean)(np.ones(4))
+    array([0.25, 0.25, 0.25, 0.25])
+    """
+    refuse("mean", out, where)
+    a = cast("mean", lift(a), dtype)
+    return _divide(core.sum(a, axis=axis, keepdims=keepdims), float(_count(a, axis)))
+
+
+@implements(np.var)
+def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None,
+        correction=None):
+    """Variance along axes, with `ddof` (or `correction`) subtracted from the count.
+
+    As `numpy.var`, in two passes: the mean first, then the mean of the squared deviations.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.var)(np.array([1.0, 3.0]))
+    array([-1.,  1.])
+    """
+    refuse("var", out, where)
+    if correction is not None:
+        if ddof != 0:
+            raise ValueError("ddof and correction can't be provided simultaneously.")
+        ddof = correction
+    a = cast("var", lift(a), dtype)
+    count = _count(a, axis)
+    if mean is None:
+        mean = _divide(core.sum(a, axis=axis, keepdims=True), float(count))
+    squares = core.sum(_square(_subtract(a, mean)), axis=axis, keepdims=keepdims)
+    return _divide(squares, float(builtins.max(count - ddof, 0)))
+
+
+@implements(np.std)
+def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=True, mean=None,
+        correction=None):
+    """Standard deviation along axes; where it vanishes, the gradient is 0. As `numpy.std`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.std)(np.array([1.0, 3.0]))
+    array([-0.5,  0.5])
+    >>> fg.grad(fnp.std)(np.ones(2))
+    array([0., 0.])
+    """
+    refuse("std", out, where)
+    return _sqrt(var(a, axis, dtype, ddof=ddof, keepdims=keepdims, mean=mean,
+                     correction=correction))
+
+
+@implements(np.prod)
+def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=True):
+    """Product along axes; the gradient is exact also beside zeros. As `numpy.prod`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.prod)(np.array([0.0, 2.0, 3.0]))
+    array([6., 0., 0.])
+    """
+    if out is not None or initial is not None or where is not True:
+        refuse("prod", out, where, initial=initial)
+    return core.prod(cast("prod", lift(a), dtype), axis, keepdims)
+
+
+@implements(np.max, np.amax)
+def max(a, axis=None, out=None, keepdims=False, initial=None, where=True):
+    """Maximum along axes; entries that tie share the gradient evenly. As `numpy.max`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.max)(np.array([1.0, 2.0, 2.0]))
+    array([0. , 0.5, 0.5])
+    """
+    if out is not None or initial is not None or where is not True:
+        refuse("max", out, where, initial=initial)
+    return core.max(lift(a), axis, keepdims)
+
+
+@implements(np.min, np.amin)
+def min(a, axis=None, out=None, keepdims=False, initial=None, where=True):
+    """Minimum along axes; entries that tie share the gradient evenly. As `numpy.min`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.min)(np.array([1.0, 2.0, 2.0]))
+    array([1., 0., 0.])
+    """
+    if out is not None or initial is not None or where is not True:
+        refuse("min", out, where, initial=initial)
+    return core.min(lift(a), axis, keepdims)
+
+
+@implements(np.ptp)
+def ptp(a, axis=None, out=None, keepdims=False):
+    """Maximum minus minimum along axes. As `numpy.ptp`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.ptp)(np.array([1.0, 2.0, 5.0]))
+    array([-1.,  0.,  1.])
+    """
+    refuse("ptp", out)
+    a = lift(a)
+    return _subtract(core.max(a, axis, keepdims), core.min(a, axis, keepdims))
+
+
+@implements(np.average)
+def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
+    """Mean with weights, which may be Tensors. As `numpy.average`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.average(x, weights=[1.0, 3.0]))(np.ones(2))
+    array([0.25, 0.75])
+    """
+    a = lift(a)
+    if axis is not None:
+        axis = normalize_axis_tuple(axis, a.ndim, "axis")
+    if weights is None:
+        result = mean(a, axis, keepdims=keepdims)
+        total = np.asarray(_count(a, axis), result.dtype)
+    else:
+        weights = _matching(lift(weights), a, axis)
+        # Promoted before the sum, as NumPy does: integers and float32 add up in the result's dtype.
+        dtype = np.result_type(a.dtype, weights.dtype)
+        weights = (weights.astype(dtype) if not isinstance(weights, Tensor) or
+                   weights.dtype.kind != "f" else cast("average", weights, dtype))
+        total = core.sum(core.broadcast_to(weights, a.shape), axis=axis, keepdims=keepdims)
+        if np.any(values_of(total) == 0):
+            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+        result = _divide(core.sum(_multiply(a, weights), axis=axis, keepdims=keepdims), total)
+    if returned:
+        return result, core.broadcast_to(total, result.shape)
+    return result
+
+
+def _matching(weights, a, axis):
+    """The weights in a shape that broadcasts to that of `a`."""
+    if weights.shape == a.shape:
+        return weights
+    if axis is None:
+        raise TypeError("Axis must be specified when shapes of a and weights differ.")
+    if weights.shape != tuple(a.shape[k] for k in axis):
+        raise ValueError("Shape of weights must be consistent with shape of a along specified "
+                         "axis.")
+    weights = core.transpose(weights, [int(k) for k in np.argsort(axis)])
+    return core.reshape(weights, [n if k in axis else 1 for k, n in enumerate(a.shape)])
+
+
+@implements(np.trace)
+def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
+    """The sum along the diagonals. As `numpy.trace`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.trace)(np.ones((2, 2)))
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    refuse("trace", out)
+    return core.sum(cast("trace", diagonal(a, offset, axis1, axis2), dtype), axis=-1)
+
+
+@implements(np.diff)
+def diff(a, n=1, axis=-1, prepend=None, append=None):
+    """Differences between neighbours along an axis, n times. As `numpy.diff`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.diff(x)[0])(np.array([1.0, 2.0, 4.0]))
+    array([-1.,  1.,  0.])
+    """
+    a = lift(a)
+    if n == 0:
+        return a
+    if n < 0:
+        raise ValueError(f"order must be non-negative but got {n!r}")
+    if a.ndim == 0:
+        raise ValueError("diff requires input that is at least one dimensional")
+    axis = normalize_axis_index(axis, a.ndim)
+    one = (*a.shape[:axis], 1, *a.shape[axis + 1:])
+    ends = [end if end is None or lift(end).ndim else core.broadcast_to(lift(end), one)
+            for end in (prepend, append)]
+    if prepend is not None or append is not None:
+        pieces = [lift(piece) for piece in (ends[0], a, ends[1]) if piece is not None]
+        a = core.concatenate(pieces, axis)
+    before = (slice(None),) * axis
+    for _ in range(n):
+        a = _subtract(core.getitem(a, (*before, slice(1, None))),
+                      core.getitem(a, (*before, slice(None, -1))))
+    return a
+
+
+@implements(np.trapezoid)
+def trapezoid(y, x=None, dx=1.0, axis=-1):
+    """Integral by the trapezoidal rule. As `numpy.trapezoid`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(fnp.trapezoid)(np.ones(3))
+    array([0.5, 1. , 0.5])
+    """
+    y = lift(y)
+    axis = normalize_axis_index(axis, y.ndim)
+    if x is not None:
+        x = lift(x)
+        dx = diff(x, axis=axis if x.ndim > 1 else -1)
+        if x.ndim == 1:
+            dx = core.reshape(dx, [-1 if k == axis else 1 for k in range(y.ndim)])
+    before = (slice(None),) * axis
+    pairs = _add(core.getitem(y, (*before, slice(1, None))),
+                 core.getitem(y, (*before, slice(None, -1))))
+    return core.sum(_divide(_multiply(dx, pairs), 2.0), axis=axis)
+
+
+all = by_value(np.all, "Whether all entries along axes are true.")
+any = by_value(np.any, "Whether any entry along axes is true.")
+argmax = by_value(np.argmax, "The index of the largest entry.")
+argmin = by_value(np.argmin, "The index of the smallest entry.")
+count_nonzero = by_value(np.count_nonzero, "How many entries along axes are not 0.")

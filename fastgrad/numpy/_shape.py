@@ -1,0 +1,601 @@
+"""Shapes: the same entries in another order, joined, split and repeated.
+
+Whatever NumPy does with views is composed of the core's reshape, transpose, flip, broadcast_to,
+concatenate and basic indexing.
+"""
+
+import operator
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+
+from fastgrad._core import core
+
+from ._create import cast, lift, lift_all
+from ._dispatch import Tensor, implements, refuse
+
+# ---- one array ------------------------------------------------------------------------------
+
+@implements(np.shape)
+def shape(a):
+    """The lengths of the axes. As `numpy.shape`."""
+    return lift(a).shape
+
+
+@implements(np.ndim)
+def ndim(a):
+    """The number of axes. As `numpy.ndim`."""
+    return lift(a).ndim
+
+
+@implements(np.size)
+def size(a, axis=None):
+    """The number of entries, altogether or along axes. As `numpy.size`."""
+    a = lift(a)
+    if axis is None:
+        return a.size
+    count = 1
+    for k in normalize_axis_tuple(axis, a.ndim):
+        count *= a.shape[k]
+    return count
+
+
+def _in_c_order(name, order):
+    if order != "C":
+        raise ValueError(f"{name}: order={order!r} is not supported with Tensors. Transpose "
+                         f"first: fnp.{name}(fnp.transpose(x), ...) for order='F'.")
+
+
+@implements(np.reshape)
+def reshape(a, /, shape, order="C", *, copy=None):
+    """The same entries in another shape. As `numpy.reshape`, in C order.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.reshape(x, (2, -1))[1, 0])(np.arange(4.0))
+    array([0., 0., 1., 0.])
+    """
+    if order != "C":
+        _in_c_order("reshape", order)
+    a = core.reshape(a if isinstance(a, Tensor) else lift(a), shape)
+    return a.copy() if copy else a
+
+
+@implements(np.ravel)
+def ravel(a, order="C"):
+    """All entries along one axis. As `numpy.ravel`, in C order.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.ravel(x)[1])(np.ones((2, 2)))
+    array([[0., 1.],
+           [0., 0.]])
+    """
+    _in_c_order("ravel", order)
+    a = lift(a)
+    return core.reshape(a, (a.size,))
+
+
+@implements(np.matrix_transpose)
+def matrix_transpose(x, /):
+    """The last two axes exchanged. As `numpy.matrix_transpose`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.matrix_transpose(x)[0, 1])(np.ones((2, 2)))
+    array([[0., 0.],
+           [1., 0.]])
+    """
+    x = lift(x)
+    if x.ndim < 2:
+        raise ValueError(f"Input array must be at least 2-dimensional, but it is {x.ndim}")
+    return swapaxes(x, -1, -2)
+
+
+@implements(np.swapaxes)
+def swapaxes(a, axis1, axis2):
+    """Two axes exchanged. As `numpy.swapaxes`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.swapaxes(np.ones((2, 3, 4)), 0, -1).shape
+    (4, 3, 2)
+    """
+    a = lift(a)
+    axes = list(range(a.ndim))
+    axis1 = normalize_axis_index(axis1, a.ndim, "axis1")
+    axis2 = normalize_axis_index(axis2, a.ndim, "axis2")
+    axes[axis1], axes[axis2] = axis2, axis1
+    return core.transpose(a, axes)
+
+
+@implements(np.moveaxis)
+def moveaxis(a, source, destination):
+    """Axes moved to other places, the rest in their order. As `numpy.moveaxis`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.moveaxis(np.ones((2, 3, 4)), 0, -1).shape
+    (3, 4, 2)
+    """
+    a = lift(a)
+    source = normalize_axis_tuple(source, a.ndim, "source")
+    destination = normalize_axis_tuple(destination, a.ndim, "destination")
+    if len(source) != len(destination):
+        raise ValueError("`source` and `destination` arguments must have "
+                         "the same number of elements")
+    axes = [axis for axis in range(a.ndim) if axis not in source]
+    for place, axis in sorted(zip(destination, source, strict=True)):
+        axes.insert(place, axis)
+    return core.transpose(a, axes)
+
+
+@implements(np.rollaxis)
+def rollaxis(a, axis, start=0):
+    """An axis moved before another one. As `numpy.rollaxis`; `moveaxis` is easier to read.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.rollaxis(np.ones((2, 3, 4)), 2).shape
+    (4, 2, 3)
+    """
+    a = lift(a)
+    # NumPy works out the order of the axes, and what is wrong with the arguments.
+    positions = np.rollaxis(np.empty(range(a.ndim)), axis, start).shape
+    return core.transpose(a, positions)
+
+
+@implements(np.squeeze)
+def squeeze(a, axis=None):
+    """Without axes of length 1. As `numpy.squeeze`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.squeeze(np.ones((1, 3, 1))).shape
+    (3,)
+    """
+    a = lift(a)
+    if axis is None:
+        return core.reshape(a, [n for n in a.shape if n != 1])
+    axes = normalize_axis_tuple(axis, a.ndim)
+    if any(a.shape[k] != 1 for k in axes):
+        raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
+    return core.reshape(a, [n for k, n in enumerate(a.shape) if k not in axes])
+
+
+@implements(np.expand_dims)
+def expand_dims(a, axis):
+    """With new axes of length 1. As `numpy.expand_dims`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.expand_dims(np.ones(3), (0, -1)).shape
+    (1, 3, 1)
+    """
+    a = lift(a)
+    axis = tuple(axis) if isinstance(axis, (list, tuple)) else (axis,)
+    rank = a.ndim + len(axis)
+    axes = normalize_axis_tuple(axis, rank)
+    lengths = iter(a.shape)
+    return core.reshape(a, [1 if k in axes else next(lengths) for k in range(rank)])
+
+
+@implements(np.broadcast_to)
+def broadcast_to(array, shape, subok=False):
+    """Repeated along new axes and axes of length 1. As `numpy.broadcast_to`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.broadcast_to(x, (5, 2))))(np.ones(2))
+    array([5., 5.])
+    """
+    return core.broadcast_to(lift(array), shape)
+
+
+@implements(np.broadcast_arrays)
+def broadcast_arrays(*args, subok=False):
+    """Arrays brought to one shape. As `numpy.broadcast_arrays`; a tuple.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> [a.shape for a in fnp.broadcast_arrays(np.ones(3), np.ones((2, 1)))]
+    [(2, 3), (2, 3)]
+    """
+    args = lift_all(args)
+    common = np.broadcast_shapes(*(a.shape for a in args))
+    return tuple(a if a.shape == common else core.broadcast_to(a, common) for a in args)
+
+
+def _of_each(with_axes, arrays):
+    results = tuple(map(with_axes, lift_all(arrays)))
+    return results[0] if len(results) == 1 else results
+
+
+def _with_one_axis(a):
+    return core.reshape(a, (1,)) if a.ndim == 0 else a
+
+
+def _with_two_axes(a):
+    return a if a.ndim >= 2 else core.reshape(a, (1, a.size))
+
+
+def _with_three_axes(a):
+    return (a if a.ndim >= 3 else core.reshape(a, (*a.shape, 1)) if a.ndim == 2
+            else core.reshape(a, (1, a.size, 1)))
+
+
+@implements(np.atleast_1d)
+def atleast_1d(*arys):
+    """Scalars as arrays with one axis. As `numpy.atleast_1d`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp
+    >>> fnp.atleast_1d(2.0)
+    array([2.])
+    """
+    return _of_each(_with_one_axis, arys)
+
+
+@implements(np.atleast_2d)
+def atleast_2d(*arys):
+    """With at least two axes, new ones in front. As `numpy.atleast_2d`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp
+    >>> fnp.atleast_2d([1.0, 2.0])
+    array([[1., 2.]])
+    """
+    return _of_each(_with_two_axes, arys)
+
+
+@implements(np.atleast_3d)
+def atleast_3d(*arys):
+    """With at least three axes. As `numpy.atleast_3d`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp
+    >>> fnp.atleast_3d([1.0, 2.0]).shape
+    (1, 2, 1)
+    """
+    return _of_each(_with_three_axes, arys)
+
+
+@implements(np.flip)
+def flip(m, axis=None):
+    """Reversed along all axes, or some. As `numpy.flip`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.flip(x)[0])(np.ones(3))
+    array([0., 0., 1.])
+    """
+    return core.flip(lift(m), axis)
+
+
+@implements(np.fliplr)
+def fliplr(m):
+    """Reversed along the second axis. As `numpy.fliplr`."""
+    m = lift(m)
+    if m.ndim < 2:
+        raise ValueError("Input must be >= 2-d.")
+    return core.flip(m, 1)
+
+
+@implements(np.flipud)
+def flipud(m):
+    """Reversed along the first axis. As `numpy.flipud`."""
+    m = lift(m)
+    if m.ndim < 1:
+        raise ValueError("Input must be >= 1-d.")
+    return core.flip(m, 0)
+
+
+@implements(np.rot90)
+def rot90(m, k=1, axes=(0, 1)):
+    """Turned by k right angles in the plane of two axes. As `numpy.rot90`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.rot90(x)[0, 0])(np.ones((2, 2)))
+    array([[0., 1.],
+           [0., 0.]])
+    """
+    m = lift(m)
+    axes = tuple(axes)
+    if len(axes) != 2:
+        raise ValueError("len(axes) must be 2.")
+    if axes[0] == axes[1] or abs(axes[0] - axes[1]) == m.ndim:
+        raise ValueError("Axes must be different.")
+    if not all(-m.ndim <= axis < m.ndim for axis in axes):
+        raise ValueError(f"Axes={axes} out of range for array of ndim={m.ndim}.")
+    k %= 4
+    if k == 2:
+        return core.flip(m, axes)
+    if k == 1:
+        return swapaxes(core.flip(m, axes[1]), *axes)
+    return core.flip(swapaxes(m, *axes), axes[1]) if k == 3 else m
+
+
+@implements(np.roll)
+def roll(a, shift, axis=None):
+    """Entries moved along axes, what leaves at the end entering at the front. As `numpy.roll`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.roll(x, 1)[0])(np.ones(3))
+    array([0., 0., 1.])
+    """
+    a = lift(a)
+    if axis is None:
+        return core.reshape(roll(core.reshape(a, (a.size,)), shift, 0), a.shape)
+    axes = normalize_axis_tuple(axis, a.ndim, allow_duplicate=True)
+    pairs = ((shift, axes[0]),) if type(shift) is int is type(axis) else _pairs(shift, axes)
+    for places, k in pairs:
+        places %= a.shape[k] or 1
+        if places:
+            before = (slice(None),) * k
+            a = core.concatenate([core.getitem(a, (*before, slice(-places, None))),
+                                  core.getitem(a, (*before, slice(None, -places)))], k)
+    return a
+
+
+def _pairs(shift, axes):
+    pairs = np.broadcast(shift, axes)
+    if pairs.ndim > 1:
+        raise ValueError("'shift' and 'axis' should be scalars or 1D sequences")
+    return [(int(places), int(k)) for places, k in pairs]
+
+
+# ---- several arrays -------------------------------------------------------------------------
+
+@implements(np.concatenate)
+def concatenate(arrays, /, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    """Arrays joined along an axis, or all their entries (axis None). As `numpy.concatenate`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.concatenate([x, 3 * x]) @ np.ones(4))(np.ones(2))
+    array([4., 4.])
+    """
+    refuse("concatenate", out)
+    if isinstance(arrays, Tensor):
+        arrays = unstack(arrays)
+    return cast("concatenate", core.concatenate([lift(a) for a in arrays], axis), dtype)
+
+
+@implements(np.stack)
+def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
+    """Arrays of one shape joined along a new axis. As `numpy.stack`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.stack([x, x * x]).sum())(3.0)
+    7.0
+    """
+    refuse("stack", out)
+    arrays = [lift(a) for a in (unstack(arrays) if isinstance(arrays, Tensor) else arrays)]
+    if not arrays:
+        raise ValueError("need at least one array to stack")
+    before = arrays[0].shape
+    if any(a.shape != before for a in arrays):
+        raise ValueError("all input arrays must have the same shape")
+    axis = normalize_axis_index(axis, len(before) + 1)
+    if before:
+        expanded = (*before[:axis], 1, *before[axis:])
+        result = core.concatenate([core.reshape(a, expanded) for a in arrays], axis)
+    else:
+        result = core.pack(arrays)
+    return cast("stack", result, dtype)
+
+
+@implements(getattr(np, "unstack", None))
+def unstack(x, /, *, axis=0):
+    """The parts along an axis, that axis left out, as a tuple. As `numpy.unstack`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> [part.shape for part in fnp.unstack(np.ones((2, 3)))]
+    [(3,), (3,)]
+    """
+    x = lift(x)
+    if x.ndim == 0:
+        raise ValueError("Input array must be at least 1-d.")
+    before = (slice(None),) * normalize_axis_index(axis, x.ndim)
+    return tuple(core.getitem(x, (*before, k)) for k in range(x.shape[axis]))
+
+
+@implements(np.vstack)
+def vstack(tup, *, dtype=None, casting="same_kind"):
+    """Arrays joined along the first axis, vectors as rows. As `numpy.vstack`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.vstack([np.ones(2), np.zeros(2)]).shape
+    (2, 2)
+    """
+    return cast("vstack", core.concatenate([_with_two_axes(lift(a)) for a in tup]), dtype)
+
+
+@implements(np.hstack)
+def hstack(tup, *, dtype=None, casting="same_kind"):
+    """Arrays joined along the second axis, vectors along their only one. As `numpy.hstack`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.hstack([np.ones(2), np.zeros(1)])
+    array([1., 1., 0.])
+    """
+    arrays = [_with_one_axis(lift(a)) for a in tup]
+    axis = 0 if arrays and arrays[0].ndim == 1 else 1
+    return cast("hstack", core.concatenate(arrays, axis), dtype)
+
+
+@implements(np.dstack)
+def dstack(tup):
+    """Arrays joined along the third axis. As `numpy.dstack`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.dstack([np.ones(2), np.zeros(2)]).shape
+    (1, 2, 2)
+    """
+    return core.concatenate([_with_three_axes(lift(a)) for a in tup], 2)
+
+
+@implements(np.column_stack)
+def column_stack(tup):
+    """Vectors as the columns of a matrix, matrices beside each other. As `numpy.column_stack`.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.column_stack([np.ones(2), np.zeros(2)])
+    array([[1., 0.],
+           [1., 0.]])
+    """
+    arrays = [lift(a) for a in tup]
+    return core.concatenate([core.reshape(a, (a.size, 1)) if a.ndim < 2 else a for a in arrays], 1)
+
+
+@implements(np.append)
+def append(arr, values, axis=None):
+    """Values joined to the end. As `numpy.append`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.append(np.ones(2), x)[-1])(5.0)
+    1.0
+    """
+    arr, values = lift(arr), lift(values)
+    return core.concatenate([arr, values], axis)
+
+
+@implements(np.array_split)
+def array_split(ary, indices_or_sections, axis=0):
+    """Parts along an axis, of lengths as equal as can be. As `numpy.array_split`; a list.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> [part.size for part in fnp.array_split(np.ones(5), 2)]
+    [3, 2]
+    """
+    ary = lift(ary)
+    axis = normalize_axis_index(axis, ary.ndim)
+    length = ary.shape[axis]
+    try:
+        ends = [operator.index(k) for k in indices_or_sections]
+    except TypeError:
+        sections = int(indices_or_sections)
+        if sections <= 0:
+            raise ValueError("number sections must be larger than 0.") from None
+        each, extras = divmod(length, sections)
+        ends = [each * k + min(k, extras) for k in range(1, sections)]
+    before = (slice(None),) * axis
+    return [core.getitem(ary, (*before, slice(start, end)))
+            for start, end in zip([0, *ends], [*ends, length], strict=True)]
+
+
+@implements(np.split)
+def split(ary, indices_or_sections, axis=0):
+    """Parts along an axis, of equal lengths or between given indices. As `numpy.split`; a list.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.split(x, 2)[1]))(np.ones(4))
+    array([0., 0., 1., 1.])
+    """
+    ary = lift(ary)
+    if not hasattr(indices_or_sections, "__len__") and ary.shape[axis] % indices_or_sections:
+        raise ValueError("array split does not result in an equal division")
+    return array_split(ary, indices_or_sections, axis)
+
+
+def _splits_along(axis, name, least):
+    def rule(ary, indices_or_sections):
+        ary = lift(ary)
+        if ary.ndim < least:
+            raise ValueError(f"{name} only works on arrays of {least} or more dimensions")
+        return split(ary, indices_or_sections, min(axis, ary.ndim - 1))
+
+    rule.__name__ = rule.__qualname__ = name
+    rule.__doc__ = (f"Parts along the {('first', 'second', 'third')[axis]} axis. "
+                    f"As `numpy.{name}`; a list.")
+    return implements(getattr(np, name))(rule)
+
+
+vsplit = _splits_along(0, "vsplit", 2)
+hsplit = _splits_along(1, "hsplit", 1)
+dsplit = _splits_along(2, "dsplit", 3)
+
+
+# ---- repeated -------------------------------------------------------------------------------
+
+@implements(np.tile)
+def tile(A, reps):
+    """The array repeated like tiles. As `numpy.tile`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.tile(x, (3, 2))))(np.ones(2))
+    array([6., 6.])
+    """
+    A = lift(A)
+    reps = [operator.index(r) for r in (reps if np.iterable(reps) else (reps,))]
+    rank = max(A.ndim, len(reps))
+    lengths = [1] * (rank - A.ndim) + list(A.shape)
+    reps = [1] * (rank - len(reps)) + reps
+    paired = [n for pair in zip(reps, lengths, strict=True) for n in pair]
+    spread = core.reshape(A, [n for length in lengths for n in (1, length)])
+    return core.reshape(core.broadcast_to(spread, paired),
+                        [r * n for r, n in zip(reps, lengths, strict=True)])
+
+
+@implements(np.repeat)
+def repeat(a, repeats, axis=None):
+    """Each entry repeated, as often as the others or each its own number. As `numpy.repeat`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.repeat(x, [1, 2, 3])))(np.ones(3))
+    array([1., 2., 3.])
+    """
+    a = lift(a)
+    if axis is None:
+        a, axis = core.reshape(a, (a.size,)), 0
+    axis = normalize_axis_index(axis, a.ndim)
+    repeats = np.asarray(repeats.numpy() if isinstance(repeats, Tensor) else repeats)
+    before, length, after = a.shape[:axis], a.shape[axis], a.shape[axis + 1:]
+    if repeats.size == 1 and repeats.dtype.kind in "iu" and repeats.item() >= 0:
+        times = repeats.item()
+        spread = core.reshape(a, (*before, length, 1, *after))
+        return core.reshape(core.broadcast_to(spread, (*before, length, times, *after)),
+                            (*before, length * times, *after))
+    index = np.repeat(np.arange(length), repeats)
+    return core.getitem(a, (*(slice(None),) * axis, index))
