@@ -773,6 +773,11 @@ cdef object differentiated_float(Differentiated d, double x):
             try:
                 mark(&s, t.id)
                 adjoint_slot(&s, t.id).number = 1
+                if Py_REFCNT(result) == 2:
+                    # Only we have the result: let its node go with the sweep.
+                    t.node.handle = NULL
+                    t.node.refs -= 1
+                    t.id = FG_NO_ID
                 sweep_run(&s)
                 e = gathered_at(&s, own.id)
                 if e.id:

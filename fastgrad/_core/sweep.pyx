@@ -25,7 +25,9 @@ cdef struct Sweep:
     Gathered *gathered          # open addressing; id 0: free
     uint32_t gathered_mask
     uint32_t gathered_count
-    Gathered first[16]          # enough for most, without asking for memory
+    uint32_t latest             # the id last looked up there, ...
+    Gathered *latest_entry      # ... and its entry
+    Gathered first[8]           # enough for most, without asking for memory
 
 
 cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
@@ -41,8 +43,9 @@ cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
     s.retain = retain
     s.pruned = False
     s.gathered = s.first
-    s.gathered_mask = 15
+    s.gathered_mask = 7
     s.gathered_count = 0
+    s.latest = FG_NO_ID
     memset(s.first, 0, sizeof(s.first))
     return 0
 
@@ -67,6 +70,7 @@ cdef Gathered *gathered_new(Sweep *s, uint32_t id) except NULL:
             raise MemoryError()
         s.gathered = grown
         s.gathered_mask = size * 4 - 1
+        s.latest = FG_NO_ID
         for i in range(size):
             if old[i].id:
                 gathered_at(s, old[i].id)[0] = old[i]
@@ -282,10 +286,13 @@ cdef inline int contribute_number(Sweep *s, uint32_t id, double t) except -1:
         else:
             g.adjoints[i].number += t
         return 0
-    e = gathered_at(s, id)
-    if e.id == 0:
-        e = gathered_new(s, id)
-    e.adjoint.number += t
+    if id != s.latest:
+        e = gathered_at(s, id)
+        if e.id == 0:
+            e = gathered_new(s, id)
+        s.latest = id
+        s.latest_entry = e
+    s.latest_entry.adjoint.number += t
     return 0
 
 
@@ -375,6 +382,10 @@ cdef int sweep_run(Sweep *s) except -1:
     cdef uint32_t id
     cdef FgNode *n
     while s.pending:
+        if not s.pruned:
+            sweep_scalars(s)
+            if not s.pending:
+                break
         id = sweep_pop(s)
         n = node_at(id)
         if n.op < FG_ELEMENTWISE_END:
@@ -385,6 +396,89 @@ cdef int sweep_run(Sweep *s) except -1:
         else:
             sweep_shaped(s, n, id)
     return 0
+
+
+cdef int sweep_scalars(Sweep *s) except -1:
+    """Visit scalar nodes as long as they follow each other within one word of marks: what
+    `sweep_scalar` does, with the segment at hand. Most scalar programs are run through here."""
+    cdef FgSegment *segment
+    cdef FgNode *nodes
+    cdef FgAdjoint *adjoints
+    cdef uint64_t *word
+    cdef uint64_t bits
+    cdef uint32_t base, id, i
+    cdef FgNode *n
+    cdef double g, u, v
+    cdef bint retain = s.retain
+    if s.pending == 0:
+        return 0
+    sweep_peek(s)
+    segment = s.segment
+    nodes = segment.nodes
+    adjoints = segment.adjoints
+    base = segment.slot << FG_SEGMENT_BITS
+    word = &segment.marks[s.word]
+    while True:
+        bits = word[0]
+        if bits == 0:
+            return 0
+        i = <uint32_t>(s.word << 6 | (63 - clz(<int64_t>bits)))
+        n = &nodes[i]
+        if (n.rank or n.op >= FG_ELEMENTWISE_END or n.c or n.dtype != FG_FLOAT64
+                or n.flags & (FG_WANTED | FG_RETAINED)):
+            return 0
+        word[0] = bits & ~(<uint64_t>1 << (i & 63))
+        segment.marked -= 1
+        s.pending -= 1
+        g = adjoints[i].number
+        u = node_at(n.a).re if n.a else n.constant
+        v = node_at(n.b).re if n.b else n.constant
+        id = n.a
+        if id:
+            if id - base < FG_SEGMENT:
+                scalar_near(s, segment, id - base, n, 0, g, u, v)
+            else:
+                scalar_operand(s, n, 0, id, g, u, v, n.constant)
+        id = n.b
+        if id:
+            if id - base < FG_SEGMENT:
+                scalar_near(s, segment, id - base, n, 1, g, u, v)
+            else:
+                scalar_operand(s, n, 1, id, g, u, v, n.constant)
+        if retain:
+            continue
+        n.a = FG_NO_ID
+        n.b = FG_NO_ID
+        if n.refs:
+            consumed(s, n, base | i)
+            continue
+        s.tape.live -= 1
+        segment.live -= 1
+        if i == segment.used - 1:
+            segment.used -= 1
+        if segment.live == 0:
+            segment_recycle(segment)
+            return 0
+
+
+cdef inline void scalar_near(Sweep *s, FgSegment *segment, uint32_t j, FgNode *n, int which,
+                             double g, double u, double v) noexcept:
+    """`scalar_operand` for an operand in the same segment."""
+    cdef double t = 0
+    cdef uint64_t bit = <uint64_t>1 << (j & 63)
+    cdef uint64_t *word = &segment.marks[j >> 6]
+    if g != 0:
+        t = scalar_term(n.op, which, FG_FLOAT64, g, u, v, n.constant, n.re,
+                        0.0 if n.flags & FG_LITERAL else 0.5)
+    if word[0] & bit:
+        segment.adjoints[j].number += t
+    else:
+        word[0] |= bit
+        segment.marked += 1
+        s.pending += 1
+        segment.adjoints[j].number = t
+    if not s.retain:
+        segment.nodes[j].refs -= 1
 
 
 cdef inline int sweep_scalar(Sweep *s, FgNode *n, uint32_t id) except -1:
