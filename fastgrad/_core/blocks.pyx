@@ -35,16 +35,42 @@ cdef struct Source:
     uint8_t dtype
 
 
-# Chunks that live as long as one evaluation.
+# Memory that lives as long as one evaluation, cut from a few chunks.
+cdef enum:
+    SCRATCH_CHUNK = 32768
+
 cdef struct Scratch:
-    FgValue *first
+    FgValue *first              # the chunks
+    char *free                  # the rest of the first one
+    int64_t left
 
 
-cdef char *scratch_take(Scratch *s, int64_t nbytes) except NULL:
-    cdef FgValue *v = pool_take(nbytes)
+cdef inline void scratch_begin(Scratch *s) noexcept:
+    s.first = NULL
+    s.left = 0
+
+
+cdef inline char *scratch_take(Scratch *s, int64_t nbytes) except NULL:
+    cdef char *p
+    nbytes = (nbytes + 63) & ~<int64_t>63
+    if nbytes > s.left:
+        scratch_more(s, nbytes)
+    p = s.free
+    s.free += nbytes
+    s.left -= nbytes
+    return p
+
+
+cdef int scratch_more(Scratch *s, int64_t nbytes) except -1:
+    cdef FgValue *v
+    if nbytes < SCRATCH_CHUNK:
+        nbytes = SCRATCH_CHUNK
+    v = pool_take(nbytes)
     v.next = s.first
     s.first = v
-    return v.data
+    s.free = v.data
+    s.left = nbytes
+    return 0
 
 
 cdef void scratch_clear(Scratch *s) noexcept:
@@ -256,7 +282,7 @@ cdef int evaluate(int op, int dtype, FgShape *shape, Source *x, int arity, char 
     cdef int i
     cdef bint direct = True
     cdef const FgLoops *loops = loops_of(dtype)
-    scratch.first = NULL
+    scratch_begin(&scratch)
     for i in range(arity, 3):
         lane[i].mode = LANE_NONE
         lane[i].data = NULL

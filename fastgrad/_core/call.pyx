@@ -439,6 +439,7 @@ cdef Argument argument_of(Tensor t):
 cdef Tensor argument_leaf(object value, str where_):
     """The leaf that stands for one number or array inside the function."""
     cdef Tensor t, outer
+    cdef Operand x
     refuse_masked(value)
     if PyFloat_CheckExact(value):
         return scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
@@ -454,6 +455,13 @@ cdef Tensor argument_leaf(object value, str where_):
             raise TypeError(f"{where_} is a Tensor of dtype {outer.dtype}, which has no derivative; "
                             "write .astype(float)")
         t = outer.detach()
+    elif type(value) is np.ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
+        operand_clear(&x)
+        operand_array(<ndarray>value, &x)
+        try:
+            t = tensor_of_value(shape_ref(x.shape), value_copy(x.shape, x.value, x.dtype), x.dtype)
+        finally:
+            operand_drop(&x)
     elif PyArray_Check(value) or isinstance(value, np_generic):
         a = np.asarray(value)
         if a.dtype.kind in "biu":
@@ -596,22 +604,29 @@ cdef class Differentiated:
     cdef object call(self, tuple args, dict kwargs):
         cdef list leaves, lifted
         cdef object result
+        cdef tuple arguments
         cdef int depth = get_depth()
         cdef Py_ssize_t n = len(args)
         cdef int recording = get_not_recording()
 
         leaves = []
-        lifted = list(args)
-        for i in self.positions(n):
-            lifted[i] = lift(args[i], self.argument_name(i), leaves)
+        if n == 1 and self.simple:
+            arguments = (lift(args[0], self.argument_name(0), leaves),)
+        else:
+            lifted = list(args)
+            for i in self.positions(n):
+                lifted[i] = lift(args[i], self.argument_name(i), leaves)
+            arguments = tuple(lifted)
+            lifted = None
         set_depth(depth + 1)
         set_not_recording(0)
         try:
-            result = self.__wrapped__(*lifted, **kwargs)
+            result = PyObject_Call(self.__wrapped__, arguments,
+                                   NULL if kwargs is None else <PyObject *>kwargs)
         finally:
             set_depth(depth)
             set_not_recording(recording)
-        lifted = None
+        arguments = None
         return self.finish(args, leaves, result)
 
     cdef object finish(self, tuple args, list leaves, object result):
@@ -677,10 +692,14 @@ cdef class Differentiated:
         return found
 
     cdef str argument_name(self, Py_ssize_t i):
+        if i == 0:
+            return "value_and_grad: argument 0" if self.with_value else "grad: argument 0"
         return f"{'value_and_grad' if self.with_value else 'grad'}: argument {i}"
 
     cdef object collect(self, tuple args, Sweep *s, list leaves):
         cdef object gradients_
+        if self.simple and len(leaves) == 1 and len(args) == 1:
+            return lower(args[0], s, leaves)
         leaves = leaves[::-1]
         gradients_ = tuple([lower(args[i], s, leaves) for i in self.positions(len(args))])
         return gradients_[0] if type(self.argnums) is int else gradients_
@@ -742,7 +761,7 @@ cdef PyObject *differentiated_call(PyObject *self, PyObject *const *args, size_t
     else:
         result = (<Differentiated>self).call(
             tuple([<object>args[i] for i in range(n)]),
-            {} if names == NULL else {name: <object>args[n + i]
+            None if names == NULL else {name: <object>args[n + i]
                                       for i, name in enumerate(<object>names)})
     Py_INCREF(result)
     return <PyObject *>result

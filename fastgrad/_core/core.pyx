@@ -141,6 +141,7 @@ cdef extern from "Python.h":
         unsigned long tp_flags
     unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     Py_ssize_t Py_REFCNT(object)
+    object PyObject_Call(object, tuple, PyObject *)
     Py_ssize_t PyVectorcall_NARGS(size_t)
     object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
     object PyCFunction_NewEx(PyMethodDef *, object, object)

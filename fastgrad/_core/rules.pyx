@@ -341,7 +341,7 @@ cdef FgValue *sum_to(FgShape *shape, FgValue *v, FgShape *out, int dtype) except
     cdef int64_t start = 0, n
     cdef const FgLoops *loops = loops_of(dtype)
     memset(wide.data, 0, out.size * 8)
-    scratch.first = NULL
+    scratch_begin(&scratch)
     source.shape = shape
     source.value = v
     source.dtype = <uint8_t>dtype
@@ -617,7 +617,7 @@ cdef int window_add(FgShape *shape, FgValue *v, uint32_t attr, FgShape *part, Fg
     cdef Source source
     cdef int64_t start = 0, n
     cdef const FgLoops *loops = loops_of(dtype)
-    scratch.first = NULL
+    scratch_begin(&scratch)
     source.shape = part
     source.value = g
     source.dtype = <uint8_t>dtype

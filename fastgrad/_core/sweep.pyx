@@ -343,7 +343,7 @@ cdef int value_accumulate(FgShape *shape, FgValue *y, FgValue *x, int dtype) exc
     cdef Source source
     cdef int64_t start = 0, n
     cdef const FgLoops *loops = loops_of(dtype)
-    scratch.first = NULL
+    scratch_begin(&scratch)
     source.shape = shape
     source.value = x
     source.dtype = <uint8_t>dtype
@@ -644,17 +644,14 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
     cdef int64_t m = shape.size if shape.size < FG_BLOCK else FG_BLOCK
     cdef Scratch scratch
     cdef Source source
-    cdef FgAdjoint *slot
     cdef FgValue *v
-    cdef FgValue *memory = NULL
     cdef char *spare
     cdef GroupStep *p
 
-    scratch.first = NULL
+    scratch_begin(&scratch)
     try:
-        memory = pool_take(GROUP * sizeof(GroupStep) + TARGETS * sizeof(GroupTarget))
-        step = <GroupStep *>memory.data
-        target = <GroupTarget *>(memory.data + GROUP * sizeof(GroupStep))
+        step = <GroupStep *>scratch_take(&scratch, GROUP * sizeof(GroupStep))
+        target = <GroupTarget *>scratch_take(&scratch, TARGETS * sizeof(GroupTarget))
         if n.flags & (FG_WANTED | FG_RETAINED):
             v = adjoint_slot(s, id).value
             gathered_new(s, id).adjoint.value = value_ref(v)
@@ -715,6 +712,7 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
                             break
                     else:
                         j = targets
+                        target[j].value = NULL
                         targets += 1
                         group_target(s, &target[j], x, shape, dtype, &scratch)
                     p.target[k] = j
@@ -761,6 +759,8 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
             elif target[j].kind == TARGET_REDUCED:
                 v = value_narrow(target[j].value, node_at(target[j].id).shape, dtype)
                 contribute_value(s, target[j].id, v)
+                value_release(target[j].value)
+                target[j].value = NULL
         for i in range(steps):
             v = adjoint_slot(s, step[i].id).value
             if v != NULL:
@@ -771,13 +771,15 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
             if not s.retain:
                 consume(s, step[i].node, step[i].id)
         steps = 0
+        targets = 0
     finally:
         for i in range(steps):
             node_drop(step[i].id)
+        for j in range(targets):
+            if target[j].value != NULL:
+                value_release(target[j].value)
         scratch_clear(&scratch)
         shape_release(shape)
-        if memory != NULL:
-            value_release(memory)
     return 0
 
 
@@ -805,7 +807,6 @@ cdef int group_target(Sweep *s, GroupTarget *t, uint32_t id, FgShape *shape, int
     t.id = id
     t.written = False
     t.fresh = False
-    t.value = NULL
     if n.rank == 0:
         t.kind = TARGET_TOTAL
         t.total.count = 0
@@ -818,8 +819,8 @@ cdef int group_target(Sweep *s, GroupTarget *t, uint32_t id, FgShape *shape, int
         t.data = own_adjoint(s, id).data
     else:
         t.kind = TARGET_REDUCED
-        t.data = scratch_take(scratch, n.shape.size * 8)
-        t.value = <FgValue *>(t.data - HEADER)
+        t.value = pool_take(n.shape.size * 8)
+        t.data = t.value.data
         memset(t.data, 0, n.shape.size * 8)
         t.walker = <Walker *>scratch_take(scratch, sizeof(Walker))
         walker_set(t.walker, shape, n.shape, t.value, FG_FLOAT64)

@@ -672,6 +672,70 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
     return tensor_new(id, n, tape)
 
 
+cdef inline bint fast_array(Tensor t) noexcept:
+    """Whether t is a recorded small array in contiguous memory that may be used right here."""
+    cdef FgNode *n = t.node
+    return (n.rank != 0 and (n.dtype == FG_FLOAT64 or n.dtype == FG_FLOAT32)
+            and (n.flags & (FG_NEEDS_GRAD | FG_CONSUMED)) == FG_NEEDS_GRAD
+            and n.value != NULL and n.value.contiguous and not n.value.uniform
+            and n.shape.size < LAZY and <void *>t.parent == <void *>None
+            and (t.tape == NULL or t.tape == get_thread_tape()))
+
+
+cdef Tensor push_array_fast(int op, Tensor left, Tensor right, double constant, int flags):
+    """As push_array for what needs no second look: one or two `fast_array` operands of one shape
+    and dtype, or one and a Python number (which `flags` tells the place of)."""
+    cdef FgNode *a = left.node if left is not None else NULL
+    cdef FgNode *b = right.node if right is not None else NULL
+    cdef FgNode *x = a if a != NULL else b
+    cdef FgNode *n
+    cdef FgShape *shape = x.shape
+    cdef const FgLoops *loops = loops_of(x.dtype)
+    cdef FgTape *tape = tape_of_thread()
+    cdef FgValue *out
+    cdef uint32_t id
+    cdef unsigned int reads = 0
+    cdef double block[FG_BLOCK]
+    if flags:
+        loops.fill(block, constant, shape.size)
+    out = pool_take(shape.size * item_size(x.dtype))
+    loops.value[op](a.value.data if a != NULL else <char *>block,
+                    b.value.data if b != NULL else <char *>block, NULL, out.data, shape.size)
+    try:
+        n = node_append(tape, &id)
+    except BaseException:
+        value_release(out)
+        raise
+    n.op = <uint16_t>op
+    n.dtype = x.dtype
+    n.rank = x.rank
+    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
+    n.index = 0
+    n.refs = 1
+    n.uses = 0
+    n.a = n.b = n.c = FG_NO_ID
+    n.attr = 0
+    n.shape = shape_ref(shape)
+    n.value = out
+    n.constant = constant
+    if a != NULL:
+        n.a = left.id
+        a.refs += 1
+        reads = fg_op_info[op].reads[0]
+    if b != NULL:
+        n.b = right.id
+        b.refs += 1
+        reads |= fg_op_info[op].reads[1]
+    if reads & FG_A and a != NULL:
+        a.uses += 1
+    if reads & FG_B and b != NULL:
+        b.uses += 1
+    if reads & FG_Y:
+        n.flags |= FG_READS_SELF
+        n.uses = 1
+    return tensor_new(id, n, tape)
+
+
 # ---- results that wait ----------------------------------------------------------------------
 
 cdef FgValue *value_of(FgNode *n, uint32_t id) except NULL:
@@ -786,7 +850,7 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
                 needed[node_at(n.c).index] = 1
     run_count(tape, only)
 
-    scratch.first = NULL
+    scratch_begin(&scratch)
     try:
         for i in range(target.index + 1):
             if not needed[i]:

@@ -1020,9 +1020,37 @@ cdef inline object binary(int op, object left, object right):
     return binary_any(op, left, right)
 
 
+cdef inline object binary_fast_array(int op, object left, object right):
+    """Small recorded arrays of one shape, or one and a Python float; None for anything else."""
+    cdef FgNode *a
+    if op >= FG_ELEMENTWISE_END or op == FG_floor_divide or not get_recording():
+        return None
+    if type(left) is Tensor:
+        if not fast_array(<Tensor>left):
+            return None
+        a = (<Tensor>left).node
+        if type(right) is Tensor:
+            if (fast_array(<Tensor>right) and (<Tensor>right).node.dtype == a.dtype
+                    and shape_same(a.shape, (<Tensor>right).node.shape)):
+                return push_array_fast(op, <Tensor>left, <Tensor>right, 0, 0)
+        elif PyFloat_CheckExact(right) and a.shape.size <= FG_BLOCK:
+            return push_array_fast(op, <Tensor>left, None, PyFloat_AS_DOUBLE(right),
+                                   FG_CONST_B | FG_LITERAL)
+    elif (PyFloat_CheckExact(left) and fast_array(<Tensor>right)
+            and (<Tensor>right).node.shape.size <= FG_BLOCK):
+        return push_array_fast(op, None, <Tensor>right, PyFloat_AS_DOUBLE(left),
+                               FG_CONST_A | FG_LITERAL)
+    return None
+
+
 cdef object binary_any(int op, object left, object right):
     """The same for operands of every kind."""
     cdef Operand x[3]
+    cdef object result
+    if type(left) is Tensor or type(right) is Tensor:
+        result = binary_fast_array(op, left, right)
+        if result is not None:
+            return result
     operand_clear(&x[1])
     if operand_of(left, &x[0], True):
         return NotImplemented
@@ -1043,6 +1071,9 @@ cdef inline object unary(int op, object o):
         a = (<Tensor>o).node
         return push_scalar(op, FG_FLOAT64, a.flags & FG_WEAK, (<Tensor>o).id, a, FG_NO_ID, NULL, 0,
                            fg_value(op, FG_FLOAT64, a.re, 0, 0))
+    if (type(o) is Tensor and fast_array(<Tensor>o) and get_recording()
+            and not fg_op_info[op].props & FG_STEPS):
+        return push_array_fast(op, <Tensor>o, None, 0, 0)
     operand_of(o, &x[0], False)
     return push(op, 1, x)
 
