@@ -193,6 +193,7 @@ class BuildExt(build_ext):
 
         path = self.get_ext_fullpath(ext.name)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).unlink(missing_ok=True)  # newer than the objects, but of another mode: not linked
         self.compiler.link_shared_object(
             objects, path,
             libraries=[*self.get_libraries(ext), *["mvec"] * bool(libmvec), *["m"] * unix],

@@ -232,11 +232,13 @@ typedef union FgAdjoint { double number; FgValue *value; } FgAdjoint;
 typedef struct FgSegment {
     struct FgTape *tape;        /* NULL: a segment of leaves                                      */
     struct FgSegment *before, *after;
+    struct FgSegment *emptied;  /* the next segment that a sweep has emptied                      */
     FgNode *nodes;              /* FG_SEGMENT of them, 64-byte aligned                            */
     FgAdjoint *adjoints;        /* FG_SEGMENT of them once a sweep has been here, else NULL       */
     uint64_t sequence;          /* grows along the tape                                           */
     uint32_t slot;
     uint32_t used, live;        /* places handed out; of these, alive                             */
+    uint32_t listed;            /* among the emptied ones                                         */
     uint32_t marked;            /* nodes that the sweep has reached and not yet run through       */
     uint64_t marks[FG_SEGMENT / 64];    /* which they are                                         */
     uint64_t feeds[FG_SEGMENT / 64];    /* nodes that a wanted leaf feeds (pruning)               */
@@ -247,6 +249,7 @@ typedef struct FgSegment {
 
 typedef struct FgTape {
     FgSegment *first, *last;    /* last: where nodes are appended                                 */
+    FgSegment *emptied;         /* to be recycled when the sweep that walks over them has ended    */
     int64_t live;               /* nodes                                                          */
     uint64_t sequence;          /* of the newest segment                                          */
     uint32_t consumed;          /* consumed nodes that may still be reached from others           */

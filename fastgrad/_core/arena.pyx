@@ -335,6 +335,7 @@ cdef FgSegment *segment_new() except NULL:
     # The first place of slot 0 is never handed out: id 0 says "no node".
     s.used = 1 if s.slot == 0 else 0
     s.live = 0
+    s.listed = 0
     s.marked = 0
     return s
 
@@ -343,6 +344,13 @@ cdef void segment_recycle(FgSegment *s) noexcept:
     """All its nodes have died: back to the free ones; the open segment starts again instead."""
     global segments_free
     cdef FgTape *tape = s.tape
+    if tape != NULL and tape.busy:
+        # A sweep stands on it, or will walk over it.
+        if not s.listed:
+            s.listed = 1
+            s.emptied = tape.emptied
+            tape.emptied = s
+        return
     if tape != NULL and tape.last == s and not tape.orphan:
         s.used = 1 if s.slot == 0 else 0
         return
@@ -357,6 +365,17 @@ cdef void segment_recycle(FgSegment *s) noexcept:
     s.after = NULL
     s.before = segments_free
     segments_free = s
+
+
+cdef void segments_recycle(FgTape *tape) noexcept:
+    """Those that the sweep which has just ended emptied."""
+    cdef FgSegment *s
+    while tape.emptied != NULL:
+        s = tape.emptied
+        tape.emptied = s.emptied
+        s.listed = 0
+        if s.live == 0:
+            segment_recycle(s)
 
 
 cdef FgAdjoint *segment_adjoints(FgSegment *s) except NULL:
@@ -511,12 +530,20 @@ cdef void dead_push(uint32_t id) noexcept:
     dead_count += 1
 
 
-cdef inline void use_drop(FgNode *n) noexcept:
+cdef inline void use_drop(FgNode *n, uint32_t id) noexcept:
     """One reader less of a node's value."""
     n.uses -= 1
-    if n.uses == 0 and n.rank and n.handle == NULL and n.value != NULL:
+    if n.uses == 0 and n.rank and n.handle == NULL:
+        value_unneeded(n, id)
+
+
+cdef void value_unneeded(FgNode *n, uint32_t id) noexcept:
+    """Nobody will look at the value of an array node any more."""
+    if n.value != NULL:
         value_release(n.value)
         n.value = NULL
+    elif n.flags & FG_PENDING:
+        run_settle(n, n.index, directory[id >> FG_SEGMENT_BITS].tape)
 
 
 cdef inline void node_drop(uint32_t id) noexcept:
@@ -565,7 +592,7 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
             tape.waiting -= 1
     if n.flags & FG_READS_SELF:
         n.flags &= ~FG_READS_SELF
-        use_drop(n)
+        use_drop(n, id)
     if n.a:
         operand_release(n.a, reads & FG_A)
         n.a = FG_NO_ID
@@ -590,7 +617,7 @@ cdef inline void operand_release(uint32_t id, unsigned int read) noexcept:
     cdef FgNode *x = node_at(id)
     x.refs -= 1
     if read:
-        use_drop(x)
+        use_drop(x, id)
     # A sweep still has to run through a marked node; it frees it afterwards.
     if x.refs == 0 and not node_marked(id):
         dead_push(id)
@@ -653,9 +680,8 @@ cdef inline void handle_released(FgNode *n, uint32_t id) noexcept:
     n.refs -= 1
     if n.refs == 0:
         nodes_free(id)
-    elif n.rank and n.uses == 0 and n.value != NULL:
-        value_release(n.value)
-        n.value = NULL
+    elif n.rank and n.uses == 0:
+        value_unneeded(n, id)
 
 
 cdef void queue_push(FgTape *tape, uint32_t id) noexcept:

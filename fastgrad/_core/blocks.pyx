@@ -52,7 +52,7 @@ cdef inline void scratch_begin(Scratch *s) noexcept:
 
 cdef inline char *scratch_take(Scratch *s, int64_t nbytes) except NULL:
     cdef char *p
-    nbytes = (nbytes + 63) & ~<int64_t>63
+    nbytes = (nbytes + 64) & ~<int64_t>63       # never nothing: NULL says failure
     if nbytes > s.left:
         scratch_more(s, nbytes)
     p = s.free

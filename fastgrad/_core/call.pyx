@@ -3,20 +3,18 @@
 
 # ---- running a sweep ------------------------------------------------------------------------
 
-cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint retain,
-                    bint prune) except -1:
+cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint prune,
+                    bint strict) except -1:
     """Run a reverse sweep from a recorded node. Afterwards the adjoints of leaves and wanted nodes
     are in s, until sweep_end, which the caller owes in any case."""
     cdef FgTape *tape = directory[id >> FG_SEGMENT_BITS].tape
     cdef Visited visited
     cdef FgValue *v
-    if tape.waiting:
-        run_flush_needed(tape)
     visited.ids = NULL
     visited.count = visited.size = 0
     try:
-        if prune or tape.consumed or tape.stale:
-            sweep_survey(s, id, &visited, prune)
+        if prune or strict or tape.consumed or tape.stale:
+            sweep_survey(s, id, &visited, prune, strict)
         if root.rank == 0:
             mark(s, id)
             adjoint_slot(s, id).number = 1 if seed == NULL else seed.number
@@ -147,7 +145,7 @@ cdef int backward(Tensor root, object seed, bint retain) except -1:
             return 0
         sweep_begin(&s, root.tape, retain)
         try:
-            sweep_from(&s, root.node, root.id, NULL if seed is None else &x, retain, False)
+            sweep_from(&s, root.node, root.id, NULL if seed is None else &x, False, get_depth() > 0)
             for i in range(s.gathered_mask + 1):
                 if s.gathered[i].id == 0:
                     continue
@@ -231,7 +229,8 @@ def gradients(y, xs, seed=None, retain_graph=False):
             try:
                 for w in wanted_:
                     (<Tensor>w).node.flags |= FG_WANTED
-                sweep_from(&s, root.node, root.id, NULL if seed is None else &x, retain_graph, True)
+                sweep_from(&s, root.node, root.id, NULL if seed is None else &x, True,
+                           get_depth() > 0)
                 for w in wanted_:
                     t = <Tensor>w
                     e = gathered_at(&s, t.id)
@@ -667,7 +666,7 @@ cdef class Differentiated:
             if prune:
                 for leaf in leaves:
                     (<Argument>leaf).node.flags |= FG_WANTED
-            sweep_from(&s, t.node, t.id, NULL, False, prune)
+            sweep_from(&s, t.node, t.id, NULL, prune, False)
             if depth == 0 and s.gathered_count == 0:
                 self.independent()
             gradient = self.collect(args, &s, leaves)

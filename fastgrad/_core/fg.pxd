@@ -110,17 +110,19 @@ cdef extern from "fg.h" nogil:
         FgTape *tape
         FgSegment *before
         FgSegment *after
+        FgSegment *emptied
         FgNode *nodes
         FgAdjoint *adjoints
         uint64_t sequence
         uint32_t slot
-        uint32_t used, live, marked
+        uint32_t used, live, listed, marked
         uint64_t marks[1]
         uint64_t feeds[1]
 
     ctypedef struct FgTape:
         FgSegment *first
         FgSegment *last
+        FgSegment *emptied
         int64_t live
         uint64_t sequence
         uint32_t consumed

@@ -152,10 +152,7 @@ cdef object numpy_result(int op, Operand *x, int count):
     cdef list args = []
     cdef int i
     for i in range(count):
-        if x[i].weak and x[i].shape == NULL:
-            args.append(x[i].number if is_float(x[i].dtype) else int(x[i].number))
-        else:
-            args.append(operand_ndarray(&x[i]))
+        args.append(operand_ndarray(&x[i]) if x[i].source == NULL else plain(<object>x[i].source))
     if op == FG_where:
         return tensor_constant(np.where(args[2], args[0], args[1]))
     return tensor_constant(numpy_functions[op](*args))
@@ -401,8 +398,7 @@ def broadcast_to(a, shape):
         return push_reshape(&x, 0, NULL)
     s = shape_new(rank, dims)
     y = push_broadcast(&x, s)
-    view_of(y, <Tensor>a, ("broadcast", ()))
-    y.extra.seen = (<Tensor>a).version
+    view_of(y, <Tensor>a, ("broadcast", tuple(shape)))
     return y
 
 

@@ -900,8 +900,14 @@ cdef object assign_scalar(Tensor t, Operand *x, Operand *v, object index):
     if v.shape != NULL and v.shape.size != 1:
         raise ValueError(f"assign: could not broadcast input array from shape {shape_text(v.shape)} "
                          "into shape ()")
+    if v.shape != NULL and v.value == NULL:
+        v.value = value_of(v.node, v.id)
     made = push_reshape(v, 0, NULL)
-    tensor_become(t, made)
+    if made.node.flags & FG_NEEDS_GRAD or not t.node.flags & FG_NEEDS_GRAD or x.needs:
+        tensor_become(t, made)
+    else:
+        tensor_renew(t, NULL)           # a parameter, outside recording
+        t.node.re = made.node.re
     return None
 
 
@@ -1301,11 +1307,14 @@ cdef int reverse_reduction(Sweep *s, FgNode *n, FgValue *g, double number) excep
         y = np.full(kept, n.re, dtype=a.dtype)
     with np.errstate(all="ignore"):
         if n.op == FG_logsumexp:
-            weights = np.exp(a - np.where(np.isneginf(y), 0, y))
-            if np.isposinf(y).any():
-                top = np.isposinf(a)
-                weights = np.where(np.isposinf(y), top / np.maximum(
-                    np.sum(top, axis=axes, keepdims=True), 1), weights)
+            # Shifted by the maximum, not by the result, whose rounding would show where it is
+            # large. Infinite maxima share evenly; where all entries are -inf there is no weight.
+            top = np.max(a, axis=axes, keepdims=True, initial=-np.inf)
+            weights = np.exp(a - np.where(np.isinf(top), 0, top))
+            if np.isinf(top).any():
+                weights = np.where(np.isposinf(top), np.isposinf(a), weights)
+            total = np.sum(weights, axis=axes, keepdims=True)
+            weights = weights / np.where(total == 0, 1, total)
         elif n.op == FG_prod:
             weights = product_of_others(a, axes)
         else:
@@ -1321,7 +1330,8 @@ cdef object product_of_others(object a, object axes):
     rest = tuple([i for i in range(a.ndim) if i not in axes])
     order = rest + axes
     moved = np.transpose(a, order)
-    rows = moved.reshape(int(np.prod([a.shape[i] for i in rest], dtype=int)), -1)
+    rows = moved.reshape(int(np.prod([a.shape[i] for i in rest], dtype=int)),
+                         int(np.prod([a.shape[i] for i in axes], dtype=int)))
     left = np.ones_like(rows)
     right = np.ones_like(rows)
     if rows.shape[1] > 1:

@@ -33,6 +33,8 @@ cdef struct Sweep:
 cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
     if tape.busy:
         raise RuntimeError("fastgrad: a reverse sweep is already running on this tape")
+    if tape.waiting:
+        run_flush_needed(tape)
     # While it is set, handles that are dropped (by the collector, by other threads, by
     # destructors that run in between) wait on the tape's queue.
     tape.busy = 1
@@ -106,6 +108,7 @@ cdef void sweep_end(Sweep *s) noexcept:
         free(s.gathered)
     s.gathered = s.first
     s.tape.busy = 0
+    segments_recycle(s.tape)
     if s.tape.queued:
         queue_drain(s.tape)
     if s.tape.orphan:
@@ -204,9 +207,10 @@ cdef int visited_add(Visited *v, uint32_t id) except -1:
     return 0
 
 
-cdef int sweep_survey(Sweep *s, uint32_t root, Visited *v, bint prune) except -1:
+cdef int sweep_survey(Sweep *s, uint32_t root, Visited *v, bint prune, bint strict) except -1:
     """Walk the subgraph without computing: raise before anything has changed if a part of it is
-    gone, and find out which nodes a wanted one feeds."""
+    gone or belongs to an enclosing transformation (strict: to any), and find out which nodes a
+    wanted one feeds."""
     cdef uint32_t id, x
     cdef FgNode *n
     cdef FgSegment *g
@@ -231,13 +235,13 @@ cdef int sweep_survey(Sweep *s, uint32_t root, Visited *v, bint prune) except -1
                 mark(s, x)
             elif node_at(x).flags & FG_CONSUMED:
                 gone = True
-            elif node_at(x).flags & FG_ARGUMENT and not node_at(x).flags & FG_WANTED:
+            elif node_at(x).flags & FG_ARGUMENT and (strict or not node_at(x).flags & FG_WANTED):
                 outer = True
     if gone:
         raise RuntimeError(
             "backward: a part of this graph was already differentiated and its saved values are "
             "freed; write backward(retain_graph=True) the first time, or compute the loss again")
-    if outer and prune:
+    if outer and (prune or strict):
         raise NotImplementedError(
             "fastgrad: the function differentiated here uses a value that an outer transformation "
             "differentiates as well (a derivative of a derivative), which is not supported yet; "
@@ -458,7 +462,6 @@ cdef int sweep_scalars(Sweep *s) except -1:
             segment.used -= 1
         if segment.live == 0:
             segment_recycle(segment)
-            return 0
 
 
 cdef inline void scalar_near(Sweep *s, FgSegment *segment, uint32_t j, FgNode *n, int which,

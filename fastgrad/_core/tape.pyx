@@ -26,6 +26,7 @@ cdef struct Operand:
     uint8_t owned               # shape and value are references of the operand itself
     uint8_t foreign             # the memory is the user's: to be copied before it is kept
     void *keeper                # a Tensor that only this operand holds, or NULL
+    void *source                # the object that was looked at, borrowed, or NULL
 
 
 cdef inline void operand_clear(Operand *x) noexcept:
@@ -34,6 +35,7 @@ cdef inline void operand_clear(Operand *x) noexcept:
     x.shape = NULL
     x.value = NULL
     x.keeper = NULL
+    x.source = NULL
     x.weak = x.literal = x.needs = x.owned = x.foreign = 0
     x.dtype = FG_FLOAT64
 
@@ -161,6 +163,7 @@ cdef str dtype_message(dtype):
 cdef int operand_of(object o, Operand *x, bint operator) except -1:
     """Look at an operand of any kind. Returns 1 where an operator should answer NotImplemented."""
     operand_clear(x)
+    x.source = <void *>o
     if type(o) is Tensor:
         operand_tensor(<Tensor>o, x)
     elif PyFloat_CheckExact(o):
@@ -746,15 +749,12 @@ cdef FgValue *value_of(FgNode *n, uint32_t id) except NULL:
 
 
 cdef int run_flush_all(FgTape *tape) except -1:
-    """Compute everything that waits, and start a new run."""
+    """Compute what somebody may still look at, and start a new run."""
     cdef uint32_t i
-    for i in range(tape.waiting):
-        if tape.run[i]:
-            # Asked for a second time, a value is kept.
-            node_at(tape.run[i]).flags |= FG_COMPUTED
+    run_flush_needed(tape)
     for i in range(tape.waiting, 0, -1):
         if tape.run[i - 1]:
-            run_flush(tape, node_at(tape.run[i - 1]), NULL)
+            run_settle(node_at(tape.run[i - 1]), i - 1, tape)
     tape.waiting = 0
     return 0
 
@@ -926,7 +926,8 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
 
 
 cdef void run_settle(FgNode *n, int place, FgTape *tape) noexcept:
-    """A waiting node has its value: let go of operands that only the computation needed."""
+    """A waiting node has its value, or will never need one: let go of operands that only the
+    computation needed."""
     cdef unsigned int reads
     n.flags &= ~(FG_PENDING | FG_COMPUTED)
     n.index = 0
@@ -942,7 +943,7 @@ cdef void run_settle(FgNode *n, int place, FgTape *tape) noexcept:
 
 cdef uint32_t operand_settle(uint32_t id) noexcept:
     cdef FgNode *x = node_at(id)
-    use_drop(x)
+    use_drop(x, id)
     if x.flags & FG_NEEDS_GRAD:
         return id
     node_drop(id)

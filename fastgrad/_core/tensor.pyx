@@ -670,7 +670,11 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
         data = tensor_ndarray(data)
     elif isinstance(data, (list, tuple)):
         data = sequence_array(data)
-    a = np.asarray(data, dtype=dtype)
+    a = np.asarray(data)
+    if a.dtype.kind not in "biuf" or a.dtype == np.float16 or a.dtype.itemsize > 8:
+        raise TypeError(dtype_message(a.dtype))
+    if dtype is not None:
+        a = a.astype(dtype, copy=False)
     if requires_grad and a.dtype.kind in "biu" and dtype is None:
         a = a.astype(np.float64)
     operand_clear(&x)
@@ -890,6 +894,8 @@ cdef Tensor view_derive(Tensor p, tuple how):
         return reshape_tensor(p, how[1])
     if how[0] == "transpose":
         return transpose_tensor(p, how[1])
+    if how[0] == "broadcast":
+        return broadcast_to(p.detach() if not p.requires_grad else p, how[1])
     return flip_tensor(p, how[1])
 
 
@@ -1099,7 +1105,12 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         if kwargs:
             kwargs = ufunc_options(ufunc.__name__, kwargs)
         function = UFUNCS.get(ufunc)
-        if function is not None:
+        if not any([isinstance(x, Tensor) and is_float((<Tensor>x).node.dtype) for x in inputs]):
+            # Integers and booleans: NumPy's own results.
+            result = ufunc(*[plain(x) for x in inputs], **kwargs)
+            result = (tuple([tensor_constant(r) for r in result]) if type(result) is tuple
+                      else tensor_constant(result))
+        elif function is not None:
             result = function(*inputs, **kwargs)
         elif ufunc in PLAIN_UFUNCS:
             result = ufunc(*[plain(x) for x in inputs])

@@ -1,0 +1,995 @@
+"""fastgrad.numpy and fastgrad.special: laws over a list of calls.
+
+Each call is written once, for a namespace `np` and arrays, and runs with NumPy, with
+fastgrad.numpy and with `np.f(t)` on Tensors. A test makes sure that every public function of the
+namespace occurs in the list.
+"""
+
+import doctest
+import inspect
+import itertools
+import pickle
+import types
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+import fastgrad.numpy as fnp
+from fastgrad import special
+from fastgrad._core import core
+from fastgrad.numpy._dispatch import implements
+
+Tensor = core.Tensor
+NUMPY_2_1 = hasattr(np, "unstack")
+
+V, M, T3 = (4,), (3, 4), (2, 3, 4)
+S, SQUARE, EMPTY = (), (3, 3), (2, 0, 3)
+CHOICE = np.array([True, False, True, True])
+
+# The parameter is called np, so that a call reads as people write it, and so that the names of
+# the functions can be read from its code.
+CALLS = [
+    # reductions
+    *[(lambda np, x, axis=axis: np.mean(x, axis), shape)
+      for shape, axis in [(S, None), (V, 0), (M, None), (M, -1), (T3, (0, 2)), (T3, ())]],
+    (lambda np, x: np.mean(x, 1, keepdims=True), T3),
+    (lambda np, x: np.mean(x, dtype="float64"), V),
+    *[(lambda np, x, axis=axis: np.var(x, axis), shape)
+      for shape, axis in [(V, None), (M, 0), (T3, (0, 1))]],
+    (lambda np, x: np.var(x, 0, ddof=1, keepdims=True), M),
+    (lambda np, x: np.var(x, 0, correction=1), M),
+    (lambda np, x: np.var(x, 0, mean=np.mean(x, 0, keepdims=True)), M),
+    (lambda np, x: np.std(x), V),
+    (lambda np, x: np.std(x, -1, ddof=2), M),
+    (lambda np, x: np.std(x, (0, 2), keepdims=True), T3),
+    (lambda np, x: np.prod(x), V),
+    (lambda np, x: np.prod(x, 1, keepdims=True), M),
+    (lambda np, x: np.prod(x, dtype=np.float64), V),
+    (lambda np, x: np.max(x), M),
+    (lambda np, x: np.max(x, (0, 2)), T3),
+    (lambda np, x: np.amax(x, 0, keepdims=True), M),
+    (lambda np, x: np.min(x), M),
+    (lambda np, x: np.amin(x, 1), M),
+    (lambda np, x: np.ptp(x), V),
+    (lambda np, x: np.ptp(x, 0, keepdims=True), M),
+    (lambda np, x: np.sum(x, -1), M),
+    (lambda np, x: np.average(x), V),
+    (lambda np, x: np.average(x, 0), M),
+    (lambda np, x: np.average(x, 1, weights=[1.0, 2.0, 3.0, 4.0]), M),
+    (lambda np, x: np.average(x, (2, 0), weights=[[1, 2], [3, 4], [5, 6], [7, 8]]), T3),
+    (lambda np, x, y: np.average(x, weights=y * y), M, M),
+    (lambda np, x, y: np.average(x, 0, weights=y * y, returned=True, keepdims=True), M, M),
+    (lambda np, x: np.trace(x), M),
+    (lambda np, x: np.trace(x, 1, 2, 0), T3),
+    (lambda np, x: np.diff(x), M),
+    (lambda np, x: np.diff(x, 2, 0), M),
+    (lambda np, x: np.diff(x, 0), V),
+    (lambda np, x: np.diff(x, prepend=0.0, append=[1.0]), V),
+    (lambda np, x, y: np.diff(x, axis=0, prepend=y), M, S),
+    (lambda np, x: np.trapezoid(x), V),
+    (lambda np, x: np.trapezoid(x, dx=0.5, axis=0), M),
+    (lambda np, x, y: np.trapezoid(x, y, axis=1), M, V),
+    (lambda np, x, y: np.trapezoid(x, y), M, M),
+    # shapes
+    (lambda np, x: np.reshape(x, (2, -1)), M),
+    (lambda np, x: np.reshape(x, 6), (2, 3)),
+    (lambda np, x: np.reshape(x, (4, 3), "C"), M),
+    (lambda np, x: np.ravel(x), T3),
+    (lambda np, x: np.ravel(x), EMPTY),
+    (lambda np, x: np.transpose(x), T3),
+    (lambda np, x: np.permute_dims(x, (1, 0, -1)), T3),
+    (lambda np, x: np.matrix_transpose(x), T3),
+    (lambda np, x: np.swapaxes(x, 0, -1), T3),
+    (lambda np, x: np.moveaxis(x, 0, -1), T3),
+    (lambda np, x: np.moveaxis(x, (0, 1), (-1, 0)), T3),
+    (lambda np, x: np.rollaxis(x, 2), T3),
+    (lambda np, x: np.rollaxis(x, 0, 3), T3),
+    (lambda np, x: np.squeeze(x), (1, 3, 1)),
+    (lambda np, x: np.squeeze(x, -1), (1, 3, 1)),
+    (lambda np, x: np.squeeze(x, (0, 2)), (1, 3, 1)),
+    (lambda np, x: np.expand_dims(x, 1), M),
+    (lambda np, x: np.expand_dims(x, (0, -1)), M),
+    (lambda np, x: np.broadcast_to(x, (2, 3, 4)), (3, 1)),
+    (lambda np, x: np.broadcast_to(x, 3), S),
+    (lambda np, x, y: np.broadcast_arrays(x, y), (3, 1), V),
+    *[(lambda np, x, name=name: getattr(np, name)(x), shape)
+      for name in ("atleast_1d", "atleast_2d", "atleast_3d") for shape in (S, V, M, T3)],
+    (lambda np, x, y: np.atleast_1d(x, y), S, M),
+    (lambda np, x, y: np.atleast_2d(x, y), S, V),
+    (lambda np, x, y: np.atleast_3d(x, y), V, M),
+    (lambda np, x: np.flip(x), T3),
+    (lambda np, x: np.flip(x, (0, -1)), T3),
+    (lambda np, x: np.fliplr(x), M),
+    (lambda np, x: np.flipud(x), V),
+    *[(lambda np, x, k=k: np.rot90(x, k), M) for k in range(-1, 4)],
+    *[(lambda np, x, k=k: np.rot90(x, k, (2, 0)), T3) for k in range(4)],
+    (lambda np, x: np.roll(x, 2), M),
+    (lambda np, x: np.roll(x, -1, 1), M),
+    (lambda np, x: np.roll(x, (1, 5), (0, -1)), M),
+    (lambda np, x: np.roll(x, 3, (0, 0)), M),
+    (lambda np, x: np.roll(x, 1), EMPTY),
+    (lambda np, x: np.tile(x, 3), V),
+    (lambda np, x: np.tile(x, (2, 1, 3)), V),
+    (lambda np, x: np.tile(x, 2), T3),
+    (lambda np, x: np.tile(x, (2, 2)), S),
+    (lambda np, x: np.repeat(x, 2), M),
+    (lambda np, x: np.repeat(x, 3, axis=1), M),
+    (lambda np, x: np.repeat(x, [0, 2, 1], 0), M),
+    (lambda np, x: np.repeat(x, 2), S),
+    # several arrays
+    (lambda np, x, y: np.concatenate([x, y]), V, V),
+    (lambda np, x, y: np.concatenate((x, y), axis=-1), M, (3, 1)),
+    (lambda np, x, y: np.concat((x, y), None), M, V),
+    (lambda np, x: np.concatenate([x, [1.0, 2.0]]), V),
+    (lambda np, x, y: np.concatenate([x, y], dtype="float64"), V, V),
+    *[(lambda np, x, y, axis=axis: np.stack([x, y], axis), M, M) for axis in (0, 1, -1)],
+    (lambda np, x: np.stack([x, 2.0, x]), S),
+    (lambda np, x: np.stack(x, -1), T3),
+    *[(lambda np, x: np.unstack(x), M), (lambda np, x: np.unstack(x, axis=-1), T3)] * NUMPY_2_1,
+    (lambda np, x, y: np.vstack([x, y]), V, M),
+    (lambda np, x, y: np.hstack([x, y]), V, S),
+    (lambda np, x, y: np.hstack([x, y]), M, M),
+    (lambda np, x, y: np.dstack([x, y]), M, M),
+    (lambda np, x, y: np.column_stack([x, y]), (3,), M),
+    (lambda np, x, y: np.append(x, y), M, V),
+    (lambda np, x, y: np.append(x, y, 0), M, M),
+    (lambda np, x: np.array_split(x, 3), V),
+    (lambda np, x: np.array_split(x, [1, 1, 3], -1), M),
+    (lambda np, x: np.split(x, 2, 1), M),
+    (lambda np, x: np.split(x, [1]), M),
+    (lambda np, x: np.hsplit(x, 2), V),
+    (lambda np, x: np.hsplit(x, 2), M),
+    (lambda np, x: np.vsplit(x, 3), M),
+    (lambda np, x: np.dsplit(x, [1]), T3),
+    (lambda np, x, y: np.meshgrid(x, y), V, (3,)),
+    (lambda np, x, y: np.meshgrid(x, y, [1.0, 2.0], indexing="ij"), V, (3,)),
+    (lambda np, x, y: np.meshgrid(x, y, sparse=True), V, S),
+    # indices
+    (lambda np, x: np.take(x, [0, 0, 5]), M),
+    (lambda np, x: np.take(x, [[0, -1], [1, 1]], axis=1), M),
+    (lambda np, x: np.take(x, 1, 0), M),
+    (lambda np, x: np.take(x, [5, -7], 1, mode="wrap"), M),
+    (lambda np, x: np.take(x, [5, -7], 1, mode="clip"), M),
+    (lambda np, x: np.take_along_axis(x, np.argsort(x, 1), 1), M),
+    (lambda np, x: np.take_along_axis(x, np.argmax(x, 0, keepdims=True), 0), M),
+    (lambda np, x: np.take_along_axis(x, np.argsort(x, None), None), V),
+    *[(lambda np, x, k=k: np.diagonal(x, k), M) for k in (-1, 0, 2)],
+    (lambda np, x: np.diagonal(x, 0, 0, 2), T3),
+    *[(lambda np, x, k=k: np.diag(x, k), shape) for k in (-1, 0, 2) for shape in (V, M)],
+    (lambda np, x: np.diagflat(x, 1), M),
+    *[(lambda np, x, k=k: np.tril(x, k), shape) for k in (-1, 0, 1) for shape in (V, M, T3)],
+    *[(lambda np, x, k=k: np.triu(x, k), shape) for k in (-1, 0, 1) for shape in (V, M, T3)],
+    (lambda np, x: np.delete(x, 1), V),
+    (lambda np, x: np.delete(x, [0, 2], 1), M),
+    (lambda np, x: np.compress(CHOICE, x), V),
+    (lambda np, x: np.compress([True, False], x, 1), M),
+    (lambda np, x: np.extract(CHOICE, x), V),
+    (lambda np, x: np.extract(x > np.mean(x), x), M),
+    (lambda np, x: np.pad(x, 1), M),
+    (lambda np, x: np.pad(x, ((0, 2), (1, 0)), constant_values=3.0), M),
+    (lambda np, x, y: np.pad(x, 1, constant_values=y), V, S),
+    *[(lambda np, x, mode=mode: np.pad(x, ((1, 2), (2, 1)), mode), M)
+      for mode in ("edge", "reflect", "symmetric", "wrap")],
+    (lambda np, x: np.sort(x), M),
+    (lambda np, x: np.sort(x, 0), M),
+    (lambda np, x: np.sort(x, None), M),
+    # element-wise
+    (lambda np, x: np.where(CHOICE, x, 0.0), M),
+    (lambda np, x, y: np.where(x > 0, x, y), M, V),
+    (lambda np, x: np.where([1, 0, 2, 0], 1.0, x), V),
+    (lambda np, x: np.clip(x, -0.5, 0.5), M),
+    (lambda np, x: np.clip(x, None, 0.5), M),
+    (lambda np, x: np.clip(x, a_min=0.1, a_max=None), M),
+    *[(lambda np, x: np.clip(x, min=-0.1), M)] * NUMPY_2_1,
+    (lambda np, x, y: np.clip(x, y, None), M, V),
+    (lambda np, x, y: np.clip(x, -1 - y * y, y * y), M, V),
+    *[(lambda np, x, d=d: np.round(x, d), M) for d in (0, 1, -1)],
+    (lambda np, x: np.around(x), M),
+    (lambda np, x: np.nan_to_num(np.where(CHOICE, x, np.nan), nan=1.5), V),
+    (lambda np, x: np.nan_to_num(np.where(CHOICE, x, -np.inf), neginf=-2.0), V),
+    (lambda np, x: np.select([x < -0.3, x < 0.3], [x * 2, 3.0], x), M),
+    (lambda np, x: np.divmod(x, 0.7), M),
+    (lambda np, x: np.real(x), M),
+    (lambda np, x: np.conjugate(x), M),
+    (lambda np, x: np.conj(x), M),
+    # products
+    *[(lambda np, x, y, name=name: getattr(np, name)(x, y), a, b)
+      for name, pairs in {
+          "dot": [(S, M), (V, S), (V, V), (M, V), ((3,), M), (M, (4, 2)), (T3, V), (V, (2, 4, 3)),
+                  (T3, (4, 2)), (M, (2, 4, 3)), (T3, (3, 4, 2))],
+          "inner": [(S, M), (V, V), (M, V), (M, (2, 4)), (T3, M)],
+          "outer": [(S, V), (V, (3,)), (M, V)],
+          "vdot": [(V, V), (M, M)],
+          "matmul": [(V, V), (M, V), (T3, (4, 2)), (T3, (2, 4, 3)), ((1, 3, 4), (2, 4, 3))],
+          "vecdot": [(V, V), (M, V), (M, T3)],
+          "kron": [(S, V), (V, (2,)), (M, (2,)), (M, (2, 2)), (V, M)],
+          "cross": [((3,), (3,)), ((2, 3), (3,)), ((2, 1, 3), (4, 3))],
+      }.items() for a, b in pairs],
+    (lambda np, x, y: np.dot(x, y), EMPTY, (3, 2)),
+    (lambda np, x, y: np.vecdot(x, y, axis=0), M, M),
+    (lambda np, x, y: np.cross(x, y, axis=0), (3, 2), (3, 2)),
+    (lambda np, x, y: np.cross(x, y, 0, 1, 0), (3, 2), (2, 3)),
+    *[(lambda np, x, y, axes=axes: np.tensordot(x, y, axes), a, b) for axes, a, b in [
+        (0, V, M), (1, M, V), (2, T3, (3, 4)), ((0, 1), M, (2, 3)), (([0, 2], [1, 0]), T3, (4, 2)),
+        (((-1,), (-1,)), T3, M)]],
+    *[(lambda np, x, spec=spec: np.einsum(spec, x), shape) for spec, shape in [
+        ("ij->ji", M), ("ij->", M), ("ii->i", SQUARE), ("ii", SQUARE), ("ijk->kj", T3), ("ji", M),
+        ("...j->...", T3), ("...ij->...ji", T3), ("iij->j", (3, 3, 2)), ("iii", (2, 2, 2))]],
+    *[(lambda np, x, y, spec=spec: np.einsum(spec, x, y), a, b) for spec, a, b in [
+        ("ij,jk->ik", M, (4, 2)), ("ij,jk", M, (4, 2)), ("ij,ij->i", M, M), ("ij,ij", M, M),
+        ("bij,bjk->bik", T3, (2, 4, 3)), ("i,j->ij", V, (3,)), ("i,j->", V, (3,)),
+        ("...ij,...jk->...ik", T3, (4, 2)), ("...i,...i", T3, (3, 4)), ("ij,kj->jik", M, (2, 4)),
+        ("ij,j->ij", M, (1,)), ("ii,ij->j", SQUARE, (3, 2)), ("i,->i", V, S),
+        ("a...b,b...->...a", T3, (4, 3))]],
+    *[(lambda np, x, y, z, o=optimize: np.einsum("ij,jk,kl->il", x, y, z, optimize=o),
+       (2, 3), (3, 4), (4, 2)) for optimize in (False, True, "greedy")],
+    (lambda np, x, y, z: np.einsum("bi,ij,bj->b", x, y, z), (2, 3), (3, 4), (2, 4)),
+    # creation
+    (lambda np, x: np.copy(x), M),
+    (lambda np, x: np.zeros_like(x) + x, M),
+    (lambda np, x: np.ones_like(x, shape=(2, 4)) * x, V),
+    (lambda np, x: np.empty_like(x) * 0 + x, ()),
+    (lambda np, x: np.full_like(x, 2.5) * x, M),
+    (lambda np, x, y: np.full_like(x, y), M, S),
+    *[(lambda np, x, y, end=end, n=n: np.linspace(x, y, n, endpoint=end), S, S)
+      for end in (True, False) for n in (0, 1, 2, 5)],
+    (lambda np, x, y: np.linspace(x, y, 3, axis=-1), V, (3, 1)),
+    (lambda np, x: np.linspace(0.0, x, 3, retstep=True), S),
+    # linear algebra
+    *[(lambda np, x, o=o: np.linalg.norm(x, o), V)
+      for o in (None, 1, 2, 3, 0.5, -1, -2, 2.5, np.inf, -np.inf)],
+    *[(lambda np, x, o=o: np.linalg.norm(x, o), M)
+      for o in (None, "fro", "f", "nuc", 1, -1, 2, -2, np.inf, -np.inf)],
+    *[(lambda np, x, o=o: np.linalg.norm(x, o, (2, 0), True), T3)
+      for o in (None, "fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)],
+    *[(lambda np, x, o=o: np.linalg.norm(x, o, (0, 2)), T3) for o in ("nuc", 1, -2, np.inf)],
+    (lambda np, x: np.linalg.norm(x), T3),
+    (lambda np, x: np.linalg.norm(x), S),
+    (lambda np, x: np.linalg.norm(x, axis=0, keepdims=True), M),
+    (lambda np, x: np.linalg.norm(x, 3, -1), M),
+    *[(lambda np, x, o=o: np.linalg.vector_norm(x, axis=(0, 2), ord=o), T3)
+      for o in (1, 2, 3, np.inf)],
+    (lambda np, x: np.linalg.vector_norm(x, keepdims=True), M),
+    *[(lambda np, x, o=o: np.linalg.matrix_norm(x, ord=o), T3) for o in ("fro", "nuc", 1, 2)],
+    (lambda np, x, y: np.linalg.outer(x, y), V, (3,)),
+    (lambda np, x, y: np.linalg.cross(x, y), (2, 3), (3,)),
+    (lambda np, x: np.linalg.diagonal(x, offset=1), T3),
+    (lambda np, x: np.linalg.trace(x), T3),
+    (lambda np, x: np.linalg.matrix_transpose(x), T3),
+    (lambda np, x, y: np.linalg.tensordot(x, y, axes=1), M, V),
+    (lambda np, x, y: np.linalg.vecdot(x, y), M, V),
+    (lambda np, x, y: np.linalg.matmul(x, y), M, V),
+]
+
+# Values without derivative: a Tensor that is not recorded, or what NumPy returns.
+VALUES = [
+    (lambda np, x: np.all(x > -0.5, axis=0), M),
+    (lambda np, x: np.any(x > 0.5), M),
+    (lambda np, x: np.argmax(x, 1), M),
+    (lambda np, x: np.argmin(x, keepdims=True), M),
+    (lambda np, x: np.argsort(x, axis=0), M),
+    (lambda np, x: np.count_nonzero(x > 0, axis=0), M),
+    (lambda np, x: np.searchsorted([-0.5, 0.0, 0.5], x), M),
+    (lambda np, x: np.digitize(x, [-0.5, 0.0, 0.5]), V),
+    (lambda np, x: np.nonzero(x > 0), M),
+    (lambda np, x: np.where(x > 0), M),
+    (lambda np, x: np.flatnonzero(x > 0), M),
+    (lambda np, x: np.argwhere(x > 0), M),
+    (lambda np, x: np.ix_(np.argsort(x), [0, 1]), V),
+    (lambda np, x: np.imag(x), V),
+    (lambda np, x: (np.isnan(x), np.isinf(x), np.isfinite(x), np.signbit(x)), V),
+    (lambda np, x: (np.isposinf(x), np.isneginf(x)), V),
+    (lambda np, x: (np.logical_and(x, x > 0), np.logical_or(x, 0), np.logical_xor(x, x > 0)), V),
+    (lambda np, x: np.logical_not(x), V),
+    (lambda np, x: (np.isclose(x, x * 1.1), np.allclose(x, x), np.array_equal(x, x)), V),
+    (lambda np, x: (np.array_equiv(x, x), np.iscomplexobj(x), np.isrealobj(x)), V),
+    (lambda np, x: (np.shape(x), np.ndim(x), np.size(x), np.size(x, 1)), M),
+    (lambda np, x: np.result_type(x, np.float32), V),
+    (lambda np, x: np.linalg.norm(x, 0), V),
+]
+
+CREATION = [
+    lambda np: np.zeros((2, 3)),
+    lambda np: np.zeros(3, int),
+    lambda np: np.ones(4, "float32"),
+    lambda np: np.full((2, 2), 7.0),
+    lambda np: np.full(2, [1, 2]),
+    lambda np: np.empty((0, 3)),
+    lambda np: np.eye(3, k=1),
+    lambda np: np.identity(2),
+    lambda np: np.tri(3, 4),
+    lambda np: np.arange(5),
+    lambda np: np.arange(0.0, 1.0, 0.25),
+    lambda np: np.linspace(0, 1, 4),
+    lambda np: np.array([[1.0, 2.0], [3.0, 4.0]]),
+    lambda np: np.array([1, 2], "float32", ndmin=2),
+    lambda np: np.asarray([1.0, 2.0]),
+    lambda np: np.asanyarray((True, False)),
+    lambda np: np.ascontiguousarray(2.0),
+    lambda np: np.zeros_like([1.0, 2.0]),
+    lambda np: np.ones_like([1, 2], dtype=float),
+    lambda np: np.full_like([1.0, 2.0], 3),
+    lambda np: np.empty_like(np.ones((0, 2))),
+]
+
+
+def named(calls):
+    """The calls as test parameters, with a readable name each."""
+    parameters = []
+    for number, (call, *shapes) in enumerate(calls):
+        names = [name for name in call.__code__.co_names if hasattr(np, name)]
+        extra = [value for value in call.__defaults__ or () if isinstance(value, str)]
+        parameters.append(pytest.param(call, shapes,
+                                       id=f"{number}-{'.'.join(extra[:1] + names[:2])}"))
+    return parameters
+
+
+def draw(shapes, dtype=np.float64, seed=0):
+    """Arrays without ties, away from the kinks of the calls."""
+    generator = np.random.default_rng(seed)
+    arrays = []
+    for shape in shapes:
+        entries = np.arange(np.prod(shape, dtype=int)) + generator.uniform(0.2, 0.8)
+        generator.shuffle(entries)
+        arrays.append(((2 * entries + 1) / max(2 * entries.size, 5) - 1).reshape(shape)
+                      .astype(dtype))
+    return arrays
+
+
+def parts(result):
+    """The arrays of a result, which may be a tuple."""
+    return [part for r in result for part in parts(r)] if isinstance(result, (tuple, list)) \
+        else [result]
+
+
+def value(x):
+    return x.detach().numpy() if isinstance(x, Tensor) else np.asarray(x)
+
+
+def assert_same(mine, expected, dtype=np.float64):
+    """Equal, up to rounding where they are floating numbers."""
+    if np.asarray(expected).dtype.kind == "f":
+        bound = 2e-5 if dtype == np.float32 else 1e-11
+        np.testing.assert_allclose(value(mine), value(expected), rtol=bound, atol=bound / 10)
+    else:
+        assert np.array_equal(value(mine), value(expected))
+
+
+def weighted(result):
+    """A scalar that depends on every entry of a result, each with a weight of its own."""
+    return sum(fnp.sum(part * np.cos(1 + k + np.arange(part.size)).reshape(part.shape)
+                       .astype(part.dtype))
+               for k, part in enumerate(parts(result)))
+
+
+# ---- laws -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("call, shapes", named(CALLS + VALUES))
+def test_plain_operands_get_numpys_own_result(call, shapes, dtype):
+    arrays = draw(shapes, dtype)
+    for mine, numpys in zip(parts(call(fnp, *arrays)), parts(call(np, *arrays)), strict=True):
+        assert type(mine) is type(numpys)
+        assert_same(mine, numpys, dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("call, shapes", named(CALLS))
+def test_tensors_get_numpys_values(call, shapes, dtype):
+    arrays = draw(shapes, dtype)
+    expected = call(np, *arrays)
+    recorded = call(fnp, *[fg.tensor(a, requires_grad=True) for a in arrays])
+    assert isinstance(recorded, (tuple, list)) == isinstance(expected, (tuple, list))
+    for mine, numpys in zip(parts(recorded), parts(expected), strict=True):
+        assert isinstance(mine, Tensor)
+        assert mine.shape == np.shape(numpys)
+        assert mine.dtype == np.asarray(numpys).dtype
+        assert_same(mine, numpys, dtype)
+
+
+@pytest.mark.parametrize("call, shapes", named(CALLS + VALUES))
+def test_numpys_dispatch_is_the_same_function(call, shapes):
+    tensors = [fg.tensor(a, requires_grad=True) for a in draw(shapes)]
+    for mine, dispatched in zip(parts(call(fnp, *tensors)), parts(call(np, *tensors)), strict=True):
+        assert type(mine) is type(dispatched)
+        np.testing.assert_array_equal(value(mine), value(dispatched))
+
+
+@pytest.mark.parametrize("call, shapes", named(VALUES))
+def test_values_without_derivative(call, shapes):
+    arrays = draw(shapes)
+    for mine, numpys in zip(parts(call(fnp, *[fg.tensor(a, requires_grad=True) for a in arrays])),
+                            parts(call(np, *arrays)), strict=True):
+        assert isinstance(mine, Tensor) == isinstance(numpys, (np.ndarray, np.generic))
+        if isinstance(mine, Tensor):
+            assert not mine.requires_grad
+            assert mine.dtype == numpys.dtype
+        assert_same(mine, numpys)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not depend on the arguments:UserWarning")
+@pytest.mark.parametrize("call, shapes", named(CALLS))
+def test_gradient_is_that_of_central_differences(call, shapes):
+    arrays = draw(shapes)
+    argnums = tuple(range(len(arrays)))
+
+    def scalar(*operands):
+        return weighted(call(fnp, *operands))
+
+    if not any(part.size for part in parts(call(np, *arrays))):
+        return
+    gradients = fg.grad(scalar, argnums)(*arrays)
+    step = 1e-6
+    for k, (a, gradient) in enumerate(zip(arrays, gradients, strict=True)):
+        gradient = np.asarray(gradient)
+        assert gradient.shape == a.shape
+        assert gradient.dtype == a.dtype
+        for place in np.ndindex(a.shape):
+            ends = []
+            for h in (step, -step):
+                moved = [b.copy() for b in arrays]
+                moved[k][place] += h
+                ends.append(weighted(call(np, *moved)))
+            assert gradient[place] == pytest.approx((ends[0] - ends[1]) / (2 * step),
+                                                    rel=1e-6, abs=1e-7)
+
+    single = fg.grad(scalar, argnums)(*draw(shapes, np.float32))
+    for gradient, precise in zip(single, gradients, strict=True):
+        assert np.asarray(gradient).dtype == np.float32
+        np.testing.assert_allclose(gradient, precise, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("call, shapes", named(CALLS))
+def test_integer_tensors_are_computed_by_value(call, shapes):
+    arrays = [np.arange(1, a.size + 1).reshape(a.shape) for a in draw(shapes)]
+    try:
+        expected = call(np, *arrays)
+    except TypeError:           # a call that NumPy itself does not have for integers
+        return
+    for mine, numpys in zip(parts(call(fnp, *map(fg.tensor, arrays))), parts(expected),
+                            strict=True):
+        assert isinstance(mine, Tensor)
+        assert mine.dtype == numpys.dtype
+        assert_same(mine, numpys)
+
+
+# Calls of one array that do not ask it for methods, operators or copies of its own kind, nor
+# are functions of the core, which say what to write instead.
+@pytest.mark.parametrize("call, shapes", [
+    case for case in named(CALLS)
+    if len(case.values[1]) == 1 and case.values[1][0] and 0 not in case.values[1][0]
+    and not {"extract", "select", "mean", "zeros_like", "ones_like", "empty_like", "full_like"}
+    & set(case.values[0].__code__.co_names)
+    and case.values[0].__code__.co_names not in {("sum",), ("transpose",), ("permute_dims",)}])
+def test_nested_sequences_of_tensors_are_arrays(call, shapes):
+    t = fg.tensor(*draw(shapes), requires_grad=True)
+    nested = [t[k] for k in range(len(t))]
+    for mine, expected in zip(parts(call(fnp, nested)), parts(call(fnp, t)), strict=True):
+        assert isinstance(mine, Tensor)
+        assert_same(mine, value(expected))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("name", ["mean", "var", "std", "prod", "max", "min", "ptp", "sum", "all",
+                                  "any", "argmax", "count_nonzero"])
+def test_reductions_along_every_axis(name, keepdims):
+    for shape in [(), (3,), (0,), (2, 3), (2, 0, 3), (1, 2, 1)]:
+        axes = [None, *range(-len(shape), len(shape))]
+        if name != "argmax":
+            axes += [(), *itertools.combinations(range(len(shape)), 2)]
+        x, = draw([shape])
+        for axis in axes:
+            try:
+                expected = getattr(np, name)(x, axis=axis, keepdims=keepdims)
+            except ValueError as error:                     # the maximum of nothing
+                with pytest.raises(type(error)):
+                    getattr(fnp, name)(fg.tensor(x), axis=axis, keepdims=keepdims)
+                continue
+            mine = getattr(fnp, name)(fg.tensor(x), axis=axis, keepdims=keepdims)
+            assert value(mine).shape == np.shape(expected)
+            assert_same(mine, expected)
+
+
+# ---- the namespace --------------------------------------------------------------------------
+
+ROWS = {name for row in core.operators() if row.arity in (1, 2) and row.name in core.functions
+        for name in (row.name, *row.numpy)}
+FUNCTIONS = {name: function for name, function in vars(fnp).items()
+             if not name.startswith("_") and name not in ROWS and callable(function)
+             and not isinstance(function, type)}
+LINALG = {name: function for name, function in vars(fnp.linalg).items()
+          if not name.startswith("_") and hasattr(np.linalg, name) and callable(function)}
+
+
+class Witness:
+    """A namespace that notes the names asked of it."""
+
+    def __init__(self, namespace, seen):
+        self.namespace, self.seen = namespace, seen
+
+    def __getattr__(self, name):
+        self.seen.add(name)
+        found = getattr(self.namespace, name)
+        return Witness(found, self.seen) if isinstance(found, types.ModuleType) else found
+
+
+def test_every_function_occurs_in_the_calls():
+    seen = set()
+    for call, *shapes in CALLS + VALUES:
+        call(Witness(np, seen), *draw(shapes))
+    for call in CREATION:
+        call(Witness(np, seen))
+    unknown_to_numpy = {"logsumexp"} if NUMPY_2_1 else {"logsumexp", "unstack"}
+    assert {*FUNCTIONS, *LINALG} - seen == unknown_to_numpy
+
+
+def test_rows_of_the_table_are_the_cores_own_functions():
+    for row in core.operators():
+        if row.arity in (1, 2) and row.name in core.functions:
+            for name in (row.name, *row.numpy):
+                assert getattr(fnp, name) is core.functions[row.name]
+                assert not row.numpy or hasattr(np, name) or name == row.name
+    assert fnp.sum is core.sum
+    assert fnp.matmul is core.matmul
+
+
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.4.0",
+                    reason="the signatures are those of NumPy 2.4")
+@pytest.mark.parametrize("module", ["", "linalg"])
+def test_parameters_are_numpys(module):
+    mine, numpys = (fnp.linalg, np.linalg) if module else (fnp, np)
+    compared = 0
+    for name, function in (LINALG if module else FUNCTIONS).items():
+        if not function.__module__.startswith("fastgrad.numpy") or not hasattr(numpys, name):
+            continue
+        expected = inspect.signature(getattr(numpys, name)).parameters
+        parameters = inspect.signature(getattr(mine, name)).parameters
+        common = [p for p in expected if p in parameters]
+        assert list(parameters) == common or "kwargs" in parameters, name
+        if not isinstance(getattr(numpys, name), np.ufunc):
+            assert set(expected) - set(parameters) <= {"ndmax"}, name
+        for p in common:
+            assert parameters[p].kind == expected[p].kind, (name, p)
+        compared += 1
+    assert compared > (8 if module else 80)
+
+
+def required(function):
+    return [p for p in inspect.signature(function).parameters.values()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+@pytest.mark.parametrize("name, option", [
+    (name, option) for name, function in FUNCTIONS.items()
+    if getattr(inspect.unwrap(function), "__module__", "").startswith("fastgrad")
+    and isinstance(function, types.FunctionType) and name != "einsum"
+    for option in ("out", "where", "initial")
+    if option in inspect.signature(function).parameters])
+def test_options_that_tensors_do_not_have(name, option):
+    function = FUNCTIONS[name]
+    t = fg.tensor([1.0, 2.0], requires_grad=True)
+    given = np.empty(2) if option == "out" else np.array([True, False])
+    operands = [t for _ in required(function)]
+    if name in ("concatenate", "concat", "stack"):
+        operands = [[t]]
+    with pytest.raises(TypeError, match=f"{option}="):
+        function(*operands, **{option: given})
+
+
+def test_einsum_refuses_lists_of_integers_and_out():
+    t = fg.tensor(np.ones((2, 2)), requires_grad=True)
+    with pytest.raises(TypeError, match="letters"):
+        fnp.einsum(t, [0, 0], [0])
+    with pytest.raises(TypeError, match="out="):
+        fnp.einsum("ii", t, out=np.empty(()))
+
+
+def test_numpy_serves_what_has_no_rule():
+    x = np.array([3.0, 1.0, 2.0])
+    assert fnp.median(x) == 2.0
+    assert fnp.random is np.random
+    assert fnp.float16 is np.float16
+    assert fnp.gcd is np.gcd
+    assert fnp.linalg.LinAlgError is np.linalg.LinAlgError
+    assert fnp.linalg.det(np.eye(2)) == 1.0
+    assert {"sin", "median", "linalg"} <= set(dir(fnp))
+    t = fg.tensor(x, requires_grad=True)
+    with pytest.raises(fg.NoDerivativeError, match="median"):
+        fnp.median(t)
+    with pytest.raises(fg.NoDerivativeError, match="median"):
+        np.median(t)
+    with pytest.raises(fg.NoDerivativeError, match="median"):
+        fnp.median([t, t])
+    with pytest.raises(fg.NoDerivativeError, match="linalg.inv"):
+        fnp.linalg.inv(fnp.outer(t, t))
+    assert_same(fnp.unique(fg.tensor([2, 1, 2])), [1, 2])
+    with pytest.raises(AttributeError, match="no attribute 'medium'"):
+        fnp.medium  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'medium'"):
+        fnp.linalg.medium  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_functions_are_documented_and_pickle(name):
+    assert FUNCTIONS[name].__doc__
+    assert pickle.loads(pickle.dumps(FUNCTIONS[name])) is FUNCTIONS[name]
+
+
+@pytest.mark.parametrize("name, function", [
+    *FUNCTIONS.items(), *((f"linalg.{name}", function) for name, function in LINALG.items()),
+    *((f"special.{name}", getattr(special, name)) for name in special.__all__),
+    ("implements", implements)])
+def test_examples(name, function):
+    if not isinstance(function, types.FunctionType):        # the core tests its own
+        return
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder(recurse=False).find(function, name, globs={}):
+        output = []
+        assert runner.run(example, out=output.append).failed == 0, "".join(output)
+
+
+# ---- bad input ------------------------------------------------------------------------------
+
+BAD = [
+    (lambda np, x: np.mean(x, 2), M),
+    (lambda np, x: np.std(x, (0, 0)), M),
+    (lambda np, x: np.max(x, 0), (0,)),
+    (lambda np, x: np.max(x), (0,)),
+    (lambda np, x: np.prod(x, -3), M),
+    (lambda np, x: np.var(x, ddof=1, correction=1), M),
+    (lambda np, x: np.average(x, weights=[1.0, 2.0]), M),
+    (lambda np, x: np.average(x, 0, weights=[1.0, 2.0]), M),
+    (lambda np, x: np.average(x, weights=x * 0), V),
+    (lambda np, x: np.diff(x), S),
+    (lambda np, x: np.diff(x, -1), V),
+    (lambda np, x: np.reshape(x, (5, 3)), M),
+    (lambda np, x: np.reshape(x, (-1, -1)), M),
+    (lambda np, x: np.transpose(x, (0, 0)), M),
+    (lambda np, x: np.transpose(x, (0,)), M),
+    (lambda np, x: np.matrix_transpose(x), V),
+    (lambda np, x: np.swapaxes(x, 0, 2), M),
+    (lambda np, x: np.moveaxis(x, (0, 1), 0), M),
+    (lambda np, x: np.moveaxis(x, 0, 5), M),
+    (lambda np, x: np.rollaxis(x, 5), M),
+    (lambda np, x: np.rollaxis(x, 0, 5), M),
+    (lambda np, x: np.squeeze(x, 0), M),
+    (lambda np, x: np.squeeze(x, 3), M),
+    (lambda np, x: np.expand_dims(x, (0, 0)), M),
+    (lambda np, x: np.broadcast_to(x, (2, 3)), V),
+    (lambda np, x: np.broadcast_arrays(x, [1.0, 2.0]), V),
+    (lambda np, x: np.fliplr(x), V),
+    (lambda np, x: np.flipud(x), S),
+    (lambda np, x: np.flip(x, 2), M),
+    (lambda np, x: np.rot90(x, 1, (0, 0)), M),
+    (lambda np, x: np.rot90(x, 1, (0, 3)), M),
+    (lambda np, x: np.rot90(x, 1, (0,)), M),
+    (lambda np, x: np.roll(x, 1, 3), M),
+    (lambda np, x: np.roll(x, [[1]], 0), M),
+    (lambda np, x: np.concatenate([x, x[0]]), M),
+    (lambda np, x: np.concatenate([x, x[:, :2]]), M),
+    (lambda np, x: np.concatenate([x, x], 2), M),
+    (lambda np, x: np.stack([x, x[0]]), M),
+    (lambda np, x: np.stack([x, x], 4), M),
+    *[(lambda np, x: np.unstack(x), S)] * NUMPY_2_1,
+    (lambda np, x: np.vstack([x, x[:2]]), V),
+    (lambda np, x: np.append(x, 1.0, 0), M),
+    (lambda np, x: np.array_split(x, 0), V),
+    (lambda np, x: np.split(x, 3), V),
+    (lambda np, x: np.hsplit(x, 1), S),
+    (lambda np, x: np.vsplit(x, 1), V),
+    (lambda np, x: np.dsplit(x, 1), M),
+    (lambda np, x: np.tile(x, 1.5), V),
+    (lambda np, x: np.repeat(x, -1), V),
+    (lambda np, x: np.repeat(x, [1, 2]), V),
+    (lambda np, x: np.meshgrid(x, x, indexing="yx"), V),
+    (lambda np, x: np.take(x, 4), V),
+    (lambda np, x: np.take(x, [[4]]), V),
+    (lambda np, x: np.take(x, 0, 1), V),
+    (lambda np, x: np.take(x, 0, mode="bounce"), V),
+    (lambda np, x: np.take_along_axis(x, np.argmax(x, 0), 0), M),
+    (lambda np, x: np.take_along_axis(x, x, 0), M),
+    (lambda np, x: np.diagonal(x), V),
+    (lambda np, x: np.diag(x), T3),
+    (lambda np, x: np.delete(x, 4), V),
+    (lambda np, x: np.pad(x, -1), V),
+    (lambda np, x: np.pad(x, ((1, 2, 3),)), V),
+    (lambda np, x: np.where(x > 0, x), V),
+    (lambda np, x: np.where([True, False], x, 0.0), V),
+    *[(lambda np, x: np.clip(x, 0.0, 1.0, min=0.0), V)] * NUMPY_2_1,
+    (lambda np, x: np.select([], []), V),
+    (lambda np, x: np.select([x > 0], [x, x]), V),
+    (lambda np, x: np.dot(x, x), M),
+    (lambda np, x: np.inner(x, x[:, :2]), M),
+    (lambda np, x: np.vdot(x, x[:2]), M),
+    (lambda np, x: np.vecdot(x, x[:, :2]), M),
+    (lambda np, x: np.matmul(x, x), M),
+    (lambda np, x: np.tensordot(x, x, 1), M),
+    (lambda np, x: np.tensordot(x, x, ([0, 0], [0, 0])), M),
+    (lambda np, x: np.tensordot(x, x, 5), M),
+    (lambda np, x: np.cross(x, x), V),
+    (lambda np, x: np.cross(x, x), S),
+    (lambda np, x: np.einsum("ij,jk", x, x), M),
+    (lambda np, x: np.einsum("ijk", x), M),
+    (lambda np, x: np.einsum("ij,jk", x), M),
+    (lambda np, x: np.einsum("ij->k", x), M),
+    (lambda np, x: np.einsum("ij->ii", x), M),
+    (lambda np, x: np.einsum("ii", x), M),
+    (lambda np, x: np.einsum("i1", x), M),
+    (lambda np, x: np.linspace(x, 1.0, -1), S),
+    (lambda np, x: np.linalg.norm(x, "fro"), V),
+    (lambda np, x: np.linalg.norm(x, 3), M),
+    (lambda np, x: np.linalg.norm(x, 2), T3),
+    (lambda np, x: np.linalg.norm(x, axis=(0, 0)), M),
+    (lambda np, x: np.linalg.norm(x, axis=2), M),
+    (lambda np, x: np.linalg.norm(x, axis="a"), M),
+    (lambda np, x: np.linalg.norm(x, axis=(0, 1, 2)), T3),
+    (lambda np, x: np.linalg.matrix_norm(x), V),
+    (lambda np, x: np.linalg.outer(x, x), M),
+]
+
+
+@pytest.mark.parametrize("call, shapes", named(BAD))
+def test_bad_input_raises_what_numpy_raises(call, shapes):
+    x, = draw(shapes)
+    with pytest.raises(Exception) as numpys:
+        call(np, x)
+    with pytest.raises(numpys.type):
+        call(fnp, fg.tensor(x, requires_grad=True))
+
+
+def test_a_dtype_without_derivative_is_refused():
+    t = fg.tensor([1.0, 2.0], requires_grad=True)
+    for call in (lambda: fnp.mean(t, dtype=int), lambda: fnp.array([t, t], "float16"),
+                 lambda: fnp.prod(t, dtype=complex), lambda: fnp.full(2, t, dtype=int)):
+        with pytest.raises(TypeError, match="float32"):
+            call()
+
+
+def test_an_order_without_meaning_is_refused():
+    t = fg.tensor([[1.0, 2.0]], requires_grad=True)
+    with pytest.raises(ValueError, match="ranspose"):
+        fnp.reshape(t, 2, order="F")
+    with pytest.raises(ValueError, match="ranspose"):
+        fnp.ravel(t, "F")
+
+
+# ---- creation -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("call", CREATION)
+def test_creation_functions(call):
+    expected = call(np)
+    assert type(call(fnp)) is np.ndarray
+    assert_same(call(fnp), expected)
+    with fg.record():
+        made = call(fnp)
+    assert isinstance(made, Tensor)
+    assert made.dtype == expected.dtype
+    assert made.shape == expected.shape
+    if expected.size:
+        assert_same(made, expected)
+
+
+def test_asarray_of_an_array_does_not_share_with_a_tensor():
+    x = np.ones(2)
+    assert fnp.asarray(x) is x
+    with fg.record():
+        t = fnp.asarray(x)
+    x[0] = 5.0
+    assert_same(t, [1.0, 1.0])
+
+
+def test_array_joins_nested_sequences():
+    def f(x, v):
+        return weighted(fnp.array([[x, 1.0, x * x], [2, v[1], v[0]], v[[0, 0, 1]]]))
+
+    def plain(x, v):
+        return weighted(np.array([[x, 1.0, x * x], [2, v[1], v[0]], v[[0, 0, 1]]]))
+
+    x, v = 3.0, np.array([1.0, 4.0])
+    of_x, of_v = fg.grad(f, (0, 1))(x, v)
+    h = 1e-6
+    assert of_x == pytest.approx((plain(x + h, v) - plain(x - h, v)) / (2 * h))
+    for k, unit in enumerate(np.eye(2)):
+        assert of_v[k] == pytest.approx((plain(x, v + h * unit) - plain(x, v - h * unit)) / (2 * h))
+
+
+def test_array_follows_numpys_rules():
+    t, single = fg.tensor(2.0, requires_grad=True), fg.tensor(np.float32(2), requires_grad=True)
+    rows = fg.tensor(np.ones((2, 3)), requires_grad=True)
+    assert fnp.array([t, 1, True]).dtype == np.float64
+    assert fnp.array([single, single]).dtype == np.float32
+    assert fnp.array([single, np.float32(1)]).dtype == np.float32
+    assert fnp.array([single, 1.0]).dtype == np.array([np.float32(2), 1.0]).dtype
+    assert fnp.array([t, t], dtype="float32").dtype == np.float32
+    assert fnp.array([t, t], ndmin=3).shape == (1, 1, 2)
+    assert fnp.array([[], []]).shape == (2, 0)
+    assert fnp.array([rows, np.zeros((2, 3))]).shape == (2, 2, 3)
+    assert fnp.array((rows[0], [1, 2, 3], (t, t, t))).shape == (3, 3)
+    assert fnp.asarray(t) is t
+    assert fnp.array(t) is not t
+    assert fnp.array([fg.tensor(1), 2]).dtype == np.int64
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        fnp.array([[t, t], [t]])
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        fnp.array([rows, t])
+
+
+def test_filling_an_array():
+    def f(x):
+        out = fnp.zeros((2, 3))
+        for k in range(3):
+            out[0, k] = x ** k
+        out[1] = x
+        return fnp.sum(out)
+
+    assert fg.grad(f)(2.0) == 1 + 4 + 3
+
+
+# ---- edges ----------------------------------------------------------------------------------
+
+def test_where_keeps_infinite_slopes_out():
+    x = np.array([-1.0, 0.0, 4.0])
+    np.testing.assert_array_equal(fg.grad(lambda x: fnp.sum(fnp.where(x > 0, fnp.sqrt(x), 0.0)))(x),
+                                  [0, 0, 0.25])
+    np.testing.assert_array_equal(fg.grad(lambda x: np.sum(np.where(x > 0, np.log(x), x)))(x),
+                                  [1, 1, 0.25])
+
+
+def test_clip_has_slope_0_at_a_bound():
+    x = np.array([0.0, 0.5, 1.0])
+    for low, high, expected in [(0.0, 1.0, [0, 1, 0]), (0.0, None, [0, 1, 1]),
+                                (None, 1.0, [1, 1, 0]), (np.zeros(3), None, [0, 1, 1]),
+                                (np.zeros(3), np.ones(3), [0, 1, 0]), (None, None, [1, 1, 1])]:
+        gradient = fg.grad(lambda x, a=low, b=high: fnp.sum(fnp.clip(x, a, b)))(x)
+        np.testing.assert_array_equal(gradient, expected)
+
+
+def test_ties_share():
+    x = np.array([[1.0, 3.0, 3.0], [2.0, 2.0, 2.0]])
+    np.testing.assert_array_equal(fg.grad(lambda x: fnp.sum(fnp.max(x, 1)))(x),
+                                  [[0, 0.5, 0.5], [1 / 3] * 3])
+    np.testing.assert_array_equal(fg.grad(lambda x: fnp.sum(fnp.min(x, 1)))(x),
+                                  [[1, 0, 0], [1 / 3] * 3])
+    np.testing.assert_array_equal(fg.grad(fnp.ptp)(np.ones(2)), [0, 0])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_what_vanishes_has_gradient_0(dtype):
+    for f, shape in [(fnp.std, V), (lambda x: fnp.sum(fnp.std(x, 0)), M), (fnp.var, V),
+                     *[(lambda x, o=o: fnp.linalg.norm(x, o), V)
+                       for o in (None, 1, 2, 3, 0.5, 2.5, np.inf, -np.inf)],
+                     *[(lambda x, o=o: fnp.linalg.norm(x, o), M)
+                       for o in (None, "nuc", 1, -1, 2, -2, np.inf, -np.inf)]]:
+        gradient = fg.grad(f)(np.zeros(shape, dtype))
+        assert gradient.dtype == dtype
+        np.testing.assert_array_equal(gradient, np.zeros(shape))
+
+
+def test_matrix_norms_of_deficient_matrices():
+    x = np.outer([1.0, 2.0, 2.0], [3.0, 4.0]) / 15
+    for order in ("nuc", 2):                    # one singular value 1, with vectors x is made of
+        np.testing.assert_allclose(fg.grad(lambda x, o=order: fnp.linalg.norm(x, o))(x), x,
+                                   atol=1e-15)
+    np.testing.assert_array_equal(fg.grad(lambda x: fnp.linalg.norm(x, -2))(x), np.zeros((3, 2)))
+
+
+def test_prod_with_zeros():
+    np.testing.assert_array_equal(fg.grad(fnp.prod)(np.array([0.0, 2.0, 3.0])), [6, 0, 0])
+    np.testing.assert_array_equal(fg.grad(fnp.prod)(np.array([0.0, 0.0, 3.0])), [0, 0, 0])
+
+
+def test_sort_follows_the_permutation():
+    x = np.array([2.0, 1.0, 2.0])
+    np.testing.assert_array_equal(fg.grad(lambda x: fnp.sort(x, kind="stable")[-1])(x), [0, 0, 1])
+
+
+def test_nan_and_infinite_entries():
+    x = np.array([1.0, np.nan, np.inf, -np.inf])
+    np.testing.assert_array_equal(fg.grad(lambda x: fnp.sum(fnp.nan_to_num(x)))(x), [1, 0, 0, 0])
+    assert np.isnan(value(fnp.mean(fg.tensor(x))))
+
+
+# ---- methods --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, arguments", [
+    ("mean", (0,)), ("var", (1,)), ("std", ()), ("prod", (0,)), ("max", (1,)), ("min", ()),
+    ("sum", (0,)), ("ravel", ()), ("flatten", ()), ("squeeze", ()), ("transpose", ()),
+    ("transpose", (1, 0)), ("transpose", ((1, 0),)), ("swapaxes", (0, 1)), ("dot", (np.ones(4),)),
+    ("clip", (-0.5, 0.5)), ("clip", (0.1,)), ("round", (1,)), ("argmax", (1,)), ("argmin", ()),
+    ("argsort", (0,)), ("all", (0,)), ("any", ()), ("take", ([0, 1], 1)), ("repeat", (2, 0)),
+    ("diagonal", (1,)), ("trace", ()), ("nonzero", ()), ("conj", ()), ("conjugate", ())])
+def test_methods_are_those_of_arrays(name, arguments):
+    x, = draw([M])
+    t = fg.tensor(x, requires_grad=True)
+    for mine, numpys in zip(parts(getattr(t, name)(*arguments)),
+                            parts(getattr(x, name)(*arguments)), strict=True):
+        assert mine.shape == np.shape(numpys)
+        assert_same(mine, numpys)
+
+
+def test_element_wise_methods():
+    for row in core.operators():
+        if row.arity == 1:
+            t = fg.tensor([0.25, 0.5], requires_grad=True)
+            for name in (row.name, *row.numpy):
+                np.testing.assert_array_equal(value(getattr(t, name)()),
+                                              value(core.functions[row.name](t)))
+
+
+def test_flatten_is_a_copy():
+    x = fg.tensor([[1.0, 2.0]])
+    flat = x.flatten()
+    flat[0] = 5.0
+    assert_same(x, [[1.0, 2.0]])
+
+
+# ---- special functions ----------------------------------------------------------------------
+
+SPECIAL = [
+    (lambda m, x: m.softmax(x), V), (lambda m, x: m.softmax(x, axis=0), M),
+    (lambda m, x: m.softmax(x, axis=(0, 2)), T3), (lambda m, x: m.log_softmax(x), M),
+    (lambda m, x: m.log_softmax(x, axis=-1), M), (lambda m, x: m.logsumexp(x), M),
+    (lambda m, x: m.logsumexp(x, axis=1, keepdims=True), M),
+    (lambda m, x, y: m.logsumexp(x, axis=0, b=y * y), M, M),
+    (lambda m, x, y: m.logsumexp(x, b=y * y), M, V),
+    (lambda m, x, y: m.logsumexp(x, 1, y, True, True), M, V),
+    (lambda m, x, y: m.logsumexp(x, b=[[1.0], [0.0], [2.0]], axis=0), M, M),
+    (lambda m, x: m.expit(x), V), (lambda m, x: m.erf(x), V), (lambda m, x: m.exp2(x), V),
+    (lambda m, x: m.expm1(x), V), (lambda m, x: m.log1p(x), V), (lambda m, x: m.cbrt(x), V),
+    (lambda m, x, y: m.xlogy(x, y * y), V, V), (lambda m, x, y: m.xlog1py(x, y), V, M),
+    (lambda m, x: m.xlog1py(0 * x, x), V),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("call, shapes", named(SPECIAL))
+def test_special_functions_are_scipys(call, shapes, dtype):
+    scipy_special = pytest.importorskip("scipy.special")
+    arrays = draw(shapes, dtype)
+    tensors = [fg.tensor(a, requires_grad=True) for a in arrays]
+    for mine, plain, scipys in zip(parts(call(special, *tensors)), parts(call(special, *arrays)),
+                                   parts(call(scipy_special, *arrays)), strict=True):
+        assert isinstance(mine, Tensor)
+        assert not isinstance(plain, Tensor)
+        assert mine.dtype == scipys.dtype == plain.dtype
+        assert mine.shape == scipys.shape == np.shape(plain)
+        assert_same(mine, scipys, dtype)
+        assert_same(plain, scipys, dtype)
+
+
+@pytest.mark.parametrize("call, shapes", named(SPECIAL))
+def test_special_gradients(call, shapes):
+    arrays = draw(shapes)
+    argnums = tuple(range(len(arrays)))
+    gradients = fg.grad(lambda *xs: weighted(call(special, *xs)), argnums)(*arrays)
+    for k, (a, gradient) in enumerate(zip(arrays, gradients, strict=True)):
+        for place in np.ndindex(a.shape):
+            ends = []
+            for h in (1e-6, -1e-6):
+                moved = [b.copy() for b in arrays]
+                moved[k][place] += h
+                ends.append(weighted(call(special, *moved)))
+            assert gradient[place] == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_special_functions_at_infinity():
+    scipy_special = pytest.importorskip("scipy.special")
+    for x in ([-np.inf, -np.inf], [np.inf, 0.0], [-np.inf, 1.0], [1000.0, 1000.0], [-1e5, 0.0],
+              [np.nan, 1.0], [np.inf, np.inf]):
+        for name in ("softmax", "log_softmax", "logsumexp"):
+            expected = getattr(scipy_special, name)(x)
+            assert_same(getattr(special, name)(fg.tensor(x)), expected)
+            assert_same(getattr(special, name)(x), expected)
+    weights = [0.0, 1.0]
+    assert value(special.logsumexp(fg.tensor([1000.0, 0.0]), b=weights)) == 0.0
+    assert value(special.logsumexp(fg.tensor([1.0, 0.0]), b=fg.tensor(weights))) == 0.0
+    np.testing.assert_array_equal(fg.grad(special.logsumexp)(np.full(2, -np.inf)), [0, 0])
+
+
+def test_xlog1py_at_0():
+    assert fg.grad(special.xlog1py, (0, 1))(0.0, 1.0) == pytest.approx((np.log(2), 0.0))
+    assert fg.grad(special.xlog1py, (0, 1))(0.0, -1.0) == (0.0, 0.0)
+    assert np.isnan(special.xlog1py(0.0, np.nan))
