@@ -13,6 +13,7 @@ cdef enum:
     LARGE = 1 << 22             # from here on the kernel is asked for huge pages
     TRACE_DOMAIN = 0x66677264   # "fgrd": where tracemalloc books what the pool hands out
 
+cdef uint8_t pool_small[65]     # the class of up to 4 kB, by cache lines
 cdef FgValue *pool_free[CLASSES]
 cdef int64_t pool_size[CLASSES]
 cdef int64_t pool_cached = 0    # bytes in free chunks
@@ -28,13 +29,18 @@ cdef void pool_setup() noexcept:
         pool_size[i] = step + (step >> 2) * (i & 3)
         # Chunks are multiples of 64, so that the data of every one is aligned.
         pool_size[i] = (pool_size[i] + 63) & ~<int64_t>63
+    for i in range(1, 65):
+        pool_small[i] = 0
+        while pool_size[pool_small[i]] < i * 64:
+            pool_small[i] += 1
+    pool_small[0] = 0
 
 
 cdef inline int pool_class(int64_t nbytes) noexcept nogil:
     """The smallest class whose chunks hold nbytes."""
     cdef int top, i
-    if nbytes <= 64:
-        return 0
+    if nbytes <= 4096:
+        return pool_small[(nbytes + 63) >> 6]
     top = 63 - clz(nbytes)              # 2**top <= nbytes
     i = ((top - 6) << 2) + <int>((nbytes >> (top - 2)) & 3)
     while pool_size[i] < nbytes:
@@ -84,7 +90,7 @@ cdef inline void pool_used_add(int64_t n) noexcept:
         pool_peak = pool_used
 
 
-cdef void pool_give(FgValue *v) noexcept:
+cdef inline void pool_give(FgValue *v) noexcept:
     cdef int64_t size = pool_size[v.size_class] + HEADER
     PyTraceMalloc_Untrack(TRACE_DOMAIN, <size_t>v)
     pool_used_add(-size)
@@ -139,13 +145,16 @@ cdef inline int64_t *value_strides(FgValue *v) noexcept nogil:
     return <int64_t *>(<char *>v + HEADER)
 
 
-cdef void value_release(FgValue *v) noexcept:
+cdef inline void value_release(FgValue *v) noexcept:
+    v.refs -= 1
+    if v.refs == 0:
+        value_free(v)
+
+
+cdef void value_free(FgValue *v) noexcept:
     cdef FgValue *base
     cdef void *owner
     while True:
-        v.refs -= 1
-        if v.refs:
-            return
         base = v.base
         owner = v.owner
         pool_give(v)
@@ -154,6 +163,9 @@ cdef void value_release(FgValue *v) noexcept:
         if base == NULL:
             return
         v = base
+        v.refs -= 1
+        if v.refs:
+            return
 
 
 # ---- shapes ---------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ cdef enum:
 
 cdef struct Lane:
     int mode
+    bint roomy                  # a kernel may read on to the end of the cache line
     int64_t item
     char *data                  # the memory, or the block
     Walker *walker
@@ -240,15 +241,28 @@ cdef void scatter_block(Walker *w, int64_t start, int64_t n, const char *source,
         p = walker_step(w, p, index, run)
 
 
+cdef inline bint value_roomy(FgValue *v) noexcept nogil:
+    """Whether it is a chunk of its own: those end with a cache line, whatever their length."""
+    return v.base == NULL and v.owner == NULL and v.contiguous and not v.uniform
+
+
+cdef inline int64_t padded(int64_t n, int64_t item) noexcept nogil:
+    """n rounded up to whole cache lines. Kernels have a slower way for what does not fill a
+    vector; where all memory is roomy they run over the end instead, and nobody reads that."""
+    return ((n * item + 63) & ~<int64_t>63) // item
+
+
 cdef int lane_set(Lane *lane, Source *x, FgShape *out, int dtype, Scratch *scratch) except -1:
     """How the kernels for results of shape `out` will read operand x."""
     cdef int64_t m = out.size if out.size < FG_BLOCK else FG_BLOCK
     cdef int64_t item = item_size(dtype)
     lane.item = item
     lane.walker = NULL
+    lane.roomy = True
     if x.shape == NULL or x.value.uniform:
         lane.mode = LANE_FIXED
         lane.data = scratch_take(scratch, m * item)
+        m = padded(m, item)
         if x.shape == NULL:
             loops_of(dtype).fill(lane.data, x.number, m)
         elif dtype == FG_FLOAT64:
@@ -258,8 +272,10 @@ cdef int lane_set(Lane *lane, Source *x, FgShape *out, int dtype, Scratch *scrat
     elif x.value.contiguous and x.dtype != FG_BOOL and shape_same(x.shape, out):
         lane.mode = LANE_ADVANCE
         lane.data = x.value.data
+        lane.roomy = value_roomy(x.value)
     else:
         lane.mode = LANE_GATHER
+        lane.roomy = False
         lane.walker = <Walker *>scratch_take(scratch, sizeof(Walker))
         walker_set(lane.walker, out, x.shape, x.value, x.dtype)
         lane.data = scratch_take(scratch, m * item)
@@ -276,13 +292,14 @@ cdef inline char *lane_block(Lane *lane, int64_t start, int64_t n, const FgLoops
 
 
 cdef int evaluate(int op, int dtype, FgShape *shape, Source *x, int arity, char *out) except -1:
-    """Compute one element-wise result (or comparison) of that shape into contiguous memory."""
+    """Compute one element-wise result (or comparison) of that shape into a chunk of its own."""
     cdef Lane lane[3]
     cdef Scratch scratch
     cdef int i
     cdef bint direct = True
     cdef const FgLoops *loops = loops_of(dtype)
     scratch_begin(&scratch)
+    cdef bint roomy = op < FG_ELEMENTWISE_END
     for i in range(arity, 3):
         lane[i].mode = LANE_NONE
         lane[i].data = NULL
@@ -290,20 +307,21 @@ cdef int evaluate(int op, int dtype, FgShape *shape, Source *x, int arity, char 
         for i in range(arity):
             lane_set(&lane[i], &x[i], shape, dtype, &scratch)
             direct = direct and lane[i].mode == LANE_ADVANCE
+            roomy = roomy and lane[i].roomy
         if shape.size >= UNLOCK:
             with nogil:
                 evaluate_lanes(op, loops, lane, shape.size, out,
-                               shape.size if direct else FG_BLOCK, item_size(dtype))
+                               shape.size if direct else FG_BLOCK, item_size(dtype), roomy)
         else:
             evaluate_lanes(op, loops, lane, shape.size, out,
-                           shape.size if direct else FG_BLOCK, item_size(dtype))
+                           shape.size if direct else FG_BLOCK, item_size(dtype), roomy)
     finally:
         scratch_clear(&scratch)
     return 0
 
 
 cdef void evaluate_lanes(int op, const FgLoops *loops, Lane *lane, int64_t size, char *out,
-                         int64_t step, int64_t item) noexcept nogil:
+                         int64_t step, int64_t item, bint roomy) noexcept nogil:
     cdef int64_t start = 0, n
     cdef char *a
     cdef char *b
@@ -314,7 +332,7 @@ cdef void evaluate_lanes(int op, const FgLoops *loops, Lane *lane, int64_t size,
         b = lane_block(&lane[1], start, n, loops)
         c = lane_block(&lane[2], start, n, loops)
         if op < FG_ELEMENTWISE_END:
-            loops.value[op](a, b, c, out + start * item, n)
+            loops.value[op](a, b, c, out + start * item, padded(n, item) if roomy else n)
         else:
             loops.compare[op - FG_ELEMENTWISE_END](a, b, <uint8_t *>out + start, n)
         start += n
@@ -339,18 +357,25 @@ cdef int copy_into(FgShape *shape, FgValue *value, int dtype, char *out) except 
 
 cdef FgValue *value_contiguous(FgShape *shape, FgValue *value, int dtype) except NULL:
     """The value itself where it is contiguous already (counted once more), else a copy."""
-    cdef FgValue *v
     if value.contiguous and not value.uniform:
         return value_ref(value)
-    v = pool_take(shape.size * item_size(dtype))
-    copy_into(shape, value, dtype, v.data)
-    return v
+    return value_copy(shape, value, dtype)
 
 
 cdef FgValue *value_copy(FgShape *shape, FgValue *value, int dtype) except NULL:
     cdef FgValue *v = pool_take(shape.size * item_size(dtype))
     copy_into(shape, value, dtype, v.data)
+    pad(v, shape.size, item_size(dtype))
     return v
+
+
+cdef inline void pad(FgValue *v, int64_t n, int64_t item) noexcept nogil:
+    """Repeat the last element to the end of its cache line: kernels run over that too, and what
+    happened to lie there (subnormals, NaN) may cost them a hundred times as much."""
+    cdef int64_t i
+    if n:
+        for i in range(n, padded(n, item)):
+            memcpy(v.data + i * item, v.data + (n - 1) * item, item)
 
 
 # ---- sums -----------------------------------------------------------------------------------

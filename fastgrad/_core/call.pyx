@@ -352,7 +352,15 @@ cdef class record:
         return found
 
     def __len__(self):
-        return len(self.ids())
+        cdef FgSegment *s
+        cdef Py_ssize_t count = 0
+        if self.tape != NULL and self.tape == get_thread_tape():
+            s = self.tape.first
+            while s != NULL:
+                if s.sequence >= self.first and (self.open or s.sequence <= self.last):
+                    count += s.live
+                s = s.after
+        return count
 
     @property
     def nbytes(self):

@@ -155,7 +155,8 @@ cdef object numpy_result(int op, Operand *x, int count):
         args.append(operand_ndarray(&x[i]) if x[i].source == NULL else plain(<object>x[i].source))
     if op == FG_where:
         return tensor_constant(np.where(args[2], args[0], args[1]))
-    return tensor_constant(numpy_functions[op](*args))
+    with np.errstate(all="ignore"):
+        return tensor_constant(numpy_functions[op](*args))
 
 
 # ---- the table ------------------------------------------------------------------------------

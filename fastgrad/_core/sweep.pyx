@@ -622,6 +622,10 @@ cdef struct GroupTarget:
 cdef struct GroupStep:
     FgNode *node
     uint32_t id
+    int arity
+    uint32_t ids[3]             # the operands
+    FgNode *operands[3]         # NULL: a constant in the node
+    unsigned int reads          # what the wanted partials look at
     double tie
     Lane lane[4]                # a, b, c, y
     Lane outer                  # the adjoint from outside the group
@@ -638,8 +642,7 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
     cdef GroupTarget *target
     cdef int steps = 0, targets = 0, i, j, k
     cdef uint32_t x
-    cdef uint32_t ids[3]
-    cdef unsigned int reads
+    cdef const FgOpInfo *info
     cdef FgShape *shape = shape_ref(n.shape)
     cdef int dtype = n.dtype
     cdef const FgLoops *loops = loops_of(dtype)
@@ -647,6 +650,7 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
     cdef int64_t m = shape.size if shape.size < FG_BLOCK else FG_BLOCK
     cdef Scratch scratch
     cdef Source source
+    cdef bint roomy = True
     cdef FgValue *v
     cdef char *spare
     cdef GroupStep *p
@@ -663,18 +667,31 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
         while True:
             p = &step[steps]
             steps += 1
+            info = &fg_op_info[n.op]
             p.node = n
             p.id = id
+            p.arity = info.arity
             n.refs += 1                 # not to be freed with its last consumer, but with us
             p.tie = 0.0 if n.flags & FG_LITERAL else 0.5
-            for k in range(3):
-                x = operand_at(n, k)
+            p.ids[0] = n.a
+            p.ids[1] = n.b
+            p.ids[2] = n.c
+            p.reads = 0
+            p.block = NULL
+            for k in range(p.arity):
+                x = p.ids[k]
                 p.loop[k] = NULL
-                p.step[k] = p.target[k] = -1
-                if x and wanted(s, x):
+                p.operands[k] = NULL
+                if not x:
+                    continue
+                p.operands[k] = node_at(x)
+                if wanted(s, x):
                     p.loop[k] = loops.partial[n.op][k]
-                    if p.loop[k] != NULL and not node_at(x).flags & FG_LEAF:
-                        if node_at(x).rank:
+                    if p.loop[k] != NULL:
+                        p.reads |= info.reads[k]
+                        if p.operands[k].flags & FG_LEAF:
+                            pass
+                        elif p.operands[k].rank:
                             array_slot(s, x)
                         elif mark(s, x):
                             adjoint_slot(s, x).number = 0
@@ -688,73 +705,65 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
             id = sweep_pop(s)
 
         # From where, to where.
+        source.dtype = <uint8_t>dtype
         for i in range(steps):
             p = &step[i]
             n = p.node
-            p.block = NULL
-            p.outer.mode = LANE_NONE
             v = adjoint_slot(s, p.id).value
+            p.outer.mode = LANE_NONE
             if v != NULL:
                 source.shape = shape
                 source.value = v
-                source.dtype = <uint8_t>dtype
                 lane_set(&p.outer, &source, shape, dtype, &scratch)
-            reads = 0
-            for k in range(3):
-                if p.loop[k] == NULL:
-                    continue
-                reads |= fg_op_info[n.op].reads[k]
-                x = operand_at(n, k)
-                for j in range(i + 1, steps):
-                    if step[j].id == x:
-                        p.step[k] = j
-                        break
-                else:
-                    for j in range(targets):
-                        if target[j].id == x:
-                            break
-                    else:
-                        j = targets
-                        target[j].value = NULL
-                        targets += 1
-                        group_target(s, &target[j], x, shape, dtype, &scratch)
-                    p.target[k] = j
-            ids[0] = n.a
-            ids[1] = n.b
-            ids[2] = n.c
-            for k in range(3):
+                roomy = roomy and p.outer.roomy
+            for k in range(4):
                 p.lane[k].mode = LANE_NONE
                 p.lane[k].data = NULL
-                if not reads & (FG_A << k):
+            for k in range(p.arity):
+                x = p.ids[k]
+                if p.loop[k] != NULL:
+                    p.step[k] = -1
+                    for j in range(i + 1, steps):
+                        if step[j].id == x:
+                            p.step[k] = j
+                            if step[j].block == NULL:
+                                step[j].block = scratch_take(&scratch, m * item)
+                            break
+                    else:
+                        for j in range(targets):
+                            if target[j].id == x:
+                                break
+                        else:
+                            j = targets
+                            target[j].value = NULL
+                            targets += 1
+                            group_target(s, &target[j], x, shape, dtype, &scratch)
+                        p.target[k] = j
+                if not p.reads & (FG_A << k):
                     continue
-                if ids[k]:
-                    source.shape = node_at(ids[k]).shape if node_at(ids[k]).rank else NULL
-                    source.value = node_at(ids[k]).value
-                    source.number = node_at(ids[k]).re
-                    source.dtype = node_at(ids[k]).dtype
+                if p.operands[k] != NULL:
+                    source.shape = p.operands[k].shape if p.operands[k].rank else NULL
+                    source.value = p.operands[k].value
+                    source.number = p.operands[k].re
+                    source.dtype = p.operands[k].dtype
                 else:
                     source.shape = NULL
                     source.number = n.constant
-                    source.dtype = <uint8_t>dtype
                 lane_set(&p.lane[k], &source, shape, dtype, &scratch)
-            p.lane[3].mode = LANE_NONE
-            p.lane[3].data = NULL
-            if reads & FG_Y:
+                source.dtype = <uint8_t>dtype
+                roomy = roomy and p.lane[k].roomy
+            if p.reads & FG_Y:
                 source.shape = shape
                 source.value = n.value
-                source.dtype = <uint8_t>dtype
                 lane_set(&p.lane[3], &source, shape, dtype, &scratch)
-        for i in range(steps):
-            for k in range(3):
-                if step[i].step[k] >= 0 and step[step[i].step[k]].block == NULL:
-                    step[step[i].step[k]].block = scratch_take(&scratch, m * item)
+                roomy = roomy and p.lane[3].roomy
         spare = scratch_take(&scratch, m * item)
 
         if shape.size >= UNLOCK:
             with nogil:
-                group_blocks(step, steps, target, targets, loops, shape.size, dtype, spare)
+                group_blocks(step, steps, target, targets, loops, shape.size, dtype, roomy, spare)
         else:
-            group_blocks(step, steps, target, targets, loops, shape.size, dtype, spare)
+            group_blocks(step, steps, target, targets, loops, shape.size, dtype, roomy, spare)
 
         for j in range(targets):
             if target[j].kind == TARGET_TOTAL:
@@ -771,8 +780,12 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
                 value_release(v)
         for i in range(steps):
             step[i].node.refs -= 1
-            if not s.retain:
+            if s.retain:
+                continue
+            if s.pruned:
                 consume(s, step[i].node, step[i].id)
+            else:
+                group_consume(s, &step[i])
         steps = 0
         targets = 0
     finally:
@@ -784,6 +797,36 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
         scratch_clear(&scratch)
         shape_release(shape)
     return 0
+
+
+cdef inline void group_consume(Sweep *s, GroupStep *p) noexcept:
+    """As `consume`, with what the group knows: `reads` is what the node holds, as long as nothing
+    was pruned."""
+    cdef FgNode *n = p.node
+    cdef FgNode *x
+    cdef int k
+    if n.flags & FG_PENDING:
+        consume(s, n, p.id)
+        return
+    if n.flags & FG_READS_SELF:
+        n.flags &= ~FG_READS_SELF
+        use_drop(n, p.id)
+    for k in range(p.arity):
+        x = p.operands[k]
+        if x == NULL:
+            continue
+        x.refs -= 1
+        if p.reads & (FG_A << k):
+            use_drop(x, p.ids[k])
+        if x.refs == 0 and not node_marked(p.ids[k]):
+            dead_push(p.ids[k])
+    n.a = n.b = n.c = FG_NO_ID
+    if dead_count:
+        nodes_free_later()
+    if n.refs == 0:
+        node_free(n, p.id)
+    else:
+        consumed(s, n, p.id)
 
 
 cdef inline double round_to(int dtype, double x) noexcept nogil:
@@ -819,7 +862,9 @@ cdef int group_target(Sweep *s, GroupTarget *t, uint32_t id, FgShape *shape, int
         if slot.value == NULL:
             t.fresh = True
             slot.value = pool_take(shape.size * item_size(dtype))
-        t.data = own_adjoint(s, id).data
+            t.data = slot.value.data
+        else:
+            t.data = own_adjoint(s, id).data
     else:
         t.kind = TARGET_REDUCED
         t.value = pool_take(n.shape.size * 8)
@@ -831,8 +876,9 @@ cdef int group_target(Sweep *s, GroupTarget *t, uint32_t id, FgShape *shape, int
 
 
 cdef void group_blocks(GroupStep *step, int steps, GroupTarget *target, int targets,
-                       const FgLoops *loops, int64_t size, int dtype, char *spare) noexcept nogil:
-    cdef int64_t start = 0, n, item = item_size(dtype)
+                       const FgLoops *loops, int64_t size, int dtype, bint roomy,
+                       char *spare) noexcept nogil:
+    cdef int64_t start = 0, n, m, item = item_size(dtype)
     cdef int i, j, k
     cdef char *in_[4]
     cdef char *g
@@ -841,6 +887,7 @@ cdef void group_blocks(GroupStep *step, int steps, GroupTarget *target, int targ
     cdef GroupTarget *t
     while start < size:
         n = size - start if size - start < FG_BLOCK else FG_BLOCK
+        m = padded(n, item) if roomy else n
         for i in range(steps):
             step[i].written = False
         for j in range(targets):
@@ -851,31 +898,31 @@ cdef void group_blocks(GroupStep *step, int steps, GroupTarget *target, int targ
             if p.outer.mode != LANE_NONE:
                 out = lane_block(&p.outer, start, n, loops)
                 if p.written:
-                    loops.accumulate(g, out, n)
+                    loops.accumulate(g, out, m)
                 else:
                     g = out
             for k in range(4):
                 in_[k] = lane_block(&p.lane[k], start, n, loops)
-            for k in range(3):
+            for k in range(p.arity):
                 if p.loop[k] == NULL:
                     continue
                 if p.step[k] >= 0:
                     j = p.step[k]
                     if not step[j].written:
                         step[j].written = True
-                        p.loop[k](g, in_[0], in_[1], in_[2], in_[3], step[j].block, n, p.tie)
+                        p.loop[k](g, in_[0], in_[1], in_[2], in_[3], step[j].block, m, p.tie)
                     else:
-                        p.loop[k](g, in_[0], in_[1], in_[2], in_[3], spare, n, p.tie)
-                        loops.accumulate(step[j].block, spare, n)
+                        p.loop[k](g, in_[0], in_[1], in_[2], in_[3], spare, m, p.tie)
+                        loops.accumulate(step[j].block, spare, m)
                     continue
                 t = &target[p.target[k]]
                 if t.kind == TARGET_FULL and not t.written:
                     t.written = True
-                    p.loop[k](g, in_[0], in_[1], in_[2], in_[3], t.data + start * item, n, p.tie)
+                    p.loop[k](g, in_[0], in_[1], in_[2], in_[3], t.data + start * item, m, p.tie)
                     continue
-                p.loop[k](g, in_[0], in_[1], in_[2], in_[3], spare, n, p.tie)
+                p.loop[k](g, in_[0], in_[1], in_[2], in_[3], spare, m, p.tie)
                 if t.kind == TARGET_FULL:
-                    loops.accumulate(t.data + start * item, spare, n)
+                    loops.accumulate(t.data + start * item, spare, m)
                 elif t.kind == TARGET_TOTAL:
                     total_add(&t.total, loops.sum(spare, n))
                 else:

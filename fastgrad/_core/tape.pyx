@@ -694,16 +694,21 @@ cdef Tensor push_array_fast(int op, Tensor left, Tensor right, double constant, 
     cdef FgNode *n
     cdef FgShape *shape = x.shape
     cdef const FgLoops *loops = loops_of(x.dtype)
-    cdef FgTape *tape = tape_of_thread()
+    cdef FgTape *tape = get_thread_tape()
     cdef FgValue *out
     cdef uint32_t id
     cdef unsigned int reads = 0
     cdef double block[FG_BLOCK]
+    cdef int64_t count = shape.size
+    if tape == NULL:
+        tape = tape_of_thread()
+    if (a == NULL or value_roomy(a.value)) and (b == NULL or value_roomy(b.value)):
+        count = padded(count, item_size(x.dtype))
     if flags:
-        loops.fill(block, constant, shape.size)
+        loops.fill(block, constant, count)
     out = pool_take(shape.size * item_size(x.dtype))
     loops.value[op](a.value.data if a != NULL else <char *>block,
-                    b.value.data if b != NULL else <char *>block, NULL, out.data, shape.size)
+                    b.value.data if b != NULL else <char *>block, NULL, out.data, count)
     try:
         n = node_append(tape, &id)
     except BaseException:
@@ -817,7 +822,6 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
     cdef RunStep step[FG_RUN]
     cdef char *where_[FG_RUN]
     cdef FgValue *kept[FG_RUN]
-    cdef int position[FG_RUN]
     cdef int i, k, steps = 0
     cdef uint32_t ids[3]
     cdef unsigned int reads
@@ -831,7 +835,7 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
     cdef int64_t item = item_size(dtype)
     cdef int64_t m = shape.size if shape.size < FG_BLOCK else FG_BLOCK
     cdef Lane *lane
-    cdef char *out
+    cdef bint roomy = True
 
     if tape.busy:
         raise RuntimeError("fastgrad: a Tensor is being computed or differentiated in another "
@@ -864,7 +868,6 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
             else:
                 where_[i] = step[steps].out = scratch_take(&scratch, m * item)
                 step[steps].item = 0
-            position[i] = steps
             ids[0] = n.a
             ids[1] = n.b
             ids[2] = n.c
@@ -876,6 +879,7 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
                     x = node_at(ids[k])
                     if x.flags & FG_PENDING:
                         lane.item = item
+                        lane.roomy = True
                         lane.data = where_[x.index]
                         lane.mode = LANE_ADVANCE if kept[x.index] != NULL else LANE_FIXED
                         continue
@@ -890,13 +894,14 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
                 else:
                     continue
                 lane_set(lane, &source, shape, dtype, &scratch)
+                roomy = roomy and lane.roomy
             steps += 1
         tape.busy += 1
         if shape.size >= UNLOCK:
             with nogil:
-                run_blocks(step, steps, loops, shape.size, total)
+                run_blocks(step, steps, loops, shape.size, item, roomy, total)
         else:
-            run_blocks(step, steps, loops, shape.size, total)
+            run_blocks(step, steps, loops, shape.size, item, roomy, total)
         tape.busy -= 1
     except BaseException:
         for i in range(target.index + 1):
@@ -950,8 +955,8 @@ cdef uint32_t operand_settle(uint32_t id) noexcept:
     return FG_NO_ID
 
 
-cdef void run_blocks(RunStep *step, int steps, const FgLoops *loops, int64_t size,
-                     Total *total) noexcept nogil:
+cdef void run_blocks(RunStep *step, int steps, const FgLoops *loops, int64_t size, int64_t item,
+                     bint roomy, Total *total) noexcept nogil:
     cdef int64_t start = 0, n
     cdef int i
     cdef char *a
@@ -965,7 +970,7 @@ cdef void run_blocks(RunStep *step, int steps, const FgLoops *loops, int64_t siz
             b = lane_block(&step[i].lane[1], start, n, loops)
             c = lane_block(&step[i].lane[2], start, n, loops)
             out = step[i].out + start * step[i].item
-            loops.value[step[i].op](a, b, c, out, n)
+            loops.value[step[i].op](a, b, c, out, padded(n, item) if roomy else n)
         if total != NULL:
             total_add(total, loops.sum(out, n))
         start += n

@@ -1107,7 +1107,8 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         function = UFUNCS.get(ufunc)
         if not any([isinstance(x, Tensor) and is_float((<Tensor>x).node.dtype) for x in inputs]):
             # Integers and booleans: NumPy's own results.
-            result = ufunc(*[plain(x) for x in inputs], **kwargs)
+            with np.errstate(all="ignore"):
+                result = ufunc(*[plain(x) for x in inputs], **kwargs)
             result = (tuple([tensor_constant(r) for r in result]) if type(result) is tuple
                       else tensor_constant(result))
         elif function is not None:
