@@ -447,10 +447,10 @@ cdef Tensor argument_leaf(object value, str where_):
     """The leaf that stands for one number or array inside the function."""
     cdef Tensor t, outer
     cdef Operand x
-    refuse_masked(value)
     if PyFloat_CheckExact(value):
         return scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
                                FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
+    refuse_masked(value)
     if isinstance(value, Tensor):
         outer = <Tensor>value
         outer.fresh()
@@ -462,7 +462,7 @@ cdef Tensor argument_leaf(object value, str where_):
             raise TypeError(f"{where_} is a Tensor of dtype {outer.dtype}, which has no derivative; "
                             "write .astype(float)")
         t = outer.detach()
-    elif type(value) is np.ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
+    elif type(value) is np_ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
         operand_clear(&x)
         operand_array(<ndarray>value, &x)
         try:
@@ -572,6 +572,8 @@ cdef object settle(object value):
         if t.node.rank == 0:
             if t.node.flags & FG_WEAK:
                 return t.node.re
+            if t.node.dtype == FG_FLOAT64:
+                return PyArray_Scalar(&t.node.re, dtypes[FG_FLOAT64], None)
             return dtypes[t.node.dtype].type(scalar_python(t.node))
         return np.array(tensor_ndarray(t))
     if type(value) is dict:
@@ -761,10 +763,10 @@ cdef PyObject *differentiated_call(PyObject *self, PyObject *const *args, size_t
     cdef object result
     cdef Py_ssize_t n = PyVectorcall_NARGS(flags)
     cdef Py_ssize_t i
-    if (names == NULL and n == 1 and (<Differentiated>self).simple
-            and PyFloat_CheckExact(<object>args[0]) and get_depth() == 0 and parameters == 0
-            and get_recording()):
-        result = differentiated_float(<Differentiated>self, PyFloat_AS_DOUBLE(<object>args[0]))
+    if (names == NULL and n == 1 and (<Differentiated>self).simple and get_depth() == 0
+            and parameters == 0 and get_recording()
+            and (PyFloat_CheckExact(<object>args[0]) or type(<object>args[0]) is np_ndarray)):
+        result = differentiated_one(<Differentiated>self, <object>args[0])
     else:
         result = (<Differentiated>self).call(
             tuple([<object>args[i] for i in range(n)]),
@@ -774,16 +776,15 @@ cdef PyObject *differentiated_call(PyObject *self, PyObject *const *args, size_t
     return <PyObject *>result
 
 
-cdef object differentiated_float(Differentiated d, double x):
-    """One Python float in, the commonest call of all."""
-    cdef Tensor leaf = scalar_constant(x, FG_FLOAT64, FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
+cdef object differentiated_one(Differentiated d, object x):
+    """One Python float or one array in: the commonest calls of all, without lists and trees."""
+    cdef Tensor leaf = argument_leaf(x, d.argument_name(0))
     cdef Argument own = argument_of(leaf)
     cdef PyObject *argument = <PyObject *>leaf
-    cdef object result
+    cdef object result, value, gradient
     cdef Tensor t
     cdef Sweep s
     cdef Gathered *e
-    cdef double value, gradient
     set_depth(1)
     try:
         result = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
@@ -792,9 +793,9 @@ cdef object differentiated_float(Differentiated d, double x):
     if type(result) is Tensor:
         t = <Tensor>result
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
-                and t.parent is None and t.node.flags & FG_WEAK and not t.tape.waiting
+                and t.parent is None and is_float(t.node.dtype)
                 and not t.tape.consumed and not t.tape.stale):
-            value = t.node.re
+            value = settle(t) if d.with_value else None
             sweep_begin(&s, t.tape, False)
             try:
                 mark(&s, t.id)
@@ -807,16 +808,13 @@ cdef object differentiated_float(Differentiated d, double x):
                 sweep_run(&s)
                 e = gathered_at(&s, own.id)
                 if e.id:
-                    gradient = e.adjoint.number
-                    if d.with_value:
-                        return value, gradient
-                    return gradient
+                    gradient = adjoint_object(x, own.node, &e.adjoint)
+                    return (value, gradient) if d.with_value else gradient
             finally:
                 sweep_end(&s)
             d.independent()
-            if d.with_value:
-                return value, 0.0
-            return 0.0
+            gradient = d.collect((x,), NULL, [own])
+            return (value, gradient) if d.with_value else gradient
     return d.finish((x,), [own], result)
 
 

@@ -151,6 +151,7 @@ cdef extern from "numpy/arrayobject.h":
                        int, object)
     int PyArray_SetBaseObject(ndarray, object) except -1
     bint PyArray_Check(object)
+    object PyArray_Scalar(void *, object, object)
     PyTypeObject PyArray_Type
     enum: NPY_ARRAY_WRITEABLE, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS
 
@@ -178,6 +179,7 @@ cdef void dtypes_setup():
 dtypes_setup()
 
 cdef object np_generic = np.generic
+cdef object np_ndarray = np.ndarray
 cdef object np_integer = np.integer
 
 

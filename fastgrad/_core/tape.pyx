@@ -193,7 +193,7 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
 
 
 cdef int refuse_masked(object o) except -1:
-    if PyArray_Check(o) and type(o) is not np.ndarray and hasattr(o, "mask"):
+    if PyArray_Check(o) and type(o) is not np_ndarray and hasattr(o, "mask"):
         raise TypeError("fastgrad: masked arrays are not supported; write x.filled(...), or x.data "
                         "with fnp.where(mask, ...)")
     return 0
