@@ -19,6 +19,7 @@ cimport cython
 from cpython.mem cimport PyMem_Malloc
 from cpython.object cimport (PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE)
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.math cimport INFINITY, log
 from libc.stdint cimport (int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset

@@ -532,17 +532,13 @@ def min(a, axis=None, keepdims=False):
 
 def logsumexp(a, axis=None, keepdims=False):
     """log(sum(exp(a))) over the given axes, without overflow."""
-    cdef uint64_t mask
-    if not isinstance(a, Tensor):
-        a = np.asarray(a)
-        if a.dtype.kind != "f":
-            a = a.astype(np.float64)
-        axes_of(axis, a.ndim, &mask, "logsumexp")
-        with np.errstate(all="ignore"):
-            return logsumexp_value(a, tuple([i for i in range(a.ndim) if mask >> i & 1]),
-                                   keepdims)[()]
-    with np.errstate(all="ignore"):
+    if isinstance(a, Tensor):
         return reduced(FG_logsumexp, a, axis, keepdims)
+    a = np.asarray(a)
+    if a.dtype.kind != "f":
+        a = a.astype(np.float64)
+    result = reduced(FG_logsumexp, tensor(a, copy=False), axis, keepdims)
+    return settle(result)
 
 
 def matmul(a, b):

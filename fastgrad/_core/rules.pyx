@@ -14,7 +14,7 @@ cdef unsigned int shaped_reads(FgNode *n) noexcept:
             reads |= FG_A
         return reads
     if n.op == FG_prod or n.op == FG_max or n.op == FG_min or n.op == FG_logsumexp:
-        return FG_A | FG_Y
+        return FG_A
     return 0
 
 
@@ -1242,102 +1242,290 @@ cdef FgValue *expand_view(FgShape *full, FgShape *shape, FgValue *g, uint64_t ma
     return value_strided(g, g.data, full, strides, item_size(dtype))
 
 
-# ---- prod, max, min, logsumexp --------------------------------------------------------------
+# ---- prod, max, min, logsumexp ---------------------------------------------------------------
+
+# An array seen as rows to be reduced, whatever the axes: the kept axes count the rows, the
+# reduced ones run along them.
+cdef struct Rows:
+    Walker walker
+    int64_t count, length
+    int64_t together            # rows that are worked on at a time
+
+
+cdef void rows_set(Rows *r, FgShape *shape, FgValue *value, int dtype, uint64_t mask) noexcept nogil:
+    cdef int64_t own[64]
+    cdef int64_t dim
+    cdef int i, k = 0
+    cdef int reduced
+    strides_of(shape, value, item_size(dtype), own)
+    r.count = r.length = 1
+    r.walker.data = value.data
+    r.walker.item = <int>item_size(dtype)
+    r.walker.boolean = 0
+    for reduced in range(2):
+        for i in range(shape.rank):
+            dim = shape.dims[i]
+            if <int>(mask >> i & 1) != reduced:
+                continue
+            if reduced:
+                r.length *= dim
+            else:
+                r.count *= dim
+            if dim == 1:
+                continue
+            if k and r.walker.strides[k - 1] == own[i] * dim:
+                r.walker.dims[k - 1] *= dim
+                r.walker.strides[k - 1] = own[i]
+            else:
+                r.walker.dims[k] = dim
+                r.walker.strides[k] = own[i]
+                k += 1
+    if k == 0:
+        r.walker.dims[0] = 1
+        r.walker.strides[0] = 0
+        k = 1
+    r.walker.rank = k
+    r.together = FG_BLOCK // r.length if 0 < r.length < FG_BLOCK else 1
+
+
+cdef inline double entry(const char *p, int64_t i, bint wide) noexcept nogil:
+    return (<const double *>p)[i] if wide else (<const float *>p)[i]
+
+
+cdef inline void entry_set(char *p, int64_t i, double x, bint wide) noexcept nogil:
+    if wide:
+        (<double *>p)[i] = x
+    else:
+        (<float *>p)[i] = <float>x
+
+
+cdef void rows_shift(const FgLoops *loops, char *p, int64_t count, int64_t length, double *top,
+                     bint wide) noexcept nogil:
+    """Rows to exp(row - top), top being the maximum of each; an infinite one shifts by nothing."""
+    cdef int64_t i, k
+    cdef double shift
+    cdef char *row
+    for i in range(count):
+        row = p + i * length * (8 if wide else 4)
+        top[i] = shift = loops.max(row, length)
+        if shift - shift != 0:
+            shift = 0
+        for k in range(length):
+            entry_set(row, k, entry(row, k, wide) - shift, wide)
+    loops.value[FG_exp](p, NULL, NULL, p, count * length)
+
+
+cdef void rows_reduce(int op, Rows *r, int dtype, char *out, char *block, double *top) noexcept nogil:
+    """One number a row."""
+    cdef const FgLoops *loops = loops_of(dtype)
+    cdef bint wide = dtype == FG_FLOAT64
+    cdef int64_t start = 0, n, i, k
+    cdef double y
+    cdef char *row
+    while start < r.count:
+        n = r.together if r.count - start > r.together else r.count - start
+        gather_block(&r.walker, start * r.length, n * r.length, block, loops)
+        if op == FG_logsumexp:
+            rows_shift(loops, block, n, r.length, top, wide)
+        for i in range(n):
+            row = block + i * r.length * r.walker.item
+            if op == FG_max:
+                y = loops.max(row, r.length)
+            elif op == FG_min:
+                y = loops.min(row, r.length)
+            elif op == FG_prod:
+                y = 1
+                for k in range(r.length):
+                    y = round_to(dtype, y * entry(row, k, wide))
+            else:
+                # An infinite maximum is the result; NaN comes out of the sum.
+                y = loops.sum(row, r.length)
+                y = top[i] if top[i] - top[i] != 0 and y == y else log(y) + top[i]
+            entry_set(out, start + i, y, wide)
+        start += n
+
+
+cdef void rows_weigh(int op, Rows *r, int dtype, const char *g, char *out, double *top) noexcept nogil:
+    """Adjoint of every entry: that of its row times the entry's weight, exactly zero where either
+    is. `out` has the rows one after the other."""
+    cdef const FgLoops *loops = loops_of(dtype)
+    cdef bint wide = dtype == FG_FLOAT64
+    cdef int64_t start = 0, n, i, k, ties
+    cdef double y, x, t, total
+    cdef char *row
+    while start < r.count:
+        n = r.together if r.count - start > r.together else r.count - start
+        row = out + start * r.length * r.walker.item
+        gather_block(&r.walker, start * r.length, n * r.length, row, loops)
+        if op == FG_logsumexp:
+            rows_shift(loops, row, n, r.length, top, wide)
+        for i in range(n):
+            row = out + (start + i) * r.length * r.walker.item
+            t = entry(g, start + i, wide)
+            if op == FG_prod:
+                prod_weigh(row, r.length, t, dtype)
+                continue
+            if op == FG_logsumexp:
+                total = 0
+                for k in range(r.length):
+                    if top[i] - top[i] != 0 and top[i] == top[i]:
+                        # exp(inf) are the entries that count; all -inf: none does.
+                        entry_set(row, k, entry(row, k, wide) > 1e300, wide)
+                    total += entry(row, k, wide)
+                total = 1 / total if total != 0 else 0
+                for k in range(r.length):
+                    x = entry(row, k, wide) * total
+                    entry_set(row, k, 0 if x == 0 or t == 0 else t * x, wide)
+                continue
+            y = loops.max(row, r.length) if op == FG_max else loops.min(row, r.length)
+            ties = 0
+            for k in range(r.length):
+                x = entry(row, k, wide)
+                ties += x == y or (x != x and y != y)
+            for k in range(r.length):
+                x = entry(row, k, wide)
+                entry_set(row, k, t / ties if x == y or (x != x and y != y) else 0, wide)
+        start += n
+
+
+cdef void prod_weigh(char *row, int64_t n, double g, int dtype) noexcept nogil:
+    """For each entry the product of the others: never by division, so that zeros are exact."""
+    cdef bint wide = dtype == FG_FLOAT64
+    cdef int64_t k
+    cdef double w
+    cdef int64_t zeros = 0, at = 0
+    # With two zeros every product of others is zero, with one only its own is not.
+    for k in range(n):
+        if entry(row, k, wide) == 0:
+            zeros += 1
+            at = k
+    if zeros > 1 or g == 0:
+        for k in range(n):
+            entry_set(row, k, 0, wide)
+        return
+    if zeros == 1:
+        w = 1
+        for k in range(n):
+            if k != at:
+                w *= entry(row, k, wide)
+                entry_set(row, k, 0, wide)
+        entry_set(row, at, 0 if w == 0 else g * w, wide)
+        return
+    prod_others(row, n, g, wide)
+
+
+cdef double prod_others(char *row, int64_t n, double before, bint wide) noexcept nogil:
+    """Entries to `before` times the product of all others; returns the product of all. By halves:
+    n log n products, nothing stored, and overflow only where the result overflows too."""
+    cdef int64_t half = n // 2
+    cdef double x, left, right
+    cdef int64_t item = 8 if wide else 4
+    if n == 1:
+        x = entry(row, 0, wide)
+        entry_set(row, 0, before, wide)
+        return x
+    left = prod_all(row, half, wide)
+    right = prod_all(row + half * item, n - half, wide)
+    prod_others(row, half, before * right, wide)
+    prod_others(row + half * item, n - half, before * left, wide)
+    return left * right
+
+
+cdef double prod_all(const char *row, int64_t n, bint wide) noexcept nogil:
+    cdef double y = 1
+    cdef int64_t k
+    for k in range(n):
+        y *= entry(row, k, wide)
+    return y
+
 
 cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
-    """A reduction whose value NumPy computes."""
-    cdef object array = operand_ndarray(x)
-    cdef object axes = tuple([i for i in range(array.ndim) if mask >> i & 1])
-    cdef object value
+    """A reduction of a float operand."""
+    cdef Rows r
+    cdef FgShape *shape = NULL
+    cdef FgValue *out = NULL
+    cdef Scratch scratch
+    cdef double *top
+    cdef char *block
+    cdef double number
     cdef int64_t bits = <int64_t>mask
-    cdef Operand y
-    cdef bint full = x.shape != NULL and len(axes) == array.ndim and not keepdims
-    if full and x.shape.size and (op == FG_max or op == FG_min) and is_float(x.dtype) \
-            and x.value.contiguous and not x.value.uniform:
-        number = loops_of(x.dtype).max(x.value.data, x.shape.size) if op == FG_max \
-            else loops_of(x.dtype).min(x.value.data, x.shape.size)
-        return push_shaped(op, x.dtype, 0, NULL, NULL, number, x, NULL,
-                           attr_new(1, &bits, None) if x.needs else 0, 0)
-    if op == FG_logsumexp:
-        value = logsumexp_value(array, axes, keepdims)
-    elif op == FG_prod:
-        value = np.multiply.reduce(array, axis=axes, keepdims=keepdims, dtype=array.dtype)
-    else:
-        if array.size == 0 and np.prod([array.shape[i] for i in axes]) == 0:
-            raise ValueError(f"{fg_op_info[op].name.decode()}: zero-size array of shape "
-                             f"{array.shape} has no {fg_op_info[op].name.decode()} along "
-                             f"axis {axes}")
-        value = (np.maximum if op == FG_max else np.minimum).reduce(array, axis=axes,
-                                                                    keepdims=keepdims)
-    operand_clear(&y)
-    operand_array(np.asarray(value, dtype=array.dtype), &y)
-    y.foreign = 0
+    if x.shape == NULL:
+        return push_reshape(x, 0, NULL)
+    rows_set(&r, x.shape, x.value, x.dtype, mask)
+    if r.length == 0 and (op == FG_max or op == FG_min):
+        raise ValueError(f"{fg_op_info[op].name.decode()}: zero-size array of shape "
+                         f"{shape_text(x.shape)} has no {fg_op_info[op].name.decode()}imum "
+                         "along these axes")
+    scratch_begin(&scratch)
     try:
-        if y.shape == NULL:
-            return push_shaped(op, x.dtype, FG_WEAK if x.weak else 0, NULL, NULL, y.number, x, NULL,
+        shape = reduced_shape(x.shape, mask, keepdims)
+        out = pool_take(r.count * item_size(x.dtype))
+        if r.length == 0:
+            loops_of(x.dtype).fill(out.data, 1 if op == FG_prod else -INFINITY, r.count)
+        elif r.count == 1 and op != FG_logsumexp and op != FG_prod and x.value.contiguous \
+                and not x.value.uniform:
+            number = (loops_of(x.dtype).max if op == FG_max else loops_of(x.dtype).min)(
+                x.value.data, r.length)
+            number_store(out.data, number, x.dtype)
+        elif r.count:
+            block = scratch_take(&scratch, r.together * r.length * item_size(x.dtype))
+            top = <double *>scratch_take(&scratch, r.together * 8)
+            with nogil:
+                rows_reduce(op, &r, x.dtype, out.data, block, top)
+        if shape == NULL:
+            number = scalar_number(out.data, x.dtype)
+            return push_shaped(op, x.dtype, 0, NULL, NULL, number, x, NULL,
                                attr_new(1, &bits, None) if x.needs else 0, 0)
-        return push_shaped(op, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, x, NULL,
+        return push_shaped(op, x.dtype, 0, shape_ref(shape), value_ref(out), 0, x, NULL,
                            attr_new(1, &bits, None) if x.needs else 0, 0)
     finally:
-        operand_drop(&y)
-
-
-cdef object logsumexp_value(object a, object axes, bint keepdims):
-    """log(sum(exp(a))), shifted by the maximum; -inf where there is nothing to sum."""
-    if np.prod([a.shape[i] for i in axes], dtype=int) == 0:
-        return np.log(np.sum(a, axis=axes, keepdims=keepdims, dtype=a.dtype) * 0)
-    top = np.max(a, axis=axes, keepdims=True)
-    shift = np.where(np.isfinite(top), top, 0)
-    value = np.log(np.sum(np.exp(a - shift), axis=axes, keepdims=True)) + shift
-    return value if keepdims else np.squeeze(value, axis=axes)
+        scratch_clear(&scratch)
+        if shape != NULL:
+            shape_release(shape)
+        if out != NULL:
+            value_release(out)
 
 
 cdef int reverse_reduction(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
-    """Adjoint times weights, exactly zero where either is."""
     cdef FgNode *x = node_at(n.a)
     cdef uint64_t mask = <uint64_t>attr_items(n.attr)[0]
-    cdef object a = node_ndarray(x), y, gradient, weights, axes, kept
-    axes = tuple([i for i in range(a.ndim) if mask >> i & 1])
-    kept = tuple([1 if mask >> i & 1 else a.shape[i] for i in range(a.ndim)])
-    if n.rank:
-        gradient = value_ndarray(n.shape, g, n.dtype, False).reshape(kept)
-        y = node_ndarray(n).reshape(kept)
-    else:
-        gradient = np.full(kept, number, dtype=a.dtype)
-        y = np.full(kept, n.re, dtype=a.dtype)
-    with np.errstate(all="ignore"):
-        if n.op == FG_logsumexp:
-            # Shifted by the maximum, not by the result, whose rounding would show where it is
-            # large. Infinite maxima share evenly; where all entries are -inf there is no weight.
-            top = np.max(a, axis=axes, keepdims=True, initial=-np.inf)
-            weights = np.exp(a - np.where(np.isinf(top), 0, top))
-            if np.isinf(top).any():
-                weights = np.where(np.isposinf(top), np.isposinf(a), weights)
-            total = np.sum(weights, axis=axes, keepdims=True)
-            weights = weights / np.where(total == 0, 1, total)
-        elif n.op == FG_prod:
-            weights = product_of_others(a, axes)
+    cdef Rows r
+    cdef Scratch scratch
+    cdef FgValue *out = NULL
+    cdef FgValue *rows = NULL
+    cdef double *top
+    cdef int64_t strides[64]
+    cdef int64_t step
+    cdef int i, reduced
+    rows_set(&r, x.shape, x.value, x.dtype, mask)
+    scratch_begin(&scratch)
+    try:
+        out = pool_take(x.shape.size * item_size(x.dtype))
+        if n.rank:
+            rows = value_contiguous(n.shape, g, n.dtype)
         else:
-            top = np.where(np.isnan(y), np.isnan(a), a == y)
-            weights = top / np.sum(top, axis=axes, keepdims=True)
-        contribution = np.where((weights == 0) | (gradient == 0), 0, weights * gradient)
-    return contribute_array(s, n.a, contribution.astype(a.dtype, copy=False))
-
-
-cdef object product_of_others(object a, object axes):
-    """For each entry the product of the others along the axes: never by division, so that zeros
-    are exact."""
-    rest = tuple([i for i in range(a.ndim) if i not in axes])
-    order = rest + axes
-    moved = np.transpose(a, order)
-    rows = moved.reshape(int(np.prod([a.shape[i] for i in rest], dtype=int)),
-                         int(np.prod([a.shape[i] for i in axes], dtype=int)))
-    left = np.ones_like(rows)
-    right = np.ones_like(rows)
-    if rows.shape[1] > 1:
-        left[:, 1:] = np.cumprod(rows[:, :-1], axis=1)
-        right[:, :-1] = np.cumprod(rows[:, :0:-1], axis=1)[:, ::-1]
-    return np.transpose((left * right).reshape(moved.shape), np.argsort(order))
+            rows = pool_take(8)
+            number_store(rows.data, number, n.dtype)
+        if x.shape.size:
+            top = <double *>scratch_take(&scratch, r.together * 8)
+            with nogil:
+                rows_weigh(n.op, &r, n.dtype, rows.data, out.data, top)
+        # Back to the operand's order of axes: a view.
+        step = item_size(n.dtype)
+        for reduced in range(1, -1, -1):
+            for i in range(x.rank - 1, -1, -1):
+                if <int>(mask >> i & 1) == reduced:
+                    strides[i] = step
+                    step *= x.shape.dims[i]
+        contribute_value(s, n.a, value_strided(out, out.data, x.shape, strides,
+                                               item_size(n.dtype)))
+    finally:
+        scratch_clear(&scratch)
+        if rows != NULL:
+            value_release(rows)
+        if out != NULL:
+            value_release(out)
+    return 0
 
 
 # ---- matmul ---------------------------------------------------------------------------------
