@@ -63,34 +63,47 @@ cdef bint matmul_agrees(dtype) except -1:
 cdef bint matmul_direct(FgShape *a, FgValue *va, FgShape *b, FgValue *vb, FgShape *shape,
                         FgValue *out, int dtype) noexcept:
     """out = a @ b without a batch; False where this way is not open."""
-    cdef CallInfo *info = matmul_info[1 if dtype == FG_FLOAT64 else 0]
-    cdef int64_t dims[4]
-    cdef int64_t steps[9]
     cdef int64_t sa[64]
     cdef int64_t sb[64]
     cdef int64_t item = item_size(dtype)
-    cdef char *data[3]
-    if info == NULL or a.rank > 2 or b.rank > 2:
+    if a.rank > 2 or b.rank > 2:
         return False
     strides_of(a, va, item, sa)
     strides_of(b, vb, item, sb)
-    dims[0] = 1
-    dims[1] = a.dims[0] if a.rank == 2 else 1
-    dims[2] = a.dims[a.rank - 1]
-    dims[3] = b.dims[1] if b.rank == 2 else 1
-    if dims[1] == 0 or dims[2] == 0 or dims[3] == 0:
+    return matmul_raw(dtype, a.dims[0] if a.rank == 2 else 1, a.dims[a.rank - 1],
+                      b.dims[1] if b.rank == 2 else 1, va.data, sa[0] if a.rank == 2 else 0,
+                      sa[a.rank - 1], vb.data, sb[0], sb[1] if b.rank == 2 else 0, out.data)
+
+
+cdef bint matmul_raw(int dtype, int64_t m, int64_t k, int64_t n, char *a, int64_t a_m, int64_t a_k,
+                     char *b, int64_t b_k, int64_t b_n, char *out) noexcept:
+    """(m, k) @ (k, n) to contiguous memory, operands with any strides; False where NumPy's loop
+    is not to be had."""
+    cdef CallInfo *info = matmul_info[1 if dtype == FG_FLOAT64 else 0]
+    cdef int64_t dims[4]
+    cdef int64_t steps[9]
+    cdef int64_t item = item_size(dtype)
+    cdef char *data[3]
+    if info == NULL:
         return False
+    if m * k * n == 0:
+        memset(out, 0, m * n * item)
+        return True
+    dims[0] = 1
+    dims[1] = m
+    dims[2] = k
+    dims[3] = n
     steps[0] = steps[1] = steps[2] = 0
-    steps[3] = sa[0] if a.rank == 2 else 0
-    steps[4] = sa[a.rank - 1]
-    steps[5] = sb[0]
-    steps[6] = sb[1] if b.rank == 2 else 0
-    steps[7] = dims[3] * item
+    steps[3] = a_m
+    steps[4] = a_k
+    steps[5] = b_k
+    steps[6] = b_n
+    steps[7] = n * item
     steps[8] = item
-    data[0] = va.data
-    data[1] = vb.data
-    data[2] = out.data
-    if dims[1] * dims[2] * dims[3] >= UNLOCK:
+    data[0] = a
+    data[1] = b
+    data[2] = out
+    if m * k * n >= UNLOCK:
         with nogil:
             info.loop(info.context, data, dims, steps, info.auxdata)
     else:

@@ -1622,6 +1622,8 @@ cdef int reverse_matmul(Sweep *s, FgNode *n, FgValue *g, double number) except -
     cdef FgNode *y = node_at(n.b) if n.b else NULL
     cdef int rank_a = x.rank if x != NULL else 0
     cdef int rank_b = y.rank if y != NULL else 0
+    if matmul_info[0] != NULL and rank_a <= 2 and rank_b <= 2 and n.a and n.b:
+        return reverse_matmul_direct(s, n, g, number, x, y)
     gradient = value_ndarray(n.shape, g, n.dtype, False) if n.rank else np.asarray(
         number, dtype=dtypes[n.dtype])
     if x != NULL and x.value != NULL:
@@ -1632,6 +1634,50 @@ cdef int reverse_matmul(Sweep *s, FgNode *n, FgValue *g, double number) except -
         reverse_matmul_one(s, n.a, gradient, b, rank_a, True)
     if n.b and wanted(s, n.b):
         reverse_matmul_one(s, n.b, gradient, a, rank_b, False)
+    return 0
+
+
+cdef int reverse_matmul_direct(Sweep *s, FgNode *n, FgValue *g, double number, FgNode *x,
+                               FgNode *y) except -1:
+    """The same without a batch, straight to BLAS: a vector is a matrix of one row or column, and
+    a transposed matrix the same memory with its strides exchanged."""
+    cdef int64_t item = item_size(n.dtype)
+    cdef int64_t own[64]
+    cdef int64_t a_m = 0, a_k, b_k, b_n = 0, g_m = 0, g_n = 0, m = 1, k, p = 1
+    cdef FgValue *v
+    cdef double wide
+    cdef float narrow
+    cdef char *gradient
+    k = x.shape.dims[x.rank - 1]
+    if x.rank == 2:
+        m = x.shape.dims[0]
+    if y.rank == 2:
+        p = y.shape.dims[1]
+    if n.rank == 0:
+        wide = number
+        narrow = <float>number
+        gradient = <char *>&wide if n.dtype == FG_FLOAT64 else <char *>&narrow
+    else:
+        gradient = g.data
+        strides_of(n.shape, g, item, own)
+        if x.rank == 2:
+            g_m = own[0]
+        if y.rank == 2:
+            g_n = own[n.rank - 1]
+    if wanted(s, n.a):
+        strides_of(y.shape, y.value, item, own)
+        b_k = own[0]
+        b_n = own[1] if y.rank == 2 else 0
+        v = pool_take(m * k * item)
+        matmul_raw(n.dtype, m, p, k, gradient, g_m, g_n, y.value.data, b_n, b_k, v.data)
+        contribute_value(s, n.a, v)
+    if wanted(s, n.b):
+        strides_of(x.shape, x.value, item, own)
+        a_m = own[0] if x.rank == 2 else 0
+        a_k = own[x.rank - 1]
+        v = pool_take(k * p * item)
+        matmul_raw(n.dtype, k, m, p, x.value.data, a_k, a_m, gradient, g_m, g_n, v.data)
+        contribute_value(s, n.b, v)
     return 0
 
 
