@@ -11,7 +11,6 @@
 names. See the README for a tour.
 """
 
-from fastgrad._core import core as _core_module
 from fastgrad._core.core import (
     NoDerivativeError,
     Tensor,
@@ -31,5 +30,3 @@ __all__ = [
     "NoDerivativeError", "Tensor", "grad", "gradients", "is_tensor", "no_grad", "numpy", "record",
     "special", "tensor", "value_and_grad",
 ]
-
-del _core_module

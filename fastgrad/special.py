@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgrad._core import core
 from fastgrad.numpy._create import lift
-from fastgrad.numpy._dispatch import Tensor, values_of
+from fastgrad.numpy._dispatch import Tensor, axes_of, values_of
 
 __all__ = ["cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "logsumexp", "softmax",
            "xlog1py", "xlogy"]
@@ -60,6 +60,7 @@ def softmax(x, axis=None):
     array([ 0.25, -0.25])
     """
     x = _float(x)
+    axis = axes_of("softmax", axis, x.ndim)
     weights = _exp(_subtract(x, _maximum(x, axis)))
     return _divide(weights, core.sum(weights, axis=axis, keepdims=True))
 
@@ -85,6 +86,7 @@ def log_softmax(x, axis=None):
     array([ 0.5, -0.5])
     """
     x = _float(x)
+    axis = axes_of("log_softmax", axis, x.ndim)
     shifted = _subtract(x, _finite(_maximum(x, axis)))
     return _subtract(shifted, _log(core.sum(_exp(shifted), axis=axis, keepdims=True)))
 
@@ -121,7 +123,12 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
         result = core.logsumexp(a, axis, keepdims)
         return (result, _sign(_exp(result))) if return_sign else result
     b = lift(b)
-    shape = np.broadcast_shapes(a.shape, b.shape)
+    try:
+        shape = np.broadcast_shapes(a.shape, b.shape)
+    except ValueError:
+        raise ValueError(f"logsumexp: the shapes {a.shape} of a and {b.shape} of b do not "
+                         "broadcast") from None
+    axis = axes_of("logsumexp", axis, len(shape))
     a, b = (x if x.shape == shape else core.broadcast_to(x, shape) for x in (a, b))
     counts = values_of(b) != 0
     maximum = _finite(_maximum(_where(a, -np.inf, counts), axis))

@@ -94,6 +94,9 @@ cdef inline void pool_give(FgValue *v) noexcept:
     cdef int64_t size = pool_size[v.size_class] + HEADER
     PyTraceMalloc_Untrack(TRACE_DOMAIN, <size_t>v)
     pool_used_add(-size)
+    if not FG_POOL_KEEPS:
+        free_chunk(v)
+        return
     v.next = pool_free[v.size_class]
     pool_free[v.size_class] = v
     pool_cached_add(size)

@@ -81,6 +81,12 @@ cdef extern from *:
         return p;
     }
     #define free_chunk(p) free(p)
+    /* Under the address sanitiser nothing is pooled, so that it sees every use after free. */
+    #if defined(__SANITIZE_ADDRESS__)
+    #define FG_POOL_KEEPS 0
+    #else
+    #define FG_POOL_KEEPS 1
+    #endif
     /* Py_TYPE and Py_SET_REFCNT of objects that Cython must not count. */
     #define object_type(o) ((void *)Py_TYPE((PyObject *)(o)))
     #define object_watched(o) (*(PyObject **)((char *)(o) + Py_TYPE((PyObject *)(o))->tp_weaklistoffset) != NULL)
@@ -107,6 +113,7 @@ cdef extern from *:
     int clz(int64_t) nogil
     void *aligned_chunk(int64_t) nogil
     void free_chunk(void *) nogil
+    bint FG_POOL_KEEPS
     void *object_type(void *)
     void object_refs(void *, Py_ssize_t)
     bint object_watched(void *)
@@ -119,6 +126,7 @@ cdef extern from "Python.h":
     bint PyLong_Check(object)
     bint PyLong_CheckExact(object)
     double PyLong_AsDouble(object) except? -1.0
+    long PyLong_AsLongAndOverflow(object, int *)
     bint PyComplex_Check(object)
     bint PySlice_Check(object)
     int PySlice_Unpack(object, Py_ssize_t *, Py_ssize_t *, Py_ssize_t *) except -1

@@ -638,8 +638,8 @@ cdef struct GroupStep:
 
 cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
     """Differentiate a node and those marked next that have its shape, block by block."""
-    cdef GroupStep *step
-    cdef GroupTarget *target
+    cdef GroupStep *step = NULL
+    cdef GroupTarget *target = NULL
     cdef int steps = 0, targets = 0, i, j, k
     cdef uint32_t x
     cdef const FgOpInfo *info

@@ -15,6 +15,7 @@ from ._dispatch import (
     FLOATING,
     PLAIN,
     Tensor,
+    as_array,
     evaluated,
     floating,
     implements,
@@ -34,7 +35,7 @@ def lift(a):
         return a
     if isinstance(a, (list, tuple)) and (kind := kind_of(a)):
         return _joined(a) if kind == FLOATING else evaluated(np.array, (a,), {})
-    return np.asarray(a)
+    return as_array(a)
 
 
 def lift_all(arrays):
@@ -50,26 +51,46 @@ def cast(name, a, dtype):
     return core.cast(a, dtype)
 
 
-def _leaves(item, leaves):
+def _leaves(sequence, leaves):
     """Append the scalars and arrays of a nested sequence to `leaves`; return its shape."""
-    if isinstance(item, (list, tuple)):
-        if not item:
-            return (0,)
-        shapes = {_leaves(entry, leaves) for entry in item}
-        if len(shapes) > 1:
-            raise ValueError("setting an array element with a sequence. The requested array has "
-                             "an inhomogeneous shape: entries of the shapes "
-                             f"{', '.join(map(str, sorted(shapes)))} stand side by side.")
-        return (len(item), *shapes.pop())
-    if not isinstance(item, Tensor):
-        # Not weak: [np.float32(1), 1.0] is float64 in NumPy.
-        item = np.asarray(item)
-    leaves.append(item)
-    return item.shape
+    shapes = set()
+    for entry in sequence:
+        if isinstance(entry, (list, tuple)):
+            shapes.add(_leaves(entry, leaves))
+            continue
+        if type(entry) is not Tensor:
+            # Not weak: [np.float32(1), 1.0] is float64 in NumPy.
+            entry = as_array(entry)
+        leaves.append(entry)
+        shapes.add(entry.shape)
+    if len(shapes) > 1:
+        raise ValueError("array: setting an array element with a sequence. The requested array "
+                         "has an inhomogeneous shape: entries of the shapes "
+                         f"{', '.join(map(str, sorted(shapes)))} stand side by side.")
+    return (len(sequence), *(shapes.pop() if shapes else ()))
+
+
+def _scalars(sequence):
+    """What the core packs, for a sequence of scalar Tensors, floats and ints; None for others."""
+    kinds = set(map(type, sequence))
+    if not kinds <= _SCALARS or any([x.ndim for x in sequence if type(x) is Tensor]):
+        return None
+    if len(kinds) == 1:
+        return sequence
+    # One number that is not weak makes float64 of them all, as [np.float32(1), 1.0] is in NumPy.
+    sequence = list(sequence)
+    place = next(k for k, x in enumerate(sequence) if type(x) is not Tensor)
+    sequence[place] = np.asarray(sequence[place], np.float64)
+    return sequence
+
+
+_SCALARS = {Tensor, float, int}
 
 
 def _joined(sequence):
     """Nested sequences of Tensors, arrays and numbers as one Tensor; one concatenation in all."""
+    if (scalars := _scalars(sequence)) is not None:
+        return core.pack(scalars)
     leaves = []
     shape = _leaves(sequence, leaves)
     if all(leaf.ndim == 0 for leaf in leaves):
@@ -281,7 +302,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
         return evaluated(np.linspace, (start, stop, num, endpoint, retstep, dtype, axis), {})
     num = operator.index(num)
     if num < 0:
-        raise ValueError(f"Number of samples, {num}, must be non-negative.")
+        raise ValueError(f"linspace: number of samples, {num}, must be non-negative")
     intervals = num - 1 if endpoint else num
     # Python numbers stay what they are: they take the dtype of the other end.
     start, stop = (lift(end) if isinstance(end, (list, tuple)) else end for end in (start, stop))
@@ -305,7 +326,7 @@ register(linspace, np.linspace)
 def _axes_with_first_at(ndim, axis):
     """The axes in the order that brings the first one to `axis`."""
     axes = list(range(1, ndim))
-    axes.insert(np.lib.array_utils.normalize_axis_index(axis, ndim), 0)
+    axes.insert(np.lib.array_utils.normalize_axis_index(axis, ndim, "linspace"), 0)
     return axes
 
 
@@ -320,7 +341,7 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     array([2., 2., 2.])
     """
     if indexing not in ("xy", "ij"):
-        raise ValueError("Valid values for `indexing` are 'xy' and 'ij'.")
+        raise ValueError(f"meshgrid: indexing={indexing!r}; valid are 'xy' and 'ij'")
     xi = lift_all(xi)
     ndim = len(xi)
     places = list(range(ndim))

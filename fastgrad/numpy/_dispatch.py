@@ -12,6 +12,7 @@ Start reading here, then _create.py (Tensors from nested sequences), then any ot
 import functools
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
 
@@ -46,13 +47,29 @@ def values_of(operand):
         return operand.numpy()
     if isinstance(operand, (list, tuple)) and kind_of(operand):
         return type(operand)(map(values_of, operand))
+    if isinstance(operand, np.ndarray) and type(operand) is not np.ndarray:
+        refuse_masked(operand)
     return operand
+
+
+def refuse_masked(array):
+    """Raise TypeError for a masked array, whose mask would be lost beside Tensors."""
+    if hasattr(array, "mask"):
+        raise TypeError("fastgrad: masked arrays are not supported; write x.filled(...), or x.data "
+                        "with fnp.where(mask, ...)")
+
+
+def as_array(a):
+    """`numpy.asarray` that refuses masked arrays."""
+    if isinstance(a, np.ndarray) and type(a) is not np.ndarray:
+        refuse_masked(a)
+    return np.asarray(a)
 
 
 def wrapped(result):
     """Arrays and NumPy scalars as unrecorded Tensors, also in tuples; all else as it is."""
     if isinstance(result, (np.ndarray, np.generic)):
-        return core.constant(np.asarray(result)) if result.dtype.char in _TENSOR_DTYPES else result
+        return core.constant(as_array(result)) if result.dtype.char in _TENSOR_DTYPES else result
     if isinstance(result, (list, tuple)):
         results = map(wrapped, result)
         return type(result)(*results) if hasattr(result, "_fields") else type(result)(results)
@@ -155,6 +172,22 @@ def refuse(name, out=None, where=True, **options):
         if value is not None:
             raise TypeError(f"{name}: {option}= is not supported with Tensors. Replace what is "
                             f"to be left out by fnp.where(mask, x, neutral) first.")
+
+
+def axes_of(name, axis, ndim):
+    """An axis, or a tuple of them, as a tuple of non-negative ones; None stays None.
+
+    Errors name the function `name`: AxisError for an axis out of range, ValueError for one that
+    is there twice, TypeError for what is no int.
+    """
+    if axis is None:
+        return None
+    if not isinstance(axis, tuple):
+        return (normalize_axis_index(axis, ndim, name),)
+    axes = tuple([normalize_axis_index(k, ndim, name) for k in axis])
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"{name}: duplicate value in 'axis' {axis}")
+    return axes
 
 
 def floating(name, dtype):

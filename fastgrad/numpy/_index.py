@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import lift
-from ._dispatch import Tensor, by_value, implements, refuse, values_of, wrapped
+from ._dispatch import Tensor, axes_of, by_value, implements, refuse, values_of, wrapped
 
 _where = core.functions["where"]
 
@@ -43,7 +43,7 @@ def take(a, indices, axis=None, out=None, mode="raise"):
         indices = indices.astype(np.intp, copy=False)
     if axis is None:
         a, axis = core.reshape(a, (a.size,)), 0
-    axis = normalize_axis_index(axis, a.ndim)
+    axis = normalize_axis_index(axis, a.ndim, "take")
     if mode != "raise":
         # NumPy knows the modes and their errors.
         indices = np.take(np.arange(a.shape[axis]), values_of(indices), mode=mode)
@@ -66,13 +66,16 @@ def take_along_axis(arr, indices, axis=-1):
     arr, indices = lift(arr), lift(indices)
     if axis is None:
         if indices.ndim != 1:
-            raise ValueError("when axis=None, `indices` must have a single dimension.")
+            raise ValueError("take_along_axis: with axis=None, `indices` must have one axis, but "
+                             f"have the shape {indices.shape}")
         arr, axis = core.reshape(arr, (arr.size,)), 0
-    axis = normalize_axis_index(axis, arr.ndim)
+    axis = normalize_axis_index(axis, arr.ndim, "take_along_axis")
     if indices.dtype.kind not in "iu":
-        raise IndexError("`indices` must be an integer array")
+        raise IndexError("take_along_axis: `indices` must be an integer array, but are "
+                         f"{indices.dtype}")
     if indices.ndim != arr.ndim:
-        raise ValueError("`indices` and `arr` must have the same number of dimensions")
+        raise ValueError("take_along_axis: `indices` and `arr` must have the same number of "
+                         f"dimensions, but have the shapes {indices.shape} and {arr.shape}")
     index = list(np.ogrid[tuple(map(slice, arr.shape))])
     index[axis] = indices
     return core.getitem(arr, tuple(index))
@@ -89,7 +92,15 @@ def diagonal(a, offset=0, axis1=0, axis2=1):
     array([[0., 1.],
            [0., 0.]])
     """
-    return _picked(lift(a), np.diagonal, offset, axis1, axis2)
+    return diagonals_of("diagonal", lift(a), offset, axis1, axis2)
+
+
+def diagonals_of(name, a, offset, axis1, axis2):
+    """The diagonals for a function whose name errors shall have."""
+    if a.ndim < 2:
+        raise ValueError(f"{name}: an array of at least two axes is needed, not of the shape "
+                         f"{a.shape}")
+    return _picked(a, np.diagonal, offset, *axes_of(name, (axis1, axis2), a.ndim))
 
 
 @implements(np.diag)
@@ -163,7 +174,9 @@ def delete(arr, obj, axis=None):
     >>> fg.grad(lambda x: fnp.sum(fnp.delete(x, 1)))(np.ones(3))
     array([1., 0., 1.])
     """
-    return _picked(lift(arr), np.delete, values_of(obj), axis)
+    arr = lift(arr)
+    axis = axis if axis is None else normalize_axis_index(axis, arr.ndim, "delete")
+    return _picked(arr, np.delete, values_of(obj), axis)
 
 
 @implements(np.compress)
@@ -171,6 +184,7 @@ def compress(condition, a, axis=None, out=None):
     """The slices for which a condition holds. As `numpy.compress`."""
     refuse("compress", out)
     a = lift(a)
+    axis = axis if axis is None else normalize_axis_index(axis, a.ndim, "compress")
     return core.getitem(core.reshape(a, (a.size,)),
                         np.compress(values_of(condition), np.arange(a.size).reshape(a.shape), axis))
 
@@ -238,6 +252,7 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None):
     a = lift(a)
     if axis is None:
         a, axis = core.reshape(a, (a.size,)), 0
+    axis = normalize_axis_index(axis, a.ndim, "sort")
     places = np.argsort(values_of(a), axis, kind, order, stable=stable)
     return take_along_axis(a, wrapped(places), axis)
 

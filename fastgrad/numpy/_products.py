@@ -8,7 +8,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import lift
-from ._dispatch import implements, refuse
+from ._dispatch import axes_of, implements, refuse
 from ._shape import moveaxis, stack
 
 _multiply, _subtract = core.functions["multiply"], core.functions["subtract"]
@@ -30,15 +30,18 @@ def dot(a, b, out=None):
         return _multiply(a, b)
     place = b.ndim - 2 if b.ndim > 1 else 0
     if a.shape[-1] != b.shape[place]:
-        raise ValueError(f"shapes {_written(a)} and {_written(b)} not aligned: "
-                         f"{a.shape[-1]} (dim {a.ndim - 1}) != {b.shape[place]} (dim {place})")
+        raise _misfit("dot", a, b, a.ndim - 1, place)
     if b.ndim == 1 or a.ndim == 1 or a.ndim == b.ndim == 2:
         return core.matmul(a, b)
     return tensordot(a, b, (-1, place))
 
 
-def _written(a):
-    return f"({','.join(map(str, a.shape))}{',' * (a.ndim == 1)})"
+def _misfit(name, a, b, axis_a, axis_b):
+    """The error for two axes to be summed over that differ in length."""
+    shapes = " and ".join(f"({','.join(map(str, x.shape))}{',' * (x.ndim == 1)})" for x in (a, b))
+    return ValueError(f"{name}: shapes {shapes} not aligned: {a.shape[axis_a]} (dim {axis_a}) != "
+                      f"{b.shape[axis_b]} (dim {axis_b}); transpose an operand, or say which axes "
+                      "belong together: fnp.einsum(...)")
 
 
 @implements(np.inner)
@@ -55,8 +58,7 @@ def inner(a, b, /):
     if a.ndim == 0 or b.ndim == 0:
         return _multiply(a, b)
     if a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"shapes {_written(a)} and {_written(b)} not aligned: "
-                         f"{a.shape[-1]} (dim {a.ndim - 1}) != {b.shape[-1]} (dim {b.ndim - 1})")
+        raise _misfit("inner", a, b, a.ndim - 1, b.ndim - 1)
     return core.matmul(a, b) if a.ndim == b.ndim == 1 else tensordot(a, b, (-1, -1))
 
 
@@ -87,7 +89,10 @@ def vdot(a, b, /):
            [2., 2.]])
     """
     a, b = lift(a), lift(b)
-    return core.matmul(core.reshape(a, (a.size,)), core.reshape(b, (b.size,)))
+    a, b = core.reshape(a, (a.size,)), core.reshape(b, (b.size,))
+    if a.size != b.size:
+        raise _misfit("vdot", a, b, 0, 0)
+    return core.matmul(a, b)
 
 
 @implements(np.vecdot)
@@ -104,7 +109,8 @@ def vecdot(x1, x2, /, out=None, *, axis=-1, keepdims=False):
     refuse("vecdot", out)
     x1, x2 = lift(x1), lift(x2)
     if axis != -1:
-        x1, x2 = moveaxis(x1, axis, -1), moveaxis(x2, axis, -1)
+        (axis1,), (axis2,) = axes_of("vecdot", axis, x1.ndim), axes_of("vecdot", axis, x2.ndim)
+        x1, x2 = moveaxis(x1, axis1, -1), moveaxis(x2, axis2, -1)
     if x1.ndim == 0 or x2.ndim == 0 or x1.shape[-1] != x2.shape[-1]:
         raise ValueError(f"vecdot: the shapes {x1.shape} and {x2.shape} differ in the length of "
                          "the axis to be summed over")
@@ -131,13 +137,15 @@ def tensordot(a, b, axes=2):
         axes_a, axes_b = list(range(-axes, 0)), list(range(axes))
     for names in (axes_a, axes_b):
         if len(set(names)) != len(names):
-            raise ValueError("duplicate axes are not allowed in tensordot")
+            raise ValueError("tensordot: duplicate axes are not allowed")
     a, b = lift(a), lift(b)
+    axes_a = [normalize_axis_index(k, a.ndim, "tensordot") for k in axes_a]
+    axes_b = [normalize_axis_index(k, b.ndim, "tensordot") for k in axes_b]
     lengths_a, lengths_b = [a.shape[k] for k in axes_a], [b.shape[k] for k in axes_b]
     if lengths_a != lengths_b:
-        raise ValueError("shape-mismatch for sum")
-    axes_a = [normalize_axis_index(k, a.ndim) for k in axes_a]
-    axes_b = [normalize_axis_index(k, b.ndim) for k in axes_b]
+        raise ValueError(f"tensordot: shape-mismatch for sum: axes {axes_a} of the shape {a.shape} "
+                         f"have the lengths {lengths_a}, axes {axes_b} of {b.shape} have "
+                         f"{lengths_b}; pass axes=(axes of a, axes of b)")
     left = [k for k in range(a.ndim) if k not in axes_a]
     right = [k for k in range(b.ndim) if k not in axes_b]
     rows, columns = [a.shape[k] for k in left], [b.shape[k] for k in right]
@@ -181,16 +189,19 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
         axisa = axisb = axisc = axis
     a, b = lift(a), lift(b)
     if a.ndim < 1 or b.ndim < 1:
-        raise ValueError("At least one array has zero dimension")
+        raise ValueError(f"cross: at least one of the shapes {a.shape} and {b.shape} has no axis")
+    axisa = normalize_axis_index(axisa, a.ndim, "cross")
+    axisb = normalize_axis_index(axisb, b.ndim, "cross")
     a, b = moveaxis(a, axisa, -1), moveaxis(b, axisb, -1)
     if a.shape[-1] != 3 or b.shape[-1] != 3:
-        raise ValueError("incompatible dimensions for cross product\n"
-                         "(dimension must be 3; put a zero in place of a missing component)")
+        raise ValueError(f"cross: incompatible dimensions, {a.shape[-1]} and {b.shape[-1]}: "
+                         "vectors must have 3 components; put a zero in place of a missing one")
     a0, a1, a2 = (core.getitem(a, (..., k)) for k in range(3))
     b0, b1, b2 = (core.getitem(b, (..., k)) for k in range(3))
-    return stack([_subtract(_multiply(a1, b2), _multiply(a2, b1)),
+    components = [_subtract(_multiply(a1, b2), _multiply(a2, b1)),
                   _subtract(_multiply(a2, b0), _multiply(a0, b2)),
-                  _subtract(_multiply(a0, b1), _multiply(a1, b0))], axisc)
+                  _subtract(_multiply(a0, b1), _multiply(a1, b0))]
+    return stack(components, normalize_axis_index(axisc, components[0].ndim + 1, "cross"))
 
 
 # ---- einsum ---------------------------------------------------------------------------------

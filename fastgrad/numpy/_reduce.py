@@ -7,24 +7,24 @@ import builtins
 import math
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
 
 from ._create import cast, lift
-from ._dispatch import Tensor, by_value, implements, refuse, values_of
-from ._index import diagonal
+from ._dispatch import Tensor, axes_of, by_value, implements, refuse, values_of
+from ._index import diagonals_of
 
 _subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
 _divide, _square, _sqrt = (core.functions[name] for name in ("divide", "square", "sqrt"))
 _add = core.functions["add"]
 
 
-def _count(a, axis):
-    """How many entries of `a` one entry of the result is made of."""
+def _count(name, a, axis):
+    """How many entries of `a` one entry of the result is made of; errors name the function."""
     if axis is None:
         return a.size
-    return math.prod(a.shape[k] for k in normalize_axis_tuple(axis, a.ndim))
+    return math.prod([a.shape[k] for k in axes_of(name, axis, a.ndim)])
 
 
 @implements(np.mean)
@@ -39,7 +39,8 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     """
     refuse("mean", out, where)
     a = cast("mean", lift(a), dtype)
-    return _divide(core.sum(a, axis=axis, keepdims=keepdims), float(_count(a, axis)))
+    count = float(_count("mean", a, axis))
+    return _divide(core.sum(a, axis=axis, keepdims=keepdims), count)
 
 
 @implements(np.var)
@@ -56,12 +57,16 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     array([-1.,  1.])
     """
     refuse("var", out, where)
+    return _variance("var", a, axis, dtype, ddof, keepdims, mean, correction)
+
+
+def _variance(name, a, axis, dtype, ddof, keepdims, mean, correction):
     if correction is not None:
         if ddof != 0:
-            raise ValueError("ddof and correction can't be provided simultaneously.")
+            raise ValueError(f"{name}: ddof and correction can't be provided simultaneously.")
         ddof = correction
-    a = cast("var", lift(a), dtype)
-    count = _count(a, axis)
+    a = cast(name, lift(a), dtype)
+    count = _count(name, a, axis)
     if mean is None:
         mean = _divide(core.sum(a, axis=axis, keepdims=True), float(count))
     squares = core.sum(_square(_subtract(a, mean)), axis=axis, keepdims=keepdims)
@@ -82,8 +87,7 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     array([0., 0.])
     """
     refuse("std", out, where)
-    return _sqrt(var(a, axis, dtype, ddof=ddof, keepdims=keepdims, mean=mean,
-                     correction=correction))
+    return _sqrt(_variance("std", a, axis, dtype, ddof, keepdims, mean, correction))
 
 
 @implements(np.prod)
@@ -143,6 +147,7 @@ def ptp(a, axis=None, out=None, keepdims=False):
     """
     refuse("ptp", out)
     a = lift(a)
+    axis = axes_of("ptp", axis, a.ndim)
     return _subtract(core.max(a, axis, keepdims), core.min(a, axis, keepdims))
 
 
@@ -158,10 +163,10 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     """
     a = lift(a)
     if axis is not None:
-        axis = normalize_axis_tuple(axis, a.ndim, "axis")
+        axis = axes_of("average", tuple(axis) if isinstance(axis, list) else axis, a.ndim)
     if weights is None:
         result = mean(a, axis, keepdims=keepdims)
-        total = np.asarray(_count(a, axis), result.dtype)
+        total = np.asarray(_count("average", a, axis), result.dtype)
     else:
         weights = _matching(lift(weights), a, axis)
         # Promoted before the sum, as NumPy does: integers and float32 add up in the result's dtype.
@@ -170,7 +175,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
                    weights.dtype.kind != "f" else cast("average", weights, dtype))
         total = core.sum(core.broadcast_to(weights, a.shape), axis=axis, keepdims=keepdims)
         if np.any(values_of(total) == 0):
-            raise ZeroDivisionError("Weights sum to zero, can't be normalized")
+            raise ZeroDivisionError("average: weights sum to zero, can't be normalized")
         result = _divide(core.sum(_multiply(a, weights), axis=axis, keepdims=keepdims), total)
     if returned:
         return result, core.broadcast_to(total, result.shape)
@@ -182,10 +187,11 @@ def _matching(weights, a, axis):
     if weights.shape == a.shape:
         return weights
     if axis is None:
-        raise TypeError("Axis must be specified when shapes of a and weights differ.")
+        raise TypeError("average: axis must be specified when shapes of a and weights differ, here "
+                        f"{a.shape} and {weights.shape}")
     if weights.shape != tuple(a.shape[k] for k in axis):
-        raise ValueError("Shape of weights must be consistent with shape of a along specified "
-                         "axis.")
+        raise ValueError(f"average: the shape {weights.shape} of the weights must be consistent "
+                         f"with the shape {a.shape} of a along the axis {axis}")
     weights = core.transpose(weights, [int(k) for k in np.argsort(axis)])
     return core.reshape(weights, [n if k in axis else 1 for k, n in enumerate(a.shape)])
 
@@ -202,7 +208,8 @@ def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
            [0., 1.]])
     """
     refuse("trace", out)
-    return core.sum(cast("trace", diagonal(a, offset, axis1, axis2), dtype), axis=-1)
+    diagonals = diagonals_of("trace", lift(a), offset, axis1, axis2)
+    return core.sum(cast("trace", diagonals, dtype), axis=-1)
 
 
 @implements(np.diff)
@@ -219,10 +226,10 @@ def diff(a, n=1, axis=-1, prepend=None, append=None):
     if n == 0:
         return a
     if n < 0:
-        raise ValueError(f"order must be non-negative but got {n!r}")
+        raise ValueError(f"diff: order must be non-negative but got {n!r}")
     if a.ndim == 0:
         raise ValueError("diff requires input that is at least one dimensional")
-    axis = normalize_axis_index(axis, a.ndim)
+    axis = normalize_axis_index(axis, a.ndim, "diff")
     one = (*a.shape[:axis], 1, *a.shape[axis + 1:])
     ends = [end if end is None or lift(end).ndim else core.broadcast_to(lift(end), one)
             for end in (prepend, append)]
@@ -247,7 +254,7 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
     array([0.5, 1. , 0.5])
     """
     y = lift(y)
-    axis = normalize_axis_index(axis, y.ndim)
+    axis = normalize_axis_index(axis, y.ndim, "trapezoid")
     if x is not None:
         x = lift(x)
         dx = diff(x, axis=axis if x.ndim > 1 else -1)

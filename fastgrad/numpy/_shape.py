@@ -4,15 +4,16 @@ Whatever NumPy does with views is composed of the core's reshape, transpose, fli
 concatenate and basic indexing.
 """
 
+import math
 import operator
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
 
 from ._create import cast, lift, lift_all
-from ._dispatch import Tensor, implements, refuse
+from ._dispatch import Tensor, axes_of, implements, refuse
 
 # ---- one array ------------------------------------------------------------------------------
 
@@ -34,10 +35,12 @@ def size(a, axis=None):
     a = lift(a)
     if axis is None:
         return a.size
-    count = 1
-    for k in normalize_axis_tuple(axis, a.ndim):
-        count *= a.shape[k]
-    return count
+    return math.prod([a.shape[k] for k in axes_of("size", _as_tuple(axis), a.ndim)])
+
+
+def _as_tuple(axis):
+    """Several axes as a tuple, for functions that also take a list or an array of them."""
+    return tuple(axis) if np.iterable(axis) else axis
 
 
 def _in_c_order(name, order):
@@ -91,7 +94,8 @@ def matrix_transpose(x, /):
     """
     x = lift(x)
     if x.ndim < 2:
-        raise ValueError(f"Input array must be at least 2-dimensional, but it is {x.ndim}")
+        raise ValueError("matrix_transpose: the array must be at least 2-dimensional, but its "
+                         f"shape is {x.shape}")
     return swapaxes(x, -1, -2)
 
 
@@ -107,8 +111,8 @@ def swapaxes(a, axis1, axis2):
     """
     a = lift(a)
     axes = list(range(a.ndim))
-    axis1 = normalize_axis_index(axis1, a.ndim, "axis1")
-    axis2 = normalize_axis_index(axis2, a.ndim, "axis2")
+    axis1 = normalize_axis_index(axis1, a.ndim, "swapaxes: axis1")
+    axis2 = normalize_axis_index(axis2, a.ndim, "swapaxes: axis2")
     axes[axis1], axes[axis2] = axis2, axis1
     return core.transpose(a, axes)
 
@@ -124,11 +128,11 @@ def moveaxis(a, source, destination):
     (3, 4, 2)
     """
     a = lift(a)
-    source = normalize_axis_tuple(source, a.ndim, "source")
-    destination = normalize_axis_tuple(destination, a.ndim, "destination")
+    source = axes_of("moveaxis: source", _as_tuple(source), a.ndim)
+    destination = axes_of("moveaxis: destination", _as_tuple(destination), a.ndim)
     if len(source) != len(destination):
-        raise ValueError("`source` and `destination` arguments must have "
-                         "the same number of elements")
+        raise ValueError("moveaxis: `source` and `destination` arguments must have the same number "
+                         f"of elements, but have {len(source)} and {len(destination)}")
     axes = [axis for axis in range(a.ndim) if axis not in source]
     for place, axis in sorted(zip(destination, source, strict=True)):
         axes.insert(place, axis)
@@ -146,7 +150,9 @@ def rollaxis(a, axis, start=0):
     (4, 2, 3)
     """
     a = lift(a)
-    # NumPy works out the order of the axes, and what is wrong with the arguments.
+    axis = normalize_axis_index(axis, a.ndim, "rollaxis")
+    start = start if start == a.ndim else normalize_axis_index(start, a.ndim, "rollaxis: start")
+    # NumPy works out the order of the axes.
     positions = np.rollaxis(np.empty(range(a.ndim)), axis, start).shape
     return core.transpose(a, positions)
 
@@ -164,9 +170,10 @@ def squeeze(a, axis=None):
     a = lift(a)
     if axis is None:
         return core.reshape(a, [n for n in a.shape if n != 1])
-    axes = normalize_axis_tuple(axis, a.ndim)
+    axes = axes_of("squeeze", axis, a.ndim)
     if any(a.shape[k] != 1 for k in axes):
-        raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
+        raise ValueError("squeeze: cannot select an axis to squeeze out which has size not equal "
+                         f"to one: axis {axis} of the shape {a.shape}; to pick an entry, index")
     return core.reshape(a, [n for k, n in enumerate(a.shape) if k not in axes])
 
 
@@ -183,7 +190,7 @@ def expand_dims(a, axis):
     a = lift(a)
     axis = tuple(axis) if isinstance(axis, (list, tuple)) else (axis,)
     rank = a.ndim + len(axis)
-    axes = normalize_axis_tuple(axis, rank)
+    axes = axes_of("expand_dims", axis, rank)
     lengths = iter(a.shape)
     return core.reshape(a, [1 if k in axes else next(lengths) for k in range(rank)])
 
@@ -291,7 +298,7 @@ def fliplr(m):
     """Reversed along the second axis. As `numpy.fliplr`."""
     m = lift(m)
     if m.ndim < 2:
-        raise ValueError("Input must be >= 2-d.")
+        raise ValueError(f"fliplr: input must be >= 2-d, but its shape is {m.shape}")
     return core.flip(m, 1)
 
 
@@ -300,7 +307,7 @@ def flipud(m):
     """Reversed along the first axis. As `numpy.flipud`."""
     m = lift(m)
     if m.ndim < 1:
-        raise ValueError("Input must be >= 1-d.")
+        raise ValueError("flipud: input must be >= 1-d, but is a scalar")
     return core.flip(m, 0)
 
 
@@ -318,11 +325,11 @@ def rot90(m, k=1, axes=(0, 1)):
     m = lift(m)
     axes = tuple(axes)
     if len(axes) != 2:
-        raise ValueError("len(axes) must be 2.")
+        raise ValueError(f"rot90: len(axes) must be 2, not {len(axes)}")
     if axes[0] == axes[1] or abs(axes[0] - axes[1]) == m.ndim:
-        raise ValueError("Axes must be different.")
+        raise ValueError(f"rot90: axes must be different, not {axes}")
     if not all(-m.ndim <= axis < m.ndim for axis in axes):
-        raise ValueError(f"Axes={axes} out of range for array of ndim={m.ndim}.")
+        raise ValueError(f"rot90: axes={axes} out of range for the shape {m.shape}")
     k %= 4
     if k == 2:
         return core.flip(m, axes)
@@ -344,7 +351,8 @@ def roll(a, shift, axis=None):
     a = lift(a)
     if axis is None:
         return core.reshape(roll(core.reshape(a, (a.size,)), shift, 0), a.shape)
-    axes = normalize_axis_tuple(axis, a.ndim, allow_duplicate=True)
+    axes = [normalize_axis_index(k, a.ndim, "roll")
+            for k in (axis if np.iterable(axis) else (axis,))]
     pairs = ((shift, axes[0]),) if type(shift) is int is type(axis) else _pairs(shift, axes)
     for places, k in pairs:
         places %= a.shape[k] or 1
@@ -358,7 +366,7 @@ def roll(a, shift, axis=None):
 def _pairs(shift, axes):
     pairs = np.broadcast(shift, axes)
     if pairs.ndim > 1:
-        raise ValueError("'shift' and 'axis' should be scalars or 1D sequences")
+        raise ValueError("roll: 'shift' and 'axis' should be scalars or 1D sequences")
     return [(int(places), int(k)) for places, k in pairs]
 
 
@@ -380,6 +388,14 @@ def concatenate(arrays, /, axis=0, out=None, *, dtype=None, casting="same_kind")
     return cast("concatenate", core.concatenate([lift(a) for a in arrays], axis), dtype)
 
 
+def _joined(name, arrays, axis):
+    """The arrays joined, for a function whose name errors shall have."""
+    try:
+        return core.concatenate(arrays, axis)
+    except ValueError as error:
+        raise type(error)(str(error).replace("concatenate:", f"{name}:", 1)) from None
+
+
 @implements(np.stack)
 def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     """Arrays of one shape joined along a new axis. As `numpy.stack`.
@@ -393,11 +409,13 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     refuse("stack", out)
     arrays = [lift(a) for a in (unstack(arrays) if isinstance(arrays, Tensor) else arrays)]
     if not arrays:
-        raise ValueError("need at least one array to stack")
+        raise ValueError("stack: need at least one array to stack")
     before = arrays[0].shape
     if any(a.shape != before for a in arrays):
-        raise ValueError("all input arrays must have the same shape")
-    axis = normalize_axis_index(axis, len(before) + 1)
+        raise ValueError("stack: all input arrays must have the same shape, but there are "
+                         f"{', '.join(map(str, sorted({a.shape for a in arrays})))}; "
+                         "fnp.concatenate joins along an axis they have")
+    axis = normalize_axis_index(axis, len(before) + 1, "stack")
     if before:
         expanded = (*before[:axis], 1, *before[axis:])
         result = core.concatenate([core.reshape(a, expanded) for a in arrays], axis)
@@ -418,8 +436,8 @@ def unstack(x, /, *, axis=0):
     """
     x = lift(x)
     if x.ndim == 0:
-        raise ValueError("Input array must be at least 1-d.")
-    before = (slice(None),) * normalize_axis_index(axis, x.ndim)
+        raise ValueError("unstack: the array must be at least 1-d, but is a scalar")
+    before = (slice(None),) * normalize_axis_index(axis, x.ndim, "unstack")
     return tuple(core.getitem(x, (*before, k)) for k in range(x.shape[axis]))
 
 
@@ -433,7 +451,7 @@ def vstack(tup, *, dtype=None, casting="same_kind"):
     >>> fnp.vstack([np.ones(2), np.zeros(2)]).shape
     (2, 2)
     """
-    return cast("vstack", core.concatenate([_with_two_axes(lift(a)) for a in tup]), dtype)
+    return cast("vstack", _joined("vstack", [_with_two_axes(lift(a)) for a in tup], 0), dtype)
 
 
 @implements(np.hstack)
@@ -448,7 +466,7 @@ def hstack(tup, *, dtype=None, casting="same_kind"):
     """
     arrays = [_with_one_axis(lift(a)) for a in tup]
     axis = 0 if arrays and arrays[0].ndim == 1 else 1
-    return cast("hstack", core.concatenate(arrays, axis), dtype)
+    return cast("hstack", _joined("hstack", arrays, axis), dtype)
 
 
 @implements(np.dstack)
@@ -461,7 +479,7 @@ def dstack(tup):
     >>> fnp.dstack([np.ones(2), np.zeros(2)]).shape
     (1, 2, 2)
     """
-    return core.concatenate([_with_three_axes(lift(a)) for a in tup], 2)
+    return _joined("dstack", [_with_three_axes(lift(a)) for a in tup], 2)
 
 
 @implements(np.column_stack)
@@ -476,7 +494,8 @@ def column_stack(tup):
            [1., 0.]])
     """
     arrays = [lift(a) for a in tup]
-    return core.concatenate([core.reshape(a, (a.size, 1)) if a.ndim < 2 else a for a in arrays], 1)
+    arrays = [core.reshape(a, (a.size, 1)) if a.ndim < 2 else a for a in arrays]
+    return _joined("column_stack", arrays, 1)
 
 
 @implements(np.append)
@@ -490,7 +509,7 @@ def append(arr, values, axis=None):
     1.0
     """
     arr, values = lift(arr), lift(values)
-    return core.concatenate([arr, values], axis)
+    return _joined("append", [arr, values], axis)
 
 
 @implements(np.array_split)
@@ -503,15 +522,18 @@ def array_split(ary, indices_or_sections, axis=0):
     >>> [part.size for part in fnp.array_split(np.ones(5), 2)]
     [3, 2]
     """
-    ary = lift(ary)
-    axis = normalize_axis_index(axis, ary.ndim)
+    return _parts("array_split", lift(ary), indices_or_sections, axis)
+
+
+def _parts(name, ary, indices_or_sections, axis):
+    axis = normalize_axis_index(axis, ary.ndim, name)
     length = ary.shape[axis]
     try:
         ends = [operator.index(k) for k in indices_or_sections]
     except TypeError:
         sections = int(indices_or_sections)
         if sections <= 0:
-            raise ValueError("number sections must be larger than 0.") from None
+            raise ValueError(f"{name}: number sections must be larger than 0.") from None
         each, extras = divmod(length, sections)
         ends = [each * k + min(k, extras) for k in range(1, sections)]
     before = (slice(None),) * axis
@@ -529,18 +551,25 @@ def split(ary, indices_or_sections, axis=0):
     >>> fg.grad(lambda x: fnp.sum(fnp.split(x, 2)[1]))(np.ones(4))
     array([0., 0., 1., 1.])
     """
-    ary = lift(ary)
+    return _equal_parts("split", lift(ary), indices_or_sections, axis)
+
+
+def _equal_parts(name, ary, indices_or_sections, axis):
+    axis = normalize_axis_index(axis, ary.ndim, name)
     if not hasattr(indices_or_sections, "__len__") and ary.shape[axis] % indices_or_sections:
-        raise ValueError("array split does not result in an equal division")
-    return array_split(ary, indices_or_sections, axis)
+        raise ValueError(f"{name}: array split does not result in an equal division: "
+                         f"{ary.shape[axis]} entries along axis {axis} in {indices_or_sections} "
+                         "parts; fnp.array_split makes parts of unequal lengths")
+    return _parts(name, ary, indices_or_sections, axis)
 
 
 def _splits_along(axis, name, least):
     def rule(ary, indices_or_sections):
         ary = lift(ary)
         if ary.ndim < least:
-            raise ValueError(f"{name} only works on arrays of {least} or more dimensions")
-        return split(ary, indices_or_sections, min(axis, ary.ndim - 1))
+            raise ValueError(f"{name} only works on arrays of {least} or more dimensions, but the "
+                             f"shape is {ary.shape}")
+        return _equal_parts(name, ary, indices_or_sections, min(axis, ary.ndim - 1))
 
     rule.__name__ = rule.__qualname__ = name
     rule.__doc__ = (f"Parts along the {('first', 'second', 'third')[axis]} axis. "
@@ -589,7 +618,7 @@ def repeat(a, repeats, axis=None):
     a = lift(a)
     if axis is None:
         a, axis = core.reshape(a, (a.size,)), 0
-    axis = normalize_axis_index(axis, a.ndim)
+    axis = normalize_axis_index(axis, a.ndim, "repeat")
     repeats = np.asarray(repeats.numpy() if isinstance(repeats, Tensor) else repeats)
     before, length, after = a.shape[:axis], a.shape[axis], a.shape[axis + 1:]
     if repeats.size == 1 and repeats.dtype.kind in "iu" and repeats.item() >= 0:

@@ -6,13 +6,12 @@ What has no rule here is NumPy's own function, which refuses Tensors with an err
 import math
 
 import numpy as np
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from fastgrad._core import core
 
-from . import _products, _reduce, _shape
+from . import _index, _products, _reduce, _shape
 from ._create import lift
-from ._dispatch import implements, register, values_of, without_rule
+from ._dispatch import axes_of, implements, register, values_of, without_rule
 
 _abs, _square, _sqrt = (core.functions[name] for name in ("abs", "square", "sqrt"))
 _power, _multiply = core.functions["power"], core.functions["multiply"]
@@ -70,17 +69,21 @@ def norm(x, ord=None, axis=None, keepdims=False):
         try:
             axis = (int(axis),)
         except Exception as error:
-            raise TypeError("'axis' must be None, an integer or a tuple of integers") from error
-    if len(axis) == 1:
-        return _vector_norm(x, ord, axis, keepdims)
-    if len(axis) == 2:
-        return _matrix_norm(x, ord, axis, keepdims)
-    raise ValueError("Improper number of dimensions to norm.")
+            raise TypeError("norm: 'axis' must be None, an integer or a tuple of integers, not "
+                            f"{axis!r}") from error
+    axes = axes_of("norm", axis, x.ndim)
+    if len(axes) == 1:
+        return _vector_norm("norm", x, ord, axes, keepdims)
+    if len(axes) == 2:
+        return _matrix_norm("norm", x, ord, axes, keepdims)
+    raise ValueError(f"norm: improper number of dimensions, {len(axes)}: give one axis for the "
+                     "norm of vectors, two for that of matrices")
 
 
-def _vector_norm(x, ord, axis, keepdims):
+def _vector_norm(name, x, ord, axis, keepdims):
     if isinstance(ord, str):
-        raise ValueError(f"Invalid norm order '{ord}' for vectors")  # noqa: TRY004 (as NumPy)
+        raise ValueError(  # noqa: TRY004 (as NumPy)
+            f"{name}: invalid norm order {ord!r} for vectors")
     if ord is None or ord == 2:
         # By a sum, not a product of vectors: a sum keeps to the strong zero, so that the infinite
         # slope of the root at 0 meets the slope 0 of the squares and gives 0.
@@ -98,10 +101,8 @@ def _vector_norm(x, ord, axis, keepdims):
     return _power(core.sum(_power(size, ord), axis=axis, keepdims=keepdims), 1.0 / ord)
 
 
-def _matrix_norm(x, ord, axes, keepdims):
-    row, column = (normalize_axis_index(axis, x.ndim) for axis in axes)
-    if row == column:
-        raise ValueError("Duplicate axes given.")
+def _matrix_norm(name, x, ord, axes, keepdims):
+    row, column = axes
     if ord is None or ord in ("fro", "f"):
         result = _sqrt(core.sum(_square(x), axis=(row, column), keepdims=True))
     elif ord in (1, -1):
@@ -115,7 +116,7 @@ def _matrix_norm(x, ord, axes, keepdims):
                                                 ord), (-2, -1), (row, column))
         result = core.sum(_multiply(x, weights), axis=(row, column), keepdims=True)
     else:
-        raise ValueError("Invalid norm order for matrices.")
+        raise ValueError(f"{name}: invalid norm order {ord!r} for matrices")
     if keepdims:
         return result
     return core.reshape(result, [n for k, n in enumerate(x.shape) if k not in (row, column)])
@@ -141,9 +142,8 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
     array([[ 1., -1.]])
     """
     x = lift(x)
-    if axis is not None:
-        axis = normalize_axis_tuple(axis, x.ndim)
-    return _vector_norm(x, ord, axis, keepdims)
+    axes = axes_of("vector_norm", tuple(axis) if isinstance(axis, list) else axis, x.ndim)
+    return _vector_norm("vector_norm", x, ord, axes, keepdims)
 
 
 @implements(np.linalg.matrix_norm)
@@ -158,7 +158,7 @@ def matrix_norm(x, /, *, keepdims=False, ord="fro"):
            [0. , 0.8]])
     """
     x = lift(x)
-    return _matrix_norm(x, ord, (-2, -1), keepdims)
+    return _matrix_norm("matrix_norm", x, ord, axes_of("matrix_norm", (-2, -1), x.ndim), keepdims)
 
 
 @implements(np.linalg.outer)
@@ -166,8 +166,8 @@ def outer(x1, x2, /):
     """All products of entries of two vectors. As `numpy.linalg.outer`."""
     x1, x2 = lift(x1), lift(x2)
     if x1.ndim != 1 or x2.ndim != 1:
-        raise ValueError("Input arrays must be one-dimensional, but they are "
-                         f"x1.ndim={x1.ndim} and x2.ndim={x2.ndim}.")
+        raise ValueError("outer: input arrays must be one-dimensional, but their shapes are "
+                         f"{x1.shape} and {x2.shape}; np.outer ravels them")
     return _products.outer(x1, x2)
 
 
@@ -180,7 +180,7 @@ def cross(x1, x2, /, *, axis=-1):
 @implements(np.linalg.diagonal)
 def diagonal(x, /, *, offset=0):
     """The diagonals of the matrices in the last two axes. As `numpy.linalg.diagonal`."""
-    return _reduce.diagonal(x, offset, -2, -1)
+    return _index.diagonal(x, offset, -2, -1)
 
 
 @implements(np.linalg.trace)
