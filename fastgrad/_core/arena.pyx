@@ -602,9 +602,7 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
     if n.flags & FG_PENDING:
         n.flags &= ~FG_PENDING
         tape = directory[id >> FG_SEGMENT_BITS].tape
-        tape.run[n.index] = FG_NO_ID
-        while tape.waiting and tape.run[tape.waiting - 1] == FG_NO_ID:
-            tape.waiting -= 1
+        run_leave(tape, n.index)
     if n.flags & FG_READS_SELF:
         n.flags &= ~FG_READS_SELF
         use_drop(n, id)

@@ -923,11 +923,16 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
     for i in range(target.index, -1, -1):
         if needed[i] and kept[i] != NULL:
             run_settle(node_at(tape.run[i]), i, tape)
-    while tape.waiting and tape.run[tape.waiting - 1] == FG_NO_ID:
-        tape.waiting -= 1
     if tape.queued:
         queue_drain(tape)
     return 0
+
+
+cdef void run_leave(FgTape *tape, int place) noexcept:
+    """Take a node off the list of those that wait."""
+    tape.run[place] = FG_NO_ID
+    while tape.waiting and tape.run[tape.waiting - 1] == FG_NO_ID:
+        tape.waiting -= 1
 
 
 cdef void run_settle(FgNode *n, int place, FgTape *tape) noexcept:
@@ -936,7 +941,7 @@ cdef void run_settle(FgNode *n, int place, FgTape *tape) noexcept:
     cdef unsigned int reads
     n.flags &= ~(FG_PENDING | FG_COMPUTED)
     n.index = 0
-    tape.run[place] = FG_NO_ID
+    run_leave(tape, place)
     reads = node_reads(n)
     if n.a and not reads & FG_A:
         n.a = operand_settle(n.a)

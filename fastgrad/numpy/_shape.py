@@ -13,7 +13,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import cast, lift, lift_all
-from ._dispatch import Tensor, axes_of, implements, refuse
+from ._dispatch import Tensor, as_array, axes_of, implements, refuse, values_of
 
 # ---- one array ------------------------------------------------------------------------------
 
@@ -619,7 +619,7 @@ def repeat(a, repeats, axis=None):
     if axis is None:
         a, axis = core.reshape(a, (a.size,)), 0
     axis = normalize_axis_index(axis, a.ndim, "repeat")
-    repeats = np.asarray(repeats.numpy() if isinstance(repeats, Tensor) else repeats)
+    repeats = as_array(values_of(repeats))
     before, length, after = a.shape[:axis], a.shape[axis], a.shape[axis + 1:]
     if repeats.size == 1 and repeats.dtype.kind in "iu" and repeats.item() >= 0:
         times = repeats.item()
