@@ -20,13 +20,14 @@ from fastgrad._core.core import (
     record,
     tensor,
 )
-from fastgrad.transforms import grad, value_and_grad
+from fastgrad.transforms import elementwise_grad, grad, value_and_grad
 
 from fastgrad import numpy, special  # isort: skip  (they build on the names above)
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "NoDerivativeError", "Tensor", "grad", "gradients", "is_tensor", "no_grad", "numpy", "record",
+    "NoDerivativeError", "Tensor", "elementwise_grad", "grad", "gradients", "is_tensor", "no_grad",
+    "numpy", "record",
     "special", "tensor", "value_and_grad",
 ]

@@ -1,8 +1,10 @@
 """Transformations: functions that take a function and return its derivative."""
 
-from fastgrad._core.core import differentiated
+import functools
 
-__all__ = ["grad", "value_and_grad"]
+from fastgrad._core import core
+
+__all__ = ["elementwise_grad", "grad", "value_and_grad"]
 
 
 def grad(f, argnums=0, has_aux=False):
@@ -48,7 +50,7 @@ def grad(f, argnums=0, has_aux=False):
     >>> fg.grad(lambda a, b: a * b, argnums=(0, 1))(2.0, 5.0)
     (5.0, 2.0)
     """
-    return differentiated(f, argnums, has_aux, False)
+    return core.differentiated(f, argnums, has_aux, False)
 
 
 def value_and_grad(f, argnums=0, has_aux=False):
@@ -76,4 +78,40 @@ def value_and_grad(f, argnums=0, has_aux=False):
     >>> fg.value_and_grad(lambda x: x ** 3)(2.0)
     (8.0, 12.0)
     """
-    return differentiated(f, argnums, has_aux, True)
+    return core.differentiated(f, argnums, has_aux, True)
+
+
+def elementwise_grad(f, argnums=0):
+    """The derivative of an element-wise function, entry by entry.
+
+    Parameters
+    ----------
+    f : callable
+        Computes each entry of its result from the same entry of its argument, such as
+        ``lambda x: np.sin(x) * x``; then the result is the diagonal of its Jacobian. For any
+        other function it is the sum of the rows of the Jacobian.
+    argnums : int or tuple of int
+        As in `grad`.
+
+    Returns
+    -------
+    callable
+        With the signature of f; returns derivatives of the shapes and dtypes of the arguments.
+
+    Raises
+    ------
+    TypeError
+        As `grad`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> fg.elementwise_grad(lambda x: x ** 3)(np.array([1.0, 2.0]))
+    array([ 3., 12.])
+    """
+    @functools.wraps(f)
+    def total(*args, **kwargs):
+        return core.sum(f(*args, **kwargs))
+
+    return grad(total, argnums)

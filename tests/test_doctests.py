@@ -52,7 +52,7 @@ TYPED = {
     >>> print(tape)
     %... = multiply(leaf ...) ... bytes
     %... = subtract(...) ... bytes
-    %... = power(...) ... bytes
+    %... = square(...) ... bytes
     %... = sum(...) ... bytes
     >>> loss.backward()
     >>> w.grad

@@ -525,3 +525,14 @@ def test_a_finished_transformation_leaves_nothing_behind():
     fg.grad(lambda x: (escaped.append(x * 3), x * x)[1])(2.0)
     assert escaped[0].item() == 6.0
     assert fg.grad(lambda y: y * escaped[0].item())(1.0) == 6.0
+
+
+# ---- element-wise functions -----------------------------------------------------------------
+
+@pytest.mark.parametrize("x", [2.0, np.float32(2), np.array([0.5, 1.0, 2.0]),
+                               np.full((2, 3), 0.3, np.float32)])
+def test_elementwise_grad_is_the_derivative_of_each_entry(x):
+    slope = fg.elementwise_grad(lambda x: np.sin(x) * x)(x)
+    assert type(slope) is type(x)
+    np.testing.assert_allclose(slope, np.cos(x) * x + np.sin(x), rtol=1e-5)
+    assert np.asarray(slope).dtype == np.asarray(x).dtype

@@ -259,8 +259,12 @@ def full(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
         return _created(np.full(shape, fill_value, dtype, order, like=like))
     if kind_of((fill_value,)) != FLOATING:
         return wrapped(np.full(shape, values_of(fill_value), dtype, order))
-    # A copy: what has been filled may be assigned to, which a broadcast view may not.
-    return core.broadcast_to(cast("full", lift(fill_value), dtype), shape).copy()
+    fill_value = cast("full", lift(fill_value), dtype)
+    try:
+        # A copy: what has been filled may be assigned to, which a broadcast view may not.
+        return core.broadcast_to(fill_value, shape).copy()
+    except ValueError as error:
+        raise ValueError(str(error).replace("broadcast_to:", "full:", 1)) from None
 
 
 def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, device=None):

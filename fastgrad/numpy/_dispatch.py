@@ -182,9 +182,12 @@ def axes_of(name, axis, ndim):
     """
     if axis is None:
         return None
-    if not isinstance(axis, tuple):
-        return (normalize_axis_index(axis, ndim, name),)
-    axes = tuple([normalize_axis_index(k, ndim, name) for k in axis])
+    try:
+        if not isinstance(axis, tuple):
+            return (normalize_axis_index(axis, ndim, name),)
+        axes = tuple([normalize_axis_index(k, ndim, name) for k in axis])
+    except TypeError:
+        raise TypeError(f"{name}: axis={axis!r} is neither an int nor a tuple of ints") from None
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: duplicate value in 'axis' {axis}")
     return axes

@@ -85,6 +85,41 @@ def round(a, decimals=0, out=None):
     return _multiply(_rint(_divide(a, scale)), scale)
 
 
+@implements(np.fabs)
+def fabs(x, /, out=None, **kwargs):
+    """Absolute value, of integers as float; the gradient at 0 is 0. As `numpy.fabs`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(fnp.fabs)(-2.0)
+    -1.0
+    """
+    refuse("fabs", out, **kwargs)
+    if isinstance(x, Tensor) and x.dtype.kind == "f":
+        return core.functions["abs"](x)
+    value = np.fabs(values_of(x))
+    return core.tensor(value) if isinstance(x, Tensor) else value
+
+
+@implements(np.float_power)
+def float_power(x1, x2, /, out=None, **kwargs):
+    """x1 to the power x2 in float64, whatever the dtypes. As `numpy.float_power`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda x: fnp.float_power(x, 3))(2.0)
+    12.0
+    """
+    refuse("float_power", out, **kwargs)
+    x1, x2 = (core.cast(x, np.float64) if isinstance(x, Tensor) or np.ndim(x) else x
+              for x in (_operand(x1), _operand(x2)))
+    if not isinstance(x1, Tensor) and not isinstance(x2, Tensor):
+        return np.float_power(x1, x2)
+    return core.functions["power"](x1, x2)
+
+
 @implements(np.nan_to_num)
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     """Numbers in place of NaN and infinities, which get the gradient 0. As `numpy.nan_to_num`.

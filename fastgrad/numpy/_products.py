@@ -39,9 +39,10 @@ def dot(a, b, out=None):
 def _misfit(name, a, b, axis_a, axis_b):
     """The error for two axes to be summed over that differ in length."""
     shapes = " and ".join(f"({','.join(map(str, x.shape))}{',' * (x.ndim == 1)})" for x in (a, b))
+    cure = ("vectors must have the same number of entries" if a.ndim == b.ndim == 1 else
+            "transpose an operand, or say which axes belong together: fnp.einsum(...)")
     return ValueError(f"{name}: shapes {shapes} not aligned: {a.shape[axis_a]} (dim {axis_a}) != "
-                      f"{b.shape[axis_b]} (dim {axis_b}); transpose an operand, or say which axes "
-                      "belong together: fnp.einsum(...)")
+                      f"{b.shape[axis_b]} (dim {axis_b}); {cure}")
 
 
 @implements(np.inner)
