@@ -1206,3 +1206,58 @@ def test_nothing_here_needs_the_recursion_limit():
         assert x.grad.item() == 1.0
     finally:
         sys.setrecursionlimit(before)
+
+
+# ---- what once went wrong -------------------------------------------------------------------
+
+def test_freeing_a_tensor_that_frees_others_keeps_the_free_list_in_bounds():
+    """The last consumer of an old version of a parameter frees the parameter too."""
+    kept = []
+    for _ in range(300):
+        w = fg.tensor(2.0, requires_grad=True)
+        y = w * 2.0
+        with fg.no_grad():
+            w *= 2.0
+        del w
+        kept.append(y)
+    spare = [fg.tensor(1.0) for _ in range(600)]
+    del spare
+    while kept:
+        kept.pop()
+    assert fg.grad(lambda x: x * x)(3.0) == 6.0
+
+
+def test_a_consumed_concatenation_can_be_listed():
+    x = leaf(np.ones(3))
+    with fg.record() as tape:
+        y = fnp.concatenate([x, x])
+        u = y * 2.0
+        y.sum().backward()
+    assert "concatenate" in str(tape) and tape.nbytes > 0
+    del u
+    assert len(tape) == len(str(tape).splitlines())
+
+
+def test_tensors_are_made_by_functions_only():
+    class Sub(fg.Tensor):
+        def __init__(self):
+            pass
+
+    for make in (fg.Tensor, Sub, lambda: fg.Tensor.__new__(fg.Tensor), lambda: Sub.__new__(Sub)):
+        with pytest.raises(TypeError, match="fastgrad.tensor"):
+            make()
+
+
+def test_a_scope_is_left_only_once_it_was_entered():
+    scope = fg.record()
+    with pytest.raises(RuntimeError, match="not open"):
+        scope.__exit__(None, None, None)
+    assert not core.transforming()
+
+
+def test_too_many_dimensions_are_refused():
+    t = leaf(np.ones(1))
+    for call in (lambda: fnp.broadcast_to(t, (1,) * 100), lambda: fnp.reshape(t, (1,) * 100),
+                 lambda: t[(None,) * 100]):
+        with pytest.raises((ValueError, IndexError), match="64 dim"):
+            call()

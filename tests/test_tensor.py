@@ -866,7 +866,7 @@ def test_record():
     assert tape.nbytes >= 4 * 64
     lines = str(tape).splitlines()
     assert len(lines) == 4
-    for name, line in zip(["multiply", "subtract", "power", "sum"], lines, strict=True):
+    for name, line in zip(["multiply", "subtract", "square", "sum"], lines, strict=True):
         assert name in line
         assert "bytes" in line
     assert "4 operations" in repr(tape)

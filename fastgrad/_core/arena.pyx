@@ -10,7 +10,7 @@ run without it (blocks.pyx) touch data only.
 cdef enum:
     CLASSES = 192
     HEADER = 64
-    LARGE = 1 << 22             # from here on the kernel is asked for huge pages
+    MEMORY = 1 << 50            # more than any machine has: refused before sizes overflow
     TRACE_DOMAIN = 0x66677264   # "fgrd": where tracemalloc books what the pool hands out
 
 cdef uint8_t pool_small[65]     # the class of up to 4 kB, by cache lines
@@ -50,6 +50,8 @@ cdef inline int pool_class(int64_t nbytes) noexcept nogil:
 
 cdef FgValue *pool_take(int64_t nbytes) except NULL:
     """A chunk for nbytes of data, contents undefined, referred to once."""
+    if nbytes > MEMORY:
+        raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
     cdef int i = pool_class(nbytes)
     cdef FgValue *v = pool_free[i]
     cdef int64_t size = pool_size[i] + HEADER
@@ -472,7 +474,7 @@ cdef FgSegment *tape_grow(FgTape *tape) except NULL:
 
 
 cdef inline FgNode *node_append(FgTape *tape, uint32_t *id) except NULL:
-    """A place for the next recorded operation. Its fields are the caller's to set, all of them."""
+    """A place for the next recorded operation, its fields still to be set."""
     cdef FgSegment *s = tape.last
     cdef uint32_t i
     if s == NULL or s.used == FG_SEGMENT:
@@ -483,6 +485,23 @@ cdef inline FgNode *node_append(FgTape *tape, uint32_t *id) except NULL:
     tape.live += 1
     id[0] = (s.slot << FG_SEGMENT_BITS) | i
     return &s.nodes[i]
+
+
+cdef inline void node_set(FgNode *n, int op, int dtype, int rank, int flags, uint32_t a, uint32_t b,
+                          uint32_t c) noexcept nogil:
+    """The fields of a freshly recorded node, but for its value, constant and handle; it is
+    referred to once, by the Tensor that will stand for it."""
+    n.op = <uint16_t>op
+    n.dtype = <uint8_t>dtype
+    n.rank = <uint8_t>rank
+    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
+    n.index = 0
+    n.refs = 1
+    n.uses = 0
+    n.a = a
+    n.b = b
+    n.c = c
+    n.attr = 0
 
 
 # Leaves (parameters, arguments, constants) belong to no tape and have no order: dead ones are

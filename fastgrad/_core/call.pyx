@@ -327,6 +327,8 @@ cdef class record:
         return self
 
     def __exit__(self, *error):
+        if not self.open:
+            raise RuntimeError("record: this scope is not open")
         self.open = False
         set_scopes(get_scopes() - 1)
         if self.tape != get_thread_tape():

@@ -144,8 +144,11 @@ cdef extern from "Python.h":
         const char *ml_doc
     int METH_FASTCALL, METH_KEYWORDS
     ctypedef void (*destructor)(PyObject *)
+    ctypedef void *newfunc
     ctypedef struct PyTypeObject:
         destructor tp_dealloc
+        newfunc tp_new
+        void *tp_vectorcall
         Py_ssize_t tp_vectorcall_offset
         unsigned long tp_flags
     unsigned long Py_TPFLAGS_HAVE_VECTORCALL

@@ -387,6 +387,8 @@ def broadcast_to(a, shape):
     if not isinstance(shape, (tuple, list)):
         shape = (shape,)
     rank = <int>len(shape)
+    if rank > 64:
+        raise ValueError("broadcast_to: at most 64 dimensions are supported")
     operand_tensor_ready(<Tensor>a, &x)
     for i in range(rank):
         dims[i] = PyNumber_AsSsize_t(shape[i], None)
@@ -486,7 +488,11 @@ cdef object reduced(int op, object a, object axis, bint keepdims):
             return reduced(op, cast(a, np.float64), axis, keepdims)
         function = {FG_prod: np.prod, FG_max: np.max, FG_min: np.min}[op]
         return tensor_constant(function(operand_ndarray(&x), axis=axis, keepdims=keepdims))
-    return push_reduction(op, &x, mask, keepdims)
+    operands_hold(&x, 1)
+    try:
+        return push_reduction(op, &x, mask, keepdims)
+    finally:
+        operands_let_go(&x, 1)
 
 
 def sum(a, axis=None, dtype=None, out=None, keepdims=False):
@@ -506,7 +512,13 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False):
     if not is_float(x.dtype):
         return tensor_constant(np.sum(tensor_ndarray(t), axis=axis, keepdims=keepdims, dtype=dtype))
     axes_of(axis, x.shape.rank if x.shape != NULL else 0, &mask, "sum")
-    return push_sum(&x, mask, keepdims)
+    if x.shape == NULL or x.shape.size < UNLOCK:
+        return push_sum(&x, mask, keepdims)
+    operands_hold(&x, 1)
+    try:
+        return push_sum(&x, mask, keepdims)
+    finally:
+        operands_let_go(&x, 1)
 
 
 def prod(a, axis=None, keepdims=False):

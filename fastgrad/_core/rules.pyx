@@ -60,16 +60,8 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
         if attr:
             attr_release(attr)
         raise
-    n.op = <uint16_t>op
-    n.dtype = <uint8_t>dtype
-    n.rank = <uint8_t>(shape.rank if shape != NULL else 0)
-    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
-    n.index = 0
-    n.refs = 1
-    n.uses = 0
-    n.a = x.id if x != NULL else FG_NO_ID
-    n.b = b
-    n.c = FG_NO_ID
+    node_set(n, op, dtype, shape.rank if shape != NULL else 0, flags,
+             x.id if x != NULL else FG_NO_ID, b, FG_NO_ID)
     n.attr = attr
     n.constant = constant
     if shape != NULL:
@@ -1555,12 +1547,22 @@ cdef object push_matmul(object left, object right):
             if x[i].value == NULL:
                 x[i].value = value_of(x[i].node, x[i].id)
         shape = matmul_shape(x[0].shape, x[1].shape)
-        v = matmul_value(x[0].shape, x[0].value, x[1].shape, x[1].value, shape, dtype)
+        operands_hold(x, 2)
+        try:
+            v = matmul_value(x[0].shape, x[0].value, x[1].shape, x[1].value, shape, dtype)
+        except BaseException:
+            operands_let_go(x, 2)
+            if shape != NULL:
+                shape_release(shape)
+            raise
         if shape == NULL:
             number = scalar_number(v.data, dtype)
             value_release(v)
             v = NULL
-        return push_shaped(FG_matmul, dtype, 0, shape, v, number, &x[0], &x[1], 0, 0)
+        try:
+            return push_shaped(FG_matmul, dtype, 0, shape, v, number, &x[0], &x[1], 0, 0)
+        finally:
+            operands_let_go(x, 2)
     finally:
         operands_drop(x, 2)
 

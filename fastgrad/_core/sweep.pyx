@@ -178,7 +178,9 @@ cdef inline bint wanted(Sweep *s, uint32_t id) noexcept nogil:
 
 
 cdef inline int operand_count(FgNode *n) noexcept nogil:
-    return <int>attr_count(n.attr) - 1 if n.op == FG_concatenate else 3
+    if n.op != FG_concatenate:
+        return 3
+    return <int>attr_count(n.attr) - 1 if n.attr else 0     # a consumed one has none left
 
 
 cdef inline uint32_t operand_at(FgNode *n, int k) noexcept nogil:
@@ -594,9 +596,9 @@ cdef void hand_over(FgNode *n, uint32_t id) noexcept:
     t.id = leaf
     t.node = x
     t.tape = NULL
-    if n.rank:
-        n.rank = 0
+    n.rank = 0                          # shape and value have moved
     n.handle = NULL
+    n.refs = 0
     node_free(n, id)
 
 

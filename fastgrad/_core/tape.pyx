@@ -25,6 +25,7 @@ cdef struct Operand:
     uint8_t needs               # a derivative is to be recorded with respect to it
     uint8_t owned               # shape and value are references of the operand itself
     uint8_t foreign             # the memory is the user's: to be copied before it is kept
+    uint8_t held                # counted by operands_hold
     void *keeper                # a Tensor that only this operand holds, or NULL
     void *source                # the object that was looked at, borrowed, or NULL
 
@@ -36,7 +37,7 @@ cdef inline void operand_clear(Operand *x) noexcept:
     x.value = NULL
     x.keeper = NULL
     x.source = NULL
-    x.weak = x.literal = x.needs = x.owned = x.foreign = 0
+    x.weak = x.literal = x.needs = x.owned = x.foreign = x.held = 0
     x.dtype = FG_FLOAT64
 
 
@@ -56,6 +57,29 @@ cdef void operands_drop(Operand *x, int count) noexcept:
     cdef int i
     for i in range(count):
         operand_drop(&x[i])
+
+
+cdef void operands_hold(Operand *x, int count) noexcept:
+    """Before a loop runs without the GIL: another thread may assign to the Tensors meanwhile."""
+    cdef int i
+    for i in range(count):
+        if x[i].node != NULL:
+            x[i].node.refs += 1
+        if x[i].shape != NULL and x[i].value != NULL and not x[i].owned:
+            shape_ref(x[i].shape)
+            value_ref(x[i].value)
+            x[i].held = 1
+
+
+cdef void operands_let_go(Operand *x, int count) noexcept:
+    cdef int i
+    for i in range(count):
+        if x[i].held:
+            x[i].held = 0
+            shape_release(x[i].shape)
+            value_release(x[i].value)
+        if x[i].node != NULL:
+            node_drop(x[i].id)
 
 
 cdef inline bint is_float(int dtype) noexcept nogil:
@@ -412,17 +436,7 @@ cdef inline Tensor push_scalar(int op, int dtype, int flags, uint32_t a, FgNode 
     if tape == NULL:
         tape = tape_of_thread()
     n = node_append(tape, &id)
-    n.op = <uint16_t>op
-    n.dtype = <uint8_t>dtype
-    n.rank = 0
-    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
-    n.index = 0
-    n.refs = 1
-    n.uses = 0
-    n.a = a
-    n.b = b
-    n.c = FG_NO_ID
-    n.attr = 0
+    node_set(n, op, dtype, 0, flags, a, b, FG_NO_ID)
     n.re = value
     n.constant = constant
     if a:
@@ -453,7 +467,13 @@ cdef object push(int op, int arity, Operand *x):
         shape = common_shape(op, x, arity)
         if shape == NULL:
             return push_scalars(op, arity, x, dtype, FG_WEAK if weak else 0)
-        return push_array(op, arity, x, dtype, shape)
+        if shape.size < UNLOCK:
+            return push_array(op, arity, x, dtype, shape)
+        operands_hold(x, arity)
+        try:
+            return push_array(op, arity, x, dtype, shape)
+        finally:
+            operands_let_go(x, arity)
     finally:
         operands_drop(x, arity)
         if shape != NULL:
@@ -553,17 +573,7 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
                 flags |= FG_LITERAL
     tape = tape_of_thread()
     n = node_append(tape, &id)
-    n.op = <uint16_t>op
-    n.dtype = <uint8_t>dtype
-    n.rank = 0
-    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
-    n.index = 0
-    n.refs = 1
-    n.uses = 0
-    n.a = ids[0]
-    n.b = ids[1]
-    n.c = ids[2]
-    n.attr = 0
+    node_set(n, op, dtype, 0, flags, ids[0], ids[1], ids[2])
     n.re = value
     n.constant = constant
     return tensor_new(id, n, tape)
@@ -647,17 +657,7 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
         if out != NULL:
             value_release(out)
         raise
-    n.op = <uint16_t>op
-    n.dtype = <uint8_t>dtype
-    n.rank = <uint8_t>shape.rank
-    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
-    n.index = 0
-    n.refs = 1
-    n.uses = 0
-    n.a = ids[0]
-    n.b = ids[1]
-    n.c = ids[2]
-    n.attr = 0
+    node_set(n, op, dtype, shape.rank, flags, ids[0], ids[1], ids[2])
     n.shape = shape_ref(shape)
     n.value = out
     n.constant = constant
@@ -714,15 +714,7 @@ cdef Tensor push_array_fast(int op, Tensor left, Tensor right, double constant, 
     except BaseException:
         value_release(out)
         raise
-    n.op = <uint16_t>op
-    n.dtype = x.dtype
-    n.rank = x.rank
-    n.flags = <uint16_t>(flags | FG_NEEDS_GRAD)
-    n.index = 0
-    n.refs = 1
-    n.uses = 0
-    n.a = n.b = n.c = FG_NO_ID
-    n.attr = 0
+    node_set(n, op, x.dtype, x.rank, flags, FG_NO_ID, FG_NO_ID, FG_NO_ID)
     n.shape = shape_ref(shape)
     n.value = out
     n.constant = constant

@@ -44,9 +44,6 @@ cdef class Tensor:
     # NumPy's own operators leave the work to ours.
     __array_priority__ = 1000
 
-    def __init__(self, *args, **kwargs):
-        raise TypeError("fastgrad: make Tensors with fastgrad.tensor(data)")
-
     def __dealloc__(self):
         if self.id:
             handle_drop(self.id, self.node, self.tape)
@@ -532,24 +529,33 @@ cdef Destructor tensor_dealloc_slowly = NULL
 
 cdef void tensor_dealloc(PyObject *o) noexcept:
     global tensors_idle
-    if (tensors_idle < TENSORS and object_type(<void *>o) == <void *>Tensor
+    if (object_type(<void *>o) == <void *>Tensor
             and <void *>(<Tensor>o).parent == <void *>None
             and <void *>(<Tensor>o).extra == <void *>None
             and not object_watched(<void *>o)):
+        # First the node: freeing it may free other Tensors, which come here as well.
         if (<Tensor>o).id:
             handle_drop((<Tensor>o).id, (<Tensor>o).node, (<Tensor>o).tape)
         (<Tensor>o).id = FG_NO_ID
         (<Tensor>o).version = 0
-        tensors[tensors_idle] = o
-        tensors_idle += 1
-    else:
-        tensor_dealloc_slowly(o)
+        if tensors_idle < TENSORS:
+            tensors[tensors_idle] = o
+            tensors_idle += 1
+            return
+    tensor_dealloc_slowly(o)
+
+
+cdef PyObject *tensor_refuse(PyTypeObject *type_, PyObject *args, PyObject *kwargs) except NULL:
+    """What Python code finds as Tensor.__new__: an empty Tensor would have no node."""
+    raise TypeError("fastgrad: make Tensors with fastgrad.tensor(data)")
 
 
 cdef void tensor_setup() noexcept:
     global tensor_dealloc_slowly
     tensor_dealloc_slowly = <Destructor>(<PyTypeObject *>Tensor).tp_dealloc
     (<PyTypeObject *>Tensor).tp_dealloc = <destructor>tensor_dealloc
+    (<PyTypeObject *>Tensor).tp_new = <newfunc>tensor_refuse
+    (<PyTypeObject *>Tensor).tp_vectorcall = NULL       # Cython's way past tp_new
 
 
 cdef Tensor tensor_of_value(FgShape *shape, FgValue *value, int dtype):

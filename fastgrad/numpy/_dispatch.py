@@ -69,7 +69,9 @@ def as_array(a):
 def wrapped(result):
     """Arrays and NumPy scalars as unrecorded Tensors, also in tuples; all else as it is."""
     if isinstance(result, (np.ndarray, np.generic)):
-        return core.constant(as_array(result)) if result.dtype.char in _TENSOR_DTYPES else result
+        if result.dtype.char not in _TENSOR_DTYPES:
+            return result
+        return core.constant(result if type(result) is np.ndarray else as_array(result))
     if isinstance(result, (list, tuple)):
         results = map(wrapped, result)
         return type(result)(*results) if hasattr(result, "_fields") else type(result)(results)
