@@ -1261,3 +1261,53 @@ def test_too_many_dimensions_are_refused():
                  lambda: t[(None,) * 100]):
         with pytest.raises((ValueError, IndexError), match="64 dim"):
             call()
+
+
+@pytest.mark.parametrize("value", [2.0, np.array([2.0, 3.0])])
+def test_a_result_assigned_to_outside_recording_loses_its_history(value):
+    x = fg.tensor(value, requires_grad=True)
+    h = x * x
+    g = fnp.exp(h) * h
+    with fg.no_grad():
+        h[...] = 0.25
+    assert not h.requires_grad and g.requires_grad
+    (h * 3.0 + x).sum().backward()
+    assert np.array_equal(x.grad.numpy(), np.ones_like(value))
+    x.zero_grad()
+    g.sum().backward()
+    v = np.asarray(value)
+    assert np.allclose(x.grad.numpy(), 2 * v * np.exp(v * v) * (1 + v * v))
+
+
+def test_a_result_whose_graph_is_gone_is_no_parameter():
+    x = leaf(np.ones(3))
+    loss = (x * x).sum()
+    loss.backward()
+    with pytest.raises(RuntimeError, match="detach"):
+        loss.requires_grad = False
+    with fg.no_grad():
+        loss += 1.0
+    assert loss.item() == 4.0
+    assert fg.grad(lambda a: a * a)(3.0) == 6.0
+
+
+def test_a_parameter_shared_by_threads_may_be_updated_while_others_compute():
+    """Large loops run without the GIL: what they read must outlive an update meanwhile."""
+    w = leaf(np.ones(200_000))
+    other = leaf(np.ones(200_000))
+    stop = threading.Event()
+
+    def update():
+        while not stop.is_set():
+            with fg.no_grad():
+                w[...] = 1.0
+                w -= 0.0 * other
+
+    thread = threading.Thread(target=update)
+    thread.start()
+    try:
+        for _ in range(100):
+            assert fnp.sum(w * other + w).item() == 400_000
+    finally:
+        stop.set()
+        thread.join()

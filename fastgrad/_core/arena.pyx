@@ -10,7 +10,6 @@ run without it (blocks.pyx) touch data only.
 cdef enum:
     CLASSES = 192
     HEADER = 64
-    MEMORY = 1 << 50            # more than any machine has: refused before sizes overflow
     TRACE_DOMAIN = 0x66677264   # "fgrd": where tracemalloc books what the pool hands out
 
 cdef uint8_t pool_small[65]     # the class of up to 4 kB, by cache lines
@@ -50,7 +49,7 @@ cdef inline int pool_class(int64_t nbytes) noexcept nogil:
 
 cdef FgValue *pool_take(int64_t nbytes) except NULL:
     """A chunk for nbytes of data, contents undefined, referred to once."""
-    if nbytes > MEMORY:
+    if nbytes >> 50:            # more than any machine has; from here on sizes would overflow
         raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
     cdef int i = pool_class(nbytes)
     cdef FgValue *v = pool_free[i]

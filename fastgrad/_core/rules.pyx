@@ -854,6 +854,11 @@ cdef FgValue *assign_memory(Tensor t, Operand *x) except NULL:
     return value_copy(x.shape, v, x.dtype)
 
 
+cdef inline bint is_parameter(FgNode *n) noexcept:
+    """Whether it is a leaf of the user's that requires a gradient."""
+    return (n.flags & (FG_LEAF | FG_NEEDS_GRAD | FG_CONSUMED)) == FG_LEAF | FG_NEEDS_GRAD
+
+
 cdef object assign_version(Tensor t, Operand *x, Operand *v, FgValue *target, uint32_t attr,
                            double constant):
     """Let t stand for the written memory, as a new node where a derivative will be wanted."""
@@ -864,14 +869,16 @@ cdef object assign_version(Tensor t, Operand *x, Operand *v, FgValue *target, ui
     if not x.needs and not v.needs:
         if attr:
             attr_release(attr)
-        if old.value == target:
+        if not is_parameter(old) and old.flags & FG_NEEDS_GRAD:
+            # A recorded result, changed where nothing is recorded: it has no history from here.
+            tensor_become(t, tensor_of_value(shape_ref(old.shape), target, old.dtype))
+        elif old.value == target:
             value_release(target)
-            return None
-        if old.refs == 1 or not old.flags & FG_NEEDS_GRAD and old.uses == 0:
+        elif old.refs == 1 or not old.flags & FG_NEEDS_GRAD and old.uses == 0:
             value_release(old.value)
             old.value = target
-            return None
-        tensor_renew(t, target)
+        else:
+            tensor_renew(t, target)
         return None
     shape = shape_ref(old.shape)
     if old.value == target:
@@ -895,7 +902,7 @@ cdef object assign_scalar(Tensor t, Operand *x, Operand *v, object index):
     if v.shape != NULL and v.value == NULL:
         v.value = value_of(v.node, v.id)
     made = push_reshape(v, 0, NULL)
-    if made.node.flags & FG_NEEDS_GRAD or not t.node.flags & FG_NEEDS_GRAD or x.needs:
+    if made.node.flags & FG_NEEDS_GRAD or x.needs or not is_parameter(t.node):
         tensor_become(t, made)
     else:
         tensor_renew(t, NULL)           # a parameter, outside recording

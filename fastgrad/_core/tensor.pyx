@@ -89,7 +89,7 @@ cdef class Tensor:
     def requires_grad(self, bint value):
         if value == self.requires_grad:
             return
-        if self.tape != NULL or self.parent is not None:
+        if not self.is_leaf or self.parent is not None:
             raise RuntimeError("requires_grad: can only be changed on a leaf; use .detach()")
         if value and not is_float(self.node.dtype):
             raise TypeError(f"requires_grad: a {self.dtype} Tensor has no derivative; use "
@@ -848,7 +848,7 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
     n.dtype = old.dtype
     n.rank = old.rank
     n.flags = old.flags & ~FG_RETAINED
-    if old.flags & FG_NEEDS_GRAD and not old.flags & FG_ARGUMENT:
+    if is_parameter(old) and not old.flags & FG_ARGUMENT:
         n.flags &= ~FG_NEEDS_GRAD
         leaf_require(n, True)
     if n.rank:
@@ -967,7 +967,7 @@ cdef object in_place(Tensor t, object result, str what):
         if is_float(made.node.dtype) and not is_float(t.node.dtype):
             raise TypeError(f"{what}: a {made.dtype} result does not fit into a {t.dtype} Tensor")
         made = cast(made, t.dtype)
-    if t.node.flags & FG_LEAF and t.node.flags & FG_NEEDS_GRAD and not made.node.flags & FG_NEEDS_GRAD:
+    if is_parameter(t.node) and not made.node.flags & FG_NEEDS_GRAD:
         # A parameter: it stays the leaf it is.
         if t.node.rank:
             tensor_renew(t, value_ref(made.node.value))
