@@ -1298,6 +1298,7 @@ def test_a_parameter_shared_by_threads_may_be_updated_while_others_compute():
     stop = threading.Event()
 
     def update():
+        nonlocal w
         while not stop.is_set():
             with fg.no_grad():
                 w[...] = 1.0
