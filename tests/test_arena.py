@@ -1312,3 +1312,14 @@ def test_a_parameter_shared_by_threads_may_be_updated_while_others_compute():
     finally:
         stop.set()
         thread.join()
+
+
+@pytest.mark.parametrize("value", [2.0, np.array([2.0]), np.array([2.0, 3.0])])
+def test_a_leaf_is_its_own_gradient(value):
+    x = fg.tensor(value, requires_grad=True)
+    seed = np.full(np.shape(value), 5.0)
+    x.backward(seed)
+    assert np.array_equal(x.grad.numpy(), seed)
+    if x.size == 1:
+        x.backward()
+        assert np.array_equal(x.grad.numpy(), seed + 1)

@@ -140,7 +140,7 @@ cdef int backward(Tensor root, object seed, bint retain) except -1:
             try:
                 accumulate_grad(root, root.node, &own)
             finally:
-                if own.value != NULL:
+                if root.node.rank:          # else it is a number
                     value_release(own.value)
             return 0
         sweep_begin(&s, root.tape, retain)
