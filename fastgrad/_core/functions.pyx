@@ -495,15 +495,22 @@ cdef object reduced(int op, object a, object axis, bint keepdims):
         operands_let_go(&x, 1)
 
 
-def sum(a, axis=None, dtype=None, out=None, keepdims=False):
-    """The sum over the given axes."""
+def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
+    """The sum over the given axes, as `numpy.sum`; of a Tensor without `out` and `where`."""
     cdef Operand x
     cdef uint64_t mask
     cdef Tensor t
     if not isinstance(a, Tensor):
-        return np.sum(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims)
+        return np.sum(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims,
+                      initial=np._NoValue if initial is None else initial,
+                      where=True if where is None else where)
     if out is not None:
         raise TypeError("sum: out= is not supported with Tensors; bind the result to a name instead")
+    if where is not None and where is not True:
+        raise TypeError("sum: where= is not supported with Tensors; sum fastgrad.numpy.where(mask, "
+                        "x, 0.0) instead")
+    if initial is not None:
+        return sum(a, axis, dtype, None, keepdims) + initial
     t = <Tensor>a
     if dtype is not None and np.dtype(dtype) != t.dtype:
         t = cast(t, dtype)

@@ -680,6 +680,7 @@ cdef object index_plain_item(object i):
     if isinstance(i, list):
         return np.array(sequence_array(i), dtype=None if len(i) else np.intp)
     if isinstance(i, np.ndarray):
+        refuse_masked(i)
         return np.array(i)
     return i
 
