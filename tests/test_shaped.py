@@ -775,3 +775,13 @@ def test_random_compositions(seeds):
         rng = np.random.default_rng(1000 + seed)
         x, y = rng.uniform(-1, 1, (3, 4)), rng.uniform(-1, 1, 4)
         check(program(seed), x, y, rtol=1e-5, atol=1e-7)
+
+
+def test_a_value_with_leading_axes_of_length_1_can_be_assigned():
+    x = fg.tensor(np.ones((2, 3)), requires_grad=True)
+    v = fg.tensor(np.ones((1, 1, 3)), requires_grad=True)
+    y = x * 1.0
+    y[0] = v
+    (y * np.arange(6.0).reshape(2, 3)).sum().backward()
+    np.testing.assert_array_equal(v.grad.numpy(), [[[0, 1, 2]]])
+    np.testing.assert_array_equal(x.grad.numpy(), [[0, 0, 0], [3, 4, 5]])

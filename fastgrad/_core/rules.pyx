@@ -107,6 +107,7 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
     cdef FgValue *g = NULL
     cdef double number = 0
     cdef Gathered *e
+    cdef bint done = False
     n.refs += 1
     try:
         if n.rank:
@@ -149,11 +150,12 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
             reverse_sum(s, n, g, number)
         else:
             reverse_reduction(s, n, g, number)
+        done = True
     finally:
         n.refs -= 1
         if g != NULL:
             value_release(g)
-        if n.refs == 0 and s.retain:
+        if n.refs == 0 and (s.retain or not done):
             nodes_free(id)
     if not s.retain:
         consume(s, n, id)
@@ -983,6 +985,9 @@ cdef int contribute_array(Sweep *s, uint32_t id, object array) except -1:
         extra = array.ndim - len(shape)
         if extra > 0:
             array = array.sum(axis=tuple(range(extra)))
+        elif extra < 0:
+            # A value assigned to a part of fewer axes has leading axes of length 1 more.
+            array = array.reshape((1,) * -extra + array.shape)
         axes = tuple([i for i in range(array.ndim) if shape[i] == 1
                       and array.shape[i] != 1])
         if axes:
