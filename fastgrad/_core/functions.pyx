@@ -495,6 +495,11 @@ cdef object reduced(int op, object a, object axis, bint keepdims):
         operands_let_go(&x, 1)
 
 
+cdef inline bint mask_full(Operand *x, uint64_t mask) noexcept:
+    """Whether every axis is reduced: then small operands are summed with the GIL held."""
+    return x.shape.rank < 64 and mask == (<uint64_t>1 << x.shape.rank) - 1
+
+
 def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
     """The sum over the given axes, as `numpy.sum`; of a Tensor without `out` and `where`."""
     cdef Operand x
@@ -519,7 +524,7 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
     if not is_float(x.dtype):
         return tensor_constant(np.sum(tensor_ndarray(t), axis=axis, keepdims=keepdims, dtype=dtype))
     axes_of(axis, x.shape.rank if x.shape != NULL else 0, &mask, "sum")
-    if x.shape == NULL or x.shape.size < UNLOCK:
+    if x.shape == NULL or x.shape.size < UNLOCK and mask_full(&x, mask):
         return push_sum(&x, mask, keepdims)
     operands_hold(&x, 1)
     try:

@@ -68,18 +68,25 @@ cdef void operands_hold(Operand *x, int count) noexcept:
         if x[i].shape != NULL and x[i].value != NULL and not x[i].owned:
             shape_ref(x[i].shape)
             value_ref(x[i].value)
+            x[i].node.uses += 1         # so that the value stays with the node
             x[i].held = 1
 
 
 cdef void operands_let_go(Operand *x, int count) noexcept:
     cdef int i
+    cdef FgTape *tape
     for i in range(count):
         if x[i].held:
             x[i].held = 0
             shape_release(x[i].shape)
             value_release(x[i].value)
+            use_drop(x[i].node, x[i].id)
         if x[i].node != NULL:
-            node_drop(x[i].id)
+            tape = directory[x[i].id >> FG_SEGMENT_BITS].tape
+            if tape != NULL and tape.busy:
+                queue_push(tape, x[i].id)       # another thread's, which sweeps
+            else:
+                node_drop(x[i].id)
 
 
 cdef inline bint is_float(int dtype) noexcept nogil:
