@@ -20,14 +20,26 @@ from fastgrad._core.core import (
     record,
     tensor,
 )
-from fastgrad.transforms import elementwise_grad, grad, value_and_grad
+from fastgrad.transforms import (
+    elementwise_grad,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    laplacian,
+    linearize,
+    stop_gradient,
+    value_and_grad,
+    vjp,
+)
 
 from fastgrad import numpy, special  # isort: skip  (they build on the names above)
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "NoDerivativeError", "Tensor", "elementwise_grad", "grad", "gradients", "is_tensor", "no_grad",
-    "numpy", "record",
-    "special", "tensor", "value_and_grad",
+    "NoDerivativeError", "Tensor", "elementwise_grad", "grad", "gradients", "hessian", "hvp",
+    "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numpy", "record",
+    "special", "stop_gradient", "tensor", "value_and_grad", "vjp",
 ]

@@ -1,10 +1,18 @@
 """Transformations: functions that take a function and return its derivative."""
 
 import functools
+import itertools
+import math
 
+import numpy as np
+
+from fastgrad import _trees
 from fastgrad._core import core
 
-__all__ = ["elementwise_grad", "grad", "value_and_grad"]
+__all__ = [
+    "elementwise_grad", "grad", "hessian", "hvp", "jacobian", "jvp", "laplacian", "linearize",
+    "stop_gradient", "value_and_grad", "vjp",
+]
 
 
 def grad(f, argnums=0, has_aux=False):
@@ -115,3 +123,693 @@ def elementwise_grad(f, argnums=0):
         return core.sum(f(*args, **kwargs))
 
     return grad(total, argnums)
+
+
+# ---- a run of a function, with trees around it ----------------------------------------------
+
+class _Run:
+    """One run of f, held for differentiation with respect to the arguments numbered argnums."""
+
+    def __init__(self, name, f, args, kwargs, argnums, has_aux, tangents=None):
+        self.name = name
+        positions = _positions(name, argnums, len(args))
+        self.inputs = [args[i] for i in positions]
+        leaves, self.structure = _trees.flatten(tuple(self.inputs))
+        places = [f"argument {positions[int(path[1:path.index(']')])]}{path[path.index(']') + 1:]}"
+                  for path, leaf in _trees.leaves_with_paths(tuple(self.inputs))]
+        if tangents is not None:
+            core.stream_new()
+        self.trace = trace = core.Trace(name, leaves, places, tangents)
+        lifted = list(args)
+        for i, tree in zip(positions, _trees.unflatten(self.structure, trace.arguments)):
+            lifted[i] = tree
+        trace.begin()
+        try:
+            if tangents is not None:
+                trace.stream_begin()
+            value = f(*lifted, **kwargs)
+            del lifted, tree
+            self.aux = None
+            if has_aux:
+                if type(value) is not tuple or len(value) != 2:
+                    raise TypeError(f"{name}: with has_aux=True the function must return "
+                                    f"(value, aux), not {type(value).__name__}")
+                value, self.aux = value
+            outputs, self.returned = _trees.flatten(value)
+            del value
+            trace.results(_checked(name, outputs))
+            self.tangents = trace.stream_results() if tangents is not None else None
+        finally:
+            trace.stream_end()
+            trace.end()
+        if has_aux:
+            leaves, structure = _trees.flatten(self.aux)
+            self.aux = _trees.unflatten(structure, [core.settled(x) for x in leaves])
+
+    def value(self):
+        return _trees.unflatten(self.returned, self.trace.plain())
+
+    def outputs(self, leaves):
+        """A tree in the shape of the results."""
+        shapes = self.trace.shapes
+        return _trees.unflatten(self.returned, [
+            _zero(shape) if leaf is None else leaf for leaf, shape in zip(leaves, shapes)])
+
+    def cotangents(self, tree):
+        """The leaves of a tree that belongs to the results, shapes checked."""
+        return self._leaves(tree, self.returned, self.trace.shapes, "cotangent", "result")
+
+    def tangent_leaves(self, tree):
+        """The leaves of a tree that belongs to the arguments, shapes checked."""
+        return self._leaves(tree, self.structure, self.trace.input_shapes, "tangent", "argument")
+
+    def _leaves(self, tree, structure, shapes, what, whose):
+        return _matching(self.name, tree, structure, shapes, what, whose)
+
+
+def _matching(name, tree, structure, shapes, what, whose):
+    try:
+        leaves = _trees.flatten_like(structure, tree)
+    except ValueError as error:
+        raise ValueError(f"{name}: the {what}s are not built like the {whose}s: {error}") from None
+    for leaf, shape in zip(leaves, shapes):
+        if leaf is None:
+            continue
+        _number(name, leaf, what)
+        if np.shape(leaf) != tuple(shape):
+            raise ValueError(f"{name}: a {what} has shape {np.shape(leaf)}, its {whose} "
+                             f"{tuple(shape)}; they must be equal")
+    return leaves
+
+
+def _number(name, leaf, what):
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None and not isinstance(leaf, (int, float)):
+        raise TypeError(f"{name}: a {what} must be a number or an array, not "
+                        f"{type(leaf).__name__}")
+    if dtype is not None and dtype.kind not in "fiub":
+        raise TypeError(f"{name}: a {what} has dtype {dtype}; it must be real")
+
+
+def _checked(name, outputs):
+    """The results of a function, if all of them are numbers or arrays."""
+    for y in outputs:
+        if isinstance(y, (str, bytes)) or not (
+                isinstance(y, (core.Tensor, np.ndarray, np.generic, int, float))):
+            raise TypeError(f"{name}: the function must return numbers, arrays, or tuples, lists "
+                            f"and dicts of them, not {type(y).__name__}")
+    if not outputs:
+        raise TypeError(f"{name}: the function returned nothing (None, or an empty tree)")
+    return outputs
+
+
+def _zero(shape):
+    return np.zeros(shape) if shape else 0.0
+
+
+def _positions(name, argnums, count):
+    """The positions of the arguments to differentiate, as a list."""
+    if argnums is None:
+        return list(range(count))
+    numbers = argnums if isinstance(argnums, tuple) else (argnums,)
+    found = [i + count if i < 0 else i for i in numbers]
+    for i in found:
+        if not 0 <= i < count:
+            raise TypeError(f"{name}: argnums={argnums!r}, but the call has {count} positional "
+                            f"argument{'' if count == 1 else 's'}")
+    if len(set(found)) != len(found):
+        raise TypeError(f"{name}: argnums={argnums!r} names an argument twice")
+    return found
+
+
+def _numbers(name, argnums):
+    """argnums as an int or a tuple of ints."""
+    try:
+        if isinstance(argnums, (tuple, list)):
+            return tuple(i.__index__() for i in argnums)
+        return argnums.__index__()
+    except AttributeError:
+        raise TypeError(f"{name}: argnums must be an int or a tuple of ints, not "
+                        f"{argnums!r}") from None
+
+
+def _function(name, f):
+    if not callable(f):
+        raise TypeError(f"{name}: the first argument must be a function, not {type(f).__name__}")
+    return f
+
+
+def _selected(argnums, items):
+    """One item for an int, a tuple of them for a tuple."""
+    return tuple(items) if isinstance(argnums, tuple) else items[0]
+
+
+# ---- products with the Jacobian -------------------------------------------------------------
+
+def vjp(f, *args, argnums=None, has_aux=False, **kwargs):
+    """The value of a function, and products of vectors with its Jacobian.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns floats, arrays and trees of them.
+    *args, **kwargs
+        The arguments to call it with; by default it is differentiated with respect to all
+        positional ones.
+    argnums : int or tuple of int, optional
+        Only with respect to these.
+    has_aux : bool
+        Whether f returns ``(value, aux)``.
+
+    Returns
+    -------
+    value
+        What f returns.
+    pull : callable
+        ``pull(y_bar)`` takes a tree like the value and returns a tuple, one gradient of the inner
+        product <y_bar, f> for each argument; again and again.
+    aux
+        Only with `has_aux`.
+
+    Raises
+    ------
+    TypeError
+        For arguments without derivative, and results that are no numbers.
+    ValueError
+        From `pull`: for a cotangent of another structure or shape than the value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> y, pull = fg.vjp(lambda x: x ** 2, np.array([1.0, 2.0]))
+    >>> pull(np.array([1.0, 0.0]))
+    (array([2., 0.]),)
+    >>> pull(np.array([0.0, 1.0]))
+    (array([0., 4.]),)
+    """
+    argnums = None if argnums is None else _numbers("vjp", argnums)
+    run = _Run("vjp", _function("vjp", f), args, kwargs, argnums, has_aux)
+
+    def pull(cotangent):
+        gradients = run.trace.pull(run.cotangents(cotangent))
+        return _trees.unflatten(run.structure, gradients)
+
+    return (run.value(), pull, run.aux) if has_aux else (run.value(), pull)
+
+
+def jvp(f, primals, tangents, *, argnums=None, has_aux=False, **kwargs):
+    """The value of a function and its derivative along a direction, in forward mode.
+
+    Outside of every other transformation it runs in constant memory: operations are forgotten as
+    soon as they have their tangents, so a loop of any length can be differentiated.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns floats, arrays and trees of them.
+    primals : tuple
+        The positional arguments.
+    tangents : tuple
+        The direction, built like `primals` (with `argnums`: like the arguments these number).
+    argnums : int or tuple of int, optional
+        The arguments that move; by default all.
+    has_aux : bool
+        Whether f returns ``(value, aux)``.
+    **kwargs
+        Keyword arguments of f.
+
+    Returns
+    -------
+    value, tangent
+        Of the structure of what f returns; and aux with `has_aux`.
+
+    Raises
+    ------
+    TypeError
+        For arguments without derivative, tangents that are no numbers, and results that are none.
+    ValueError
+        For tangents of another structure or shape.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> fg.jvp(lambda x: x ** 3, (2.0,), (1.0,))
+    (8.0, 12.0)
+    """
+    _function("jvp", f)
+    for what, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, (tuple, list)):
+            raise TypeError(f"jvp: {what} must be a tuple with one entry for each argument, not "
+                            f"{type(given).__name__}; write ({what[:-1]},)")
+    argnums = None if argnums is None else _numbers("jvp", argnums)
+    positions = _positions("jvp", argnums, len(primals))
+    if argnums is not None and not isinstance(argnums, tuple) and len(tangents) == 1:
+        pass
+    if len(tangents) != len(positions):
+        raise ValueError(f"jvp: there are {len(positions)} arguments and {len(tangents)} tangents; "
+                         "give one for each")
+    moving = [primals[i] for i in positions]
+    leaves, structure = _trees.flatten(tuple(moving))
+    directions = _matching("jvp", tuple(tangents), structure, [np.shape(x) for x in leaves],
+                           "tangent", "argument")
+    if core.nested() or any(isinstance(x, core.Tensor) for x in leaves + directions):
+        run = _Run("jvp", f, tuple(primals), kwargs, argnums, has_aux)
+        answer = run.trace.push(directions)
+    else:
+        directions = [core.tangent_for(t, x) for t, x in zip(directions, leaves)]
+        run = _Run("jvp", f, tuple(primals), kwargs, argnums, has_aux, directions)
+        answer = run.tangents
+    answer = run.outputs(answer)
+    return (run.value(), answer, run.aux) if has_aux else (run.value(), answer)
+
+
+def linearize(f, *args, argnums=None, has_aux=False, **kwargs):
+    """The value of a function, and its derivative as a linear function of the direction.
+
+    f runs once and its operations are kept; each call of the derivative is one sweep over them.
+
+    Parameters
+    ----------
+    f, *args, argnums, has_aux, **kwargs
+        As in `vjp`.
+
+    Returns
+    -------
+    value
+        What f returns.
+    push : callable
+        ``push(*tangents)`` takes one tangent for each argument and returns that of the value.
+    aux
+        Only with `has_aux`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `vjp`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> y, push = fg.linearize(lambda x: x ** 3, 2.0)
+    >>> push(1.0), push(2.0)
+    (12.0, 24.0)
+    """
+    argnums = None if argnums is None else _numbers("linearize", argnums)
+    run = _Run("linearize", _function("linearize", f), args, kwargs, argnums, has_aux)
+
+    def push(*tangents):
+        if len(tangents) != len(run.inputs):
+            raise ValueError(f"linearize: there are {len(run.inputs)} arguments and "
+                             f"{len(tangents)} tangents; give one for each")
+        return run.outputs(run.trace.push(run.tangent_leaves(tangents)))
+
+    return (run.value(), push, run.aux) if has_aux else (run.value(), push)
+
+
+# ---- Jacobians ------------------------------------------------------------------------------
+
+def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", chunk=None,
+             sparse=False):
+    """The Jacobian of a function: every output by every input.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns floats, arrays and trees of them.
+    argnums : int or tuple of int
+        The positional arguments to differentiate with respect to.
+    has_aux : bool
+        Whether f returns ``(value, aux)``.
+    mode : {"auto", "forward", "reverse"}
+        Forward takes a tangent for each input, many in one sweep; reverse a sweep for each output.
+        "auto" compares their numbers.
+    layout : {"numerator", "denominator"}
+        In numerator layout the shape is ``out.shape + in.shape``, so that the chain rule reads
+        from left to right, (m,n) = (m,k)(k,n); in denominator layout ``in.shape + out.shape``.
+    chunk : int, optional
+        At most so many tangents (or gradients) at a time: bounds memory.
+    sparse : bool
+        Find out which entries can differ from zero, compress the columns by a colouring, and
+        return a `scipy.sparse.csr_array` of shape ``(out.size, in.size)`` (extra ``scipy``), for
+        one argument and one result.
+
+    Returns
+    -------
+    callable
+        With the signature of f. Returns the Jacobian; for trees a tree like the result, whose
+        leaves are trees like the argument. With a tuple of `argnums` these are tuples.
+        ``(jacobian, aux)`` with `has_aux`.
+
+    Raises
+    ------
+    ValueError
+        For a mode or layout that does not exist.
+    TypeError
+        When called with arguments that have no derivative, or if f returns no numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> f = lambda v: fnp.array([3 * v[0] ** 2 * v[1], 2 * v[0] + v[1] ** 8])
+    >>> fg.jacobian(f)(np.array([2.0, 1.0]))
+    array([[12., 12.],
+           [ 2.,  8.]])
+    >>> fg.jacobian(f, layout="denominator")(np.array([2.0, 1.0]))
+    array([[12.,  2.],
+           [12.,  8.]])
+
+    A product of maps has the product of their Jacobians:
+
+    >>> g = lambda x: fnp.array([x[0] * x[1], x[1] + x[2]])     # R^3 -> R^2
+    >>> x = np.array([1.0, 2.0, 3.0])
+    >>> J = fg.jacobian(lambda x: f(g(x)))(x)
+    >>> J.shape, np.allclose(J, fg.jacobian(f)(g(x)) @ fg.jacobian(g)(x))  # (2,3) = (2,2)(2,3)
+    ((2, 3), True)
+    """
+    name = "jacobian"
+    _function(name, f)
+    argnums = _numbers(name, argnums)
+    if mode not in ("auto", "forward", "reverse"):
+        raise ValueError(f"jacobian: mode={mode!r} is not one of 'auto', 'forward', 'reverse'")
+    if layout not in ("numerator", "denominator"):
+        raise ValueError(f"jacobian: layout={layout!r} is not one of 'numerator', 'denominator'")
+    if chunk is not None and (not hasattr(chunk, "__index__") or chunk < 1):
+        raise ValueError(f"jacobian: chunk={chunk!r} must be a positive int, or None")
+    if sparse:
+        from fastgrad import _sparse
+        return _sparse.jacobian(f, argnums, has_aux, layout, chunk)
+
+    @functools.wraps(f)
+    def derivative(*args, **kwargs):
+        run = _Run(name, f, args, kwargs, argnums, has_aux)
+        blocks = _blocks(run.trace, mode, chunk)
+        if layout == "denominator":
+            blocks = [[_transposed(block, len(out), core.nested()) for block in row]
+                      for row, out in zip(blocks, run.trace.shapes)]
+        rows = [_selected(argnums, _trees.unflatten(run.structure, row)) for row in blocks]
+        result = _trees.unflatten(run.returned, rows)
+        return (result, run.aux) if has_aux else result
+
+    return derivative
+
+
+def _blocks(trace, mode, chunk):
+    """The Jacobian of each result by each argument, ``out.shape + in.shape``."""
+    inputs, outputs = trace.input_shapes, trace.shapes
+    n, m = sum(map(math.prod, inputs)), sum(map(math.prod, outputs))
+    if mode == "auto":
+        mode = "forward" if n <= m else "reverse"
+    if core.nested():
+        return _blocks_recorded(trace, mode)
+    if mode == "forward":
+        return _blocks_forward(trace, n, m, chunk)
+    return _blocks_reverse(trace)
+
+
+def _blocks_forward(trace, n, m, chunk):
+    inputs, outputs, dtypes = trace.input_shapes, trace.shapes, trace.input_dtypes
+    sizes = [math.prod(shape) for shape in inputs]
+    starts = [0, *itertools.accumulate(sizes)]
+    # 64 MB for the tangents of a result or an argument, unless told otherwise.
+    chunk = chunk or min(512, max(1, 8_000_000 // max(n, m, 1)))
+    columns = [None] * len(outputs)
+    for at in range(0, n, chunk):
+        lanes = min(chunk, n - at)
+        seeds = [_identity(start - at, size, lanes, shape, dtype) for start, size, shape, dtype
+                 in zip(starts, sizes, inputs, dtypes)]
+        for k, part in enumerate(trace.push_lanes(seeds, lanes)):
+            if part is None:
+                continue
+            if columns[k] is None:
+                columns[k] = np.empty((math.prod(outputs[k]), n), dtype=part.dtype)
+            columns[k][:, at:at + lanes] = part.reshape(lanes, -1).T
+    return [[np.ascontiguousarray(_block(column, start, start + size)).reshape(out + shape)
+             if column is not None else np.zeros(out + shape)
+             for start, size, shape in zip(starts, sizes, inputs)]
+            for column, out in zip(columns, outputs)]
+
+
+def _block(column, start, stop):
+    return column if stop - start == column.shape[1] else column[:, start:stop]
+
+
+def _identity(start, size, lanes, shape, dtype):
+    """Row l is the unit vector number l - start; None where all rows are zero."""
+    if start >= lanes or start + size <= 0:
+        return None
+    seeds = np.zeros((lanes, size), dtype=dtype)
+    rows = np.arange(max(start, 0), min(start + size, lanes))
+    seeds[rows, rows - start] = 1
+    return seeds.reshape((lanes, *shape))
+
+
+def _blocks_reverse(trace):
+    inputs, outputs, dtypes = trace.input_shapes, trace.shapes, trace.input_dtypes
+    blocks = []
+    for k, out in enumerate(outputs):
+        size = math.prod(out)
+        rows = [np.zeros((size, *shape), dtype=dtype) for shape, dtype in zip(inputs, dtypes)]
+        if trace.differentiable(k):
+            seed = np.zeros(size)
+            cotangents = [None] * len(outputs)
+            cotangents[k] = seed.reshape(out)
+            for i in range(size):
+                seed[i] = 1
+                for row, gradient in zip(rows, trace.pull(cotangents)):
+                    row[i] = gradient
+                seed[i] = 0
+        blocks.append([row.reshape(out + row.shape[1:]) for row in rows])
+    return blocks
+
+
+def _blocks_recorded(trace, mode):
+    """The same as Tensors, inside another transformation."""
+    from fastgrad import numpy as fnp
+    inputs, outputs, dtypes = trace.input_shapes, trace.shapes, trace.input_dtypes
+    columns = [[[] for _ in inputs] for _ in outputs]
+    if mode == "forward":
+        for k, shape in enumerate(inputs):
+            for i in range(math.prod(shape)):
+                seed = np.zeros(shape, dtype=dtypes[k])
+                seed.reshape(-1)[i] = 1
+                tangents = [None] * len(inputs)
+                tangents[k] = seed
+                for j, part in enumerate(trace.push(tangents)):
+                    columns[j][k].append(fnp.zeros(outputs[j]) if part is None else part)
+        return [[fnp.stack(parts, axis=-1).reshape(out + shape) if parts
+                 else fnp.zeros(out + shape) for parts, shape in zip(row, inputs)]
+                for row, out in zip(columns, outputs)]
+    for j, out in enumerate(outputs):
+        for i in range(math.prod(out)):
+            seed = np.zeros(out)
+            seed.reshape(-1)[i] = 1
+            cotangents = [None] * len(outputs)
+            cotangents[j] = seed
+            for k, part in enumerate(trace.pull(cotangents)):
+                columns[j][k].append(part)
+    return [[fnp.stack(parts, axis=0).reshape(out + shape) if parts else fnp.zeros(out + shape)
+             for parts, shape in zip(row, inputs)] for row, out in zip(columns, outputs)]
+
+
+def _transposed(block, rank, recorded):
+    """From ``out.shape + in.shape`` to ``in.shape + out.shape``."""
+    axes = [*range(rank, block.ndim), *range(rank)]
+    block = block.transpose(axes)
+    return block if recorded else np.ascontiguousarray(block)
+
+
+def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
+    """The matrix of second derivatives of a function that returns one number.
+
+    Forward over reverse: the gradient is recorded once, then differentiated along many directions
+    in one sweep.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one number; takes floats, arrays and trees of them.
+    argnums, has_aux, chunk, sparse
+        As in `jacobian`; with `sparse` the colouring makes use of the symmetry (star colouring).
+
+    Returns
+    -------
+    callable
+        With the signature of f. Returns an array of shape ``x.shape + x.shape``, exactly
+        symmetric; for trees a tree of trees.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `grad` and `jacobian`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> fg.hessian(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]))
+    array([[12.,  3.],
+           [ 3.,  0.]])
+    """
+    name = "hessian"
+    argnums = _numbers(name, argnums)
+    gradient = grad(f, argnums, has_aux)
+    if chunk is not None and (not hasattr(chunk, "__index__") or chunk < 1):
+        raise ValueError(f"hessian: chunk={chunk!r} must be a positive int, or None")
+    if sparse:
+        from fastgrad import _sparse
+        return _sparse.hessian(gradient, argnums, has_aux, chunk)
+
+    @functools.wraps(f)
+    def derivative(*args, **kwargs):
+        run = _Run(name, gradient, args, kwargs, argnums, has_aux)
+        blocks = _blocks(run.trace, "forward", chunk)
+        if not core.nested():
+            _symmetrise(blocks, run.trace.input_shapes)
+        rows = [_selected(argnums, _trees.unflatten(run.structure, row)) for row in blocks]
+        result = _trees.unflatten(run.returned, rows)
+        return (result, run.aux) if has_aux else result
+
+    return derivative
+
+
+def _symmetrise(blocks, shapes):
+    """The upper triangle becomes the lower one: they differ by rounding."""
+    for i, row in enumerate(blocks):
+        for j in range(i):
+            rank = len(shapes[i])
+            block = row[j].transpose([*range(rank, row[j].ndim), *range(rank)])
+            blocks[j][i] = np.ascontiguousarray(block)
+        size = math.prod(shapes[i])
+        matrix = np.asarray(row[i]).reshape(size, size)
+        upper = np.triu_indices(size, 1)
+        matrix[upper] = matrix.T[upper]
+
+
+def hvp(f, argnums=0, has_aux=False):
+    """Products of the Hessian of a function with a vector, without the Hessian.
+
+    Forward over reverse: the gradient is differentiated along the vector, for about three times
+    the price of the gradient.
+
+    Parameters
+    ----------
+    f, argnums, has_aux
+        As in `grad`.
+
+    Returns
+    -------
+    callable
+        Takes the arguments of f and, after them, the vector, built like the argument (a tuple of
+        these with a tuple of `argnums`); returns the product, built alike.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `grad` and `jvp`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> fg.hvp(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
+    array([12.,  3.])
+    """
+    argnums = _numbers("hvp", argnums)
+    gradient = grad(f, argnums, has_aux)
+
+    @functools.wraps(f)
+    def product(*args, **kwargs):
+        if len(args) < 2:
+            raise TypeError("hvp: call it with the arguments of the function and then the vector")
+        *args, v = args
+        tangents = v if isinstance(argnums, tuple) else (v,)
+        if not isinstance(tangents, (tuple, list)):
+            raise TypeError(f"hvp: with argnums={argnums!r} the vector is a tuple, not "
+                            f"{type(v).__name__}")
+        result = jvp(gradient, tuple(args), tuple(tangents), argnums=argnums, has_aux=has_aux,
+                     **kwargs)
+        return (result[1], result[2]) if has_aux else result[1]
+
+    return product
+
+
+def laplacian(f, argnums=0, *, chunk=None):
+    """The sum of the second derivatives of a function by each of its inputs.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one number.
+    argnums : int or tuple of int
+        As in `grad`.
+    chunk : int, optional
+        At most so many directions at a time: bounds memory.
+
+    Returns
+    -------
+    callable
+        With the signature of f; returns a number: the trace of the Hessian.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> fg.laplacian(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
+    18.0
+    """
+    name = "laplacian"
+    argnums = _numbers(name, argnums)
+    gradient = grad(f, argnums)
+
+    @functools.wraps(f)
+    def derivative(*args, **kwargs):
+        run = _Run(name, gradient, args, kwargs, argnums, False)
+        if core.nested():
+            blocks = _blocks(run.trace, "forward", chunk)
+            total = 0.0
+            for i, (row, shape) in enumerate(zip(blocks, run.trace.input_shapes)):
+                size = math.prod(shape)
+                total = total + row[i].reshape((size, size))[range(size), range(size)].sum()
+            return total
+        return _trace_of(run.trace, chunk)
+
+    return derivative
+
+
+def _trace_of(trace, chunk):
+    """The sum of the diagonal of a square Jacobian, without all of it at once."""
+    inputs, dtypes = trace.input_shapes, trace.input_dtypes
+    total = 0.0
+    for k, (shape, dtype) in enumerate(zip(inputs, dtypes)):
+        size = math.prod(shape)
+        step = chunk or min(512, max(1, 8_000_000 // max(size, 1)))
+        for at in range(0, size, step):
+            lanes = min(step, size - at)
+            seeds = [None] * len(inputs)
+            seeds[k] = _identity(-at, size, lanes, shape, dtype)
+            part = trace.push_lanes(seeds, lanes)[k]
+            if part is not None:
+                total += float(np.trace(part.reshape(lanes, size)[:, at:at + lanes]))
+    return total
+
+
+def stop_gradient(x):
+    """The same values as constants: nothing is differentiated through them.
+
+    Parameters
+    ----------
+    x : float, array, Tensor, or a tree of them
+
+    Returns
+    -------
+    A tree of the same structure, with Tensors detached and all else as it is.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> fg.grad(lambda x: x * fg.stop_gradient(x))(3.0)
+    3.0
+    """
+    return _trees.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, core.Tensor) else leaf, x)

@@ -21,7 +21,9 @@ enum {
     FG_SMOOTH   = 1,   /* differentiable inside its domain, no kinks                              */
     FG_ANALYTIC = 2,   /* holomorphic: the complex step applies, complex numbers need no more      */
     FG_STEPS    = 4,   /* piecewise constant: the derivative is zero and nothing need be recorded  */
-    FG_MASK     = 8    /* the third operand is a boolean mask and has no derivative                */
+    FG_MASK     = 8,   /* the third operand is a boolean mask and has no derivative                */
+    FG_INNER    = 16   /* a partial of another row: recorded when a derivative is itself recorded; */
+                       /* has no public name                                                       */
 };
 
 typedef enum { FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED } FgKind;
@@ -181,6 +183,9 @@ typedef struct FgValue {
 
 _Static_assert(sizeof(FgValue) == 64, "the value header is one cache line");
 
+/* The derivative of one node during a sweep: a number for a scalar, memory for an array. */
+typedef union FgAdjoint { double number; FgValue *value; } FgAdjoint;
+
 /* One recorded operation: one cache line. */
 typedef struct FgNode {
     /* 0: what it is */
@@ -193,7 +198,11 @@ typedef struct FgNode {
     uint32_t refs;              /* handles and recorded consumers: the node lives                 */
     uint32_t uses;              /* consumers that read the value: it lives (and with a handle)    */
     /* 16: what it was made of */
-    uint32_t a, b, c;           /* (a leaf: b tells where a constant came from)                   */
+    union {
+        struct { uint32_t a, b; };  /* (a leaf: b tells where a constant came from)               */
+        FgAdjoint tangent;      /* a dual: operands it has none                                   */
+    };
+    uint32_t c;                 /* (a dual: which forward transformation its tangent belongs to)  */
     uint32_t attr;              /* in the attribute arena: axes, indices, long operand lists      */
     /* 32: the value: inline for scalars, real or complex; else shape and memory */
     union {
@@ -222,9 +231,6 @@ static inline int fg_plain_scalar(const FgNode *n) {
            (n->flags & (FG_NEEDS_GRAD | FG_CONSUMED)) == FG_NEEDS_GRAD;
 #endif
 }
-
-/* An adjoint during a reverse sweep: a number for a scalar node, memory for an array. */
-typedef union FgAdjoint { double number; FgValue *value; } FgAdjoint;
 
 /* A thousand nodes and what a sweep needs beside them. Nodes of a tape stand in the order of
  * recording, segment after segment, so that operands always come before their consumers; a
@@ -261,6 +267,11 @@ typedef struct FgTape {
     uint64_t thread;            /* of the owner, for error messages                               */
     int orphan;                 /* its thread has ended                                           */
     int stale;                  /* something was recorded on a Tensor whose own graph is gone      */
+    uint32_t customs;           /* living nodes with a rule of the user's, which may run Python    */
+    int streaming;              /* forward mode in constant memory: at which depth, or 0           */
+    uint32_t stream;            /* which forward transformation that is                           */
+    uint64_t streamed;          /* segments before this one have their tangents                   */
+    int64_t stream_bytes;       /* of array results that wait for their tangents                  */
 } FgTape;
 
 #endif

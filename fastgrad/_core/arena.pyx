@@ -456,8 +456,12 @@ cdef void tape_forget(FgTape *tape) noexcept:
 
 cdef FgSegment *tape_grow(FgTape *tape) except NULL:
     """Open another segment."""
-    cdef FgSegment *s = segment_new()
-    cdef FgSegment *last = tape.last
+    cdef FgSegment *s
+    cdef FgSegment *last
+    if tape.streaming:
+        stream_flush(tape)
+    s = segment_new()
+    last = tape.last
     s.tape = tape
     tape.sequence += 1
     s.sequence = tape.sequence
@@ -624,6 +628,9 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
     if n.flags & FG_READS_SELF:
         n.flags &= ~FG_READS_SELF
         use_drop(n, id)
+    if n.op == FG_dual:
+        tangent_release(n)
+        return
     if n.a:
         operand_release(n.a, reads & FG_A)
         n.a = FG_NO_ID
@@ -636,7 +643,7 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
     if n.attr:
         attr = n.attr
         n.attr = 0
-        if n.op == FG_concatenate:
+        if n.op == FG_concatenate or n.op == FG_custom:
             count = attr_count(attr)
             for i in range(1, count):
                 if attr_items(attr)[i]:
@@ -688,6 +695,9 @@ cdef void node_free(FgNode *n, uint32_t id) noexcept:
         return
     if n.flags & FG_CONSUMED:
         tape.consumed -= 1
+    if n.op == FG_custom:
+        tape.customs -= 1
+        STREAMED.pop(id, None)
     tape.live -= 1
     s.live -= 1
     if s.live == 0:

@@ -1,20 +1,27 @@
-"""The entries of differentiation: backward, gradients, grad and value_and_grad."""
+"""The entries of reverse mode: backward, gradients, grad and value_and_grad."""
 
 
 # ---- running a sweep ------------------------------------------------------------------------
 
-cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint prune,
-                    bint strict) except -1:
-    """Run a reverse sweep from a recorded node. Afterwards the adjoints of leaves and wanted nodes
-    are in s, until sweep_end, which the caller owes in any case."""
+cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint prune, bint strict,
+                    uint32_t floor) except -1:
+    """Run a reverse sweep with numbers from a recorded node. Afterwards the adjoints of leaves and
+    wanted nodes are in s, until sweep_end, which the caller owes in any case. Where numbers do not
+    do, nothing happens and the answer is FOUND_...: a rule of the user's, or (strict) something
+    that an enclosing transformation differentiates."""
     cdef FgTape *tape = directory[id >> FG_SEGMENT_BITS].tape
     cdef Visited visited
     cdef FgValue *v
+    cdef int found
     visited.ids = NULL
     visited.count = visited.size = 0
     try:
-        if prune or strict or tape.consumed or tape.stale:
-            sweep_survey(s, id, &visited, prune, strict)
+        if prune or strict or tape.consumed or tape.stale or tape.customs:
+            mark(s, id)
+            found = sweep_survey(s, &visited, prune, floor)
+            found &= FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0)
+            if found:
+                return found
         if root.rank == 0:
             mark(s, id)
             adjoint_slot(s, id).number = 1 if seed == NULL else seed.number
@@ -30,6 +37,36 @@ cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint pru
         sweep_run(s)
     finally:
         visited_clear(&visited)
+    return 0
+
+
+cdef Tensor seed_tensor(Tensor root, object seed, str what):
+    """The adjoint to start a recorded sweep from."""
+    cdef Operand x
+    cdef Tensor t
+    if seed is None:
+        seed_operand(root, None, what, &x)
+        if root.node.rank == 0:
+            return scalar_constant(1, root.node.dtype, root.node.flags & FG_WEAK)
+        return tensor_of_value(shape_ref(root.node.shape), number_value(1, root.node.dtype),
+                               root.node.dtype)
+    t = seed if isinstance(seed, Tensor) else tensor(seed)
+    if t.shape != root.shape:
+        raise ValueError(f"{what}: the seed has shape {t.shape}, the result {root.shape}; they must "
+                         "be equal")
+    return t if t.node.dtype == root.node.dtype else cast(t, root.dtype)
+
+
+cdef int emit_from(Subgraph g, Tensor root, Tensor seed, bint recorded) except -1:
+    """Run a reverse sweep with Tensors, recorded itself or not."""
+    cdef int before = get_not_recording()
+    if not recorded:
+        set_not_recording(1)
+    try:
+        g.add(root.id, seed)
+        emit_reverse(g)
+    finally:
+        set_not_recording(before)
     return 0
 
 
@@ -117,14 +154,36 @@ cdef int root_check(Tensor root, str what) except -1:
     return 0
 
 
-cdef int backward(Tensor root, object seed, bint retain) except -1:
+cdef int accumulate_recorded(Subgraph g) except -1:
+    """Add what a recorded sweep found to the .grad of leaves and retained results."""
+    cdef uint32_t i
+    cdef FgNode *n
+    cdef Tensor t, grad
+    for i in range(g.mask + 1):
+        if not g.slots[i].id:
+            continue
+        n = node_at(g.slots[i].id)
+        if n.handle == NULL or not n.flags & (FG_LEAF | FG_RETAINED):
+            continue
+        grad = g.get(g.slots[i].id)
+        if grad is None:
+            continue
+        t = <Tensor>n.handle
+        if t.extra is not None and t.extra.grad is not None:
+            grad = emit_two(FG_add, t.extra.grad, grad)
+        t.extras().grad = grad
+    return 0
+
+
+cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
     """Add the gradient of root to the .grad of its leaves."""
     cdef Sweep s
     cdef Operand x
     cdef FgAdjoint own
     cdef uint32_t i
     cdef FgNode *n
-    cdef list targets = []
+    cdef Subgraph g
+    cdef int found = FOUND_CUSTOM
     root_check(root, "backward")
     seed_operand(root, seed, "backward", &x)
     try:
@@ -143,23 +202,32 @@ cdef int backward(Tensor root, object seed, bint retain) except -1:
                 if root.node.rank:          # else it is a number
                     value_release(own.value)
             return 0
-        sweep_begin(&s, root.tape, retain)
-        try:
-            sweep_from(&s, root.node, root.id, NULL if seed is None else &x, False, get_depth() > 0)
-            for i in range(s.gathered_mask + 1):
-                if s.gathered[i].id == 0:
-                    continue
-                n = node_at(s.gathered[i].id)
-                if n.handle != NULL and (n.flags & (FG_LEAF | FG_RETAINED)):
-                    accumulate_grad(<Tensor>n.handle, n, &s.gathered[i].adjoint)
-        finally:
-            sweep_end(&s)
+        if not create:
+            sweep_begin(&s, root.tape, retain)
+            try:
+                found = sweep_from(&s, root.node, root.id, NULL if seed is None else &x, False,
+                                   get_depth() > 0, FG_NO_ID)
+                for i in range(s.gathered_mask + 1):
+                    if found or s.gathered[i].id == 0:
+                        continue
+                    n = node_at(s.gathered[i].id)
+                    if n.handle != NULL and (n.flags & (FG_LEAF | FG_RETAINED)):
+                        accumulate_grad(<Tensor>n.handle, n, &s.gathered[i].adjoint)
+            finally:
+                sweep_end(&s)
+        if found:
+            g = subgraph([root], None, FG_NO_ID)
+            create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
+            emit_from(g, root, seed_tensor(root, seed, "backward"), create)
+            accumulate_recorded(g)
+            if not retain and not create:
+                subgraph_consume(g)
     finally:
         operand_drop(&x)
     return 0
 
 
-def gradients(y, xs, seed=None, retain_graph=False):
+def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
     """The gradients of y with respect to given Tensors, without touching any ``.grad``.
 
     Parameters
@@ -170,13 +238,16 @@ def gradients(y, xs, seed=None, retain_graph=False):
         Leaves or intermediate results. Only what they feed is differentiated (pruning).
     seed : array_like, optional
         The adjoint of y, of its shape.
-    retain_graph : bool
-        Keep the graph for another sweep.
+    retain_graph : bool, optional
+        Keep the graph for another sweep; by default only with `create_graph`.
+    create_graph : bool
+        Record the sweep, so that the gradients can be differentiated again.
 
     Returns
     -------
     list of Tensor, or Tensor if `xs` is one
-        Of the shapes and dtypes of `xs`; zeros where y does not depend on one.
+        Of the shapes and dtypes of `xs`; zeros where y does not depend on one. Unrecorded without
+        `create_graph`.
 
     Raises
     ------
@@ -192,8 +263,15 @@ def gradients(y, xs, seed=None, retain_graph=False):
     >>> h = w * w
     >>> fg.gradients(h.sum(), [w, h])
     [tensor([2., 4.]), tensor([1., 1.])]
+    >>> g = fg.gradients((w * w * w).sum(), w, create_graph=True)
+    >>> fg.gradients(g.sum(), w)
+    tensor([ 6., 12.])
     """
     cdef Sweep s
+    cdef Subgraph g
+    cdef int found = FOUND_CUSTOM
+    cdef bint create = create_graph
+    cdef bint retain = create_graph if retain_graph is None else retain_graph
     cdef Operand x
     cdef Tensor root, t
     cdef Gathered *e
@@ -224,21 +302,32 @@ def gradients(y, xs, seed=None, retain_graph=False):
                     result.append(tensor_constant(np.ones(t.shape, dtype=t.dtype)))
                 else:
                     result.append(tensor_constant(np.array(operand_ndarray(&x))))
-        else:
-            sweep_begin(&s, root.tape, retain_graph)
+            return result[0] if isinstance(xs, Tensor) else result
+        if not create:
+            sweep_begin(&s, root.tape, retain)
             try:
                 for w in wanted_:
                     (<Tensor>w).node.flags |= FG_WANTED
-                sweep_from(&s, root.node, root.id, NULL if seed is None else &x, True,
-                           get_depth() > 0)
+                found = sweep_from(&s, root.node, root.id, NULL if seed is None else &x, True,
+                                   get_depth() > 0, FG_NO_ID)
                 for w in wanted_:
                     t = <Tensor>w
                     e = gathered_at(&s, t.id)
-                    result.append(adjoint_tensor(t.node, &e.adjoint if e.id else &zero))
+                    if not found:
+                        result.append(adjoint_tensor(t.node, &e.adjoint if e.id else &zero))
             finally:
                 for w in wanted_:
                     (<Tensor>w).node.flags &= ~FG_WANTED
                 sweep_end(&s)
+        if found:
+            g = subgraph([root], [argument_of(w) for w in wanted_], FG_NO_ID)
+            create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
+            emit_from(g, root, seed_tensor(root, seed, "gradients"), create)
+            for w in wanted_:
+                t = g.get((<Tensor>w).id)
+                result.append(t if t is not None else zeros_like_node((<Tensor>w).node))
+            if not retain and not create:
+                subgraph_consume(g)
     finally:
         operand_drop(&x)
     return result[0] if isinstance(xs, Tensor) else result
@@ -437,12 +526,50 @@ cdef class Argument:
             node_drop(self.id)
 
 
+cdef bint holds_tensor_deep(object tree) except -1:
+    """Whether a Tensor is among the leaves of a tree."""
+    if isinstance(tree, Tensor):
+        return True
+    if type(tree) is dict:
+        tree = tree.values()
+    elif hasattr(type(tree), "__dataclass_fields__"):
+        tree = [getattr(tree, name, None) for name in type(tree).__dataclass_fields__]
+    elif not isinstance(tree, (list, tuple)):
+        return False
+    for x in tree:
+        if holds_tensor_deep(x):
+            return True
+    return False
+
+
+cdef Tensor floor_node():
+    """A node that only tells what was recorded before it."""
+    cdef FgTape *tape = tape_of_thread()
+    cdef uint32_t id
+    cdef FgNode *n = node_append(tape, &id)
+    node_set(n, FG_leaf, FG_FLOAT64, 0, 0, FG_NO_ID, FG_NO_ID, FG_NO_ID)
+    n.re = n.constant = 0
+    return tensor_new(id, n, tape)
+
+
 cdef Argument argument_of(Tensor t):
     cdef Argument a = Argument.__new__(Argument)
     t.node.refs += 1
     a.id = t.id
     a.node = t.node
     return a
+
+
+cdef Tensor argument_nested(Tensor outer):
+    """The argument of a transformation inside another one: a node of its own, so that the inner
+    derivative is with respect to it alone, which hands its own derivative on."""
+    cdef Operand x
+    cdef Tensor t
+    operand_tensor_ready(outer, &x)
+    t = push_reshape(&x, outer.node.rank, outer.node.shape.dims if outer.node.rank else NULL)
+    if outer.node.rank == 0:
+        t.node.flags |= outer.node.flags & FG_WEAK
+    return t
 
 
 cdef Tensor argument_leaf(object value, str where_):
@@ -456,13 +583,11 @@ cdef Tensor argument_leaf(object value, str where_):
     if isinstance(value, Tensor):
         outer = <Tensor>value
         outer.fresh()
-        if outer.node.flags & FG_NEEDS_GRAD and not outer.is_leaf or outer.node.flags & FG_ARGUMENT:
-            raise NotImplementedError(
-                f"{where_} is recorded already: a derivative of a derivative is not supported yet; "
-                "pass `.detach()` of it to treat it as a constant")
         if not is_float(outer.node.dtype):
             raise TypeError(f"{where_} is a Tensor of dtype {outer.dtype}, which has no derivative; "
                             "write .astype(float)")
+        if outer.node.flags & FG_NEEDS_GRAD and get_recording():
+            return argument_nested(outer)
         t = outer.detach()
     elif type(value) is np_ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
         operand_clear(&x)
@@ -502,27 +627,42 @@ cdef object lift(object value, str where_, list leaves):
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if value is None:
         return None
+    if hasattr(type(value), "__dataclass_fields__"):
+        return dataclass_map(value, lambda name, x: lift(x, f"{where_}.{name}", leaves))
     t = argument_leaf(value, where_)
     leaves.append(argument_of(t))
     return t
 
 
-cdef object lower(object value, Sweep *s, list leaves):
-    """The gradients in the structure of the argument, each of the kind of what it belongs to."""
+cdef object dataclass_map(object value, object function):
+    """Another instance with the function applied to each field; no __init__ runs."""
+    made = object.__new__(type(value))
+    for name in type(value).__dataclass_fields__:
+        if hasattr(value, name):        # a field with init=False may not have been set
+            object.__setattr__(made, name, function(name, getattr(value, name)))
+    return made
+
+
+cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves):
+    """The gradients in the structure of the argument, each of the kind of what it belongs to, or
+    all of them Tensors; s or g, whichever there is, has them."""
     cdef Argument t
     cdef Gathered *e
     cdef FgAdjoint zero
-    cdef FgValue *v
     if type(value) is dict:
-        return {k: lower(x, s, leaves) for k, x in value.items()}
+        return {k: lower(x, s, g, tensors, leaves) for k, x in value.items()}
     if isinstance(value, (tuple, list)) and not isinstance(value, Tensor):
-        items = [lower(x, s, leaves) for x in value]
+        items = [lower(x, s, g, tensors, leaves) for x in value]
         if type(value) is list:
             return items
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     if value is None:
         return None
+    if hasattr(type(value), "__dataclass_fields__"):
+        return lower_dataclass(value, s, g, tensors, leaves)
     t = <Argument>leaves.pop()
+    if g is not None:
+        return derivative_object(value, t.node, g.get(t.id), tensors)
     zero.number = 0
     zero.value = NULL
     e = NULL
@@ -530,7 +670,31 @@ cdef object lower(object value, Sweep *s, list leaves):
         e = gathered_at(s, t.id)
         if e.id == 0:
             e = NULL
+    if tensors:
+        return adjoint_tensor(t.node, &zero if e == NULL else &e.adjoint)
     return adjoint_object(value, t.node, &zero if e == NULL else &e.adjoint)
+
+
+cdef object lower_dataclass(object value, Sweep *s, Subgraph g, bint tensors, list leaves):
+    made = object.__new__(type(value))
+    for name in type(value).__dataclass_fields__:
+        if hasattr(value, name):
+            object.__setattr__(made, name, lower(getattr(value, name), s, g, tensors, leaves))
+    return made
+
+
+cdef object derivative_object(object value, FgNode *n, Tensor t, bint tensors):
+    """A derivative that is a Tensor (None: zero) as what it belongs to, or as it is."""
+    cdef FgAdjoint a
+    if t is None:
+        t = zeros_like_node(n)
+    if tensors or isinstance(value, Tensor):
+        return t
+    if n.rank == 0:
+        a.number = t.node.re
+    else:
+        a.value = value_of(t.node, t.id)
+    return adjoint_object(value, n, &a)
 
 
 cdef object adjoint_object(object value, FgNode *n, FgAdjoint *a):
@@ -585,6 +749,8 @@ cdef object settle(object value):
     if isinstance(value, tuple):
         items = [settle(v) for v in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    if hasattr(type(value), "__dataclass_fields__") and not isinstance(value, type):
+        return dataclass_map(value, lambda name, x: settle(x))
     return value
 
 
@@ -619,6 +785,7 @@ cdef class Differentiated:
         cdef int depth = get_depth()
         cdef Py_ssize_t n = len(args)
         cdef int recording = get_not_recording()
+        cdef Tensor floor = floor_node() if depth or parameters else None
 
         leaves = []
         if n == 1 and self.simple:
@@ -638,24 +805,27 @@ cdef class Differentiated:
             set_depth(depth)
             set_not_recording(recording)
         arguments = None
-        return self.finish(args, leaves, result)
+        return self.finish(args, leaves, result, floor)
 
-    cdef object finish(self, tuple args, list leaves, object result):
+    cdef object finish(self, tuple args, list leaves, object result, Tensor floor):
         """From what the function returned to value and gradient."""
         cdef Tensor t
-        cdef object aux = None, value, gradient
-        cdef int depth = get_depth()
+        cdef object aux = None, value = None, gradient = None
+        cdef int depth = get_depth(), found
         cdef Sweep s
-        cdef bint prune
+        cdef bint prune, recorded
+        cdef bint tensors = depth > 0       # inside another transformation they stay what they are
+        cdef Subgraph g
         if self.has_aux:
             if type(result) is not tuple or len(result) != 2:
                 raise TypeError(f"{self!r}: with has_aux=True the function must return (value, aux), "
                                 f"not {type(result).__name__}")
             result, aux = result
-            aux = settle(aux)
+            if depth == 0:
+                aux = settle(aux)
         if not isinstance(result, Tensor):
             value = self.plain_value(result, depth)
-            gradient = self.collect(args, NULL, leaves)
+            gradient = self.collect(args, NULL, None, tensors, leaves)
             return self.answer(value, aux, gradient)
         t = <Tensor>result
         result = None
@@ -667,26 +837,41 @@ cdef class Differentiated:
                 "fastgrad.elementwise_grad for an element-wise function")
         if not is_float(t.node.dtype):
             raise TypeError(f"{self!r}: the function returned a {t.dtype}, which has no derivative")
-        value = settle(t) if self.with_value else None
+        if self.with_value:
+            value = t if depth else settle(t)
         if t.tape == NULL:
-            return self.answer(value, aux, self.leaf_gradient(args, leaves, t, depth))
+            return self.answer(value, aux, self.leaf_gradient(args, leaves, t, depth, tensors))
         if t.tape != get_thread_tape():
             raise thread_error(t)
         prune = parameters > 0 or depth > 0
+        recorded = get_recording() and (depth > 0 or holds_tensor_deep(args))
         sweep_begin(&s, t.tape, depth > 0)
         try:
             if prune:
                 for leaf in leaves:
                     (<Argument>leaf).node.flags |= FG_WANTED
-            sweep_from(&s, t.node, t.id, NULL, prune, False)
-            if depth == 0 and s.gathered_count == 0:
-                self.independent()
-            gradient = self.collect(args, &s, leaves)
+            found = sweep_from(&s, t.node, t.id, NULL, prune, recorded,
+                               floor.id if floor is not None else FG_NO_ID)
+            if not found:
+                if depth == 0 and s.gathered_count == 0:
+                    self.independent()
+                gradient = self.collect(args, &s, None, tensors, leaves)
         finally:
             if prune:
                 for leaf in leaves:
                     (<Argument>leaf).node.flags &= ~FG_WANTED
             sweep_end(&s)
+        if found:
+            g = subgraph([t], leaves, floor.id if floor is not None else FG_NO_ID)
+            emit_from(g, t, seed_tensor(t, None, "grad"),
+                      recorded and found & (FOUND_OUTER | FOUND_PARAMETER))
+            if depth == 0:
+                for leaf in leaves:
+                    if g.get((<Argument>leaf).id) is not None:
+                        break
+                else:
+                    self.independent()
+            gradient = self.collect(args, NULL, g, tensors, leaves)
         return self.answer(value, aux, gradient)
 
     cdef tuple positions(self, Py_ssize_t n):
@@ -707,15 +892,16 @@ cdef class Differentiated:
             return "value_and_grad: argument 0" if self.with_value else "grad: argument 0"
         return f"{'value_and_grad' if self.with_value else 'grad'}: argument {i}"
 
-    cdef object collect(self, tuple args, Sweep *s, list leaves):
+    cdef object collect(self, tuple args, Sweep *s, Subgraph g, bint tensors, list leaves):
         cdef object gradients_
         if self.simple and len(leaves) == 1 and len(args) == 1:
-            return lower(args[0], s, leaves)
+            return lower(args[0], s, g, tensors, leaves)
         leaves = leaves[::-1]
-        gradients_ = tuple([lower(args[i], s, leaves) for i in self.positions(len(args))])
+        gradients_ = tuple([lower(args[i], s, g, tensors, leaves)
+                            for i in self.positions(len(args))])
         return gradients_[0] if type(self.argnums) is int else gradients_
 
-    cdef object leaf_gradient(self, tuple args, list leaves, Tensor t, int depth):
+    cdef object leaf_gradient(self, tuple args, list leaves, Tensor t, int depth, bint tensors):
         """The function returned an argument itself, or something that depends on none."""
         cdef Sweep s
         cdef bint own = False
@@ -724,14 +910,14 @@ cdef class Differentiated:
         if not own:
             if depth == 0:
                 self.independent()
-            return self.collect(args, NULL, leaves)
+            return self.collect(args, NULL, None, tensors, leaves)
         sweep_begin(&s, tape_of_thread(), True)
         try:
             if t.node.rank:
                 gathered_new(&s, t.id).adjoint.value = number_value(1, t.node.dtype)
             else:
                 gathered_new(&s, t.id).adjoint.number = 1
-            return self.collect(args, &s, leaves)
+            return self.collect(args, &s, None, tensors, leaves)
         finally:
             sweep_end(&s)
 
@@ -796,7 +982,7 @@ cdef object differentiated_one(Differentiated d, object x):
         t = <Tensor>result
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
                 and t.parent is None and is_float(t.node.dtype)
-                and not t.tape.consumed and not t.tape.stale):
+                and not t.tape.consumed and not t.tape.stale and not t.tape.customs):
             value = settle(t) if d.with_value else None
             sweep_begin(&s, t.tape, False)
             try:
@@ -815,9 +1001,9 @@ cdef object differentiated_one(Differentiated d, object x):
             finally:
                 sweep_end(&s)
             d.independent()
-            gradient = d.collect((x,), NULL, [own])
+            gradient = d.collect((x,), NULL, None, False, [own])
             return (value, gradient) if d.with_value else gradient
-    return d.finish((x,), [own], result)
+    return d.finish((x,), [own], result, None)
 
 
 cdef void call_setup() noexcept:

@@ -9,10 +9,14 @@ this order:
     tape.pyx        recording
     sweep.pyx       the reverse sweep
     rules.pyx       the operators that are not element-wise
+    formulas.pyx    partial derivatives as recorded operations
+    emit.pyx        both sweeps as recorded operations
+    tangent.pyx     the tangent sweep, and forward mode in constant memory
     blas.pyx        NumPy's matrix product without the call
     tensor.pyx      the Tensor type and NumPy's protocols
     functions.pyx   the functions behind fastgrad.numpy
-    call.pyx        grad and value_and_grad
+    call.pyx        backward, grad and value_and_grad
+    trace.pyx       a function's run, held for every other transformation
 """
 
 cimport cython
@@ -204,10 +208,14 @@ include "blocks.pyx"
 include "tape.pyx"
 include "sweep.pyx"
 include "rules.pyx"
+include "formulas.pyx"
+include "emit.pyx"
+include "tangent.pyx"
 include "blas.pyx"
 include "tensor.pyx"
 include "functions.pyx"
 include "call.pyx"
+include "trace.pyx"
 
 cdef int isa_setup() except -1:
     """The best instruction set there is, or the one that FASTGRAD_ISA names."""
@@ -223,4 +231,5 @@ tensor_setup()
 call_setup()
 arena_setup()
 functions_setup()
+formulas_setup()
 blas_setup()

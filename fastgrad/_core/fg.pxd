@@ -5,7 +5,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "fg.h" nogil:
     enum: FG_NONE, FG_A, FG_B, FG_C, FG_Y
-    enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK
+    enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK, FG_INNER
     enum: FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED
     enum: FG_ELEMENTWISE_END, FG_COMPARE_END, FG_OPS
     enum: FG_BLOCK, FG_SEGMENT_BITS, FG_SEGMENT, FG_SEGMENTS_MAX, FG_NO_ID, FG_RUN
@@ -18,10 +18,10 @@ cdef extern from "fg.h" nogil:
     enum:
         FG_add, FG_subtract, FG_multiply, FG_divide, FG_power, FG_mod, FG_floor_divide
         FG_negative, FG_positive, FG_abs, FG_less, FG_less_equal, FG_equal, FG_not_equal
-        FG_greater, FG_greater_equal, FG_where, FG_exp, FG_square
+        FG_greater, FG_greater_equal, FG_where, FG_exp, FG_square, FG_weigh
         FG_leaf, FG_reshape, FG_transpose, FG_broadcast, FG_flip, FG_item, FG_gather, FG_scatter
         FG_assign, FG_cast, FG_concatenate, FG_sum, FG_prod, FG_max, FG_min, FG_logsumexp
-        FG_matmul
+        FG_matmul, FG_place, FG_custom, FG_result, FG_dual
 
     ctypedef struct FgOpInfo:
         const char *name
@@ -82,6 +82,10 @@ cdef extern from "fg.h" nogil:
         int64_t nbytes
         void *owner
 
+    ctypedef union FgAdjoint:
+        double number
+        FgValue *value
+
     ctypedef struct FgNode:
         uint16_t op
         uint8_t dtype
@@ -91,6 +95,7 @@ cdef extern from "fg.h" nogil:
         uint32_t refs
         uint32_t uses
         uint32_t a, b, c
+        FgAdjoint tangent
         uint32_t attr
         double re, im
         FgShape *shape
@@ -99,10 +104,6 @@ cdef extern from "fg.h" nogil:
         void *handle
 
     bint fg_plain_scalar(const FgNode *)
-
-    ctypedef union FgAdjoint:
-        double number
-        FgValue *value
 
     ctypedef struct FgTape
 
@@ -134,6 +135,11 @@ cdef extern from "fg.h" nogil:
         uint64_t thread
         int orphan
         int stale
+        uint32_t customs
+        int streaming
+        uint32_t stream
+        uint64_t streamed
+        int64_t stream_bytes
 
 
 cdef extern from "scalar.h" nogil:

@@ -13,8 +13,10 @@ cdef unsigned int shaped_reads(FgNode *n) noexcept:
         if n.b and node_at(n.b).flags & FG_NEEDS_GRAD:
             reads |= FG_A
         return reads
-    if n.op == FG_prod or n.op == FG_max or n.op == FG_min or n.op == FG_logsumexp:
+    if n.op == FG_prod or n.op == FG_max or n.op == FG_min:
         return FG_A
+    if n.op == FG_logsumexp:
+        return FG_A | FG_Y
     return 0
 
 
@@ -128,7 +130,7 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
         elif n.op == FG_assign:
             # Takes the adjoint over: most of it goes on in the same memory.
             reverse_assign(s, n, &g)
-        elif not wanted(s, n.a):
+        elif n.op == FG_dual or not wanted(s, n.a):
             pass
         elif n.op == FG_reshape:
             reverse_reshape(s, n, g, number)
@@ -148,7 +150,9 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
             reverse_cast(s, n, g, number)
         elif n.op == FG_sum:
             reverse_sum(s, n, g, number)
-        else:
+        elif n.op == FG_place:
+            reverse_place(s, n, g)
+        elif n.op == FG_prod or n.op == FG_max or n.op == FG_min or n.op == FG_logsumexp:
             reverse_reduction(s, n, g, number)
         done = True
     finally:
@@ -1493,6 +1497,12 @@ cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
 
 cdef int reverse_reduction(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
     cdef FgNode *x = node_at(n.a)
+    cdef FgValue *out = reduction_weights(n, x, g, number)
+    return contribute_value(s, n.a, out)
+
+
+cdef FgValue *reduction_weights(FgNode *n, FgNode *x, FgValue *g, double number) except NULL:
+    """The partials of a reduction with respect to every entry, times the adjoint of its row."""
     cdef uint64_t mask = <uint64_t>attr_items(n.attr)[0]
     cdef Rows r
     cdef Scratch scratch
@@ -1522,15 +1532,13 @@ cdef int reverse_reduction(Sweep *s, FgNode *n, FgValue *g, double number) excep
                 if <int>(mask >> i & 1) == reduced:
                     strides[i] = step
                     step *= x.shape.dims[i]
-        contribute_value(s, n.a, value_strided(out, out.data, x.shape, strides,
-                                               item_size(n.dtype)))
+        return value_strided(out, out.data, x.shape, strides, item_size(n.dtype))
     finally:
         scratch_clear(&scratch)
         if rows != NULL:
             value_release(rows)
         if out != NULL:
             value_release(out)
-    return 0
 
 
 # ---- matmul ---------------------------------------------------------------------------------

@@ -178,13 +178,13 @@ cdef inline bint wanted(Sweep *s, uint32_t id) noexcept nogil:
 
 
 cdef inline int operand_count(FgNode *n) noexcept nogil:
-    if n.op != FG_concatenate:
-        return 3
+    if n.op != FG_concatenate and n.op != FG_custom:
+        return 3 if n.op != FG_dual else 0
     return <int>attr_count(n.attr) - 1 if n.attr else 0     # a consumed one has none left
 
 
 cdef inline uint32_t operand_at(FgNode *n, int k) noexcept nogil:
-    if n.op == FG_concatenate:
+    if n.op == FG_concatenate or n.op == FG_custom:
         return <uint32_t>attr_items(n.attr)[k + 1]
     return n.a if k == 0 else n.b if k == 1 else n.c
 
@@ -209,17 +209,31 @@ cdef int visited_add(Visited *v, uint32_t id) except -1:
     return 0
 
 
-cdef int sweep_survey(Sweep *s, uint32_t root, Visited *v, bint prune, bint strict) except -1:
-    """Walk the subgraph without computing: raise before anything has changed if a part of it is
-    gone or belongs to an enclosing transformation (strict: to any), and find out which nodes a
-    wanted one feeds."""
+cdef enum:                      # what a survey finds, beside the wanted nodes
+    FOUND_OUTER = 1             # something that an enclosing transformation differentiates
+    FOUND_PARAMETER = 2         # a leaf of the user's that requires a gradient
+    FOUND_CUSTOM = 4            # a rule of the user's: Python code
+
+
+cdef inline bint older(uint32_t id, uint32_t than) noexcept nogil:
+    """Whether one recorded node was recorded before another."""
+    cdef FgSegment *g = directory[id >> FG_SEGMENT_BITS]
+    cdef FgSegment *h = directory[than >> FG_SEGMENT_BITS]
+    if g == h:
+        return (id & (FG_SEGMENT - 1)) < (than & (FG_SEGMENT - 1))
+    return g.sequence < h.sequence
+
+
+cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor) except -1:
+    """Walk the subgraph below the marks without computing: raise before anything has changed if
+    a part of it is gone, and find out which nodes a wanted one feeds. Nodes recorded before the
+    node `floor` (FG_NO_ID: there is none) are not entered. Returns what else was found."""
     cdef uint32_t id, x
     cdef FgNode *n
     cdef FgSegment *g
     cdef int64_t i
-    cdef int k
-    cdef bint feeds, gone = False, outer = False
-    mark(s, root)
+    cdef int k, found = 0
+    cdef bint feeds, gone = False
     while s.pending:
         id = sweep_pop(s)
         n = node_at(id)
@@ -229,27 +243,29 @@ cdef int sweep_survey(Sweep *s, uint32_t root, Visited *v, bint prune, bint stri
         if n.flags & FG_CONSUMED:
             gone = True
             continue
+        if n.op == FG_custom:
+            found |= FOUND_CUSTOM
+        elif n.op == FG_dual:
+            found |= FOUND_OUTER
         for k in range(operand_count(n)):
             x = operand_at(n, k)
             if not x or not node_at(x).flags & FG_NEEDS_GRAD:
                 continue
             if not node_at(x).flags & FG_LEAF:
-                mark(s, x)
+                if floor and older(x, floor):
+                    found |= FOUND_OUTER
+                else:
+                    mark(s, x)
             elif node_at(x).flags & FG_CONSUMED:
                 gone = True
-            elif node_at(x).flags & FG_ARGUMENT and (strict or not node_at(x).flags & FG_WANTED):
-                outer = True
+            elif not node_at(x).flags & FG_WANTED:
+                found |= FOUND_OUTER if node_at(x).flags & FG_ARGUMENT else FOUND_PARAMETER
     if gone:
         raise RuntimeError(
             "backward: a part of this graph was already differentiated and its saved values are "
             "freed; write backward(retain_graph=True) the first time, or compute the loss again")
-    if outer and (prune or strict):
-        raise NotImplementedError(
-            "fastgrad: the function differentiated here uses a value that an outer transformation "
-            "differentiates as well (a derivative of a derivative), which is not supported yet; "
-            "pass it in as `.detach()` to treat it as a constant")
     if not prune:
-        return 0
+        return found
     for i in range(v.count - 1, -1, -1):
         id = v.ids[i]
         n = node_at(id)
@@ -265,7 +281,7 @@ cdef int sweep_survey(Sweep *s, uint32_t root, Visited *v, bint prune, bint stri
             g = directory[id >> FG_SEGMENT_BITS]
             g.feeds[(id & (FG_SEGMENT - 1)) >> 6] &= ~(<uint64_t>1 << (id & 63))
     s.pruned = True
-    return 0
+    return found
 
 
 cdef void visited_clear(Visited *v) noexcept:

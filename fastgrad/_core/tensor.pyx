@@ -202,7 +202,7 @@ cdef class Tensor:
 
     # ---- differentiation --------------------------------------------------------------------
 
-    def backward(self, seed=None, retain_graph=False, create_graph=False, *, gradient=None):
+    def backward(self, seed=None, retain_graph=None, create_graph=False, *, gradient=None):
         """Add the gradient of this Tensor to the .grad of every leaf that it was computed from.
 
         Parameters
@@ -210,10 +210,11 @@ cdef class Tensor:
         seed : array_like, optional
             The adjoint to start from, of this Tensor's shape (`gradient` is a synonym). May be
             left out where the Tensor has one entry: then it is 1.
-        retain_graph : bool
-            Keep what the sweep read, so that backward() can run through it again.
+        retain_graph : bool, optional
+            Keep what the sweep read, so that backward() can run through it again; by default only
+            with `create_graph`.
         create_graph : bool
-            Not supported yet.
+            Record the sweep, so that the gradients can be differentiated again.
 
         Raises
         ------
@@ -227,9 +228,7 @@ cdef class Tensor:
             if seed is not None:
                 raise TypeError("backward: seed and gradient are the same argument; give one")
             seed = gradient
-        if create_graph:
-            raise NotImplementedError("backward: create_graph=True is not supported yet")
-        backward(self, seed, retain_graph)
+        backward(self, seed, create_graph if retain_graph is None else retain_graph, create_graph)
 
     # ---- views ------------------------------------------------------------------------------
 
@@ -838,6 +837,7 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
     cdef FgNode *old = t.node
     cdef FgNode *n
     cdef uint32_t id
+    cdef uint32_t old_id = t.id
     if old.refs == 1:
         if value != NULL:
             value_release(old.value)
@@ -856,14 +856,18 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
         n.value = value if value != NULL else value_ref(old.value)
     else:
         n.re = old.re
-    # The old version has no handle but holds the Tensor, until its consumers have gone.
-    old.flags |= FG_RETAINED
-    Py_INCREF(t)
-    old.refs -= 1
     n.handle = <void *>t
     t.id = id
     t.node = n
     t.version += 1
+    if old.flags & FG_ARGUMENT:
+        # Its adjoint is asked for by its number, not through the Tensor.
+        handle_drop(old_id, old, NULL)
+        return 0
+    # The old version has no handle but holds the Tensor, until its consumers have gone.
+    old.flags |= FG_RETAINED
+    Py_INCREF(t)
+    old.refs -= 1
     return 0
 
 

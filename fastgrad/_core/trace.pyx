@@ -1,0 +1,602 @@
+"""A function's run, held so that it can be differentiated again and again, in both directions.
+
+`Trace` knows nothing of functions and trees: it makes Tensors for flat lists of arguments, is told
+the flat list of results, and answers with flat lists. The transformations (transforms.py) put
+trees around it.
+"""
+
+
+@cython.final
+cdef class Trace:
+    """Between some arguments and the results computed from them.
+
+    Parameters
+    ----------
+    name : str
+        Of the transformation, for messages.
+    values : list
+        Floats, arrays or Tensors.
+    places : list of str
+        How messages call each of them.
+    tangents : list, optional
+        Tangents for forward mode in constant memory; the operations are then forgotten as soon as
+        they have been differentiated.
+    """
+    cdef readonly str name
+    cdef list values            # as they were given
+    cdef list inputs            # Argument of each
+    cdef readonly list arguments    # Tensor of each, to call the function with; then None
+    cdef list outputs           # Tensors and, for results that are none, what they are
+    cdef Tensor floor
+    cdef Subgraph graph
+    cdef int depth              # at which the results are wanted
+    cdef bint tensors           # some value is a Tensor
+    cdef bint streaming
+    cdef int before             # whether nothing was recorded outside
+
+    def __cinit__(self, str name, list values, list places, list tangents=None):
+        cdef int i
+        cdef Tensor t
+        cdef FgTape *tape
+        global streams
+        self.name = name
+        self.values = values
+        self.inputs = []
+        self.arguments = []
+        self.depth = get_depth()
+        self.before = get_not_recording()
+        self.tensors = False
+        for v in values:
+            self.tensors = self.tensors or isinstance(v, Tensor)
+        if self.depth or parameters:
+            self.floor = floor_node()
+        for i in range(len(values)):
+            t = argument_leaf(values[i], f"{name}: {places[i]}")
+            if tangents is not None:
+                t = dual_new(t, tangents[i])
+            self.arguments.append(t)
+            self.inputs.append(argument_of(t))
+
+    # ---- running the function ---------------------------------------------------------------
+
+    def begin(self):
+        """Before the function is called."""
+        set_depth(self.depth + 1)
+        set_not_recording(0)
+
+    def end(self):
+        """After it, in any case."""
+        set_depth(self.depth)
+        set_not_recording(self.before)
+        self.arguments = None
+
+    def results(self, list outputs):
+        """Tell what the function returned, flat."""
+        cdef Tensor t
+        self.outputs = []
+        for y in outputs:
+            if isinstance(y, Tensor):
+                t = <Tensor>y
+                t.fresh()
+                if t.tape != NULL and t.tape != get_thread_tape():
+                    raise thread_error(t)
+            self.outputs.append(y)
+
+    def plain(self):
+        """The results as the plain function would have returned them; inside another
+        transformation as they are."""
+        if get_depth():
+            return list(self.outputs)
+        return [settle(y) for y in self.outputs]
+
+    @property
+    def shapes(self):
+        """The shapes of the results."""
+        return [np.shape(plain(y)) if not isinstance(y, Tensor) else tensor_dims((<Tensor>y).node)
+                for y in self.outputs]
+
+    @property
+    def input_shapes(self):
+        """The shapes of the arguments."""
+        return [tensor_dims((<Argument>x).node) for x in self.inputs]
+
+    @property
+    def input_dtypes(self):
+        """The dtypes of the arguments."""
+        return [dtypes[(<Argument>x).node.dtype] for x in self.inputs]
+
+    cdef Subgraph subgraph(self):
+        cdef list roots
+        if self.graph is None:
+            roots = [y for y in self.outputs if isinstance(y, Tensor)
+                     and (<Tensor>y).node.flags & FG_NEEDS_GRAD]
+            for x in self.inputs:
+                if (<Argument>x).node.flags & FG_LEAF:
+                    roots.append(None)
+            roots = [y for y in roots if y is not None]
+            self.graph = subgraph(roots, self.inputs, self.floor.id if self.floor is not None
+                                  else FG_NO_ID)
+        return self.graph
+
+    cdef bint recorded(self, Subgraph g, list seeds):
+        """Whether a sweep has to be recorded itself."""
+        if not get_recording() or not (get_depth() or self.tensors):
+            return False
+        for x in seeds:
+            if isinstance(x, Tensor) and (<Tensor>x).node.flags & FG_NEEDS_GRAD:
+                return True
+        return g.found & (FOUND_OUTER | FOUND_PARAMETER) != 0
+
+    # ---- reverse ----------------------------------------------------------------------------
+
+    def pull(self, list cotangents):
+        """Gradients of the inner product of the results with these: one for each argument. A
+        cotangent may be None: zero; the others are of the shape of their result."""
+        cdef Subgraph g = self.subgraph()
+        cdef Sweep s
+        cdef Argument x
+        cdef Tensor y, c
+        cdef list answer = []
+        cdef Visited visited
+        cdef bint tensors = get_depth() > 0
+        cdef Gathered *e
+        cdef FgAdjoint zero
+        cdef int i
+        cdef int before = get_not_recording()
+        cotangents = [None if v is None or not self.differentiable(k)
+                      else self.seed(v, k) for k, v in enumerate(cotangents)]
+        if g.found & FOUND_CUSTOM or self.recorded(g, cotangents):
+            if not self.recorded(g, cotangents):
+                set_not_recording(1)
+            try:
+                g.clear()
+                for i in range(len(cotangents)):
+                    if cotangents[i] is not None:
+                        g.add((<Tensor>self.outputs[i]).id, cotangents[i])
+                emit_reverse(g)
+                for i in range(len(self.inputs)):
+                    x = self.inputs[i]
+                    answer.append(derivative_object(self.values[i], x.node, g.get(x.id), tensors))
+                g.clear()
+            finally:
+                set_not_recording(before)
+            return answer
+        visited.ids = NULL
+        visited.count = visited.size = 0
+        zero.number = 0
+        zero.value = NULL
+        sweep_begin(&s, tape_of_thread(), True)
+        try:
+            for x in self.inputs:
+                x.node.flags |= FG_WANTED
+            for i in range(len(cotangents)):
+                if cotangents[i] is not None and (<Tensor>self.outputs[i]).tape != NULL:
+                    mark(&s, (<Tensor>self.outputs[i]).id)
+            sweep_survey(&s, &visited, True, self.floor.id if self.floor is not None else FG_NO_ID)
+            for i in range(len(cotangents)):
+                if cotangents[i] is None:
+                    continue
+                y, c = self.outputs[i], cotangents[i]
+                if not wanted(&s, y.id):
+                    continue
+                if y.node.rank:
+                    contribute_value(&s, y.id, value_ref(value_of(c.node, c.id)))
+                else:
+                    contribute_number(&s, y.id, c.node.re)
+            sweep_run(&s)
+            for i in range(len(self.inputs)):
+                x = self.inputs[i]
+                e = gathered_at(&s, x.id)
+                if tensors:
+                    answer.append(adjoint_tensor(x.node, &e.adjoint if e.id else &zero))
+                else:
+                    answer.append(adjoint_object(self.values[i], x.node,
+                                                 &e.adjoint if e.id else &zero))
+        finally:
+            for x in self.inputs:
+                x.node.flags &= ~FG_WANTED
+            visited_clear(&visited)
+            sweep_end(&s)
+        return answer
+
+    def differentiable(self, int k):
+        """Whether result k depends on anything that is recorded."""
+        return (isinstance(self.outputs[k], Tensor)
+                and (<Tensor>self.outputs[k]).node.flags & FG_NEEDS_GRAD != 0)
+
+    cdef Tensor seed(self, object c, int k):
+        """A cotangent as a Tensor of the dtype of its result."""
+        cdef Tensor y = self.outputs[k]
+        cdef Tensor t = c if isinstance(c, Tensor) else constant_like(c, y.node)
+        return t if t.node.dtype == y.node.dtype else cast(t, y.dtype)
+
+    # ---- forward ----------------------------------------------------------------------------
+
+    def push(self, list tangents):
+        """The tangents of the results for tangents of the arguments (None: zero)."""
+        cdef Subgraph g = self.subgraph()
+        cdef Argument x
+        cdef Tensor t, y
+        cdef list answer = []
+        cdef int i
+        cdef int before = get_not_recording()
+        cdef bint tensors = get_depth() > 0
+        cdef Tangents s
+        cdef FgAdjoint *a
+        cdef FgAdjoint zero
+        tangents = [None if v is None else self.tangent(v, k) for k, v in enumerate(tangents)]
+        if not self.recorded(g, tangents) and not tensors:
+            return self.push_numbers(tangents)
+        if not self.recorded(g, tangents):
+            set_not_recording(1)
+        try:
+            g.clear()
+            for i in range(len(tangents)):
+                x = self.inputs[i]
+                if tangents[i] is not None:
+                    g.put(x.id, tangents[i])
+            emit_forward(g)
+            for i in range(len(self.outputs)):
+                t = g.get((<Tensor>self.outputs[i]).id) if self.differentiable(i) else None
+                if isinstance(self.outputs[i], Tensor):
+                    y = self.outputs[i]
+                    answer.append(derivative_object(y, y.node, t, True) if is_float(y.node.dtype)
+                                  else None)
+                else:
+                    answer.append(None)
+            g.clear()
+        finally:
+            set_not_recording(before)
+        return answer
+
+    cdef Tensor tangent(self, object v, int k):
+        """A tangent as a Tensor of the dtype of its argument."""
+        cdef Argument x = self.inputs[k]
+        cdef Tensor t = v if isinstance(v, Tensor) else constant_like(v, x.node)
+        return t if t.node.dtype == x.node.dtype else cast(t, dtypes[x.node.dtype])
+
+    cdef list push_numbers(self, list tangents):
+        """The same outside of every other transformation: plain numbers and arrays."""
+        cdef list lanes = [None if v is None else np.asarray(tensor_ndarray(v))[None] for v in tangents]
+        return [None if a is None else a[0] if np.ndim(a) > 1 else a[0].item()
+                if type(settle_kind(y)) is float else a[0]
+                for a, y in zip(self.push_lanes(lanes, 1), self.outputs)]
+
+    def push_lanes(self, list tangents, int lanes):
+        """Several tangents at once, one sweep: arrays with one more axis, in front, for tangents
+        and answer (None: zero, or a result without derivative)."""
+        cdef Subgraph g = self.subgraph()
+        cdef Tangents s
+        cdef Argument x
+        cdef FgAdjoint *a
+        cdef FgAdjoint t
+        cdef FgValue **bundle
+        cdef Operand o
+        cdef Tensor y
+        cdef list answer = []
+        cdef int i, l
+        cdef int before = get_not_recording()
+        cdef object array, out
+        if lanes < 1:
+            raise ValueError(f"{self.name}: there must be at least one tangent")
+        set_not_recording(1)
+        try:
+            if get_thread_tape() != NULL and get_thread_tape().waiting:
+                run_flush_needed(get_thread_tape())
+            g.clear()
+            s = Tangents(g, lanes)
+            for i in range(len(self.inputs)):
+                x = self.inputs[i]
+                if tangents[i] is None or g.find(x.id) == NULL:
+                    continue
+                array = np.ascontiguousarray(tangents[i], dtype=np.float64 if x.node.rank == 0
+                                             else dtypes[x.node.dtype])
+                lanes_seed(s, x.node, x.id, array)
+            for y_ in self.outputs:
+                if isinstance(y_, Tensor):
+                    s.keep((<Tensor>y_).id)
+            tangent_sweep(s)
+            for i in range(len(self.outputs)):
+                if not isinstance(self.outputs[i], Tensor) or not is_float(
+                        (<Tensor>self.outputs[i]).node.dtype):
+                    answer.append(None)
+                    continue
+                y = self.outputs[i]
+                answer.append(lanes_array(y.node, s.at(y.id), lanes))
+            g.clear()
+        finally:
+            set_not_recording(before)
+        return answer
+
+    # ---- forward in constant memory ---------------------------------------------------------
+
+    def stream_begin(self):
+        """Before the function is called with arguments that carry tangents."""
+        cdef FgTape *tape = tape_of_thread()
+        tape.streaming = self.depth + 1
+        tape.streamed = tape.last.sequence if tape.last != NULL else 0
+        tape.stream_bytes = 0
+        self.streaming = True
+        for x in self.inputs:
+            tape.streamed = min_sequence(tape.streamed,
+                                         directory[(<Argument>x).id >> FG_SEGMENT_BITS].sequence)
+
+    def stream_results(self):
+        """After it, in place of `end`: the tangents of the results (None: not differentiable)."""
+        cdef FgTape *tape = tape_of_thread()
+        cdef Tensor y
+        cdef list answer = []
+        cdef FgAdjoint *t
+        try:
+            stream_flush(tape)
+        finally:
+            self.stream_end()
+        for o in self.outputs:
+            if not isinstance(o, Tensor) or not is_float((<Tensor>o).node.dtype):
+                answer.append(None)
+                continue
+            y = o
+            t = stream_tangent(tape, y.id) if y.tape != NULL else NULL
+            array = lanes_array(y.node, t, 1)[0]
+            answer.append(float(array) if y.node.rank == 0 and y.node.flags & FG_WEAK else array)
+        return answer
+
+    def stream_end(self):
+        """Stop streaming, in any case."""
+        if self.streaming:
+            tape_of_thread().streaming = 0
+            self.streaming = False
+
+    # ---- for people -------------------------------------------------------------------------
+
+    def nodes(self):
+        """The recorded operations from the arguments to the results, oldest first.
+
+        Returns
+        -------
+        list of Node
+            The first ones stand for the arguments.
+        list
+            For each result the number of its node, or None where it does not depend on them.
+        """
+        return graph_nodes(self)
+
+
+cdef inline uint64_t min_sequence(uint64_t a, uint64_t b) noexcept nogil:
+    return a if a < b else b
+
+
+def stream_new():
+    """Begin another forward transformation of this thread."""
+    global streams
+    streams += 1
+    tape_of_thread().stream = streams
+
+
+cdef Tensor constant_like(object value, FgNode *n):
+    """A cotangent or tangent of a node as a Tensor, a copy."""
+    cdef Tensor t = tensor_constant(np.array(value))
+    if t.node.rank == 0 and is_float(t.node.dtype):
+        t.node.flags |= n.flags & FG_WEAK
+    return t
+
+
+cdef object settle_kind(object y):
+    """A result's plain kind: 0.0 for a weak scalar."""
+    if isinstance(y, Tensor) and (<Tensor>y).node.rank == 0 and (<Tensor>y).node.flags & FG_WEAK:
+        return 0.0
+    return None
+
+
+cdef int lanes_seed(Tangents s, FgNode *n, uint32_t id, object array) except -1:
+    """Put an array of tangents, one a lane, at a node."""
+    cdef int lanes = s.lanes
+    cdef int l
+    cdef FgAdjoint *t
+    cdef FgValue *v
+    cdef FgValue *whole
+    cdef Operand o
+    cdef FgValue **bundle
+    cdef int64_t nbytes
+    if n.rank == 0:
+        v = NULL
+        if lanes > 1:
+            v = pool_take(lanes * 8)
+            memcpy(v.data, PyArray_DATA(<ndarray>array), lanes * 8)
+        t = s.place(id)
+        if lanes > 1:
+            t.value = v
+        else:
+            t.number = (<double *>PyArray_DATA(<ndarray>array))[0]
+        return 0
+    nbytes = n.shape.size * item_size(n.dtype)
+    whole = pool_take(nbytes * lanes)
+    try:
+        memcpy(whole.data, PyArray_DATA(<ndarray>array), nbytes * lanes)
+        if lanes == 1:
+            s.place(id).value = value_ref(whole)
+            return 0
+        v = bundle_new(lanes)
+        bundle = <FgValue **>v.data
+        s.place(id).value = v
+        for l in range(lanes):
+            bundle[l] = value_view(whole, whole.data + l * nbytes, n.rank, NULL, True)
+    finally:
+        value_release(whole)
+    return 0
+
+
+cdef object lanes_array(FgNode *n, FgAdjoint *t, int lanes):
+    """The tangents of a node as one array, lanes in front."""
+    cdef object out = np.zeros((lanes,) + tensor_dims(n), dtype=dtypes[n.dtype])
+    cdef char *p = <char *>PyArray_DATA(<ndarray>out)
+    cdef int l
+    cdef FgValue *v
+    cdef int64_t nbytes
+    if t == NULL:
+        return out
+    if n.rank == 0:
+        for l in range(lanes):
+            number_store(p + l * item_size(n.dtype), lane_number(t, l, lanes), n.dtype)
+        return out
+    nbytes = n.shape.size * item_size(n.dtype)
+    for l in range(lanes):
+        v = lane_value(t, l, lanes)
+        if v != NULL:
+            copy_into(n.shape, v, n.dtype, p + l * nbytes)
+    return out
+
+
+# ---- the graph as Python objects ------------------------------------------------------------
+
+Node = namedtuple("Node", "op operands value shape dtype attribute tie")
+Node.__doc__ = """One recorded operation, for code that reads a graph.
+
+op : name of its row, "argument", or "constant".
+operands : numbers of nodes.
+value : ndarray or float; None where it was freed.
+attribute : shaped operators: axes, index, ...; for "sum" the reduced axes.
+tie : element-wise operators with ties: the weight of one.
+"""
+
+
+cdef object graph_nodes(Trace trace):
+    cdef Subgraph g = trace.subgraph()
+    cdef list nodes = []
+    cdef dict number = {}
+    cdef int64_t i
+    cdef int k
+    cdef FgNode *n
+    cdef uint32_t id, x
+    cdef list operands
+    for a in trace.inputs:
+        id = (<Argument>a).id
+        if id not in number:
+            number[id] = len(nodes)
+            n = node_at(id)
+        nodes.append(Node("argument", (), graph_value((<Argument>a).node), tensor_dims((<Argument>a).node),
+                          dtypes[(<Argument>a).node.dtype], None, 0.5))
+    for i in range(g.count - 1, -1, -1):
+        id = g.ids[i]
+        if id in number:
+            continue
+        n = node_at(id)
+        if n.op == FG_dual or n.op == FG_leaf:
+            continue
+        operands = []
+        for k in range(operand_count(n) if n.op >= FG_ELEMENTWISE_END else fg_op_info[n.op].arity):
+            x = operand_at(n, k)
+            if x and x in number:
+                operands.append(number[x])
+                continue
+            if not x and n.op >= FG_ELEMENTWISE_END and n.op != FG_concatenate and not (
+                    n.op == FG_assign and k < 2) and n.op != FG_custom:
+                continue
+            operands.append(len(nodes))
+            if x:
+                nodes.append(Node("constant", (), graph_value(node_at(x)), tensor_dims(node_at(x)),
+                                  dtypes[node_at(x).dtype], None, 0.5))
+            elif n.op < FG_ELEMENTWISE_END and n.flags & (FG_CONST_A << k):
+                nodes.append(Node("constant", (), n.constant, (), dtypes[n.dtype], None, 0.5))
+            else:
+                nodes.append(Node("constant", (), None, None, dtypes[n.dtype], None, 0.5))
+        number[id] = len(nodes)
+        nodes.append(Node(fg_op_info[n.op].name.decode(), tuple(operands), graph_value(n),
+                          tensor_dims(n), dtypes[n.dtype], graph_attribute(n),
+                          0.0 if n.flags & FG_LITERAL else 0.5))
+    return nodes, [number.get((<Tensor>y).id) if isinstance(y, Tensor) else None
+                   for y in trace.outputs]
+
+
+cdef object graph_value(FgNode *n):
+    if n.rank == 0:
+        return scalar_python(n)
+    if n.value == NULL:
+        return None
+    a = value_ndarray(n.shape, n.value, n.dtype, False)
+    a.flags.writeable = False
+    return a
+
+
+cdef object graph_attribute(FgNode *n):
+    """What a shaped operation needs besides its operands."""
+    cdef FgNode *x
+    if n.op < FG_ELEMENTWISE_END:
+        return None
+    x = node_at(n.a) if n.a and n.op != FG_concatenate and n.op != FG_custom else NULL
+    if n.op == FG_transpose:
+        return transpose_axes(n)
+    if n.op == FG_flip:
+        return flip_axes(n)
+    if n.op == FG_item:
+        if n.attr == 0:
+            return tuple([int(i) for i in np.unravel_index(<int64_t>n.constant, tensor_dims(x))])
+        return item_index(n.attr)
+    if n.op == FG_place:
+        return item_index(n.attr)
+    if n.op == FG_gather or n.op == FG_scatter:
+        return attr_object(n.attr)
+    if n.op == FG_assign:
+        return assign_index(n)
+    if n.op == FG_concatenate:
+        return (attr_items(n.attr)[0], attr_object(n.attr))
+    if n.op == FG_custom:
+        return attr_object(n.attr)
+    if n.op == FG_result:
+        return n.index
+    if n.op == FG_sum or n.op == FG_prod or n.op == FG_max or n.op == FG_min or n.op == FG_logsumexp:
+        return tuple([i for i in range(x.rank) if reduction_mask(n, x) >> i & 1])
+    return None
+
+
+def partial_formulas(name):
+    """The steps of each partial of an element-wise operator, for code that reads a graph.
+
+    A tuple with one entry for each operand: ``(steps, result)``, where a step is ``(name,
+    sources)``; a source, and the result, is "a", "b", "c", "y", "tie", a float, or the number of
+    a step.
+    """
+    cdef int op = (<Row>functions[name].__self__).op
+    cdef int which, i, k
+    cdef Formula *f
+    cdef list answer = []
+    for which in range(fg_op_info[op].arity):
+        f = formula_of(op, which)
+        if f.kind == PARTIAL_ZERO:
+            answer.append(((), 0.0))
+            continue
+        steps = []
+        for i in range(f.steps):
+            steps.append((fg_op_info[f.step[i].op].name.decode(),
+                          tuple([source_name(f.step[i].source[k], f.step[i].number[k])
+                                 for k in range(f.step[i].arity)])))
+        answer.append((tuple(steps), source_name(f.result, f.number)))
+    return tuple(answer)
+
+
+cdef object source_name(int source, double number):
+    if source <= FROM_TIE:
+        return ("a", "b", "c", "y", "tie")[source]
+    if source == FROM_NUMBER:
+        return number
+    return source - FROM_STEP
+
+
+def nested():
+    """Whether a function is being transformed around this call."""
+    return get_depth() > 0
+
+
+def settled(value):
+    """A value without Tensors outside of every transformation, as it is inside one."""
+    return value if get_depth() else settle(value)
+
+
+def tangent_for(tangent, primal):
+    """A tangent as a Tensor of the dtype of what it belongs to."""
+    cdef Tensor t
+    dtype = np.dtype(np.float64 if type(primal) is float else getattr(primal, "dtype", np.float64))
+    if not is_float(dtype.num):
+        return scalar_constant(0, FG_FLOAT64, 0)        # the argument will be refused
+    t = tensor_constant(np.array(tangent, dtype=dtype))
+    return t
