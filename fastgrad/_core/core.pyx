@@ -55,6 +55,8 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
+    /* Whether everything recorded is to keep its value and its constants (Trace, keep=True). */
+    static FG_TLS int fg_keeping;
     #define get_thread_tape() (fg_thread_tape)
     #define set_thread_tape(t) (fg_thread_tape = (t))
     #define get_recording() (!fg_not_recording)
@@ -64,6 +66,9 @@ cdef extern from *:
     #define set_depth(x) (fg_depth = (x))
     #define get_scopes() (fg_scopes)
     #define set_scopes(x) (fg_scopes = (x))
+
+    #define get_keeping() (__builtin_expect(fg_keeping, 0))
+    #define set_keeping(x) (fg_keeping = (x))
 
     #define clz(x) __builtin_clzll((unsigned long long)(x))
 
@@ -114,6 +119,8 @@ cdef extern from *:
     void set_depth(int) nogil
     int get_scopes() nogil
     void set_scopes(int) nogil
+    int get_keeping() nogil
+    void set_keeping(int) nogil
     int clz(int64_t) nogil
     void *aligned_chunk(int64_t) nogil
     void free_chunk(void *) nogil

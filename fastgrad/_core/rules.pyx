@@ -44,6 +44,8 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
         elif y != NULL and y.needs:
             b = y.id
             y.node.refs += 1
+        elif y != NULL and get_keeping():
+            b = leaf_constant(y)
         if x != NULL and not x.needs and op == FG_matmul:
             id = leaf_constant(x) if not x.id else x.id
             if x.id:
@@ -1091,7 +1093,7 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
             raise
         ids[0] = along
         for i in range(count):
-            ids[i + 1] = x[i].id if x[i].needs else 0
+            ids[i + 1] = x[i].id if x[i].needs else leaf_constant(&x[i]) if get_keeping() else 0
         try:
             attr = attr_new(count + 1, ids, tuple(sizes))
         except BaseException:
@@ -1100,7 +1102,7 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
             free(ids)
             raise
         for i in range(count):
-            if ids[i + 1]:
+            if x[i].needs:
                 x[i].node.refs += 1
         free(ids)
         return push_shaped(FG_concatenate, dtype, 0, shape, out, 0, NULL, NULL, attr, 0)

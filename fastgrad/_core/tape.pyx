@@ -633,7 +633,7 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
             return tensor_of_value(shape_ref(shape), out,
                                    FG_BOOL if info.kind == FG_COMPARE else dtype)
 
-    holds = reads | FG_A | FG_B | FG_C if wait else reads
+    holds = reads | FG_A | FG_B | FG_C if wait or get_keeping() else reads
     for i in range(3):
         ids[i] = FG_NO_ID
     try:

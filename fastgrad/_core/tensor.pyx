@@ -512,7 +512,12 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
     t.node = n
     t.tape = tape
     n.handle = <void *>t
+    if tape != NULL and get_keeping():
+        kept.append(t)
     return t
+
+
+cdef list kept = []             # what is recorded while everything is to be kept
 
 
 # Tensors that have died, ready for the next: making one through its type costs three times the

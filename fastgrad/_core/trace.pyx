@@ -21,6 +21,8 @@ cdef class Trace:
     tangents : list, optional
         Tangents for forward mode in constant memory; the operations are then forgotten as soon as
         they have been differentiated.
+    keep : bool
+        Keep the values of all operations and all constants, for those who read the graph.
     """
     cdef readonly str name
     cdef list values            # as they were given
@@ -33,8 +35,10 @@ cdef class Trace:
     cdef bint tensors           # some value is a Tensor
     cdef bint streaming
     cdef int before             # whether nothing was recorded outside
+    cdef bint keep
+    cdef list kept
 
-    def __cinit__(self, str name, list values, list places, list tangents=None):
+    def __cinit__(self, str name, list values, list places, list tangents=None, bint keep=False):
         cdef int i
         cdef Tensor t
         cdef FgTape *tape
@@ -46,6 +50,7 @@ cdef class Trace:
         self.depth = get_depth()
         self.before = get_not_recording()
         self.tensors = False
+        self.keep = keep
         for v in values:
             self.tensors = self.tensors or isinstance(v, Tensor)
         if self.depth or parameters:
@@ -61,14 +66,24 @@ cdef class Trace:
 
     def begin(self):
         """Before the function is called."""
+        global kept
         set_depth(self.depth + 1)
         set_not_recording(0)
+        if self.keep:
+            if get_keeping():
+                raise RuntimeError(f"{self.name}: the function reads the graph of another one")
+            set_keeping(1)
+            kept = []
 
     def end(self):
         """After it, in any case."""
+        global kept
         set_depth(self.depth)
         set_not_recording(self.before)
         self.arguments = None
+        if self.keep and get_keeping():
+            set_keeping(0)
+            self.kept, kept = kept, []
 
     def results(self, list outputs):
         """Tell what the function returned, flat."""
