@@ -5,7 +5,9 @@
 #include "fmath.h"
 
 enum { NONE = FG_NONE, A = FG_A, B = FG_B, C = FG_C, Y = FG_Y };
-enum { SMOOTH = FG_SMOOTH, ANALYTIC = FG_ANALYTIC, STEPS = FG_STEPS, MASK = FG_MASK };
+enum {
+    SMOOTH = FG_SMOOTH, ANALYTIC = FG_ANALYTIC, STEPS = FG_STEPS, MASK = FG_MASK, INNER = FG_INNER
+};
 
 const FgOpInfo fg_op_info[FG_OPS] = {
 #define UNARY(name_, y, da, reads_a, props_, low_, high_, python_, numpy_, doc_) \

@@ -267,9 +267,10 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_abs(...)             FG_TYPED(fg_abs)(__VA_ARGS__)
 #define fg_sqrt(...)            FG_TYPED(fg_sqrt)(__VA_ARGS__)
 #define fg_cbrt(...)            FG_TYPED(fg_cbrt)(__VA_ARGS__)
+#define fg_cbrt_da(...)         FG_TYPED(fg_cbrt_da)(__VA_ARGS__)
 #define fg_copysign(...)        FG_TYPED(fg_copysign)(__VA_ARGS__)
 #define fg_select(...)          FG_TYPED(fg_select)(__VA_ARGS__)
-#define fg_not(...)             FG_TYPED(fg_not)(__VA_ARGS__)
+#define fg_weigh(...)           FG_TYPED(fg_weigh)(__VA_ARGS__)
 #define fg_is_zero(...)         FG_TYPED(fg_is_zero)(__VA_ARGS__)
 #define fg_sign(...)            FG_TYPED(fg_sign)(__VA_ARGS__)
 #define fg_step(...)            FG_TYPED(fg_step)(__VA_ARGS__)
@@ -302,9 +303,9 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_log10(...)           FG_TYPED(fg_log10)(__VA_ARGS__)
 #define fg_log1p(...)           FG_TYPED(fg_log1p)(__VA_ARGS__)
 #define fg_log_da(...)          FG_TYPED(fg_log_da)(__VA_ARGS__)
-#define fg_pow(...)             FG_TYPED(fg_pow)(__VA_ARGS__)
-#define fg_pow_da(...)          FG_TYPED(fg_pow_da)(__VA_ARGS__)
-#define fg_pow_db(...)          FG_TYPED(fg_pow_db)(__VA_ARGS__)
+#define fg_power(...)           FG_TYPED(fg_power)(__VA_ARGS__)
+#define fg_power_da(...)        FG_TYPED(fg_power_da)(__VA_ARGS__)
+#define fg_power_db(...)        FG_TYPED(fg_power_db)(__VA_ARGS__)
 #define fg_logaddexp(...)       FG_TYPED(fg_logaddexp)(__VA_ARGS__)
 #define fg_logaddexp_da(...)    FG_TYPED(fg_logaddexp_da)(__VA_ARGS__)
 #define fg_xlogy(...)           FG_TYPED(fg_xlogy)(__VA_ARGS__)
@@ -317,6 +318,7 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_arcsin_da(...)       FG_TYPED(fg_arcsin_da)(__VA_ARGS__)
 #define fg_arccos(...)          FG_TYPED(fg_arccos)(__VA_ARGS__)
 #define fg_arctan(...)          FG_TYPED(fg_arctan)(__VA_ARGS__)
+#define fg_arctan_da(...)       FG_TYPED(fg_arctan_da)(__VA_ARGS__)
 #define fg_arctan2(...)         FG_TYPED(fg_arctan2)(__VA_ARGS__)
 #define fg_arctan2_da(...)      FG_TYPED(fg_arctan2_da)(__VA_ARGS__)
 #define fg_hypot(...)           FG_TYPED(fg_hypot)(__VA_ARGS__)
@@ -324,6 +326,7 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_sinh(...)            FG_TYPED(fg_sinh)(__VA_ARGS__)
 #define fg_cosh(...)            FG_TYPED(fg_cosh)(__VA_ARGS__)
 #define fg_tanh(...)            FG_TYPED(fg_tanh)(__VA_ARGS__)
+#define fg_tanh_da(...)         FG_TYPED(fg_tanh_da)(__VA_ARGS__)
 #define fg_arcsinh(...)         FG_TYPED(fg_arcsinh)(__VA_ARGS__)
 #define fg_arcsinh_da(...)      FG_TYPED(fg_arcsinh_da)(__VA_ARGS__)
 #define fg_arccosh(...)         FG_TYPED(fg_arccosh)(__VA_ARGS__)
@@ -419,8 +422,14 @@ FG_HELPER fg_abs(FG_REAL a) { return FG_LIBM(__builtin_fabs)(a); }
 FG_HELPER fg_sqrt(FG_REAL a) { return FG_LIBM(__builtin_sqrt)(a); }
 FG_HELPER fg_copysign(FG_REAL a, FG_REAL b) { return FG_LIBM(__builtin_copysign)(a, b); }
 FG_HELPER fg_select(FG_REAL mask, FG_REAL a, FG_REAL b) { return mask != 0 ? a : b; }
-FG_HELPER fg_not(FG_REAL mask) { return mask == 0 ? K(1) : K(0); }
 FG_HELPER fg_is_zero(FG_REAL a) { return a == 0 ? K(1) : K(0); }
+
+/* The strong zero: in the chain rule a factor of 0 wins over infinity and NaN. */
+FG_HELPER fg_weigh(FG_REAL a, FG_REAL b)
+{
+    FG_REAL product = a * b;
+    return (a != 0) & (b != 0) ? product : K(0);
+}
 
 /* sign, step and relu end in `a` for a NaN. */
 FG_HELPER fg_sign(FG_REAL a) { return a > 0 ? K(1) : a < 0 ? K(-1) : a == 0 ? K(0) : a; }
@@ -542,6 +551,14 @@ FG_HELPER fg_floor_divide(FG_REAL a, FG_REAL b)
 /* ---- exponentials and logarithms ---------------------------------------------------------- */
 
 FG_HELPER fg_cbrt(FG_REAL a) { return FG_LIBM(cbrt)(a); }
+
+/* 1 / (3 a*a); the squares of a and of 1 / a overflow before it does. */
+FG_HELPER fg_cbrt_da(FG_REAL a)
+{
+    FG_REAL inverse = K(1) / a;
+    return inverse * (inverse * (K(1) / K(3)));
+}
+
 FG_HELPER fg_exp(FG_REAL a) { return FG_EXP(a); }
 FG_HELPER fg_exp2(FG_REAL a) { return FG_SINCE_35(exp2)(a); }
 FG_HELPER fg_expm1(FG_REAL a) { return FG_SINCE_35(expm1)(a); }
@@ -557,17 +574,19 @@ FG_HELPER fg_log_da(FG_REAL a)
     return a < 0 ? FG_NAN : slope;
 }
 
-FG_HELPER fg_pow(FG_REAL a, FG_REAL b) { return FG_LIBM(pow)(a, b); }
+FG_HELPER fg_power(FG_REAL a, FG_REAL b) { return FG_LIBM(pow)(a, b); }
 
-/* b * a**(b - 1); the power 0 is constant, also at a = 0. */
-FG_HELPER fg_pow_da(FG_REAL a, FG_REAL b)
+/* b * a**(b - 1); the power 0 is constant, also at a = 0. For negative a and tiny b there is no
+ * power, though there is one for the rounded b - 1. */
+FG_HELPER fg_power_da(FG_REAL a, FG_REAL b)
 {
-    FG_REAL slope = b * fg_pow(a, b - K(1));
+    FG_REAL power = b - K(1), slope = b * fg_power(a, power);
+    slope = (a < 0) & (power == K(-1)) ? FG_NAN : slope;
     return b == 0 ? K(0) : slope;
 }
 
 /* y * log(a). At a = 0 the limit: 0, or -inf for negative b; at a = inf and y = 0 it is 0. */
-FG_HELPER fg_pow_db(FG_REAL a, FG_REAL b, FG_REAL y)
+FG_HELPER fg_power_db(FG_REAL a, FG_REAL b, FG_REAL y)
 {
     FG_REAL l = fg_log(a);
     FG_REAL slope = (l == FG_INF) & (y == 0) ? K(0) : y * l;
@@ -617,12 +636,26 @@ FG_HELPER fg_arctanh_da(FG_REAL a)
     FG_REAL slope = K(1) / ((K(1) - a) * (K(1) + a));
     return fg_abs(a) > 1 ? FG_NAN : slope;
 }
+
+/* 1 / (1 + a*a), whose square would overflow. The divisor has a name of its own, and that a is
+ * large is said in two ways, or gcc would divide by both and choose then. */
+FG_HELPER fg_arctan_da(FG_REAL a)
+{
+    FG_REAL large = fg_abs(a), sum = K(1) + a * a;
+    FG_REAL divisor = large > K(0x1p30) ? large : sum;
+    FG_REAL inverse = K(1) / divisor, square = inverse * inverse;
+    return sum > K(0x1p60) ? square : inverse;
+}
+
+FG_HELPER fg_tanh_da(FG_REAL a) { return (K(1) - a) * (K(1) + a); }
+
 /* Two roots: the product would overflow, and be positive below -1. */
 FG_HELPER fg_arccosh_da(FG_REAL a) { return K(1) / (fg_sqrt(a - K(1)) * fg_sqrt(a + K(1))); }
 FG_HELPER fg_arcsinh_da(FG_REAL a)
 {
     FG_REAL x = fg_abs(a), root = fg_sqrt(K(1) + a * a);
-    return K(1) / (x > K(0x1p30) ? x : root);   /* the square would overflow */
+    FG_REAL divisor = x > K(0x1p30) ? x : root;     /* the square would overflow; named: as above */
+    return K(1) / divisor;
 }
 
 /* b / (a*a + b*b), scaled by the larger one; 0 at the origin and at infinity. */

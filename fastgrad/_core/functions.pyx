@@ -15,7 +15,7 @@ PLAIN_UFUNCS = {np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_and, np.
                 np.invert, np.left_shift, np.right_shift, np.gcd, np.lcm}
 
 Operator = namedtuple("Operator", "name kind arity smooth analytic steps mask reads low high value "
-                                  "partials python numpy doc")
+                                  "partials python numpy doc inner")
 Operator.__doc__ = "One row of the operator table."
 
 
@@ -223,7 +223,7 @@ def operators():
                    if info.kind != FG_COMPARE]),
             (info.python or b"").decode(),
             tuple([s for s in (info.numpy or b"").decode().split(",") if s]),
-            info.doc.decode()))
+            info.doc.decode(), bool(info.props & FG_INNER)))
     return tuple(rows)
 
 

@@ -181,7 +181,7 @@ def _row(operator):
 
 
 for _operator in _core.operators():
-    if _operator.arity in (1, 2) and _operator.name in _core.functions:
+    if _operator.arity in (1, 2) and _operator.name in _core.functions and not _operator.inner:
         for _name in _row(_operator):
             globals()[_name] = _core.functions[_operator.name]
             # A few, such as fix, are no ufuncs in NumPy.
