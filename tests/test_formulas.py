@@ -138,7 +138,7 @@ def exact_derivatives(row):
 @rows(lambda row: row.smooth)
 @pytest.mark.parametrize("modes", [(laws.tangent,), (laws.adjoint,), (laws.adjoint, laws.tangent)],
                          ids=["forward", "reverse", "forward over reverse"])
-def test_derivatives_against_mpmath(row, modes):
+def test_formulas_against_mpmath(row, modes):
     args, exact = exact_derivatives(row)
     for degree in (1, 2, 3):
         for places in orders(row, degree):
