@@ -21,18 +21,21 @@ __all__ = ["Explanation", "explain"]
 
 FEW_PATHS = 6                   # as many are written out one by one
 MANY_ROWS = 40                  # of a table; the middle of longer ones is left out
+FEW_LINKS = 8                   # of a path
 LONG = 60                       # parts of a formula, beyond which it is not written out
 DENSE = 1_000_000               # entries of all Jacobians of the forward sweep together
+WIDE = 40                       # a cell; wider ones are not aligned
 SHOWN = 6                       # entries of an array
 
 
 # ---- terms ----------------------------------------------------------------------------------
 #
-# ("number", v), ("symbol", name, is array), ("sum", ...), ("product", ...) entry by entry,
-# ("power", base, exponent), ("call", name, ...), ("compare", sign, a, b), ("bracket", comparison):
-# 1 where it holds, else 0; ("chain", ...): a product of matrices; ("diag", v), ("transpose", v),
-# ("index", x, text), ("derivative", of, by), and for display alone ("plus", ...), ("dot", ...) and
-# ("array", value). Terms are made by the functions below, which simplify what is obvious.
+# ("number", v), ("symbol", name, rank), ("sum", ...), ("product", ...) entry by entry,
+# ("power", base, exponent), ("call", name, rank, ...), ("compare", sign, a, b), ("bracket",
+# comparison): 1 where it holds, else 0; ("chain", ...): a product of matrices; ("diag", v),
+# ("transpose", v), ("index", x, text, rank), ("derivative", of, by, sign), and for display alone
+# ("plus", ...), ("dot", ...) and ("array", value). Terms are made by the functions below, which
+# simplify what is obvious.
 
 Term = namedtuple("Term", "op args")
 
@@ -41,16 +44,17 @@ def number(v):
     return Term("number", (float(v),))
 
 
-def symbol(name, array=False):
-    return Term("symbol", (name, array))
+def symbol(name, rank=0):
+    return Term("symbol", (name, rank))
 
 
-def call(name, *operands):
-    return Term("call", (name, *operands))
+def call(name, *operands, rank=None):
+    """A function; of the rank of its operands if none is given."""
+    return Term("call", (name, rank, *operands))
 
 
 ZERO, ONE = number(0), number(1)
-IDENTITY, COLUMN = symbol("I", True), symbol("1", True)
+IDENTITY, ONES = Term("symbol", ("I", 2, "not an array named I")), symbol("1", 1)
 
 
 def total(*terms):
@@ -76,27 +80,24 @@ def _scaled(term):
 
 def times(*factors):
     """A product entry by entry, equal bases collected."""
-    coefficient, powers, chains = 1.0, {}, []
+    coefficient, powers = 1.0, {}
     for factor in factors:
         for part in factor.args if factor.op == "product" else (factor,):
-            if part.op == "number":
-                coefficient *= part.args[0]
-            elif part.op == "chain":
-                chains.append(part)
-            elif part.op == "power" and part.args[1].op == "number":
+            c, part = _scaled(part)
+            coefficient *= c
+            if part.op == "power" and part.args[1].op == "number":
                 powers[part.args[0]] = powers.get(part.args[0], 0) + part.args[1].args[0]
-            else:
+            elif part != ONE:
                 powers[part] = powers.get(part, 0) + 1
-    if coefficient == 0:
-        return ZERO
-    if len(chains) == 1 and not powers:
-        c, body = _scaled(chains[0])
-        front = () if c * coefficient == 1 else (number(c * coefficient),)
-        return Term("chain", front + (body.args if body.op == "chain" else (body,)))
-    parts = [power(base, number(e)) for base, e in powers.items() if e] + chains
-    if coefficient != 1 or not parts:
-        parts.insert(0, number(coefficient))
-    return Term("product", tuple(parts)) if len(parts) > 1 else parts[0]
+    parts = [power(base, number(e)) for base, e in powers.items() if e]
+    if coefficient == 0 or not parts:
+        return number(coefficient)
+    if len(parts) == 1 and coefficient == 1:
+        return parts[0]
+    front = () if coefficient == 1 else (number(coefficient),)
+    if len(parts) == 1 and (parts[0].op == "chain" or kind(parts[0])[1]):
+        return Term("chain", front + (parts[0].args if parts[0].op == "chain" else (parts[0],)))
+    return Term("product", front + tuple(parts))
 
 
 def power(base, exponent):
@@ -117,23 +118,24 @@ def chain(*factors):
     front, matrices = [], []
     for factor in factors:
         for part in factor.args if factor.op == "chain" else (factor,):
-            c, part = _scaled(part)
-            front.append(number(c))
             if not is_array(part):
                 front.append(part)
-            elif part != IDENTITY or not any(is_array(x) for x in factors if x != factor):
-                if matrices and part.op == "diag" and matrices[-1].op == "transpose":
-                    row = matrices.pop().args[0]
-                    c, part = _scaled(part.args[0] if row == COLUMN else times(row, part.args[0]))
-                    front.append(number(c))
-                    part = Term("transpose", (part,))
-                matrices.append(part)
-    if len(matrices) > 1:
-        matrices = [m for m in matrices if m != IDENTITY] or [IDENTITY]
+                continue
+            c, part = _scaled(part)
+            if part.op == "diag" and matrices and kind(matrices[-1]) == ROW \
+                    and matrices[-1].op == "transpose":
+                row, = matrices.pop().args
+                entries, = part.args
+                c2, entries = _scaled(entries if row == ONES else times(row, entries))
+                c, part = c * c2, Term("transpose", (entries,))
+            front.append(number(c))
+            matrices.append(part)
+    if any(m != IDENTITY for m in matrices):
+        matrices = [m for m in matrices if m != IDENTITY]
     front = times(*front)
     if not matrices or front == ZERO:
         return front
-    parts = ([] if front == ONE else [front]) + matrices
+    parts = ([] if front == ONE else [front]) + matrices[:1 if IDENTITY in matrices else None]
     return Term("chain", tuple(parts)) if len(parts) > 1 else parts[0]
 
 
@@ -144,28 +146,40 @@ def transpose(term):
     return chain(number(c), Term("transpose", (body,))) if is_array(body) else term
 
 
+def vector(term):
+    """An array as the column of its entries, row by row."""
+    return call("vec", term, rank=1) if kind(term) == MATRIX else term
+
+
 def diagonal(term):
-    return Term("diag", (term,)) if is_array(term) else chain(term, IDENTITY)
+    return Term("diag", (vector(term),)) if is_array(term) else chain(term, IDENTITY)
+
+
+# Whether a term has rows, and columns.
+SCALAR, COLUMN, ROW, MATRIX = (False, False), (True, False), (False, True), (True, True)
+OF_RANK = (SCALAR, COLUMN, MATRIX)
+
+
+def kind(term):
+    """Whether a term is a number, a column, a row or a matrix (or has more axes)."""
+    op, args = term
+    if op == "number" or op in ("derivative", "array"):
+        return SCALAR
+    if op in ("symbol", "index") or op == "call" and args[1] is not None:
+        return OF_RANK[min(args[1] if op != "index" else args[2], 2)]
+    if op == "diag":
+        return MATRIX
+    kinds = [kind(x) for x in args if isinstance(x, Term)]
+    if op == "transpose":
+        return kinds[0][::-1]
+    if op == "chain":
+        kinds = [k for k in kinds if k != SCALAR]
+        return (kinds[0][0], kinds[-1][1])
+    return any(rows for rows, columns in kinds), any(columns for rows, columns in kinds)
 
 
 def is_array(term):
-    if term.op == "symbol":
-        return term.args[1]
-    return term.op in ("diag", "transpose") or term.op != "index" and any(
-        is_array(x) for x in term.args if isinstance(x, Term)) and not _is_inner(term)
-
-
-def _is_inner(term):
-    """Whether arrays end in a number here: x' w, sum(x)."""
-    if term.op == "chain":
-        matrices = [x for x in term.args if is_array(x)]
-        return matrices[0].op == "transpose" and matrices[-1].op not in (
-            "transpose", "diag") and matrices[-1] != IDENTITY and _is_vector(matrices[-1])
-    return term.op == "call" and term.args[0].startswith("total ")
-
-
-def _is_vector(term):
-    return term.op == "symbol" and term.args[0] in _Reader.vectors
+    return kind(term) != SCALAR
 
 
 def size_of(term):
@@ -225,8 +239,6 @@ Link = namedtuple("Link", "of by term rows columns slopes note")
 class _Reader:
     """The names, formulas, local derivatives and both sweeps of a recording."""
 
-    vectors = frozenset()           # names of one-dimensional arrays, while terms are made
-
     def __init__(self, recording, f, kwargs):
         self.recording = recording
         self.nodes = recording.nodes
@@ -237,12 +249,14 @@ class _Reader:
         self.steps = [i for i in range(len(self.nodes)) if depends[i] and i not in self.leaves]
         self.constants = {}
         self._name(_surroundings(f, kwargs))
-        _Reader.vectors = frozenset(self.names[i] for i, v in enumerate(self.values)
-                                    if self.names[i] and v.ndim == 1) | {"1"}
         self.symbols = [self._symbol(i) for i in range(len(self.nodes))]
         self.formulas = [_formula(node, [self.symbols[k] for k in node.operands], self._shapes(i))
                          for i, node in enumerate(self.nodes)]
-        self.links = self._links()
+        self.links = self._links()          # in the order of the nodes they lead to
+        self.into, self.out_of = [[[] for node in self.nodes] for _ in range(2)]
+        for link in self.links:
+            self.into[link.of].append(link)
+            self.out_of[link.by].append(link)
         self.expanded = self._expand()
         self.adjoints = self._reverse()
         self.tangents = {leaf: self._forward(leaf) for leaf in self.leaves}
@@ -250,8 +264,8 @@ class _Reader:
     # ---- names
 
     def _name(self, surroundings):
-        taken = set(self.recording.paths) | set(surroundings)
-        self.result = next(name for name in ("y", "f", "z", "result_") if name not in taken)
+        taken = {re.match(r"\w+", path)[0] for path in self.recording.paths} | set(surroundings)
+        self.result = next(name for name in ("y", "z", "r", "result_") if name not in taken)
         letter = next(c for c in ("u", "v", "t", "s_") if not any(
             re.fullmatch(rf"{c}\d+", name) for name in taken))
         self.names = [None] * len(self.nodes)
@@ -279,7 +293,7 @@ class _Reader:
     def _symbol(self, i):
         if self.names[i] is None:
             return _named_number(float(self.values[i]))
-        return symbol(self.names[i], self.values[i].ndim > 0)
+        return symbol(self.names[i], self.values[i].ndim)
 
     def _shapes(self, i):
         return [self.values[k].shape for k in self.nodes[i].operands]
@@ -291,10 +305,11 @@ class _Reader:
         for i, k in _symbolic.edges(self.recording):
             by = self.nodes[i].operands[k]
             operands = [self.values[j] for j in self.nodes[i].operands]
-            entries = _symbolic.jacobian_entries(self.nodes[i], k, operands, self.values[i], numbers)
-            term, note = _structure(self.nodes[i], k, [self.symbols[j] for j in
-                                                       self.nodes[i].operands],
-                                    self.symbols[i], self._shapes(i), self.names[i])
+            entries = _symbolic.jacobian_entries(self.nodes[i], k, operands, self.values[i],
+                                                 numbers)
+            term, note = _structure(
+                self.nodes[i], k, [self.symbols[j] for j in self.nodes[i].operands],
+                self.symbols[i], self._shapes(i), self.names[i])
             link = Link(i, by, term, *entries, note)
             other = found.get((i, by))
             if other is not None:
@@ -302,19 +317,6 @@ class _Reader:
                     np.concatenate(pair) for pair in zip(other[3:6], entries)], other.note or note)
             found[i, by] = link
         return list(found.values())
-
-    def into(self, i):
-        """The links from a node to its operands."""
-        return [link for link in self.links if link.of == i]
-
-    def out_of(self, i):
-        """The links from a node to those that use it."""
-        return [link for link in self.links if link.by == i]
-
-    def dense(self, link):
-        matrix = np.zeros((self.values[link.of].size, self.values[link.by].size))
-        np.add.at(matrix, (link.rows, link.columns), link.slopes)
-        return matrix
 
     # ---- formulas with the intermediate variables substituted back
 
@@ -332,7 +334,7 @@ class _Reader:
         if self.output is None:
             return ZERO
         adjoints = {self.output: ONE}
-        for link in sorted(self.links, key=lambda link: -link.of):
+        for link in reversed(self.links):
             if link.of not in adjoints:
                 continue
             node = self.nodes[link.of]
@@ -341,26 +343,21 @@ class _Reader:
                                       self.names[link.of])[0]
                            for k, operand in enumerate(node.operands)
                            if operand == link.by and not (node.op == "where" and k == 2)])
-            multiply = chain if self._has_arrays(link) else times
+            multiply = chain if self.has_arrays(link) else times
             term = multiply(adjoints[link.of], term)
             adjoints[link.by] = total(adjoints[link.by], term) if link.by in adjoints else term
             if size_of(adjoints[link.by]) > 2 * LONG:
                 return None
         return adjoints.get(leaf, ZERO)
 
-    def _has_arrays(self, link):
+    def has_arrays(self, link):
         return bool(self.values[link.of].ndim or self.values[link.by].ndim)
 
     # ---- sweeps
 
     def _reverse(self):
-        adjoints = [np.zeros(v.size) for v in self.values]
-        if self.output is not None:
-            adjoints[self.output][:] = 1
-        for link in sorted(self.links, key=lambda link: -link.of):
-            np.add.at(adjoints[link.by], link.columns,
-                      numbers("weigh", adjoints[link.of][link.rows], link.slopes))
-        return adjoints
+        return _symbolic.reverse([(link.of, link.by, link.rows, link.columns, link.slopes)
+                                  for link in self.links], self.output, self.values, numbers)
 
     def _forward(self, leaf):
         """The Jacobian of every node by a leaf; None if they are too large together."""
@@ -369,7 +366,7 @@ class _Reader:
             return None
         tangents = [np.zeros((v.size, lanes)) for v in self.values]
         tangents[leaf] = np.eye(lanes)
-        for link in sorted(self.links, key=lambda link: link.of):
+        for link in self.links:
             np.add.at(tangents[link.of], link.rows,
                       numbers("weigh", tangents[link.by][link.columns], link.slopes[:, None]))
         return tangents
@@ -378,20 +375,20 @@ class _Reader:
 
     def paths(self, leaf):
         """The ways from the result to a leaf, as lists of links; None if there are many."""
-        ways = [[]] if self.output is not None else []
-        ends = [self.output]
-        done = []
+        users = {leaf}
+        for link in self.links:
+            if link.by in users:
+                users.add(link.of)
+        done, ways = [], [(self.output, [])] if self.output in users else []
         while ways:
-            way, end = ways.pop(), ends.pop()
+            end, way = ways.pop()
             if end == leaf:
                 done.append(way)
-            else:
-                for link in self.into(end):
-                    ways.append(way + [link])
-                    ends.append(link.by)
-            if len(done) > FEW_PATHS or len(ways) > 100:
+            ways += [(link.by, [*way, link]) for link in reversed(self.into[end])
+                     if link.by in users]
+            if len(done) + len(ways) > FEW_PATHS:
                 return None
-        return done[::-1]
+        return done
 
 
 def _surroundings(f, kwargs):
@@ -420,19 +417,23 @@ def _formula(node, x, shapes):
         return chain(*x)
     if node.op in ("sum", "prod", "max", "min", "logsumexp"):
         if not node.shape:
-            return call("total " + node.op, *x)
-        return call(node.op, *x, symbol("axis=" + ", ".join(map(str, node.attribute))))
+            return call(node.op, *x, rank=0)
+        axes = symbol("axis=" + ", ".join(map(str, node.attribute)))
+        return call(node.op, *x, axes, rank=len(node.shape))
     if node.op in ("item", "gather"):
-        return Term("index", (x[0], _index_text(node.attribute)))
+        return Term("index", (x[0], _index_text(node.attribute), len(node.shape)))
     if node.op == "transpose":
-        return transpose(x[0]) if node.attribute == (1, 0) else call("transpose", *x)
+        return transpose(x[0]) if node.attribute == (1, 0) else call(
+            "transpose", *x, rank=len(node.shape))
     if node.op in ("reshape", "broadcast", "flip"):
-        return call(node.op, *x, symbol(str(node.attribute if node.op == "flip" else node.shape)))
+        how = symbol(str(node.attribute if node.op == "flip" else node.shape))
+        return call(node.op, *x, how, rank=len(node.shape))
     if node.op == "cast":
         return call(node.dtype.name, *x)
     if node.op == "assign":
-        return call("assign", x[0], symbol(f"[{_index_text(node.attribute)}]"), x[1])
-    return call(node.op, *x)
+        return call("assign", x[0], symbol(f"[{_index_text(node.attribute)}]"), x[1],
+                    rank=len(node.shape))
+    return call(node.op, *x, rank=len(node.shape))
 
 
 def _index_text(index):
@@ -457,8 +458,8 @@ def _structure(node, k, x, y, shapes, name):
         if shape == node.shape:
             return (diagonal(slope) if shape else slope), ""
         if not shape:
-            return (slope if is_array(slope) else chain(slope, COLUMN)), "a column"
-        return chain(diagonal(slope), symbol(f"B_{name}", True)), f"B_{name} repeats entries"
+            return (vector(slope) if is_array(slope) else chain(slope, ONES)), "a column"
+        return chain(diagonal(slope), symbol(f"B_{name}", 2)), f"B_{name} repeats entries"
     if op == "matmul" and max(map(len, shapes)) <= 2:
         other, ranks = x[1 - k], tuple(map(len, shapes))
         if ranks == (1, 1):
@@ -467,31 +468,30 @@ def _structure(node, k, x, y, shapes, name):
             return other, ""
         if ranks == (1, 2) and k == 0:
             return transpose(other), ""
-        if k == 1:
-            left = transpose(other) if ranks[0] == 1 else other
-            return call("kron", left, IDENTITY), "blocks: kron is the Kronecker product"
-        return call("kron", IDENTITY, transpose(other)), "blocks: kron is the Kronecker product"
+        factors = (IDENTITY, transpose(other)) if k == 0 else (
+            transpose(other) if ranks[0] == 1 else other, IDENTITY)
+        return call("kron", *factors, rank=2), "blocks: kron is the Kronecker product"
     if op in ("sum", "prod", "max", "min", "logsumexp"):
         entries = {"prod": lambda: times(y, power(x[0], number(-1))),
                    "logsumexp": lambda: call("softmax", x[0])}
         if op == "sum":
-            row, note = transpose(COLUMN), "a row of ones"
+            row, note = transpose(ONES), "a row of ones"
         elif op in entries:
-            row, note = transpose(entries[op]()), "a row" + (
+            row, note = transpose(vector(entries[op]())), "a row" + (
                 ": the product of the others" if op == "prod" else "")
         else:
-            row, note = transpose(symbol(f"m_{name}", True)), (
+            row, note = transpose(symbol(f"m_{name}", 1)), (
                 f"m_{name} is 1 at the {op}imum, 0 elsewhere")
         if not node.shape:
             return row, note
-        return symbol(f"S_{name}", True) if op == "sum" else symbol(f"J_{name}", True), (
+        return symbol(f"S_{name}", 2) if op == "sum" else symbol(f"J_{name}", 2), (
             f"S_{name} adds along axis {', '.join(map(str, node.attribute))}" if op == "sum" else
             f"J_{name}: a row for each {op}")
     if op in ("reshape", "cast"):
         return (IDENTITY if node.shape or shape else ONE), ""
     if op == "item" and not node.shape:
         place = np.ravel_multi_index(node.attribute, shape)
-        return transpose(symbol(f"e{place}", True)), f"row {place} of the identity"
+        return transpose(symbol(f"e{place}", 1)), f"row {place} of the identity"
     letter, note = {
         "transpose": ("P", "the same entries in another order"),
         "flip": ("P", "the same entries in another order"),
@@ -506,7 +506,7 @@ def _structure(node, k, x, y, shapes, name):
         return IDENTITY, ""
     if op == "concatenate":
         letter += str(k)
-    return symbol(f"{letter}_{name}", True), f"{letter}_{name}: {note}"
+    return symbol(f"{letter}_{name}", 2), f"{letter}_{name}: {note}"
 
 
 # ---- what is told ---------------------------------------------------------------------------
@@ -516,7 +516,12 @@ Section = namedtuple("Section", "title words rows")
 
 
 def _derivative(of, by):
-    return Term("derivative", (of, by))
+    return Term("derivative", (of, by, "d"))
+
+
+def _local(of, by):
+    """With the other operands held fixed."""
+    return Term("derivative", (of, by, "∂"))
 
 
 def _array(value):
@@ -546,11 +551,13 @@ def _sections(reader):
         return sections
     rows = [((r.symbols[i], r.formulas[i], _array(r.values[i])), _shape_text(r.values[i].shape))
             for i in r.steps]
+    if not r.steps:
+        sections.append(Section("The derivative", [f"f returns {name[r.output]} itself."], []))
+        return sections + [_rule_section(r, leaf) for leaf in r.leaves]
     whole = r.expanded[r.output]
-    words = []
     if len(r.steps) > 1 and whole != r.symbols[r.output]:
-        words = [f"Together: {name[r.output]} = {text(whole)}"]
-    sections.append(Section("Intermediate variables", words, rows))
+        rows.append(((r.symbols[r.output], whole), "together"))
+    sections.append(Section("Intermediate variables", [], rows))
     sections.append(Section("Local derivatives", [], [_local_row(r, link) for link in r.links]))
     sections += [_forward_section(r, leaf) for leaf in r.leaves]
     sections.append(_reverse_section(r))
@@ -570,12 +577,12 @@ def _sizes(r, *nodes):
 
 
 def _local_row(r, link):
-    cells = [_derivative(r.names[link.of], r.names[link.by]), link.term]
-    if not r._has_arrays(link):
+    cells = [_local(r.names[link.of], r.names[link.by]), link.term]
+    if not r.has_arrays(link):
         value = number(link.slopes.sum())
         return tuple(cells + [value] if value != link.term else cells), ""
     shapes = _sizes(r, link.of, link.by)
-    return tuple(cells), f"{shapes} {link.note}".strip()
+    return tuple(cells), f"{shapes}; {link.note}" if link.note else shapes
 
 
 def _forward_section(r, leaf):
@@ -590,14 +597,14 @@ def _forward_section(r, leaf):
     reached = {leaf}
     rows = [((_derivative(x, x), _matrix(tangents[leaf], r.values[leaf], r.values[leaf])), "")]
     for i in r.steps:
-        links = [link for link in r.into(i) if link.by in reached]
+        links = [link for link in r.into[i] if link.by in reached]
         if not links:
             continue
         reached.add(i)
         cells = [_derivative(r.names[i], x), Term("plus", tuple([Term("dot", (
-            _derivative(r.names[i], r.names[link.by]), _derivative(r.names[link.by], x)))
+            _local(r.names[i], r.names[link.by]), _derivative(r.names[link.by], x)))
             for link in links]))]
-        plain = not r.values[leaf].ndim and not any(r._has_arrays(link) for link in links)
+        plain = not r.values[leaf].ndim and not any(r.has_arrays(link) for link in links)
         if plain:
             cells.append(Term("plus", tuple([Term("dot", (
                 number(link.slopes.sum()), number(tangents[link.by][0, 0]))) for link in links])))
@@ -611,13 +618,13 @@ def _reverse_section(r):
     y = r.names[r.output]
     rows = [((_derivative(y, y), ONE), "")]
     for i in reversed(r.leaves + r.steps):
-        links = r.out_of(i)
+        links = r.out_of[i]
         if i == r.output or not links:
             continue
         cells = [_derivative(y, r.names[i]), Term("plus", tuple([Term("dot", (
-            _derivative(y, r.names[link.of]), _derivative(r.names[link.of], r.names[i])))
+            _derivative(y, r.names[link.of]), _local(r.names[link.of], r.names[i])))
             for link in links]))]
-        plain = not any(r._has_arrays(link) for link in links)
+        plain = not any(r.has_arrays(link) for link in links)
         if plain:
             cells.append(Term("plus", tuple([Term("dot", (
                 number(r.adjoints[link.of][0]), number(link.slopes.sum()))) for link in links])))
@@ -630,64 +637,64 @@ def _reverse_section(r):
 def _rule_section(r, leaf):
     """The rule that applies, with its name, and the result."""
     x, y = r.names[leaf], r.names[r.output]
+    left, gradient = _derivative(y, x), _array(r.adjoints[leaf].reshape(r.values[leaf].shape))
     paths = r.paths(leaf)
-    left = _derivative(y, x)
-    gradient = r.adjoints[leaf].reshape(r.values[leaf].shape)
     if paths == []:
         return Section(f"The derivative by {x}", [f"{y} does not depend on {x}."],
-                       [((left, _array(gradient)), "")])
-    vectors = any(r._has_arrays(link) for link in r.links if paths is None or any(
-        link in path for path in paths))
-    words, rows = [], []
-    if paths is None:
-        rule = "total-derivative chain rule"
-        last = r.out_of(leaf)
-        words.append(f"{x} reaches {y} on many ways. They are collected at the {len(last)} "
-                     f"operation{'s that use' if len(last) > 1 else ' that uses'} it:")
-        terms = [(_derivative(y, r.names[link.of]), _derivative(r.names[link.of], x))
-                 for link in last]
-        rows.append(((left, Term("plus", tuple([Term("dot", t) for t in terms]))), ""))
+                       [((left, gradient), "")])
+    vectors = any(map(r.has_arrays, r.links if paths is None else sum(paths, [])))
+    rule, words = _rule(x, y, paths, vectors)
+    if paths is None or max(map(len, paths)) > FEW_LINKS:
+        words.append(f"Collected where {x} is used:")
+        rows = [((left, Term("plus", tuple([Term("dot", (
+            _derivative(y, r.names[link.of]), _local(r.names[link.of], x)))
+            for link in r.out_of[leaf]]))), "")]
     else:
-        if len(paths) > 1:
-            rule = "vector chain rule" if vectors else "single-variable total-derivative chain rule"
-            words.append(f"{x} reaches {y} on {len(paths)} ways; the contributions are added:")
-        elif vectors:
-            rule = "vector chain rule"
-            words.append("Jacobians are multiplied; the inner sizes must agree:")
-        elif len(paths[0]) < 2:
-            rule = "no chain"
-        else:
-            rule = "single-variable chain rule"
-            words.append("There is one way; the total-derivative chain rule collapses to a "
-                         "product:")
-        for path in paths:
-            names = [r.output, *[link.by for link in path]]
-            if not path:
-                rows.append(((left, ONE), ""))
-                continue
-            symbols = Term("dot", tuple([_derivative(r.names[link.of], r.names[link.by])
-                                         for link in path]))
-            factors = Term("dot", tuple([link.term for link in path]))
-            head = left if len(paths) == 1 else symbol(" -> ".join(
-                r.names[i] for i in reversed(names)))
-            cells = [head, symbols, factors]
-            if not vectors:
-                slopes = [link.slopes.sum() for link in path]
-                cells += [Term("dot", tuple(map(number, slopes))), number(np.prod(slopes))]
-                cells = [c for n, c in enumerate(cells) if n == 0 or c != cells[n - 1]]
-            rows.append((tuple(cells), _sizes(r, *names) if vectors else ""))
-    products = [i for i in r.steps if r.nodes[i].op == "multiply" and len(r.into(i)) == 2
-                and paths and any(link.of == i for path in paths for link in path)]
-    for i in products[:FEW_PATHS]:
-        a, b = [r.names[k] for k in r.nodes[i].operands]
-        words.append(f"Product rule at {r.names[i]} = {a}*{b}: "
-                     f"d{r.names[i]} = {b}*d{a} + {a}*d{b}")
-    whole = r.derivative(leaf)
-    cells = (left,) if whole is None else (left, whole)
-    result = _array(gradient)
-    cells += (result,) if result != cells[-1] else ()
+        rows = [_path_row(r, path, len(paths) > 1, vectors) for path in paths if path]
+    for i in r.steps:
+        if r.nodes[i].op == "multiply" and len(r.into[i]) == 2 and any(
+                link.of == i for path in paths or [] for link in path):
+            a, b = [r.names[k] for k in r.nodes[i].operands]
+            words.append(f"Product rule at {r.names[i]} = {a}*{b}: "
+                         f"d{r.names[i]} = {b}*d{a} + {a}*d{b}")
+    formula = r.derivative(leaf)
+    cells = (left,) if formula is None else (left, formula)
+    cells += (gradient,) if gradient != cells[-1] else ()
     rows.append((cells, _sizes(r, r.output, leaf) if vectors else ""))
     return Section(f"The derivative by {x}: {rule}", words, rows)
+
+
+def _rule(x, y, paths, vectors):
+    """The name of the rule for those ways from x to y, and a sentence that says why."""
+    if paths is None or len(paths) > 1:
+        many = "many" if paths is None else len(paths)
+        words = [f"{x} reaches {y} in {many} ways; their contributions are added."]
+        if vectors:
+            return "vector chain rule", words
+        return "single-variable total-derivative chain rule", words
+    if vectors:
+        return "vector chain rule", ["Jacobians are multiplied; the inner sizes must agree:"]
+    if len(paths[0]) < 2:
+        return "a single step", []
+    return "single-variable chain rule", [
+        f"{x} reaches {y} in one way, so the sum of the total-derivative chain rule collapses to "
+        "one product:"]
+
+
+def _path_row(r, path, one_of_many, vectors):
+    """One way from an argument to the result: its local derivatives and their product."""
+    nodes = [r.output, *[link.by for link in path]]
+    head = symbol(" -> ".join(r.names[i] for i in reversed(nodes))) if one_of_many else \
+        _derivative(r.names[nodes[0]], r.names[nodes[-1]])
+    cells = [head, Term("dot", tuple([_local(r.names[link.of], r.names[link.by])
+                                      for link in path])),
+             Term("dot", tuple([link.term for link in path]))]
+    if vectors:
+        return tuple(cells), _sizes(r, *nodes)
+    slopes = [link.slopes.sum() for link in path]
+    cells += [Term("dot", tuple(map(number, slopes))), number(math.prod(slopes))]
+    written = [text(cell) for cell in cells]
+    return tuple([cell for k, cell in enumerate(cells) if written[k] not in written[:k]]), ""
 
 
 # ---- terms as text --------------------------------------------------------------------------
@@ -722,6 +729,8 @@ def _level(term):
 class _Text:
     """Terms in plain text."""
 
+    dots, star, space = " · ", "*", " "
+
     def __call__(self, term, level=0):
         written = getattr(self, term.op)(*term.args)
         return self.group(written) if _level(term) < level else written
@@ -732,14 +741,14 @@ class _Text:
     def number(self, v):
         return number_text(v)
 
-    def symbol(self, name, array):
+    def symbol(self, name, rank=0, remark=None):
         return name
 
     def array(self, value):
         return value_text(value)
 
-    def derivative(self, of, by):
-        return f"d{of}/d{by}"
+    def derivative(self, of, by, sign):
+        return f"{sign}{of}/{sign}{by}"
 
     def sum(self, *terms):
         written = " + ".join(self(term, 2 if _level(term) == 1 else 0) for term in terms)
@@ -750,8 +759,6 @@ class _Text:
     def dot(self, *factors):
         return self.dots.join(self(factor, 3 if _level(factor) == 2 and (
             factor.op != "chain" or _scaled(factor)[0] < 0) else 2) for factor in factors)
-
-    dots = " · "
 
     def product(self, *factors):
         above = [f for f in factors if not _below(f)]
@@ -764,7 +771,7 @@ class _Text:
         return sign + (self.fraction(above or [ONE], below) if below else self.factors(above))
 
     def factors(self, factors):
-        return "*".join(self(f, 2 if len(factors) == 1 else 3) for f in factors)
+        return self.star.join(self(f, 2 if len(factors) == 1 else 3) for f in factors)
 
     def fraction(self, above, below):
         return f"{self.factors(above)}/{self(times(*below), 3)}"
@@ -778,7 +785,7 @@ class _Text:
         sign = ""
         if factors[0] == number(-1):
             sign, factors = "-", factors[1:]
-        return sign + " ".join(self(f, 2 if f.op == "chain" or n == 0 else 3)
+        return sign + self.space.join(self(f, 2 if f.op == "chain" or n == 0 else 3)
                                for n, f in enumerate(factors))
 
     def transpose(self, x):
@@ -787,13 +794,13 @@ class _Text:
     def diag(self, x):
         return f"diag({self(x)})"
 
-    def index(self, x, where):
+    def index(self, x, where, rank):
         return f"{self(x, 4)}[{where}]"
 
-    def call(self, name, *operands):
+    def call(self, name, rank, *operands):
         if name == "abs":
             return f"|{self(operands[0])}|"
-        return f"{name.removeprefix('total ')}({', '.join(map(self, operands))})"
+        return f"{name}({', '.join(map(self, operands))})"
 
     def compare(self, sign, a, b):
         return f"{self(a)} {sign} {self(b)}"
@@ -813,7 +820,7 @@ class _Latex(_Text):
     KNOWN = {"sin", "cos", "tan", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan", "max",
              "min", "exp"}
     SIGNS = {"<=": r"\le", ">=": r"\ge", "==": "=", "!=": r"\ne"}
-    dots = r" \cdot "
+    dots, star, space = r" \cdot ", r"\,", r" \, "
 
     def group(self, written):
         return rf"\left({written}\right)"
@@ -824,34 +831,31 @@ class _Latex(_Text):
         mantissa, _, exponent = number_text(v).partition("e")
         return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
 
-    def symbol(self, name, array):
+    def symbol(self, name, rank=0, remark=None):
         if name == "pi":
             return r"\pi"
-        if name == "1" and array:
+        if name == "1" and rank:
             return r"\mathbf{1}"
         if " -> " in name:
-            return r" \to ".join(self.symbol(part, False) for part in name.split(" -> "))
+            return r" \to ".join(self.symbol(part) for part in name.split(" -> "))
         letter = re.fullmatch(r"([A-Za-z])_?(\d+)", name)
         if letter:
             return f"{letter[1]}_{{{letter[2]}}}"
         letter = re.fullmatch(r"([A-Z]\d*|m)_(\w+)", name)
         if letter:
-            return f"{letter[1]}_{{{self.symbol(letter[2], False)}}}"
+            return f"{letter[1]}_{{{self.symbol(letter[2])}}}"
         return name if len(name) == 1 else rf"\mathrm{{{_latex_words(name)}}}"
 
     def array(self, value):
         value = np.asarray(value)
         if value.size > 3 * SHOWN or value.ndim > 2:
             return rf"\text{{{_latex_words(value_text(value))}}}"
-        rows = r" \\ ".join(" & ".join(self.number(v) for v in row) for row in np.atleast_2d(value))
+        rows = r" \\ ".join(" & ".join(map(self.number, row)) for row in np.atleast_2d(value))
         return rf"\begin{{bmatrix}} {rows} \end{{bmatrix}}"
 
-    def derivative(self, of, by):
-        return (rf"\frac{{\partial {self.symbol(of, False)}}}"
-                rf"{{\partial {self.symbol(by, False)}}}")
-
-    def factors(self, factors):
-        return r"\,".join(self(f, 2 if len(factors) == 1 else 3) for f in factors)
+    def derivative(self, of, by, sign):
+        sign = r"\partial" if sign == "∂" else r"\mathrm{d}"
+        return rf"\frac{{{sign} {self.symbol(of)}}}{{{sign} {self.symbol(by)}}}"
 
     def fraction(self, above, below):
         return rf"\frac{{{self.factors(above)}}}{{{self(times(*below))}}}"
@@ -861,22 +865,16 @@ class _Latex(_Text):
             return self.product(Term("power", (base, exponent)))
         return f"{{{self(base, 4)}}}^{{{self(exponent)}}}"
 
-    def chain(self, *factors):
-        return super().chain(*factors).replace(" ", r" \, ") if False else r" \, ".join(
-            self(f, 2 if n == 0 else 3) for n, f in enumerate(factors)).replace(
-                r"-1 \, ", "-")
-
     def transpose(self, x):
         return rf"{{{self(x, 4)}}}^{{\top}}"
 
     def diag(self, x):
         return rf"\operatorname{{diag}}\left({self(x)}\right)"
 
-    def index(self, x, where):
+    def index(self, x, where, rank):
         return rf"{self(x, 4)}_{{[{_latex_words(where)}]}}"
 
-    def call(self, name, *operands):
-        name = name.removeprefix("total ")
+    def call(self, name, rank, *operands):
         if name == "abs":
             return rf"\left|{self(operands[0])}\right|"
         if name == "sqrt":
@@ -891,7 +889,7 @@ class _Latex(_Text):
 
 def _latex_words(words):
     return re.sub(r"([\\{}_^#%&$~])", lambda m: {
-        "\\": r"\backslash ", "^": r"\wedge ", "~": r"\sim "}.get(m[1], "\\" + m[1]), words)
+        "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}.get(m[1], "\\" + m[1]), words)
 
 
 text = _Text()
@@ -921,14 +919,11 @@ class Explanation:
             shaped = flat.reshape(reader.values[leaf].shape)
             return shaped if shaped.ndim else float(shaped)
 
-        none = np.zeros((1, 1))
         self.reverse = reader.recording.tree([
             gradient(reader.adjoints[leaf], leaf) for leaf in reader.leaves])
-        self.forward = reader.recording.tree([
-            None if reader.tangents[leaf] is None else gradient(
-                reader.tangents[leaf][reader.output] if reader.output is not None
-                else none * np.zeros(reader.values[leaf].size), leaf)
-            for leaf in reader.leaves])
+        self.forward = self.reverse if reader.output is None else reader.recording.tree([
+            None if reader.tangents[leaf] is None
+            else gradient(reader.tangents[leaf][reader.output], leaf) for leaf in reader.leaves])
 
     def __str__(self):
         return "\n\n".join(_text_section(section) for section in self._sections)
@@ -962,23 +957,23 @@ def _shortened(rows):
 def _text_section(section):
     lines = [section.title, *["  " + words for words in section.words]]
     rows = [([text(cell) for cell in cells], note) for cells, note in _shortened(section.rows)]
-    widths = [max((len(cells[k]) for cells, note in rows if len(cells) > k + 1), default=0)
+    widths = [max((len(cells[k]) for cells, note in rows if k + 1 < len(cells)
+                   and len(cells[k]) <= WIDE), default=0)
               for k in range(max((len(cells) for cells, note in rows), default=0))]
     for cells, note in rows:
         last = len(cells) - 1
-        line = " = ".join(cell if k == last else cell.ljust(min(widths[k], 40))
+        line = " = ".join(cell if k == last else cell.ljust(widths[k])
                           for k, cell in enumerate(cells))
         lines.append("  " + line + ("   " if cells and note else "") + note)
     return "\n".join(lines)
 
 
 def _latex_section(section):
-    lines = [rf"\textbf{{{_latex_words(section.title)}}}"]
-    lines += [rf"\text{{{_latex_words(words)}}}" for words in section.words]
+    lines = [rf"&\textbf{{{_latex_words(section.title)}}}"]
+    lines += [rf"&\text{{{_latex_words(words)}}}" for words in section.words]
     for cells, note in _shortened(section.rows):
-        line = " = ".join(["&".join([latex(cells[0]), ""]), *map(latex, cells[1:])]) if cells else ""
+        line = latex(cells[0]) + " &= " + " = ".join(map(latex, cells[1:])) if cells else "&"
         lines.append(line + (rf" \quad \text{{{_latex_words(note)}}}" if note else ""))
-    lines = [line if "&" in line else "&" + line for line in lines]
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
 
 
@@ -1031,8 +1026,22 @@ def explain(f, /, *x, **kwargs):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import fastgrad as fg
-    >>> print(fg.explain(lambda x: x + x ** 2, 3.0))
+    >>> print(fg.explain(lambda x: np.log(np.sin(x)), 1.0))
+    y = f(x)
+      x = 1
+    ...
+    Local derivatives
+      ∂u1/∂x = cos(x) = 0.540302
+      ∂y/∂u1 = 1/u1   = 1.1884
+    ...
+    Reverse accumulation, from y to x: one pass
+      dy/dy  = 1
+      dy/du1 = dy/dy · ∂y/∂u1  = 1 · 1.1884        = 1.1884
+      dy/dx  = dy/du1 · ∂u1/∂x = 1.1884 · 0.540302 = 0.642093
+    ...
+      dy/dx = cos(x)/sin(x)   = 0.642093
     """
     recording = Recording("explain", f, x, kwargs)
     return Explanation(_Reader(recording, f, kwargs))

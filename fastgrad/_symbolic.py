@@ -38,6 +38,9 @@ class Recording:
             raise TypeError(f"{name}: the first argument must be a function, not "
                             f"{type(f).__name__}")
         leaves, self.structure = _trees.flatten(args)
+        if any(isinstance(leaf, core.Tensor) for leaf in leaves):
+            raise TypeError(f"{name}: the arguments must be numbers and arrays, not Tensors; write "
+                            "t.detach().numpy(), and do not call it inside a transformation")
         parameters = _parameters(f, args, kwargs)
         paths = [path for path, leaf in _trees.leaves_with_paths(args)]
         self.paths = [_written(path, parameters) for path in paths]
@@ -149,7 +152,8 @@ WORDED = {
     "heaviside": "1 if a > 0 else (0 if a < 0 else b)",
     "copysign": "abs(a) if b >= 0 else -abs(a)",
     "relu": "max(a, 0)", "step": "1 if a > 0 else 0", "is_zero": "1 if a == 0 else 0",
-    "weigh": "a * b", "hypot_da": "a / b", "power_db": "c * log(a)",
+    "sigmoid_da": "sigmoid(a) * (1 - sigmoid(a))", "weigh": "a * b", "hypot_da": "a / b",
+    "power_db": "c * log(a)",
     "weight_max": "1 if a > b else (c if a == b else 0)",
     "weight_min": "1 if a < b else (c if a == b else 0)",
     "weight_fmax": "1 if a > b else (c if a == b else 0)",
@@ -268,7 +272,8 @@ def jacobian_entries(node, k, operands, y, apply):
         return _matmul_entries(k, operands, node.shape)
     if node.op in ("sum", "prod", "max", "min", "logsumexp"):
         rows = np.broadcast_to(_places(_reduced(node, x)), x.shape).ravel()
-        return rows, np.arange(x.size), _reduction_slopes(node.op, x.ravel(), y.ravel(), rows, apply)
+        slopes = _reduction_slopes(node.op, x.ravel(), y.ravel(), rows, apply)
+        return rows, np.arange(x.size), slopes
     if node.op == "scatter":
         rows = _places(node.shape)[node.attribute].ravel()
         return rows, np.arange(x.size), np.ones(rows.size)
@@ -397,15 +402,16 @@ def edges(recording):
             if depends[operand] and not (node.op == "where" and k == 2)]
 
 
-def reverse(recording, jacobians, values, apply):
+def reverse(jacobians, output, values, apply):
     """The adjoint of every node, flat: the chain rule from the result to the arguments.
 
-    `jacobians` has the entries of each edge."""
+    `jacobians` are tuples (node, operand, rows, columns, coefficients), oldest first."""
     adjoints = [np.zeros(value.size, value.dtype) for value in values]
-    adjoints[recording.output][:] = 1
-    for (i, k), (rows, columns, slopes) in reversed(jacobians.items()):
-        np.add.at(adjoints[recording.nodes[i].operands[k]], columns,
-                  np.asarray(apply("weigh", adjoints[i][rows], slopes)))
+    if output is not None:
+        adjoints[output][:] = 1
+    for node, operand, rows, columns, slopes in reversed(jacobians):
+        np.add.at(adjoints[operand], columns,
+                  np.asarray(apply("weigh", adjoints[node][rows], slopes)))
     return adjoints
 
 
@@ -593,6 +599,7 @@ def symbolic(f, /, *x, simplify=False, **kwargs):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import fastgrad as fg
     >>> s = fg.symbolic(lambda x: 4 * x ** 3 + x ** 2 + 3, 1.0)
     >>> s.value
@@ -619,10 +626,12 @@ def symbolic(f, /, *x, simplify=False, **kwargs):
         gradient = [np.full(s.shape, sympy.Integer(0), object) for s in symbols]
     else:
         value = values[recording.output].item()
-        jacobians = {(i, k): jacobian_entries(
-            recording.nodes[i], k, [values[j] for j in recording.nodes[i].operands], values[i],
-            _sympy_row) for i, k in edges(recording)}
-        adjoints = reverse(recording, jacobians, values, _sympy_row)
+        jacobians = []
+        for i, k in edges(recording):
+            operands = recording.nodes[i].operands
+            jacobians.append((i, operands[k], *jacobian_entries(
+                recording.nodes[i], k, [values[j] for j in operands], values[i], _sympy_row)))
+        adjoints = reverse(jacobians, recording.output, values, _sympy_row)
         gradient = [np.frompyfunc(_sympy_number, 1, 1)(g).reshape(s.shape) if s.size else s
                     for g, s in zip(adjoints, symbols)]
     if simplify:

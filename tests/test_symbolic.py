@@ -66,7 +66,8 @@ def test_the_gradient_of_a_row_is_the_derivative_of_its_value(row, rng):
 def test_every_row_means_something():
     words = [name for name, row in _symbolic.ROWS.items() if row.kind != "shaped"
              and _symbolic.meaning(name) is None
-             and not hasattr(sympy, _symbolic.SYMPY.get(name, name)) and name not in ("where", "power")]
+             and not hasattr(sympy, _symbolic.SYMPY.get(name, name))
+             and name not in ("where", "power")]
     assert words == []
 
 
