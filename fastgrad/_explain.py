@@ -887,9 +887,11 @@ class _Latex(_Text):
         return f"{self(a)} {self.SIGNS.get(sign, sign)} {self(b)}"
 
 
+SPELLED = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+
+
 def _latex_words(words):
-    return re.sub(r"([\\{}_^#%&$~])", lambda m: {
-        "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}.get(m[1], "\\" + m[1]), words)
+    return re.sub(r"[\\{}_^#%&$~]", lambda m: SPELLED.get(m[0], "\\" + m[0]), words)
 
 
 text = _Text()
