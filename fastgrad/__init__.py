@@ -39,7 +39,30 @@ from fastgrad import numpy, special  # isort: skip  (they build on the names abo
 __version__ = "0.1.0"
 
 __all__ = [
-    "NoDerivativeError", "Tensor", "elementwise_grad", "grad", "gradients", "hessian", "hvp",
-    "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numpy", "record",
-    "special", "stop_gradient", "tensor", "value_and_grad", "vjp",
+    "NoDerivativeError", "Tensor", "elementwise_grad", "explain", "grad", "gradients", "hessian",
+    "hvp", "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numeric", "numpy",
+    "optim", "record", "special", "stop_gradient", "symbolic", "tensor", "testing",
+    "value_and_grad", "vjp",
 ]
+
+# What few programs need is imported when it is first used: name -> module, and whether the name is
+# the module itself or a function in it.
+_LATER = {
+    "explain": ("_explain", False), "numeric": ("numeric", True), "optim": ("optim", True),
+    "symbolic": ("_symbolic", False), "testing": ("testing", True),
+}
+
+
+def __getattr__(name):
+    if name not in _LATER:
+        raise AttributeError(f"module 'fastgrad' has no attribute {name!r}")
+    import importlib
+
+    module, whole = _LATER[name]
+    module = importlib.import_module(f"fastgrad.{module}")
+    value = globals()[name] = module if whole else getattr(module, name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *_LATER})
