@@ -517,14 +517,6 @@ def test_seed_and_gradient_are_one_argument():
     np.testing.assert_array_equal(w.grad.numpy(), [2, 8])
 
 
-def test_the_graph_of_a_derivative_is_not_there_yet():
-    w = fg.tensor(2.0, requires_grad=True)
-    y = w * w
-    raises(NotImplementedError, "create_graph", call=lambda: y.backward(create_graph=True))
-    y.backward()
-    assert w.grad.item() == 4.0
-
-
 def test_backward_twice():
     w = fg.tensor([1.0, 2.0], requires_grad=True)
     for loss in ((w * w).sum(), fnp.sin(w)[0], fnp.exp(w) @ w, fnp.max(w * 2) + 1):

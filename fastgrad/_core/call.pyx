@@ -307,6 +307,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
             try:
                 for w in wanted_:
                     (<Tensor>w).node.flags |= FG_WANTED
+                s.foreign = True
                 g = sweep_from(&s, root, NULL if seed is None else &x, True, get_depth() > 0,
                                FG_NO_ID)
                 for w in wanted_:
@@ -688,6 +689,10 @@ cdef object derivative_object(object value, FgNode *n, Tensor t, bint tensors):
     cdef FgAdjoint a
     if t is None:
         t = zeros_like_node(n)
+    if tensors and n.flags & FG_WEAK and n.rank == 0 and not t.node.flags & FG_WEAK:
+        # The derivative by a Python number gives way in promotion, like the number.
+        t = emit_one(FG_positive, t)
+        t.node.flags |= FG_WEAK
     if tensors or isinstance(value, Tensor):
         return t
     if n.rank == 0:

@@ -22,6 +22,7 @@ cdef struct Sweep:
     int64_t pending             # marks
     bint retain                 # leave the graph as it is
     bint pruned                 # `feeds` says which nodes matter
+    bint foreign                # wanted nodes may be arguments of an enclosing transformation
     Gathered *gathered          # open addressing; id 0: free
     uint32_t gathered_mask
     uint32_t gathered_count
@@ -44,6 +45,7 @@ cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
     s.pending = 0
     s.retain = retain
     s.pruned = False
+    s.foreign = False
     s.gathered = s.first
     s.gathered_mask = 7
     s.gathered_count = 0
@@ -258,7 +260,7 @@ cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor) except -
                     mark(s, x)
             elif node_at(x).flags & FG_CONSUMED:
                 gone = True
-            elif not node_at(x).flags & FG_WANTED:
+            elif not node_at(x).flags & FG_WANTED or s.foreign:
                 found |= FOUND_OUTER if node_at(x).flags & FG_ARGUMENT else FOUND_PARAMETER
     if gone:
         raise RuntimeError(
