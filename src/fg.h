@@ -269,6 +269,7 @@ typedef struct FgTape {
     int stale;                  /* something was recorded on a Tensor whose own graph is gone      */
     uint32_t customs;           /* living nodes with a rule of the user's, which may run Python    */
     int streaming;              /* forward mode in constant memory: at which depth, or 0           */
+    uint32_t held;              /* graphs in use: the stream must leave operations as they are     */
     uint32_t stream;            /* which forward transformation that is                           */
     uint64_t streamed;          /* segments before this one have their tangents                   */
     int64_t stream_bytes;       /* of array results that wait for their tangents                  */

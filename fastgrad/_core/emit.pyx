@@ -24,11 +24,14 @@ cdef class Subgraph:
     cdef int64_t count
     cdef Slot *slots
     cdef uint32_t mask
+    cdef FgTape *tape
     cdef int found              # FOUND_...: what else it depends on
 
     def __dealloc__(self):
         cdef int64_t i
         self.clear()
+        if self.tape != NULL:
+            self.tape.held -= 1
         for i in range(self.count):
             node_drop(self.ids[i])
         free(self.ids)
@@ -143,7 +146,9 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
     cdef Tensor root
     visited.ids = NULL
     visited.count = visited.size = 0
-    sweep_begin(&s, tape_of_thread(), True)
+    g.tape = tape_of_thread()
+    g.tape.held += 1
+    sweep_begin(&s, g.tape, True)
     try:
         if prune:
             for target in targets:

@@ -137,7 +137,7 @@ cdef extern from "fg.h" nogil:
         int stale
         uint32_t customs
         int streaming
-        uint32_t stream
+        uint32_t held, stream
         uint64_t streamed
         int64_t stream_bytes
 

@@ -81,7 +81,7 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
     if reads & FG_Y:
         n.flags |= FG_READS_SELF
         n.uses += 1
-    return tensor_new(id, n, tape)
+    return tensor_noted(tensor_new(id, n, tape))
 
 
 cdef int operand_ready(object o, Operand *x) except -1:

@@ -520,8 +520,6 @@ cdef int tangent_visit_result(Tangents s, FgNode *n, uint32_t id) except -1:
 
 cdef uint32_t streams = 0       # each forward transformation has a number
 cdef dict STREAMED = {}         # tangents of the results of a user's rule, by its node
-cdef enum:
-    STREAM_BYTES = 1 << 24      # array results that may wait for their tangents
 
 
 cdef Tensor dual_new(Tensor value, Tensor tangent):
@@ -553,7 +551,7 @@ cdef int stream_flush(FgTape *tape) except -1:
     cdef uint32_t i
     cdef FgNode *n
     cdef int recording = get_not_recording()
-    if tape.busy or tape.streaming != get_depth():
+    if tape.busy or tape.held or tape.streaming != get_depth():
         return 0
     if tape.waiting:
         run_flush_all(tape)

@@ -11,6 +11,9 @@ cdef int64_t LAZY = 4096
 # Loops over this many elements run without the GIL.
 cdef int64_t UNLOCK = 32768
 
+cdef enum:
+    STREAM_BYTES = 1 << 24      # array results that may wait for their tangents in forward mode
+
 
 # One operand, looked at once.
 cdef struct Operand:
@@ -679,7 +682,17 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
         n.index = <uint16_t>tape.waiting
         tape.run[tape.waiting] = id
         tape.waiting += 1
-    return tensor_new(id, n, tape)
+    return tensor_noted(tensor_new(id, n, tape))
+
+
+cdef inline Tensor tensor_noted(Tensor t):
+    """A new array result; while a stream runs, large ones do not wait for a segment to fill up."""
+    cdef FgTape *tape = t.tape
+    if tape.streaming and t.node.rank:
+        tape.stream_bytes += t.node.shape.size * item_size(t.node.dtype)
+        if tape.stream_bytes > STREAM_BYTES:
+            stream_flush(tape)
+    return t
 
 
 cdef inline bint fast_array(Tensor t) noexcept:

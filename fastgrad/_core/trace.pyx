@@ -37,6 +37,7 @@ cdef class Trace:
     cdef int before             # whether nothing was recorded outside
     cdef bint keep
     cdef list kept
+    cdef FgTape *holds          # inside a stream: the tape, which then leaves operations alone
 
     def __cinit__(self, str name, list values, list places, list tangents=None, bint keep=False):
         cdef int i
@@ -55,12 +56,19 @@ cdef class Trace:
             self.tensors = self.tensors or isinstance(v, Tensor)
         if self.depth or parameters:
             self.floor = floor_node()
+        if self.depth and tangents is None:
+            self.holds = tape_of_thread()
+            self.holds.held += 1
         for i in range(len(values)):
             t = argument_leaf(values[i], f"{name}: {places[i]}")
             if tangents is not None:
                 t = dual_new(t, tangents[i])
             self.arguments.append(t)
             self.inputs.append(argument_of(t))
+
+    def __dealloc__(self):
+        if self.holds != NULL:
+            self.holds.held -= 1        # the floor keeps the tape
 
     # ---- running the function ---------------------------------------------------------------
 
