@@ -1,6 +1,6 @@
 """What derivatives other than the gradient cost: products, Jacobians, Hessians, forward mode.
 
-    python benchmarks/derivatives.py [--quick] [--json] [--row NAME] [--output FOLDER]
+    python benchmarks/derivatives.py [--quick] [--json] [--row NAME] [--output FOLDER] [--clock cpu]
 
 Every row runs in a process of its own, and a peer in one beside it. Results are compared with
 closed forms before anything is timed; then the calls of a row take turns, a round of at least
@@ -17,15 +17,16 @@ whether a number to reach is reached.
 
 Prints Markdown; `--json` prints JSON, one object a row; `--output` writes derivatives.md and
 derivatives.json. A peer that is not installed is named as skipped, and so is what this version of
-fastgrad does not have.
+fastgrad does not have. `--clock cpu` counts the time of the calling thread instead of the time on
+the wall, for machines that others use at the same time; nothing measured here has other threads.
 """
 
 import argparse
-import gc
 import importlib.util
 import json
 import math
 import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -37,6 +38,14 @@ from memory import MEGABYTE, TIMEOUT, line, peak, reset_peak, resident
 from report import ENVIRONMENT, ROUND, SETTLE, machine, microseconds, table
 
 HERE = Path(__file__).resolve().parent
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.thread_time}
+CLOCK = "FASTGRAD_BENCHMARK_CLOCK"      # in the environment, for the processes of rows and peers
+
+
+def clock():
+    """Return seconds by the clock that was chosen."""
+    return CLOCKS[os.environ.get(CLOCK, "wall")]()
 
 
 class WrongResultError(Exception):
@@ -68,10 +77,10 @@ class Timer:
     def seconds(self, count):
         """Return the seconds that `count` calls take, garbage collection switched on."""
         call, calls = self.call, range(count)
-        started = time.perf_counter()
+        started = clock()
         for _ in calls:
             call()
-        return time.perf_counter() - started
+        return clock() - started
 
     def round(self):
         """Return the seconds a call takes, measured over a round."""
@@ -315,8 +324,8 @@ def stencil(quick=False):
 
     n = 10**4 if quick else 10**5
     x = np.random.default_rng(0).uniform(-2, 2, size=n)
-    jacobian = fg.jacobian(stencil_map, sparse=True)
     try:
+        jacobian = fg.jacobian(stencil_map, sparse=True)
         first, J = once(lambda: jacobian(x))
     except ImportError as error:
         return [skipped(str(error))]
@@ -346,8 +355,8 @@ def rosenbrock(quick=False):
 
     n = 1000
     x = np.random.default_rng(0).uniform(-2, 2, size=n)
-    hessian = fg.hessian(rosenbrock_of, sparse=True)
     try:
+        hessian = fg.hessian(rosenbrock_of, sparse=True)
         first, H = once(lambda: hessian(x))
     except ImportError as error:
         return [skipped(str(error))]
@@ -371,9 +380,9 @@ def rosenbrock(quick=False):
 
 def once(call):
     """Return the seconds of one call, and its result."""
-    started = time.perf_counter()
+    started = clock()
     result = call()
-    return time.perf_counter() - started, result
+    return clock() - started, result
 
 
 def forward(quick=False):
@@ -403,23 +412,34 @@ def forward(quick=False):
     return lines
 
 
-BRANCHES, LONG = 100, 1000
+BRANCHES = 100
+SHAPES = ((1000, 0), (10, 100_000))     # operations in a branch, entries (0: a float)
 
 
-def branches(wanted=None):
-    """Return 100 leaves, and the sum of a branch of 1,000 operations from each; or one branch."""
+def branches(wanted=None, length=1000, size=0):
+    """Return 100 leaves, and the sum of a branch of `length` operations from each; or of one."""
     import fastgrad as fg
     import fastgrad.numpy as fnp
 
     sin = fnp.sin
-    leaves = [fg.tensor(0.5 + i / BRANCHES, requires_grad=True) for i in range(BRANCHES)]
+    starts = [0.5 + i / BRANCHES for i in range(BRANCHES)]
+    leaves = [fg.tensor(np.full(size, x) if size else x, requires_grad=True) for x in starts]
     total = None
     for leaf in leaves if wanted is None else [leaves[wanted]]:
         branch = leaf
-        for _ in range(LONG // 2):
+        for _ in range(length // 2):
             branch = sin(branch) * 1.01
+        branch = branch.sum() if size else branch
         total = branch if total is None else total + branch
     return leaves, total
+
+
+def branch_by_hand(wanted, length):
+    """Return the slope of a branch."""
+    y, slope = 0.5 + wanted / BRANCHES, 1.0
+    for _ in range(length // 2):
+        y, slope = math.sin(y) * 1.01, math.cos(y) * 1.01 * slope
+    return slope
 
 
 def pruning(quick=False):
@@ -428,36 +448,24 @@ def pruning(quick=False):
 
     lines = []
     wanted = BRANCHES // 2
-    leaves, total = branches()
-    alone_leaves, alone = branches(wanted)
-    y, slope = leaves[wanted].item(), 1.0
-    for _ in range(LONG // 2):
-        y, slope = math.sin(y) * 1.01, math.cos(y) * 1.01 * slope
-    for some, result in ((leaves, total), (alone_leaves, alone)):
-        check("pruned sweep", fg.gradients(result, some[wanted], retain_graph=True).item(), slope)
-    seconds = in_turn(
-        quick,
-        that_branch_alone=lambda: fg.gradients(alone, alone_leaves[wanted], retain_graph=True),
-        pruned=lambda: fg.gradients(total, leaves[wanted], retain_graph=True),
-        all_leaves=lambda: fg.gradients(total, leaves, retain_graph=True),
-    )
-    lines += times("sweep of a kept graph", seconds)
-    ratio = seconds["pruned"] / seconds["that_branch_alone"]
-    lines.append(line("1 of 100 branches wanted, against that branch alone", ratio, "times", 1.2))
-
-    del total, alone, result, some      # sweeps of fresh graphs, which free what they pass
-    fresh = {"that branch alone": wanted, "pruned": None}
-    taken = {name: [] for name in fresh}
-    for _ in range(10 if quick else 40):
-        for name, branch in fresh.items():
-            leaves, total = branches(branch)
-            gc.collect(0)
-            taken[name].append(once(lambda y=total, w=leaves[wanted]: fg.gradients(y, w))[0])
-            del leaves, total
-    seconds = {name: median(times) for name, times in taken.items()}
-    lines += times("sweep of a fresh graph", seconds)
-    ratio = seconds["pruned"] / seconds["that branch alone"]
-    lines.append(line("the same on fresh graphs, freed by the sweep", ratio, "times"))
+    for length, size in SHAPES:
+        title = f"branches of {length} on " + (f"arrays of {size}" if size else "floats")
+        leaves, total = branches(length=length, size=size)
+        alone_leaves, alone = branches(wanted, length, size)
+        slope = branch_by_hand(wanted, length)
+        for some, y in ((leaves, total), (alone_leaves, alone)):
+            found = fg.gradients(y, some[wanted], retain_graph=True).numpy()
+            check("pruned sweep", found, np.full(found.shape, slope))
+        seconds = in_turn(
+            quick,
+            that_branch_alone=lambda y=alone, w=alone_leaves[wanted]: (
+                fg.gradients(y, w, retain_graph=True)),
+            one_leaf=lambda y=total, w=leaves[wanted]: fg.gradients(y, w, retain_graph=True),
+            all_leaves=lambda y=total, w=leaves: fg.gradients(y, w, retain_graph=True),
+        )
+        lines += times(f"sweep, {title}", seconds)
+        ratio = seconds["one_leaf"] / seconds["that_branch_alone"]
+        lines.append(line(f"one leaf, {title}, against that branch alone", ratio, "times", 1.2))
     return lines
 
 
@@ -475,8 +483,6 @@ ROWS = {row.__name__: row for row in (jvp, hvp, dense, stencil, rosenbrock, forw
 
 def run_apart(name, quick):
     """Run one row in a process of its own; return it with `lines` or `error`."""
-    import os
-
     command = [sys.executable, str(HERE / "derivatives.py"), "--json", "--row", name]
     try:
         done = subprocess.run(command + ["--quick"] * quick, capture_output=True, text=True,
@@ -516,8 +522,11 @@ def main(arguments=None):
     parser.add_argument("--json", action="store_true", help="print JSON, one object for a row")
     parser.add_argument("--row", choices=ROWS, help="this row only, in this process")
     parser.add_argument("--output", type=Path, help="folder to write the report to as well")
+    parser.add_argument("--clock", choices=CLOCKS, default=os.environ.get(CLOCK, "wall"),
+                        help="the time on the wall, or of the calling thread")
     options = parser.parse_args(arguments)
-    report = {"machine": machine(), "rows": []}
+    os.environ[CLOCK] = options.clock
+    report = {"machine": machine() | {"clock": options.clock}, "rows": []}
     for name in [options.row] if options.row else ROWS:
         if options.row:
             result = {"row": name, "lines": ROWS[name](options.quick)}
