@@ -1,4 +1,4 @@
-"""What a derivative costs, for docs/cost.md: its tables and its plots.
+"""What a derivative costs, for docs/cost.md: its tables and its plots; those of three-ways.md too.
 
     python benchmarks/cost.py [--quick] [--row NAME] [--docs FOLDER] [--clock cpu]
 
@@ -6,6 +6,7 @@
     inputs      forward mode and reverse mode against the number of inputs
     storage     the memory of both modes against the number of operations
     pruning     one branch of a hundred feeds the wanted leaf
+    three-ways  nothing timed: the error of differences, the size of formulas (needs SymPy)
 
 Every row runs in a process of its own, and `storage` in one for each point. Results are compared
 with closed forms before anything is timed; the calls of a row take turns (see derivatives.py).
@@ -123,12 +124,11 @@ def inputs(quick=False):
     rows = []
     for n in (1, 2, 4, 8, 16, 32, 64):
         p = tuple(np.linspace(0.005, 0.015, n).tolist())
-        units = [tuple(float(i == j) for j in range(n)) for i in range(n)]
         reverse = fg.grad(f, argnums=tuple(range(n)))
         lanes = fg.jacobian(f, argnums=tuple(range(n)), mode="forward")
 
-        def forward(p=p, units=units):
-            return [fg.jvp(f, p, unit)[1] for unit in units]
+        def forward(p=p):
+            return [fg.jvp(f, p, (1.0,), argnums=i)[1] for i in range(len(p))]
 
         check("forward mode", forward(), reverse(*p))
         check("forward mode, all at once", lanes(*p), reverse(*p))
@@ -259,11 +259,74 @@ def pruning_plot(result, axes):
     axes.set(ylabel="microseconds", yscale="log")
 
 
-ROWS = {"sweeps": sweeps, "inputs": inputs, "storage": storage, "pruning": pruning}
+def three_ways(quick=False):
+    """The error of difference quotients of the logistic map, and the size of its derivative."""
+    import fastgrad as fg
+    import sympy
+
+    def logistic_map(k):
+        def f(x):
+            for _ in range(k):
+                x = 4 * x * (1 - x)
+            return x
+
+        return f
+
+    f, x = logistic_map(4), 0.2
+    t = math.asin(math.sqrt(x))
+    exact = 2**4 * math.sin(2**5 * t) / math.sin(2 * t)     # the map doubles the angle
+    check("logistic map", fg.grad(f)(x), exact)
+    errors = []
+    for h in np.logspace(-16, -1, 61).tolist():
+        forward = (f(x + h) - f(x)) / h
+        central = (f(x + h) - f(x - h)) / (2 * h)
+        step = f(x + 1j * h).imag / h
+        errors.append([h, *(abs(slope / exact - 1) for slope in (forward, central, step))])
+    sizes = []
+    for k in range(1, 9):
+        symbol = sympy.Symbol("x")
+        formula = sympy.count_ops(sympy.diff(logistic_map(k)(symbol), symbol))
+        with fg.record() as tape:
+            y = logistic_map(k)(fg.tensor(x, requires_grad=True))
+            sizes.append([k, int(formula), 4 * len(tape)])
+        del y
+    return {"errors": errors, "automatic": abs(fg.grad(f)(x) / exact - 1), "sizes": sizes}
+
+
+def three_ways_table(result):
+    """Operations of the derivative of the logistic map."""
+    return table(["steps", "formula", "sweep, at most"],
+                 [[str(n) for n in row] for row in result["sizes"]])
+
+
+def error_plot(result, axes):
+    h, *columns = zip(*result["errors"])
+    floor = 1e-17               # where a log scale shows 0
+    for errors, label, style in zip(columns, ("forward difference", "central difference",
+                                              "complex step"), ("C0.-", "C2.-", "C4.-")):
+        axes.loglog(h, [max(e, floor) for e in errors], style, label=label, linewidth=0.8)
+    axes.axhline(max(result["automatic"], floor), color="C1", label="automatic, no step")
+    axes.set(xlabel="step h", ylabel="relative error")
+
+
+def swell_plot(result, axes):
+    k, formula, sweep = zip(*result["sizes"])
+    axes.semilogy(k, formula, "C4o-", label="formula (SymPy)")
+    axes.semilogy(k, sweep, "C1o-", label="reverse sweep, at most")
+    axes.set(xlabel="steps of the logistic map", ylabel="operations")
+
+
+ROWS = {"sweeps": sweeps, "inputs": inputs, "storage": storage, "pruning": pruning,
+        "three-ways": three_ways}
 TABLES = {"sweeps": sweeps_table, "inputs": inputs_table, "storage": storage_table,
-          "pruning": pruning_table}
-PLOTS = {"sweeps": sweeps_plot, "inputs": inputs_plot, "storage": storage_plot,
-         "pruning": pruning_plot}
+          "pruning": pruning_table, "three-ways": three_ways_table}
+PLOTS = {       # of each row: files and who draws them
+    "sweeps": {"cost-sweeps": sweeps_plot},
+    "inputs": {"cost-inputs": inputs_plot},
+    "storage": {"cost-storage": storage_plot},
+    "pruning": {"cost-pruning": pruning_plot},
+    "three-ways": {"three-ways-error": error_plot, "three-ways-swell": swell_plot},
+}
 
 
 # ---- writing -------------------------------------------------------------------------------
@@ -276,7 +339,7 @@ def insert(page, name, text):
 
 
 def draw(name, result, folder):
-    """Draw a plot as SVG if matplotlib is installed; return whether it is."""
+    """Draw the plots of a row as SVG if matplotlib is installed; return whether it is."""
     try:
         import matplotlib
     except ImportError:
@@ -285,12 +348,13 @@ def draw(name, result, folder):
     matplotlib.rcParams["svg.hashsalt"] = "fastgrad"       # the same ids at every run
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
-    PLOTS[name](result, axes)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(folder / f"cost-{name}.svg", metadata={"Date": None})
-    plt.close(figure)
+    for file, plot in PLOTS[name].items():
+        figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+        plot(result, axes)
+        axes.grid(alpha=0.3)
+        axes.legend()
+        figure.savefig(folder / f"{file}.svg", metadata={"Date": None})
+        plt.close(figure)
     return True
 
 
