@@ -22,6 +22,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -334,8 +335,8 @@ PLOTS = {       # of each row: files and who draws them
 
 def insert(page, name, text):
     """Replace what stands between the comments that name a measurement."""
-    pattern = rf"(<!-- measured: {name} -->\n).*?(\n<!-- end -->)"
-    return re.sub(pattern, lambda m: f"{m[1]}\n{text}\n{m[2]}", page, flags=re.DOTALL)
+    pattern = rf"(<!-- measured: {name} -->\n).*?(<!-- end -->)"
+    return re.sub(pattern, lambda m: f"{m[1]}\n{text}\n\n{m[2]}", page, flags=re.DOTALL)
 
 
 def draw(name, result, folder):
@@ -346,6 +347,7 @@ def draw(name, result, folder):
         return False
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "fastgrad"       # the same ids at every run
+    matplotlib.rcParams["svg.fonttype"] = "none"            # text, not outlines: half the size
     import matplotlib.pyplot as plt
 
     for file, plot in PLOTS[name].items():
@@ -365,9 +367,10 @@ def environment():
     from fastgrad._core import core
 
     of = machine()
-    return (f"Measured on {of['processor']}, {of['python']}, NumPy {version('numpy')}, "
-            f"instruction set {core.isa()}, one thread; medians of rounds taken in turn, by the "
-            f"{'CPU time of the thread' if os.environ[CLOCK] == 'cpu' else 'time on the wall'}.")
+    return textwrap.fill(
+        f"Measured on {of['processor']}, {of['python']}, NumPy {version('numpy')}, "
+        f"instruction set {core.isa()}, one thread; medians of rounds taken in turn, by the "
+        f"{'CPU time of the thread' if os.environ[CLOCK] == 'cpu' else 'time on the wall'}.", 98)
 
 
 def main(arguments=None):

@@ -69,9 +69,9 @@ def test_links(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("plot", sorted(DOCS.glob("*.svg")), ids=lambda plot: plot.stem)
-def test_plots_are_small(plot):
-    assert plot.stat().st_size < 60_000
+def test_plots_are_small():
+    for plot in DOCS.glob("*.svg"):
+        assert plot.stat().st_size < 60_000, plot.name
 
 
 # ---- three ways to differentiate ------------------------------------------------------------
@@ -123,16 +123,14 @@ def test_three_ways_to_differentiate():
             pytest.skip(f"fastgrad.{name} is not in this version")
     numeric = importlib.import_module("fastgrad.numeric")
 
-    # Exactness, where the derivative has four digits.
+    # Exactness. The error of differences is that of cutting off and of cancelling digits.
     x, f, exact = 0.2, logistic_map(4), logistic_slope(4, 0.2)
 
     def error(slope):
         return abs(float(slope) / exact - 1)
 
-    symbolic = fg.symbolic(f, x)
-    slope = sympy.sympify(symbolic.gradient)
-    automatic = fg.grad(f)(x)
-    assert error(automatic) < 1e-13
+    slope = fg.symbolic(f, x).gradient
+    assert error(fg.grad(f)(x)) < 1e-13
     assert error(fg.jvp(f, (x,), (1.0,))[1]) < 1e-13
     by_formula, = [slope.subs(symbol, x) for symbol in slope.free_symbols]
     assert error(by_formula) < 1e-12
@@ -141,7 +139,8 @@ def test_three_ways_to_differentiate():
     assert error(numeric.gradient(f, x, method="complex")) < 1e-13
     # A large step truncates, a small one cancels: between them lies the best one.
     errors = [error(numeric.gradient(f, x, method="forward", step=h)) for h in (1e-3, 1e-8, 1e-13)]
-    assert errors[0] > 1e3 * errors[1] < errors[2] / 10
+    assert errors[0] > 1e3 * errors[1]
+    assert errors[2] > 1e3 * errors[1]
 
     # Cost against the number of inputs: calls of the function for a whole gradient.
     for n in (2, 8, 32):
