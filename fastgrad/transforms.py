@@ -134,28 +134,34 @@ class _Run:
         self.name = name
         positions = _positions(name, argnums, len(args))
         self.inputs = [args[i] for i in positions]
-        leaves, self.structure = _trees.flatten(tuple(self.inputs))
-        places = [f"argument {positions[int(path[1:path.index(']')])]}{path[path.index(']') + 1:]}"
-                  for path, leaf in _trees.leaves_with_paths(tuple(self.inputs))]
+        leaves, places, self.structures, self.counts = [], [], [], []
+        for i, x in zip(positions, self.inputs):
+            own, structure = _flat(x)
+            leaves += own
+            places += [f"argument {i}"] if structure is None else [
+                f"argument {i}{path}" for path, leaf in _trees.leaves_with_paths(x)]
+            self.structures.append(structure)
+            self.counts.append(len(own))
         if tangents is not None:
             core.stream_new()
         self.trace = trace = core.Trace(name, leaves, places, tangents)
         lifted = list(args)
-        for i, tree in zip(positions, _trees.unflatten(self.structure, trace.arguments)):
-            lifted[i] = tree
+        for i, x in zip(positions, self.like_inputs(trace.arguments)):
+            lifted[i] = x
+        del x
         trace.begin()
         try:
             if tangents is not None:
                 trace.stream_begin()
             value = f(*lifted, **kwargs)
-            del lifted, tree
+            del lifted
             self.aux = None
             if has_aux:
                 if type(value) is not tuple or len(value) != 2:
                     raise TypeError(f"{name}: with has_aux=True the function must return "
                                     f"(value, aux), not {type(value).__name__}")
                 value, self.aux = value
-            outputs, self.returned = _trees.flatten(value)
+            outputs, self.returned = _flat(value)
             del value
             trace.results(_checked(name, outputs))
             self.tangents = trace.stream_results() if tangents is not None else None
@@ -163,33 +169,66 @@ class _Run:
             trace.stream_end()
             trace.end()
         if has_aux:
-            leaves, structure = _trees.flatten(self.aux)
-            self.aux = _trees.unflatten(structure, [core.settled(x) for x in leaves])
+            leaves, structure = _flat(self.aux)
+            self.aux = _built(structure, [core.settled(x) for x in leaves])
+
+    def like_inputs(self, leaves):
+        """A tuple with a tree for each argument."""
+        built, at = [], 0
+        for structure, count in zip(self.structures, self.counts):
+            built.append(_built(structure, leaves[at:at + count]))
+            at += count
+        return tuple(built)
+
+    def like_result(self, leaves):
+        """A tree like the result."""
+        return _built(self.returned, leaves)
 
     def value(self):
-        return _trees.unflatten(self.returned, self.trace.plain())
+        return self.like_result(self.trace.plain())
 
     def outputs(self, leaves):
-        """A tree in the shape of the results."""
-        shapes = self.trace.shapes
-        return _trees.unflatten(self.returned, [
-            _zero(shape) if leaf is None else leaf for leaf, shape in zip(leaves, shapes)])
+        """Derivatives of the results (None: there is none) as a tree like the result."""
+        if any(leaf is None for leaf in leaves):
+            leaves = [_zero(shape) if leaf is None else leaf
+                      for leaf, shape in zip(leaves, self.trace.shapes)]
+        return self.like_result(leaves)
 
     def cotangents(self, tree):
         """The leaves of a tree that belongs to the results, shapes checked."""
-        return self._leaves(tree, self.returned, self.trace.shapes, "cotangent", "result")
+        return _matching(self.name, tree, self.returned, self.trace.shapes, "cotangent", "result")
 
-    def tangent_leaves(self, tree):
-        """The leaves of a tree that belongs to the arguments, shapes checked."""
-        return self._leaves(tree, self.structure, self.trace.input_shapes, "tangent", "argument")
+    def tangent_leaves(self, tangents):
+        """The leaves of tangents, one tree for each argument, shapes checked."""
+        shapes, leaves, at = self.trace.input_shapes, [], 0
+        for tree, structure, count in zip(tangents, self.structures, self.counts):
+            leaves += _matching(self.name, tree, structure, shapes[at:at + count], "tangent",
+                                "argument")
+            at += count
+        return leaves
 
-    def _leaves(self, tree, structure, shapes, what, whose):
-        return _matching(self.name, tree, structure, shapes, what, whose)
+
+# What is certainly a leaf: most calls need no more than a look at the type.
+_LEAVES = frozenset([float, np.ndarray, np.float64, np.float32, core.Tensor])
+
+
+def _flat(tree):
+    """Leaves and structure; None is the structure of a single leaf."""
+    if type(tree) in _LEAVES:
+        return [tree], None
+    leaves, structure = _trees.flatten(tree)
+    return leaves, None if structure == _trees.LEAF else structure
+
+
+def _built(structure, leaves):
+    return leaves[0] if structure is None else _trees.unflatten(structure, leaves)
 
 
 def _matching(name, tree, structure, shapes, what, whose):
+    """The leaves of a tree that must have that structure and those shapes."""
     try:
-        leaves = _trees.flatten_like(structure, tree)
+        leaves = [tree] if structure is None and type(tree) in _LEAVES else _trees.flatten_like(
+            _trees.LEAF if structure is None else structure, tree)
     except ValueError as error:
         raise ValueError(f"{name}: the {what}s are not built like the {whose}s: {error}") from None
     for leaf, shape in zip(leaves, shapes):
@@ -312,8 +351,7 @@ def vjp(f, *args, argnums=None, has_aux=False, **kwargs):
     run = _Run("vjp", _function("vjp", f), args, kwargs, argnums, has_aux)
 
     def pull(cotangent):
-        gradients = run.trace.pull(run.cotangents(cotangent))
-        return _trees.unflatten(run.structure, gradients)
+        return run.like_inputs(run.trace.pull(run.cotangents(cotangent)))
 
     return (run.value(), pull, run.aux) if has_aux else (run.value(), pull)
 
@@ -363,16 +401,21 @@ def jvp(f, primals, tangents, *, argnums=None, has_aux=False, **kwargs):
             raise TypeError(f"jvp: {what} must be a tuple with one entry for each argument, not "
                             f"{type(given).__name__}; write ({what[:-1]},)")
     argnums = None if argnums is None else _numbers("jvp", argnums)
+    if argnums is None and not has_aux and len(primals) == 1 == len(tangents):
+        # One float or array: the commonest call, without trees.
+        answer = core.streamed(f, primals[0], tangents[0], kwargs)
+        if answer is not None:
+            return answer
     positions = _positions("jvp", argnums, len(primals))
-    if argnums is not None and not isinstance(argnums, tuple) and len(tangents) == 1:
-        pass
     if len(tangents) != len(positions):
         raise ValueError(f"jvp: there are {len(positions)} arguments and {len(tangents)} tangents; "
                          "give one for each")
-    moving = [primals[i] for i in positions]
-    leaves, structure = _trees.flatten(tuple(moving))
-    directions = _matching("jvp", tuple(tangents), structure, [np.shape(x) for x in leaves],
-                           "tangent", "argument")
+    leaves, directions = [], []
+    for i, tangent in zip(positions, tangents):
+        own, structure = _flat(primals[i])
+        leaves += own
+        directions += _matching("jvp", tangent, structure, map(np.shape, own), "tangent",
+                                "argument")
     if core.nested() or any(isinstance(x, core.Tensor) for x in leaves + directions):
         run = _Run("jvp", f, tuple(primals), kwargs, argnums, has_aux)
         answer = run.trace.push(directions)
@@ -508,8 +551,8 @@ def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", ch
         if layout == "denominator":
             blocks = [[_transposed(block, len(out), core.nested()) for block in row]
                       for row, out in zip(blocks, run.trace.shapes)]
-        rows = [_selected(argnums, _trees.unflatten(run.structure, row)) for row in blocks]
-        result = _trees.unflatten(run.returned, rows)
+        rows = [_selected(argnums, run.like_inputs(row)) for row in blocks]
+        result = run.like_result(rows)
         return (result, run.aux) if has_aux else result
 
     return derivative
@@ -667,8 +710,8 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
         blocks = _blocks(run.trace, "forward", chunk)
         if not core.nested():
             _symmetrise(blocks, run.trace.input_shapes)
-        rows = [_selected(argnums, _trees.unflatten(run.structure, row)) for row in blocks]
-        result = _trees.unflatten(run.returned, rows)
+        rows = [_selected(argnums, run.like_inputs(row)) for row in blocks]
+        result = run.like_result(rows)
         return (result, run.aux) if has_aux else result
 
     return derivative
@@ -728,8 +771,8 @@ def hvp(f, argnums=0, has_aux=False):
         if not isinstance(tangents, (tuple, list)):
             raise TypeError(f"hvp: with argnums={argnums!r} the vector is a tuple, not "
                             f"{type(v).__name__}")
-        result = jvp(gradient, tuple(args), tuple(tangents), argnums=argnums, has_aux=has_aux,
-                     **kwargs)
+        moving = None if len(args) == len(tangents) == 1 else argnums
+        result = jvp(gradient, args, tangents, argnums=moving, has_aux=has_aux, **kwargs)
         return (result[1], result[2]) if has_aux else result[1]
 
     return product

@@ -558,6 +558,7 @@ FG_HELPER fg_cbrt_da(FG_REAL a)
     FG_REAL inverse = K(1) / a;
     return inverse * (inverse * (K(1) / K(3)));
 }
+
 FG_HELPER fg_exp(FG_REAL a) { return FG_EXP(a); }
 FG_HELPER fg_exp2(FG_REAL a) { return FG_SINCE_35(exp2)(a); }
 FG_HELPER fg_expm1(FG_REAL a) { return FG_SINCE_35(expm1)(a); }
@@ -575,10 +576,12 @@ FG_HELPER fg_log_da(FG_REAL a)
 
 FG_HELPER fg_power(FG_REAL a, FG_REAL b) { return FG_LIBM(pow)(a, b); }
 
-/* b * a**(b - 1); the power 0 is constant, also at a = 0. */
+/* b * a**(b - 1); the power 0 is constant, also at a = 0. For negative a and tiny b there is no
+ * power, though there is one for the rounded b - 1. */
 FG_HELPER fg_power_da(FG_REAL a, FG_REAL b)
 {
-    FG_REAL slope = b * fg_power(a, b - K(1));
+    FG_REAL power = b - K(1), slope = b * fg_power(a, power);
+    slope = (a < 0) & (power == K(-1)) ? FG_NAN : slope;
     return b == 0 ? K(0) : slope;
 }
 
@@ -634,12 +637,14 @@ FG_HELPER fg_arctanh_da(FG_REAL a)
     return fg_abs(a) > 1 ? FG_NAN : slope;
 }
 
-/* 1 / (1 + a*a), whose square would overflow. */
+/* 1 / (1 + a*a), whose square would overflow. The divisor has a name of its own, and that a is
+ * large is said in two ways, or gcc would divide by both and choose then. */
 FG_HELPER fg_arctan_da(FG_REAL a)
 {
-    FG_REAL large = fg_abs(a), small = K(1) + a * a;
-    FG_REAL inverse = K(1) / (large > K(0x1p30) ? large : small), square = inverse * inverse;
-    return large > K(0x1p30) ? square : inverse;
+    FG_REAL large = fg_abs(a), sum = K(1) + a * a;
+    FG_REAL divisor = large > K(0x1p30) ? large : sum;
+    FG_REAL inverse = K(1) / divisor, square = inverse * inverse;
+    return sum > K(0x1p60) ? square : inverse;
 }
 
 FG_HELPER fg_tanh_da(FG_REAL a) { return (K(1) - a) * (K(1) + a); }
@@ -649,7 +654,8 @@ FG_HELPER fg_arccosh_da(FG_REAL a) { return K(1) / (fg_sqrt(a - K(1)) * fg_sqrt(
 FG_HELPER fg_arcsinh_da(FG_REAL a)
 {
     FG_REAL x = fg_abs(a), root = fg_sqrt(K(1) + a * a);
-    return K(1) / (x > K(0x1p30) ? x : root);   /* the square would overflow */
+    FG_REAL divisor = x > K(0x1p30) ? x : root;     /* the square would overflow; named: as above */
+    return K(1) / divisor;
 }
 
 /* b / (a*a + b*b), scaled by the larger one; 0 at the origin and at infinity. */

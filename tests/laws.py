@@ -10,6 +10,7 @@ import ast
 import functools
 import itertools
 import math
+import operator
 import zlib
 
 import mpmath
@@ -76,8 +77,13 @@ def kernel_operands(row, arrays):
 # ---- formulas read as Python ----------------------------------------------------------------
 
 
-def _pow_db(a, b, y):
-    edge = np.where(b >= 0, 0.0, np.where(b < 0, -np.inf, b))
+def _power_da(a, b):
+    slope = np.where((np.real(a) < 0) & (b - 1 == -1), np.nan, b * np.power(a, b - 1))
+    return np.where(b == 0, 0.0, slope)
+
+
+def _power_db(a, b, y):
+    edge = np.where(np.real(b) >= 0, 0.0, np.where(np.real(b) < 0, -np.inf, b))
     logarithm = np.log(a)
     slope = np.where((logarithm == np.inf) & (y == 0), 0.0, y * logarithm)
     return np.where(a == 0, edge, slope)
@@ -96,6 +102,15 @@ def _logaddexp_da(a, b):
     weight = np.where(np.isnan(a + b), np.nan, weight)
     return np.where(a == b, np.where(a == -np.inf, 0.0, 0.5), np.where(
         np.isnan(a) | np.isnan(b), np.nan, np.where(np.isinf(a - b), a > b, weight)))
+
+
+def _arctan_da(a):
+    return np.where(abs(a) > 1e10, (1 / a) ** 2, 1 / (1 + a * a))
+
+
+def _sigmoid_da(a):
+    e = np.exp(np.where(np.real(a) > 0, -a, a))
+    return e / (1 + e) ** 2
 
 
 def _arctan2_da(a, b):
@@ -117,7 +132,7 @@ def _nan_or(x, otherwise):
 # possible. Those that analytic rows call work for complex numbers too.
 HELPERS = {
     "fg_select": lambda mask, a, b: np.where(mask != 0, a, b),
-    "fg_not": lambda mask: np.where(mask == 0, 1.0, 0.0),
+    "fg_weigh": lambda a, b: np.where((a == 0) | (b == 0), 0.0, a * b),
     "fg_is_zero": lambda a: np.where(a == 0, 1.0, 0.0),
     "fg_step": lambda a: _nan_or(a, a > 0),
     "fg_relu": lambda a: np.where(a <= 0, 0.0, a),
@@ -129,21 +144,23 @@ HELPERS = {
     "fg_clip_da": lambda a, b, c: _nan_or(a, (a > b) & (a < c)),
     "fg_clip_db": lambda a, b, c: _nan_or(b, (a <= b) & (b < c)),
     "fg_clip_dc": lambda a, b, c: _nan_or(c, (a >= c) | (b >= c)),
-    "fg_log_da": lambda a: np.where(a < 0, np.nan, 1 / abs(a)),
-    "fg_pow": lambda a, b: np.power(a, b),
-    "fg_pow_da": lambda a, b: np.where(b == 0, 0.0, b * np.power(a, b - 1)),
-    "fg_pow_db": _pow_db,
+    "fg_log_da": lambda a: np.where(np.real(a) < 0, np.nan, 1 / np.where(a == 0, 0.0, a)),
+    "fg_power_da": _power_da,
+    "fg_power_db": _power_db,
+    "fg_cbrt_da": lambda a: (1 / a) ** 2 / 3,
     "fg_logaddexp_da": _logaddexp_da,
     "fg_xlogy_da": lambda a, b: np.where((a == 0) & (b == 0), 0.0, np.log(b)),
     "fg_xlogy_db": lambda a, b: np.where(a == 0, 0.0, np.where(b < 0, np.nan, a / abs(b))),
     "fg_arcsin_da": lambda a: 1 / np.sqrt((1 - a) * (1 + a)),
+    "fg_arctan_da": _arctan_da,
     "fg_arctan2_da": _arctan2_da,
     "fg_hypot_da": _hypot_da,
-    "fg_arcsinh_da": lambda a: 1 / np.hypot(1, a),
+    "fg_arcsinh_da": lambda a: 1 / (np.hypot(1, a) if np.isrealobj(a) else np.sqrt(1 + a * a)),
     "fg_arccosh_da": lambda a: 1 / (np.sqrt(a - 1) * np.sqrt(a + 1)),
     "fg_arctanh_da": lambda a: np.where(abs(a) > 1, np.nan, 1 / ((1 - a) * (1 + a))),
+    "fg_tanh_da": lambda a: (1 - a) * (1 + a),
     "fg_sigmoid": lambda a: 1 / (1 + np.exp(-a)),
-    "fg_sigmoid_da": lambda a: np.exp(-abs(a)) / (1 + np.exp(-abs(a))) ** 2,
+    "fg_sigmoid_da": _sigmoid_da,
     "fg_softplus": lambda a: np.where(np.real(a) > 0, a + np.log1p(np.exp(-a)),
                                       np.log1p(np.exp(a))),
     "fg_erf_da": lambda a: 2 / math.sqrt(math.pi) * np.exp(-a * a),
@@ -183,6 +200,119 @@ def variables(text):
             if isinstance(node, ast.Name)} & {"a", "b", "c", "y", "tie"}
 
 
+# ---- formulas composed ----------------------------------------------------------------------
+
+class Composed:
+    """An array that a row's value kernel made of others. Its derivatives are of the same kind: the
+    partial formulas read with these operands, so that there are derivatives of any order. The
+    slow twin of a sweep that is itself recorded."""
+    rows = {row.name: row for row in ROWS}
+
+    def __init__(self, row, operands, value):
+        self.row, self.operands, self.value = row, operands, value
+
+    def __neg__(self):
+        return compose("negative", self)
+
+    def __add__(self, other):
+        return compose("add", self, other)
+
+    def __radd__(self, other):
+        return compose("add", other, self)
+
+    def __sub__(self, other):
+        return compose("subtract", self, other)
+
+    def __rsub__(self, other):
+        return compose("subtract", other, self)
+
+    def __mul__(self, other):
+        return compose("multiply", self, other)
+
+    def __rmul__(self, other):
+        return compose("multiply", other, self)
+
+    def __truediv__(self, other):
+        return compose("divide", self, other)
+
+    def __rtruediv__(self, other):
+        return compose("divide", other, self)
+
+
+def leaf(array):
+    return Composed(None, (), np.ascontiguousarray(array))
+
+
+def compose(name, *operands):
+    """A row applied to Composed arrays and numbers."""
+    like = next((x.value for x in operands if isinstance(x, Composed)), None)
+    if like is None:
+        raise TypeError(f"fg_{name}: of constants only")
+    operands = [x if isinstance(x, Composed) else leaf(np.full_like(like, x)) for x in operands]
+    return Composed(Composed.rows[name], operands,
+                    core.kernel_value(name, *(x.value for x in operands)))
+
+
+class _Rows(dict):
+    """fg_NAME is the row NAME; nothing else may be called."""
+
+    def __missing__(self, name):
+        if not name.startswith("fg_") or name[3:] not in Composed.rows:
+            raise KeyError(f"{name} is called in a partial, and there is no row of that name")
+        return functools.partial(compose, name[3:])
+
+
+COMPOSING = _Rows(K=float)
+
+
+def composed_partial(y, k):
+    """The partial of a Composed in operand k, or None where it is zero everywhere."""
+    text = y.row.partials[k]
+    if text == "K(0)":
+        return None
+    found = formula(text, *y.operands, *[None] * (3 - len(y.operands)), y, 0.5, COMPOSING)
+    return found if isinstance(found, Composed) else leaf(np.full_like(y.value, found))
+
+
+def tangent(y, x):
+    """dy/dx, element by element, in forward mode; None where y does not depend on x."""
+    known = {id(x): leaf(np.ones_like(x.value))}
+
+    def of(node):
+        if id(node) not in known:
+            known[id(node)] = None
+            for k, operand in enumerate(node.operands):
+                if of(operand) is not None and (partial := composed_partial(node, k)) is not None:
+                    term = compose("weigh", partial, of(operand))
+                    before = known[id(node)]
+                    known[id(node)] = term if before is None else before + term
+        return known[id(node)]
+    return of(y)
+
+
+def adjoint(y, x):
+    """dy/dx, element by element, in reverse mode; None where y does not depend on x."""
+    order, seen = [], set()
+
+    def visit(node):
+        if id(node) not in seen:
+            seen.add(id(node))
+            for operand in node.operands:
+                visit(operand)
+            order.append(node)
+
+    visit(y)
+    found = {id(y): leaf(np.ones_like(y.value))}
+    for node in reversed(order):
+        if id(node) in found:
+            for k, operand in enumerate(node.operands):
+                if (partial := composed_partial(node, k)) is not None:
+                    term = compose("weigh", found[id(node)], partial)
+                    before = found.get(id(operand))
+                    found[id(operand)] = term if before is None else before + term
+    return found.get(id(x))
+
+
 # ---- oracles --------------------------------------------------------------------------------
 
 # For rows that NumPy has no ufunc for.
@@ -212,7 +342,9 @@ def oracle(row):
         function = getattr(scipy.special, row.name)
     else:
         def function(*args):
-            return formula(row.value, *args)
+            args = [x if isinstance(x, float) else np.asarray(x) for x in args]
+            dtype = np.result_type(*args)
+            return formula(row.value, *(np.asarray(x, dtype) for x in args))
 
     def silent(*args):
         with np.errstate(all="ignore"):
@@ -260,6 +392,10 @@ def _mp_floor_divide(a, b):
     return mpmath.mpf((p * s) // (q * r))
 
 
+def _mp_weight(better):
+    return lambda a, b, tie: tie if a == b else mpmath.mpf(better(a, b))
+
+
 MP_HELPERS = {
     "K": lambda x: x,
     "fg_abs": abs,
@@ -275,11 +411,36 @@ MP_HELPERS = {
     "fg_exp2": lambda a: mpmath.power(2, a),
     "fg_cbrt": lambda a: mpmath.sign(a) * mpmath.cbrt(abs(a)),
     "fg_log2": lambda a: mpmath.log(a) / mpmath.log(2),
-    "fg_pow": mpmath.power,
+    "fg_power": mpmath.power,
     "fg_logaddexp": _mp_logaddexp,
     "fg_xlogy": lambda a, b: a * mpmath.log(b) if a else mpmath.mpf(0),
     "fg_sigmoid": lambda a: 1 / (1 + mpmath.exp(-a)),
     "fg_softplus": lambda a: _mp_logaddexp(a, mpmath.mpf(0)),
+    "fg_weigh": lambda a, b: a * b,
+    "fg_log_da": lambda a: 1 / a,
+    "fg_power_da": lambda a, b: b * mpmath.power(a, b - 1),
+    "fg_power_db": lambda a, b, y: y * mpmath.log(a),
+    "fg_cbrt_da": lambda a: 1 / (3 * a * a),
+    "fg_logaddexp_da": lambda a, b: 1 / (1 + mpmath.exp(b - a)),
+    "fg_xlogy_da": lambda a, b: mpmath.log(b),
+    "fg_xlogy_db": lambda a, b: a / b,
+    "fg_arcsin_da": lambda a: 1 / mpmath.sqrt(1 - a * a),
+    "fg_arctan_da": lambda a: 1 / (1 + a * a),
+    "fg_arctan2_da": lambda a, b: b / (a * a + b * b),
+    "fg_hypot_da": lambda a, y: a / y,
+    "fg_arcsinh_da": lambda a: 1 / mpmath.sqrt(1 + a * a),
+    "fg_arccosh_da": lambda a: 1 / mpmath.sqrt(a * a - 1),
+    "fg_arctanh_da": lambda a: 1 / (1 - a * a),
+    "fg_tanh_da": lambda a: 1 - a * a,
+    "fg_sigmoid_da": lambda a: mpmath.exp(-a) / (1 + mpmath.exp(-a)) ** 2,
+    "fg_erf_da": lambda a: 2 / mpmath.sqrt(mpmath.pi) * mpmath.exp(-a * a),
+    "fg_step": lambda a: mpmath.mpf(a > 0),
+    "fg_is_zero": lambda a: mpmath.mpf(a == 0),
+    "fg_weight_max": _mp_weight(operator.gt), "fg_weight_fmax": _mp_weight(operator.gt),
+    "fg_weight_min": _mp_weight(operator.lt), "fg_weight_fmin": _mp_weight(operator.lt),
+    "fg_clip_da": lambda a, b, c: mpmath.mpf(b < a < c),
+    "fg_clip_db": lambda a, b, c: mpmath.mpf(a <= b < c),
+    "fg_clip_dc": lambda a, b, c: mpmath.mpf(a >= c or b >= c),
 }
 
 
@@ -335,6 +496,35 @@ def ulp_distance(x, y):
     nan_x, nan_y = np.isnan(x), np.isnan(y)
     distance = np.where(nan_x & nan_y, 0, np.where(nan_x | nan_y, 2 ** 63, distance))
     return distance.astype(np.float64)
+
+
+# Where float32 cannot have the value that float64 has, up to rounding. power_da: from 2**24 on all
+# floats are even, b - 1 too, and a negative number's power has the wrong sign; the inverse of a
+# subnormal number is infinite, also times a tiny b.
+BEYOND_FLOAT32 = {
+    "power_da": lambda a, b: (np.signbit(a) & (abs(b) >= 2 ** 24)
+                              | (a != 0) & (abs(a) < 2.0 ** -126))}
+
+
+def within_float32(row, args):
+    """The points at which float32 may be compared with float64."""
+    beyond = BEYOND_FLOAT32.get(row.name, lambda *args: np.zeros(args[0].shape, bool))
+    return ~beyond(*args)
+
+
+# A partial that is a sum of terms of both signs: 1 + b log(a), in units of 1.
+SUMS_THAT_CANCEL = {("power_da", 1): lambda a, b: np.power(a, b - 1)}
+
+
+def partial_distance(row, k, args, x, y):
+    """The distance between two results for a partial in ulp; of the largest term where it is a sum
+    that may cancel."""
+    distance = ulp_distance(x, y)
+    if (row.name, k) in SUMS_THAT_CANCEL:
+        with np.errstate(all="ignore"):
+            scale = np.spacing(np.maximum(abs(x), abs(SUMS_THAT_CANCEL[row.name, k](*args))))
+            distance = np.where(np.isfinite(scale), abs(x - y) / scale, distance)
+    return distance
 
 
 def same_bits(x, y):

@@ -63,12 +63,25 @@ def error_in_ulp(value, exact):
         return float(abs(mpmath.mpf(value) - exact) / mpmath.mpf(unit))
 
 
+# What a kernel rounds before a function that magnifies it, in ulp of the result: b - 1 is exact for
+# b >= 1/2 (up to 2**53), and elsewhere half an ulp off, which counts (b - 1) log(a) fold. More
+# digits would cost the derivative of every power a logarithm.
+MAGNIFIES = {"power_da": lambda a, b: abs((b - 1) * np.log(abs(a)))}
+
+
+def bound(row, args):
+    """How many ulp a value may be off."""
+    with np.errstate(all="ignore"):
+        return ULP + MAGNIFIES.get(row.name, lambda *args: 0.0)(*args) + np.zeros(args[0].size)
+
+
 def check_accuracy(row, values, args, exact):
     errors = [error_in_ulp(float(v), e) for v, e in zip(values, exact, strict=True)]
-    worst = int(np.argmax(errors))
-    assert errors[worst] <= ULP, (
+    allowed = bound(row, args)
+    worst = int(np.argmax(errors - allowed))
+    assert errors[worst] <= allowed[worst], (
         f"{errors[worst]:.1f} ulp at {[float(x[worst]) for x in args]}: {values[worst]!r} instead "
-        f"of {float(exact[worst])!r}; {sum(e > ULP for e in errors)} of {len(errors)} points")
+        f"of {float(exact[worst])!r}; {sum(errors > allowed)} of {len(errors)} points")
 
 
 @every_row
@@ -90,12 +103,15 @@ def test_accuracy_of_scalars(row):
 def test_accuracy_in_float32(row, isa):
     """Against the float64 kernel, rounded; and where that overflows or is subnormal, too."""
     args = [x.astype(np.float32) for x in wide_float32(row)]
+    args = [x[laws.within_float32(row, args)] for x in args]
     exact = core.kernel_value(row.name, *[x.astype(np.float64) for x in args])
     value = core.kernel_value(row.name, *args)
     with np.errstate(all="ignore"):
         distance = laws.ulp_distance(value, exact.astype(np.float32))
-    worst = int(distance.argmax())
-    assert distance[worst] <= ULP, ([x[worst] for x in args], value[worst], exact[worst])
+    allowed = bound(row, args)
+    worst = int((distance - allowed).argmax())
+    assert distance[worst] <= allowed[worst], ([x[worst] for x in args], value[worst],
+                                               exact[worst])
 
 
 def wide_float32(row):
@@ -120,6 +136,7 @@ def test_partials_against_exact_derivatives(row, isa):
     given = [x for x in args if x is not None]
     for k in laws.wanted(row):
         found = core.kernel_partial(row.name, k, np.ones_like(y), *args, y)
+        found = np.zeros_like(y) if found is None else found
         for i, point in enumerate(zip(*given, strict=True)):
             if row.smooth:
                 with mpmath.workdps(50):
@@ -168,7 +185,7 @@ def test_instruction_sets_agree(row, dtype, restore_isa):
                 if partial is None:
                     continue
                 again = core.kernel_partial(row.name, k, g, *operands, value)
-                distance = laws.ulp_distance(partial, again)
+                distance = laws.partial_distance(row, k, operands[:row.arity], partial, again)
                 worst = int(distance.argmax())
                 assert distance[worst] <= ULP, (
                     name, k, [x[worst] for x in operands if x is not None], partial[worst],

@@ -290,7 +290,7 @@ def test_functions_keep_their_names():
     assert repr(fg.value_and_grad(f)) == "<value_and_grad of f>"
 
 
-def test_derivatives_pickle_and_copy():
+def test_formulas_pickle_and_copy():
     g = pickle.loads(pickle.dumps(fg.value_and_grad(cube)))
     assert g(2.0) == (8.0, 12.0)
     assert copy.copy(g)(2.0) == (8.0, 12.0)

@@ -3,12 +3,13 @@
 
 # ---- running a sweep ------------------------------------------------------------------------
 
-cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint prune, bint strict,
-                    uint32_t floor) except -1:
-    """Run a reverse sweep with numbers from a recorded node. Afterwards the adjoints of leaves and
-    wanted nodes are in s, until sweep_end, which the caller owes in any case. Where numbers do not
-    do, nothing happens and the answer is FOUND_...: a rule of the user's, or (strict) something
-    that an enclosing transformation differentiates."""
+cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, bint prune, bint strict, uint32_t floor):
+    """Run a reverse sweep with numbers from a recorded Tensor. Afterwards the adjoints of leaves
+    and wanted nodes are in s, until sweep_end, which the caller owes in any case. Where numbers do
+    not do, because of a rule of the user's, or (strict) of something that an enclosing
+    transformation differentiates, the answer is the graph for a sweep with Tensors."""
+    cdef FgNode *root = t.node
+    cdef uint32_t id = t.id
     cdef FgTape *tape = directory[id >> FG_SEGMENT_BITS].tape
     cdef Visited visited
     cdef FgValue *v
@@ -19,9 +20,8 @@ cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint pru
         if prune or strict or tape.consumed or tape.stale or tape.customs:
             mark(s, id)
             found = sweep_survey(s, &visited, prune, floor)
-            found &= FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0)
-            if found:
-                return found
+            if found & (FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0)):
+                return subgraph_visited(s, &visited, [t], found)
         if root.rank == 0:
             mark(s, id)
             adjoint_slot(s, id).number = 1 if seed == NULL else seed.number
@@ -37,7 +37,7 @@ cdef int sweep_from(Sweep *s, FgNode *root, uint32_t id, Operand *seed, bint pru
         sweep_run(s)
     finally:
         visited_clear(&visited)
-    return 0
+    return None
 
 
 cdef Tensor seed_tensor(Tensor root, object seed, str what):
@@ -182,8 +182,7 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
     cdef FgAdjoint own
     cdef uint32_t i
     cdef FgNode *n
-    cdef Subgraph g
-    cdef int found = FOUND_CUSTOM
+    cdef Subgraph g = None
     root_check(root, "backward")
     seed_operand(root, seed, "backward", &x)
     try:
@@ -205,18 +204,19 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
         if not create:
             sweep_begin(&s, root.tape, retain)
             try:
-                found = sweep_from(&s, root.node, root.id, NULL if seed is None else &x, False,
-                                   get_depth() > 0, FG_NO_ID)
+                g = sweep_from(&s, root, NULL if seed is None else &x, False, get_depth() > 0,
+                               FG_NO_ID)
                 for i in range(s.gathered_mask + 1):
-                    if found or s.gathered[i].id == 0:
+                    if g is not None or s.gathered[i].id == 0:
                         continue
                     n = node_at(s.gathered[i].id)
                     if n.handle != NULL and (n.flags & (FG_LEAF | FG_RETAINED)):
                         accumulate_grad(<Tensor>n.handle, n, &s.gathered[i].adjoint)
             finally:
                 sweep_end(&s)
-        if found:
+        else:
             g = subgraph([root], None, FG_NO_ID)
+        if g is not None:
             create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "backward"), create)
             accumulate_recorded(g)
@@ -268,8 +268,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
     tensor([ 6., 12.])
     """
     cdef Sweep s
-    cdef Subgraph g
-    cdef int found = FOUND_CUSTOM
+    cdef Subgraph g = None
     cdef bint create = create_graph
     cdef bint retain = create_graph if retain_graph is None else retain_graph
     cdef Operand x
@@ -308,19 +307,20 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
             try:
                 for w in wanted_:
                     (<Tensor>w).node.flags |= FG_WANTED
-                found = sweep_from(&s, root.node, root.id, NULL if seed is None else &x, True,
-                                   get_depth() > 0, FG_NO_ID)
+                g = sweep_from(&s, root, NULL if seed is None else &x, True, get_depth() > 0,
+                               FG_NO_ID)
                 for w in wanted_:
                     t = <Tensor>w
                     e = gathered_at(&s, t.id)
-                    if not found:
+                    if g is None:
                         result.append(adjoint_tensor(t.node, &e.adjoint if e.id else &zero))
             finally:
                 for w in wanted_:
                     (<Tensor>w).node.flags &= ~FG_WANTED
                 sweep_end(&s)
-        if found:
+        else:
             g = subgraph([root], [argument_of(w) for w in wanted_], FG_NO_ID)
+        if g is not None:
             create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "gradients"), create)
             for w in wanted_:
@@ -811,11 +811,11 @@ cdef class Differentiated:
         """From what the function returned to value and gradient."""
         cdef Tensor t
         cdef object aux = None, value = None, gradient = None
-        cdef int depth = get_depth(), found
+        cdef int depth = get_depth()
         cdef Sweep s
         cdef bint prune, recorded
         cdef bint tensors = depth > 0       # inside another transformation they stay what they are
-        cdef Subgraph g
+        cdef Subgraph g = None
         if self.has_aux:
             if type(result) is not tuple or len(result) != 2:
                 raise TypeError(f"{self!r}: with has_aux=True the function must return (value, aux), "
@@ -850,9 +850,9 @@ cdef class Differentiated:
             if prune:
                 for leaf in leaves:
                     (<Argument>leaf).node.flags |= FG_WANTED
-            found = sweep_from(&s, t.node, t.id, NULL, prune, recorded,
-                               floor.id if floor is not None else FG_NO_ID)
-            if not found:
+            g = sweep_from(&s, t, NULL, prune, recorded,
+                           floor.id if floor is not None else FG_NO_ID)
+            if g is None:
                 if depth == 0 and s.gathered_count == 0:
                     self.independent()
                 gradient = self.collect(args, &s, None, tensors, leaves)
@@ -861,10 +861,9 @@ cdef class Differentiated:
                 for leaf in leaves:
                     (<Argument>leaf).node.flags &= ~FG_WANTED
             sweep_end(&s)
-        if found:
-            g = subgraph([t], leaves, floor.id if floor is not None else FG_NO_ID)
+        if g is not None:
             emit_from(g, t, seed_tensor(t, None, "grad"),
-                      recorded and found & (FOUND_OUTER | FOUND_PARAMETER))
+                      recorded and g.found & (FOUND_OUTER | FOUND_PARAMETER))
             if depth == 0:
                 for leaf in leaves:
                     if g.get((<Argument>leaf).id) is not None:

@@ -63,13 +63,12 @@ cdef class Subgraph:
             i = (i + 1) & self.mask
         return &self.slots[i]
 
-    cdef int enter(self, uint32_t id) noexcept:
+    cdef void enter(self, uint32_t id) noexcept:
         cdef uint32_t i = (id * <uint32_t>2654435769) >> 7 & self.mask
         while self.slots[i].id and self.slots[i].id != id:
             i = (i + 1) & self.mask
         self.slots[i].id = id
         self.slots[i].keep = (node_at(id).flags & (FG_WANTED | FG_RETAINED)) != 0
-        return 0
 
     cdef Tensor get(self, uint32_t id):
         """The adjoint or tangent of a node; None: zero."""
@@ -138,17 +137,11 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
     cdef bint prune = targets is not None
     cdef Argument target
     cdef Visited visited
-    cdef Subgraph g = Subgraph.__new__(Subgraph)
-    cdef int64_t i
-    cdef int k
-    cdef uint32_t id, x, size
-    cdef FgNode *n
     cdef Tensor root
+    cdef int found
     visited.ids = NULL
     visited.count = visited.size = 0
-    g.tape = tape_of_thread()
-    g.tape.held += 1
-    sweep_begin(&s, g.tape, True)
+    sweep_begin(&s, tape_of_thread(), True)
     try:
         if prune:
             for target in targets:
@@ -156,45 +149,59 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
         for root in roots:
             if root.tape != NULL:
                 mark(&s, root.id)
-        g.found = sweep_survey(&s, &visited, prune, floor)
-        g.ids = <uint32_t *>malloc((visited.count + 1) * sizeof(uint32_t))
-        if g.ids == NULL:
-            raise MemoryError()
-        for i in range(visited.count):
-            id = visited.ids[i]
-            if not prune or wanted(&s, id):
-                node_at(id).refs += 1
-                g.ids[g.count] = id
-                g.count += 1
-        size = <uint32_t>(2 * g.count + 2 * len(roots))
-        for i in range(g.count):
-            n = node_at(g.ids[i])
-            for k in range(operand_count(n)):
-                x = operand_at(n, k)
-                if x and node_at(x).flags & FG_LEAF:
-                    size += 2
-        size = power_of_two(size)
-        g.slots = <Slot *>calloc(size, sizeof(Slot))
-        if g.slots == NULL:
-            raise MemoryError()
-        g.mask = size - 1
-        for i in range(g.count):
-            id = g.ids[i]
-            n = node_at(id)
-            g.enter(id)
-            for k in range(operand_count(n)):
-                x = operand_at(n, k)
-                if x and node_at(x).flags & FG_LEAF and wanted(&s, x):
-                    g.enter(x)
-        for root in roots:
-            if root.tape == NULL and wanted(&s, root.id):
-                g.enter(root.id)
+        found = sweep_survey(&s, &visited, prune, floor)
+        return subgraph_visited(&s, &visited, roots, found)
     finally:
         if prune:
             for target in targets:
                 target.node.flags &= ~FG_WANTED
         visited_clear(&visited)
         sweep_end(&s)
+
+
+cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found):
+    """The same from a survey that has just been made."""
+    cdef Subgraph g = Subgraph.__new__(Subgraph)
+    cdef int64_t i
+    cdef int k
+    cdef uint32_t id, x, size
+    cdef FgNode *n
+    cdef Tensor root
+    g.tape = s.tape
+    g.tape.held += 1
+    g.found = found
+    g.ids = <uint32_t *>malloc((visited.count + 1) * sizeof(uint32_t))
+    if g.ids == NULL:
+        raise MemoryError()
+    size = <uint32_t>(2 * visited.count + 2 * len(roots))
+    for i in range(visited.count):
+        id = visited.ids[i]
+        if s.pruned and not wanted(s, id):
+            continue
+        n = node_at(id)
+        n.refs += 1
+        g.ids[g.count] = id
+        g.count += 1
+        for k in range(operand_count(n)):
+            x = operand_at(n, k)
+            if x and node_at(x).flags & FG_LEAF:
+                size += 2
+    size = power_of_two(size)
+    g.slots = <Slot *>calloc(size, sizeof(Slot))
+    if g.slots == NULL:
+        raise MemoryError()
+    g.mask = size - 1
+    for i in range(g.count):
+        id = g.ids[i]
+        n = node_at(id)
+        g.enter(id)
+        for k in range(operand_count(n)):
+            x = operand_at(n, k)
+            if x and node_at(x).flags & FG_LEAF and wanted(s, x):
+                g.enter(x)
+    for root in roots:
+        if root.tape == NULL and wanted(s, root.id):
+            g.enter(root.id)
     return g
 
 

@@ -256,7 +256,88 @@ cdef void tangent_blocks(int64_t size, int64_t item, int dtype, int lanes, FgPar
 
 cdef int tangent_shaped(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids, int count, int lanes,
                         FgAdjoint *out) except -1:
-    """A shaped operation lane by lane, by its rule in emit.pyx, which is not recorded here."""
+    """A shaped operation lane by lane, by its rule in emit.pyx, which is not recorded here; what
+    scalar code consists of without that detour."""
+    cdef int l, k
+    if n.rank == 0 and (n.op == FG_item or n.op == FG_sum) and node_at(n.a).rank:
+        return tangent_number(n, t[0], lanes, out)
+    if n.op == FG_concatenate and node_at(ids[first_of(t, count)]).rank == 0:
+        return tangent_pack(n, t, count, lanes, out)
+    return tangent_shaped_lanes(n, id, t, ids, count, lanes, out)
+
+
+cdef int first_of(FgAdjoint **t, int count) noexcept nogil:
+    """The first operand with a tangent; there is one."""
+    cdef int k
+    for k in range(count):
+        if t[k] != NULL:
+            return k
+    return 0
+
+
+cdef int tangent_number(FgNode *n, FgAdjoint *t, int lanes, FgAdjoint *out) except -1:
+    """One entry of an array, or the sum of all."""
+    cdef FgNode *x = node_at(n.a)
+    cdef FgValue *v
+    cdef int64_t strides[64]
+    cdef int64_t offset, flat
+    cdef int l, i
+    cdef double number
+    if lanes > 1:
+        out.value = bundle_new(lanes)
+    for l in range(lanes):
+        v = lane_value(t, l, lanes)
+        number = 0
+        if v != NULL and n.op == FG_sum:
+            number = round_to(n.dtype, sum_all(x.shape, v, n.dtype))
+        elif v != NULL:
+            flat = <int64_t>n.constant
+            if n.attr:
+                flat = 0
+                for i in range(x.rank):
+                    flat = flat * x.shape.dims[i] + attr_items(n.attr)[INDEX_FIELDS * i + 1]
+            if v.contiguous and not v.uniform:
+                number = element_at(v.data, flat, n.dtype)
+            else:
+                strides_of(x.shape, v, item_size(n.dtype), strides)
+                offset = 0
+                for i in range(x.rank - 1, -1, -1):
+                    offset += flat % x.shape.dims[i] * strides[i]
+                    flat //= x.shape.dims[i]
+                number = element_at(v.data + offset, 0, n.dtype)
+        if lanes == 1:
+            out.number = number
+        else:
+            (<double *>out.value.data)[l] = number
+    return 0
+
+
+cdef inline double element_at(const char *p, int64_t i, int dtype) noexcept nogil:
+    return (<const double *>p)[i] if dtype == FG_FLOAT64 else (<const float *>p)[i]
+
+
+cdef int tangent_pack(FgNode *n, FgAdjoint **t, int count, int lanes, FgAdjoint *out) except -1:
+    """Scalars joined to a vector."""
+    cdef FgValue *v
+    cdef FgValue **bundle
+    cdef int l, k
+    cdef bint wide = n.dtype == FG_FLOAT64
+    if lanes > 1:
+        out.value = bundle_new(lanes)
+    for l in range(lanes):
+        v = pool_take(count * item_size(n.dtype))
+        for k in range(count):
+            entry_set(v.data, k, 0 if t[k] == NULL else lane_number(t[k], l, lanes), wide)
+        if lanes == 1:
+            out.value = v
+        else:
+            bundle = <FgValue **>out.value.data
+            bundle[l] = v
+    return 0
+
+
+cdef int tangent_shaped_lanes(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids, int count,
+                              int lanes, FgAdjoint *out) except -1:
     cdef int l, k
     cdef FgValue *bundle = NULL
     cdef FgNode *x
@@ -598,7 +679,9 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     """From an operation to a dual, if a tangent reaches it."""
     cdef FgAdjoint *t[3]
     cdef FgAdjoint out
-    cdef Tangents some
+    if n.op < FG_ELEMENTWISE_END and n.rank == 0 and n.dtype == FG_FLOAT64:
+        stream_scalar(tape, n)
+        return 0
     if n.op == FG_concatenate or n.op == FG_custom or n.op == FG_result:
         return stream_many(tape, n, id)
     t[0] = stream_tangent(tape, n.a)
@@ -609,6 +692,49 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     tangent_node(n, id, t, 1, &out)
     stream_become(tape, n, id, &out)
     return 0
+
+
+cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
+    """The same for scalars, of which most streams consist: nothing but numbers."""
+    cdef uint32_t ids[3]
+    cdef double u[3]
+    cdef double t[3]
+    cdef double total = 0
+    cdef double tie = 0.0 if n.flags & FG_LITERAL else 0.5
+    cdef int k
+    cdef FgNode *x
+    cdef bint any_ = False
+    ids[0] = n.a
+    ids[1] = n.b
+    ids[2] = n.c
+    for k in range(3):
+        u[k] = n.constant
+        t[k] = 0
+        if ids[k]:
+            x = node_at(ids[k])
+            u[k] = x.re
+            if x.op == FG_dual and x.c == tape.stream:
+                t[k] = x.tangent.number
+                any_ = True
+    if not any_:
+        return
+    for k in range(3):
+        if t[k] != 0:
+            total += scalar_term(n.op, k, FG_FLOAT64, t[k], u[0], u[1], u[2], n.re, tie)
+    for k in range(3):
+        if ids[k]:
+            x = node_at(ids[k])
+            x.refs -= 1
+            if x.refs == 0:
+                # A scalar dual holds nothing but its place; the tape is busy: no mark is on it.
+                if x.op == FG_dual:
+                    node_free(x, ids[k])
+                else:
+                    x.refs += 1
+                    node_drop(ids[k])
+    n.op = FG_dual
+    n.tangent.number = total
+    n.c = tape.stream
 
 
 cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent) noexcept:

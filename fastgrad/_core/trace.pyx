@@ -623,3 +623,98 @@ def tangent_for(tangent, primal):
         return scalar_constant(0, FG_FLOAT64, 0)        # the argument will be refused
     t = tensor_constant(np.array(tangent, dtype=dtype))
     return t
+
+
+# ---- the commonest jvp ----------------------------------------------------------------------
+
+def streamed(f, x, v, dict kwargs):
+    """Value and derivative of f at a float or an array along a direction of the same shape and
+    dtype, outside of everything; None where that does not apply."""
+    cdef FgTape *tape
+    cdef Tensor argument, t, y
+    cdef object result, value
+    global streams
+    if get_depth() or not get_recording() or type(x) is not type(v):
+        return None
+    if type(x) is np_ndarray:
+        if (not is_float(PyArray_TYPE(x)) or PyArray_TYPE(x) != PyArray_TYPE(v) or not PyArray_NDIM(x)
+                or x.shape != v.shape):
+            return None
+    elif type(x) is not float:
+        return None
+    tape = tape_of_thread()
+    argument = argument_leaf(x, "jvp: argument 0")
+    t = tensor_constant(v.copy()) if type(x) is np_ndarray else scalar_constant(v, FG_FLOAT64, 0)
+    streams += 1
+    tape.stream = streams
+    argument = dual_new(argument, t)
+    t = None
+    tape.streamed = directory[argument.id >> FG_SEGMENT_BITS].sequence
+    tape.stream_bytes = 0
+    set_depth(1)
+    tape.streaming = 1
+    try:
+        result = f(argument, **kwargs) if kwargs else f(argument)
+        argument = None
+        streamed_check(result)
+        stream_flush(tape)
+        value = settle(result)
+        return value, streamed_tangent(tape, result)
+    finally:
+        tape.streaming = 0
+        set_depth(0)
+
+
+cdef int streamed_check(object result) except -1:
+    if isinstance(result, (Tensor, float, int, np_generic, np_ndarray)):
+        return 0
+    if type(result) is dict:
+        result = tuple(result.values())
+    elif hasattr(type(result), "__dataclass_fields__"):
+        result = tuple([getattr(result, name, None) for name in type(result).__dataclass_fields__])
+    if not isinstance(result, (list, tuple)) or not result:
+        raise TypeError("jvp: the function must return numbers, arrays, or tuples, lists and dicts "
+                        f"of them, not {type(result).__name__}")
+    for x in result:
+        if x is not None:
+            streamed_check(x)
+    return 0
+
+
+cdef object streamed_tangent(FgTape *tape, object result):
+    """The tangents of what a function returned, built alike."""
+    cdef Tensor y
+    cdef FgAdjoint *t
+    if isinstance(result, Tensor):
+        y = <Tensor>result
+        y.fresh()
+        if is_float(y.node.dtype):
+            t = stream_tangent(tape, y.id) if y.tape == tape else NULL
+            if y.node.rank == 0:
+                number = 0.0 if t == NULL else t.number
+                return number if y.node.flags & FG_WEAK else dtypes[y.node.dtype].type(number)
+            if t != NULL:
+                return result_ndarray(y.node.shape, t.value, y.node.dtype) if value_unique(t.value) \
+                    and t.value.refs == 1 else np.array(value_ndarray(y.node.shape, t.value,
+                                                                      y.node.dtype, False))
+        return np.zeros(y.shape, dtype=y.dtype if is_float(y.node.dtype) else np.float64)
+    if type(result) is dict:
+        return {k: streamed_tangent(tape, x) for k, x in result.items()}
+    if isinstance(result, (list, tuple)):
+        items = [streamed_tangent(tape, x) for x in result]
+        if type(result) is list:
+            return items
+        return type(result)(*items) if hasattr(result, "_fields") else tuple(items)
+    if result is None:
+        return None
+    if hasattr(type(result), "__dataclass_fields__"):
+        return streamed_dataclass(tape, result)
+    return np.zeros(np.shape(result)) if np.ndim(result) else 0.0
+
+
+cdef object streamed_dataclass(FgTape *tape, object result):
+    made = object.__new__(type(result))
+    for name in type(result).__dataclass_fields__:
+        if hasattr(result, name):
+            object.__setattr__(made, name, streamed_tangent(tape, getattr(result, name)))
+    return made
