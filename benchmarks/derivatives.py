@@ -525,7 +525,7 @@ def main(arguments=None):
     parser.add_argument("--clock", choices=CLOCKS, default=os.environ.get(CLOCK, "wall"),
                         help="the time on the wall, or of the calling thread")
     options = parser.parse_args(arguments)
-    os.environ[CLOCK] = options.clock
+    os.environ.update(ENVIRONMENT | {CLOCK: options.clock})    # before fastgrad is imported
     report = {"machine": machine() | {"clock": options.clock}, "rows": []}
     for name in [options.row] if options.row else ROWS:
         if options.row:
