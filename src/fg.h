@@ -156,6 +156,23 @@ enum {                          /* FgNode.flags                                 
     FG_COMPUTED    = 1 << 15    /* pending, and computed once already without being kept           */
 };
 
+/* Leaves are numbered from 1, again and again. A recorded element-wise operation knows the lowest
+ * and the highest number among the leaves it depends on, so that a sweep for a few leaves need not
+ * enter what cannot depend on them. */
+#define FG_REACH(low, high) ((uint32_t)(high) << 16 | (uint32_t)(low))
+#define FG_REACH_ANY  FG_REACH(0, 0xffff)
+#define FG_REACH_NONE FG_REACH(0xffff, 0)
+
+static inline uint32_t fg_reach_both(uint32_t a, uint32_t b) {
+    uint32_t low = (a & 0xffff) < (b & 0xffff) ? a & 0xffff : b & 0xffff;
+    uint32_t high = a >> 16 > b >> 16 ? a >> 16 : b >> 16;
+    return FG_REACH(low, high);
+}
+
+static inline int fg_reach_meets(uint32_t a, uint32_t b) {
+    return (a & 0xffff) <= b >> 16 && (b & 0xffff) <= a >> 16;
+}
+
 /* A shape, shared by all nodes that have it; counted. dims has `rank` entries. */
 typedef struct FgShape {
     uint32_t refs;
@@ -203,7 +220,8 @@ typedef struct FgNode {
         FgAdjoint tangent;      /* a dual: operands it has none                                   */
     };
     uint32_t c;                 /* (a dual: which forward transformation its tangent belongs to)  */
-    uint32_t attr;              /* in the attribute arena: axes, indices, long operand lists      */
+    uint32_t attr;              /* in the attribute arena: axes, indices, long operand lists;     */
+                                /* element-wise and leaves: which leaves it depends on (FG_REACH) */
     /* 32: the value: inline for scalars, real or complex; else shape and memory */
     union {
         struct { double re, im; };

@@ -640,7 +640,7 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
     if n.c:
         operand_release(n.c, reads & FG_C)
         n.c = FG_NO_ID
-    if n.attr:
+    if n.attr and n.op >= FG_ELEMENTWISE_END:
         attr = n.attr
         n.attr = 0
         if n.op == FG_concatenate or n.op == FG_custom:

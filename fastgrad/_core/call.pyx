@@ -3,13 +3,16 @@
 
 # ---- running a sweep ------------------------------------------------------------------------
 
-cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, bint prune, bint strict, uint32_t floor):
-    """Run a reverse sweep with numbers from a recorded Tensor. Afterwards the adjoints of leaves
+cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint strict,
+                         uint32_t floor):
+    """Run a reverse sweep with numbers from a recorded Tensor, for the targets (Arguments flagged
+    as wanted) or, with None, for everything. Afterwards the adjoints of leaves
     and wanted nodes are in s, until sweep_end, which the caller owes in any case. Where numbers do
     not do, because of a rule of the user's, or (strict) of something that an enclosing
     transformation differentiates, the answer is the graph for a sweep with Tensors."""
     cdef FgNode *root = t.node
     cdef uint32_t id = t.id
+    cdef bint prune = targets is not None
     cdef FgTape *tape = directory[id >> FG_SEGMENT_BITS].tape
     cdef Visited visited
     cdef FgValue *v
@@ -19,7 +22,7 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, bint prune, bint str
     try:
         if prune or strict or tape.consumed or tape.stale or tape.customs:
             mark(s, id)
-            found = sweep_survey(s, &visited, prune, floor)
+            found = sweep_survey(s, &visited, prune, floor, reach_wanted(targets))
             if found & (FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0)):
                 return subgraph_visited(s, &visited, [t], found)
         if root.rank == 0:
@@ -204,7 +207,7 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
         if not create:
             sweep_begin(&s, root.tape, retain)
             try:
-                g = sweep_from(&s, root, NULL if seed is None else &x, False, get_depth() > 0,
+                g = sweep_from(&s, root, NULL if seed is None else &x, None, get_depth() > 0,
                                FG_NO_ID)
                 for i in range(s.gathered_mask + 1):
                     if g is not None or s.gathered[i].id == 0:
@@ -276,7 +279,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
     cdef Gathered *e
     cdef FgAdjoint zero
     cdef list wanted_ = [xs] if isinstance(xs, Tensor) else list(xs)
-    cdef list result = []
+    cdef list result = [], targets
     if not isinstance(y, Tensor):
         raise TypeError(f"gradients: y must be a Tensor, not {type(y).__name__}")
     root = <Tensor>y
@@ -302,13 +305,14 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
                 else:
                     result.append(tensor_constant(np.array(operand_ndarray(&x))))
             return result[0] if isinstance(xs, Tensor) else result
+        targets = [argument_of(w) for w in wanted_]
         if not create:
             sweep_begin(&s, root.tape, retain)
             try:
                 for w in wanted_:
                     (<Tensor>w).node.flags |= FG_WANTED
                 s.foreign = True
-                g = sweep_from(&s, root, NULL if seed is None else &x, True, get_depth() > 0,
+                g = sweep_from(&s, root, NULL if seed is None else &x, targets, get_depth() > 0,
                                FG_NO_ID)
                 for w in wanted_:
                     t = <Tensor>w
@@ -320,7 +324,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
                     (<Tensor>w).node.flags &= ~FG_WANTED
                 sweep_end(&s)
         else:
-            g = subgraph([root], [argument_of(w) for w in wanted_], FG_NO_ID)
+            g = subgraph([root], targets, FG_NO_ID)
         if g is not None:
             create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "gradients"), create)
@@ -492,7 +496,7 @@ cdef object tape_bytes(list ids):
     for id in ids:
         n = node_at(id)
         total += sizeof(FgNode)
-        if n.attr:
+        if n.attr and n.op >= FG_ELEMENTWISE_END:
             total += HEADER + attrs[n.attr].nbytes
         values_add(n, seen)
         for k in range(operand_count(n)):
@@ -578,8 +582,10 @@ cdef Tensor argument_leaf(object value, str where_):
     cdef Tensor t, outer
     cdef Operand x
     if PyFloat_CheckExact(value):
-        return scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
-                               FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
+        t = scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
+                            FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
+        t.node.attr = reach_new()
+        return t
     refuse_masked(value)
     if isinstance(value, Tensor):
         outer = <Tensor>value
@@ -613,6 +619,7 @@ cdef Tensor argument_leaf(object value, str where_):
         raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative; pass "
                         "floats, arrays, or tuples, lists and dicts of them")
     t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
+    t.node.attr = reach_new()
     return t
 
 
@@ -848,14 +855,14 @@ cdef class Differentiated:
             return self.answer(value, aux, self.leaf_gradient(args, leaves, t, depth, tensors))
         if t.tape != get_thread_tape():
             raise thread_error(t)
-        prune = parameters > 0 or depth > 0
         recorded = get_recording() and (depth > 0 or holds_tensor_deep(args))
+        prune = parameters > 0 or depth > 0 or recorded
         sweep_begin(&s, t.tape, depth > 0)
         try:
             if prune:
                 for leaf in leaves:
                     (<Argument>leaf).node.flags |= FG_WANTED
-            g = sweep_from(&s, t, NULL, prune, recorded,
+            g = sweep_from(&s, t, NULL, leaves if prune else None, recorded,
                            floor.id if floor is not None else FG_NO_ID)
             if g is None:
                 if depth == 0 and s.gathered_count == 0:

@@ -149,7 +149,7 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
         for root in roots:
             if root.tape != NULL:
                 mark(&s, root.id)
-        found = sweep_survey(&s, &visited, prune, floor)
+        found = sweep_survey(&s, &visited, prune, floor, reach_wanted(targets))
         return subgraph_visited(&s, &visited, roots, found)
     finally:
         if prune:
@@ -157,6 +157,19 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
                 target.node.flags &= ~FG_WANTED
         visited_clear(&visited)
         sweep_end(&s)
+
+
+cdef uint32_t reach_wanted(list targets):
+    """The leaves that a sweep is for, as far as their numbers tell; None: all."""
+    cdef uint32_t reach = FG_REACH_NONE
+    cdef Argument target
+    if targets is None:
+        return FG_REACH_ANY
+    for target in targets:
+        if not target.node.flags & FG_LEAF:
+            return FG_REACH_ANY
+        reach = fg_reach_both(reach, reach_of(target.node))
+    return reach
 
 
 cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found):

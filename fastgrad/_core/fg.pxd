@@ -104,6 +104,10 @@ cdef extern from "fg.h" nogil:
         void *handle
 
     bint fg_plain_scalar(const FgNode *)
+    enum: FG_REACH_ANY, FG_REACH_NONE
+    uint32_t FG_REACH(uint32_t, uint32_t)
+    uint32_t fg_reach_both(uint32_t, uint32_t)
+    bint fg_reach_meets(uint32_t, uint32_t)
 
     ctypedef struct FgTape
 

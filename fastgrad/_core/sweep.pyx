@@ -176,7 +176,7 @@ cdef inline bint wanted(Sweep *s, uint32_t id) noexcept nogil:
         return True
     if n.flags & FG_LEAF:
         return (n.flags & FG_WANTED) != 0
-    return (directory[id >> FG_SEGMENT_BITS].feeds[(id & (FG_SEGMENT - 1)) >> 6] >> (id & 63)) & 1
+    return feeds_bit(id) != 0
 
 
 cdef inline int operand_count(FgNode *n) noexcept nogil:
@@ -226,12 +226,14 @@ cdef inline bint older(uint32_t id, uint32_t than) noexcept nogil:
     return g.sequence < h.sequence
 
 
-cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor) except -1:
+cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor, uint32_t reach) except -1:
     """Walk the subgraph below the marks without computing: raise before anything has changed if
-    a part of it is gone, and find out which nodes a wanted one feeds. Nodes recorded before the
-    node `floor` (FG_NO_ID: there is none) are not entered. Returns what else was found."""
+    a part of it is gone, and find out which nodes a wanted one feeds. Not entered are nodes
+    recorded before the node `floor` (FG_NO_ID: there is none) and those that depend on no leaf
+    within `reach`. Returns what else was found."""
     cdef uint32_t id, x
     cdef FgNode *n
+    cdef FgNode *o
     cdef FgSegment *g
     cdef int64_t i
     cdef int k, found = 0
@@ -240,8 +242,6 @@ cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor) except -
         id = sweep_pop(s)
         n = node_at(id)
         visited_add(v, id)
-        g = directory[id >> FG_SEGMENT_BITS]
-        g.feeds[(id & (FG_SEGMENT - 1)) >> 6] |= <uint64_t>1 << (id & 63)
         if n.flags & FG_CONSUMED:
             gone = True
             continue
@@ -251,39 +251,53 @@ cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor) except -
             found |= FOUND_OUTER
         for k in range(operand_count(n)):
             x = operand_at(n, k)
-            if not x or not node_at(x).flags & FG_NEEDS_GRAD:
+            if not x:
                 continue
-            if not node_at(x).flags & FG_LEAF:
+            o = node_at(x)
+            if not o.flags & FG_NEEDS_GRAD:
+                continue
+            if not o.flags & FG_LEAF:
                 if floor and older(x, floor):
                     found |= FOUND_OUTER
+                elif not fg_reach_meets(reach, reach_of(o)):
+                    found |= FOUND_OUTER | FOUND_PARAMETER
                 else:
                     mark(s, x)
-            elif node_at(x).flags & FG_CONSUMED:
+            elif o.flags & FG_CONSUMED:
                 gone = True
-            elif not node_at(x).flags & FG_WANTED or s.foreign:
-                found |= FOUND_OUTER if node_at(x).flags & FG_ARGUMENT else FOUND_PARAMETER
+            elif not o.flags & FG_WANTED or s.foreign:
+                found |= FOUND_OUTER if o.flags & FG_ARGUMENT else FOUND_PARAMETER
     if gone:
         raise RuntimeError(
             "backward: a part of this graph was already differentiated and its saved values are "
             "freed; write backward(retain_graph=True) the first time, or compute the loss again")
     if not prune:
         return found
+    # Oldest first: a node feeds on what its operands do.
     for i in range(v.count - 1, -1, -1):
         id = v.ids[i]
         n = node_at(id)
-        feeds = (n.flags & FG_WANTED) != 0
+        feeds = n.flags & FG_WANTED
         for k in range(operand_count(n)):
+            if feeds:
+                break
             x = operand_at(n, k)
-            if x and node_at(x).flags & FG_NEEDS_GRAD:
-                g = directory[x >> FG_SEGMENT_BITS]
-                feeds = feeds or (
-                    (node_at(x).flags & FG_WANTED) != 0 if node_at(x).flags & FG_LEAF
-                    else (g.feeds[(x & (FG_SEGMENT - 1)) >> 6] >> (x & 63)) & 1)
-        if not feeds:
+            if not x:
+                continue
+            if node_at(x).flags & FG_LEAF:
+                feeds = (node_at(x).flags & (FG_WANTED | FG_NEEDS_GRAD)) == FG_WANTED | FG_NEEDS_GRAD
+            elif node_at(x).flags & FG_NEEDS_GRAD:
+                feeds = feeds_bit(x) != 0
+        if feeds:
             g = directory[id >> FG_SEGMENT_BITS]
-            g.feeds[(id & (FG_SEGMENT - 1)) >> 6] &= ~(<uint64_t>1 << (id & 63))
+            g.feeds[(id & (FG_SEGMENT - 1)) >> 6] |= <uint64_t>1 << (id & 63)
     s.pruned = True
     return found
+
+
+cdef inline uint64_t feeds_bit(uint32_t id) noexcept nogil:
+    """Whether a wanted node feeds it, as far as it is known yet."""
+    return (directory[id >> FG_SEGMENT_BITS].feeds[(id & (FG_SEGMENT - 1)) >> 6] >> (id & 63)) & 1
 
 
 cdef void visited_clear(Visited *v) noexcept:

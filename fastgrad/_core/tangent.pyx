@@ -733,6 +733,7 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
                     x.refs += 1
                     node_drop(ids[k])
     n.op = FG_dual
+    n.attr = 0
     n.tangent.number = total
     n.c = tape.stream
 
@@ -742,6 +743,7 @@ cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent
     if dead_count:
         nodes_free_later()
     n.op = FG_dual
+    n.attr = 0
     n.tangent = tangent[0]
     n.c = tape.stream
 

@@ -437,6 +437,33 @@ cdef inline Tensor scalar_constant(double number, int dtype, int flags):
     return tensor_new(id, n, NULL)
 
 
+cdef uint32_t reaches = 0       # leaves numbered so far
+
+
+cdef inline uint32_t reach_new() noexcept:
+    """The number of another leaf."""
+    global reaches
+    reaches = reaches % 0xffff + 1
+    return FG_REACH(reaches, reaches)
+
+
+cdef inline uint32_t reach_of(FgNode *x) noexcept nogil:
+    """Which leaves a node that requires a gradient depends on; shaped operators do not say."""
+    if x.attr and (x.op < FG_ELEMENTWISE_END or x.op == FG_leaf):
+        return x.attr
+    return FG_REACH_ANY
+
+
+cdef uint32_t reach_operands(uint32_t *ids) noexcept:
+    """Which leaves the operands of an operation depend on."""
+    cdef uint32_t reach = FG_REACH_NONE
+    cdef int k
+    for k in range(3):
+        if ids[k] and node_at(ids[k]).flags & FG_NEEDS_GRAD:
+            reach = fg_reach_both(reach, reach_of(node_at(ids[k])))
+    return reach
+
+
 cdef inline Tensor push_scalar(int op, int dtype, int flags, uint32_t a, FgNode *na,
                                uint32_t b, FgNode *nb, double constant, double value):
     """Record one scalar operation of one or two operands; ids of constants are FG_NO_ID."""
@@ -449,10 +476,13 @@ cdef inline Tensor push_scalar(int op, int dtype, int flags, uint32_t a, FgNode 
     node_set(n, op, dtype, 0, flags, a, b, FG_NO_ID)
     n.re = value
     n.constant = constant
+    n.attr = FG_REACH_NONE
     if a:
         na.refs += 1
+        n.attr = reach_of(na)
     if b:
         nb.refs += 1
+        n.attr = fg_reach_both(n.attr, reach_of(nb))
     return tensor_new(id, n, tape)
 
 
@@ -584,6 +614,7 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
     tape = tape_of_thread()
     n = node_append(tape, &id)
     node_set(n, op, dtype, 0, flags, ids[0], ids[1], ids[2])
+    n.attr = reach_operands(ids)
     n.re = value
     n.constant = constant
     return tensor_new(id, n, tape)
@@ -668,6 +699,7 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
             value_release(out)
         raise
     node_set(n, op, dtype, shape.rank, flags, ids[0], ids[1], ids[2])
+    n.attr = reach_operands(ids)
     n.shape = shape_ref(shape)
     n.value = out
     n.constant = constant
@@ -738,14 +770,17 @@ cdef Tensor push_array_fast(int op, Tensor left, Tensor right, double constant, 
     n.shape = shape_ref(shape)
     n.value = out
     n.constant = constant
+    n.attr = FG_REACH_NONE
     if a != NULL:
         n.a = left.id
         a.refs += 1
         reads = fg_op_info[op].reads[0]
+        n.attr = reach_of(a)
     if b != NULL:
         n.b = right.id
         b.refs += 1
         reads |= fg_op_info[op].reads[1]
+        n.attr = fg_reach_both(n.attr, reach_of(b))
     if reads & FG_A and a != NULL:
         a.uses += 1
     if reads & FG_B and b != NULL:

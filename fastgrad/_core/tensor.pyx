@@ -628,6 +628,7 @@ cdef void leaf_require(FgNode *n, bint value) noexcept:
     global parameters
     if value and not n.flags & FG_NEEDS_GRAD:
         n.flags |= FG_NEEDS_GRAD
+        n.attr = reach_new()
         parameters += 1
     elif not value and n.flags & FG_NEEDS_GRAD:
         n.flags &= ~FG_NEEDS_GRAD
@@ -853,6 +854,7 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
     n.dtype = old.dtype
     n.rank = old.rank
     n.flags = old.flags & ~FG_RETAINED
+    n.attr = old.attr
     if is_parameter(old) and not old.flags & FG_ARGUMENT:
         n.flags &= ~FG_NEEDS_GRAD
         leaf_require(n, True)

@@ -195,7 +195,8 @@ cdef class Trace:
             for i in range(len(cotangents)):
                 if cotangents[i] is not None and (<Tensor>self.outputs[i]).tape != NULL:
                     mark(&s, (<Tensor>self.outputs[i]).id)
-            sweep_survey(&s, &visited, True, self.floor.id if self.floor is not None else FG_NO_ID)
+            sweep_survey(&s, &visited, True, self.floor.id if self.floor is not None else FG_NO_ID,
+                         reach_wanted(self.inputs))
             for i in range(len(cotangents)):
                 if cotangents[i] is None:
                     continue
