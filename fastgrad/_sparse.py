@@ -12,6 +12,7 @@ Nothing here looks at numbers, so a pattern holds wherever the structure of the 
 what depends on numbers (branches, masks used as an index) changes the structure.
 """
 
+import copy
 import functools
 import itertools
 import math
@@ -70,9 +71,7 @@ def _derivative(name, f, argnums, has_aux, chunk, plan_for, transposed=False):
             while len(plans) >= PLANS:
                 plans.pop(next(iter(plans)), None)
         plans[key] = plan               # the one used last stands last
-        matrix = csr_array((plan.values(run.trace), plan.columns.copy(), plan.starts.copy()),
-                           shape=plan.shape)
-        matrix.has_canonical_format = True
+        matrix = plan.matrix(csr_array, run.trace)
         return (matrix, run.aux) if has_aux else matrix
 
     derivative.plans = plans
@@ -123,9 +122,9 @@ def pattern(trace):
     Returns
     -------
     Pattern
-        Of shape (result.size, argument.size). Never too small. Exact, up to numbers that happen
-        to be zero, but for products with a matrix, whose entries all count as non-zero, and for
-        rules of the user's, of which all results depend on all operands.
+        Of shape (result.size, argument.size). Never too small, and exact up to numbers that
+        happen to be zero, but for rules of the user's, of which all results count as depending on
+        all operands. (A constant matrix that is half zero counts by its entries.)
     """
     nodes, outputs = trace.nodes()
     n, m = math.prod(trace.input_shapes[0]), math.prod(trace.shapes[0])
@@ -155,11 +154,13 @@ class _Dependences:
 
     def __init__(self, n):
         self.n = n
-        self.used = n                   # ids
+        self.used = 0                   # ids
         self.hubs = []                  # rows, as (lengths, ids)
+        self.inputs = self._new_ids(n)
 
     def run(self, nodes, result):
         """The dependence of one node, from the dependences of all nodes before it."""
+        self.nodes = nodes
         found = [None] * len(nodes)
         left = Counter(itertools.chain.from_iterable(node.operands for node in nodes))
         left[result] += 1
@@ -181,13 +182,16 @@ class _Dependences:
     def _leaf(self, node):
         if node.shape == ():
             return frozenset((0,))
-        return [np.arange(self.n, dtype=np.int32).reshape(node.shape)]
+        return [self.inputs.reshape(node.shape)]
 
     def _node(self, node, operands, shapes, last):
         if node.op == "assign":
             return self._assign(node, operands, last)
         if node.op == "item" and node.shape == () and type(operands[0]) is _Patched:
             return self._limited(operands[0].at(node.attribute))
+        operands = [d.arrays(self) or None if type(d) is _Patched else d for d in operands]
+        if all(d is None for d in operands):
+            return None
         rule, zero = _RULES.get(node.op), _zero_partials(node.op)
         if rule is not None:
             dependence = rule(self, node, operands, shapes)
@@ -239,12 +243,15 @@ class _Dependences:
         array[many] = self._new_hubs(counts[many], ids[np.repeat(many, counts)])
         return [array.reshape(shape)]
 
-    def _new_hubs(self, counts, ids):
-        first, self.used = self.used, self.used + len(counts)
+    def _new_ids(self, count):
+        first, self.used = self.used, self.used + count
         if self.used >= 2 ** 31 - 1:
-            raise OverflowError("fastgrad: a sparse pattern of more than 2**31 rows and columns")
-        self.hubs.append((counts, ids))
+            raise OverflowError("fastgrad: a sparse pattern with more than 2**31 columns and sums")
         return np.arange(first, self.used, dtype=np.int32)
+
+    def _new_hubs(self, counts, ids):
+        self.hubs.append((counts, ids))
+        return self._new_ids(len(counts))
 
     def _hub(self, ids):
         """One id for many."""
@@ -395,6 +402,15 @@ class _Dependences:
         if len(operands) != 2:
             return self._everything(operands, shapes)
         (a, b), (shape_a, shape_b) = operands, shapes
+        if len(shape_a) == 2 and a is None and len(shape_b) <= 2:
+            matrix = self.nodes[node.operands[0]].value
+            if _mostly_zero(matrix):
+                return self._by_matrix(matrix, self.arrays(b, shape_b), node.shape)
+        if len(shape_b) == 2 and b is None and len(shape_a) <= 2:
+            matrix = self.nodes[node.operands[1]].value
+            if _mostly_zero(matrix):
+                turned = [array.T for array in self.arrays(a, shape_a)]
+                return [array.T for array in self._by_matrix(matrix.T, turned, node.shape[::-1])]
         parts = []
         if a is not None:
             rows = self.arrays(self._over(a, shape_a, (len(shape_a) - 1,), shape_a[:-1]),
@@ -408,6 +424,21 @@ class _Dependences:
                 shape_b) else columns)
         return self._union([[np.broadcast_to(array, node.shape) for array in part]
                             for part in parts], node.shape)
+
+
+    def _by_matrix(self, matrix, arrays, shape):
+        """Of a product with a constant matrix: what its entries that are not zero let through."""
+        rows, columns = np.nonzero(matrix)
+        # For each column of the result its rows, for each of these the ids.
+        ids = np.stack([array.reshape(matrix.shape[1], -1)[columns].T for array in arrays], axis=-1)
+        lengths = np.bincount(rows, minlength=len(matrix)) * len(arrays)
+        starts = np.concatenate(([0], np.cumsum(np.tile(lengths, ids.shape[0]))))
+        return [array.T.reshape(shape) for array in
+                self.settle(starts, ids.reshape(-1), (ids.shape[0], len(matrix)))]
+
+
+def _mostly_zero(matrix):
+    return matrix is not None and 2 * np.count_nonzero(matrix) <= matrix.size
 
 
 class _Patched:
@@ -507,7 +538,7 @@ class _Plan:
         self.starts = pattern.starts.astype(index)
         self.columns = pattern.columns.astype(index, copy=False)
         self.pattern = pattern
-        self.shape = pattern.shape
+        self.blank = None               # a matrix without its three arrays
         self.groups = groups
         self.colours = colours          # forward and reverse sweeps: how many
 
@@ -518,6 +549,17 @@ class _Plan:
         place[places] = np.arange(len(places))
         groups = [group._replace(target=place[group.target]) for group in self.groups]
         self.__init__(pattern, groups, self.colours)
+
+    def matrix(self, csr_array, trace):
+        """The derivative, in arrays of its own."""
+        data = self.values(trace)
+        if self.blank is None:          # SciPy checks what it makes for 30 us, but not copies
+            self.blank = csr_array((data, self.columns, self.starts), shape=self.pattern.shape)
+            self.blank.has_canonical_format = True
+            self.blank.data = self.blank.indices = self.blank.indptr = None
+        matrix = copy.copy(self.blank)
+        matrix.data, matrix.indices, matrix.indptr = data, self.columns.copy(), self.starts.copy()
+        return matrix
 
     def values(self, trace):
         """The entries, in the order of the pattern."""
@@ -542,31 +584,26 @@ class _Plan:
         return np.empty(0, dtype=dtype) if data is None else data
 
 
-def _group(forward, colour, count, lanes, size, entry_colour, entry_place, entries):
-    """Sweeps for columns (rows) coloured, whose results, of that size, are to be read at places.
-
-    `entries` are the numbers of the entries of the matrix, `entry_colour` the colours they are
-    read from.
-    """
-    seeds, seed_bounds = _by_sweep(colour, np.flatnonzero(colour >= 0), count, lanes, len(colour))
-    order = np.argsort(_small(entry_colour, count), kind="stable")
-    source, bounds = _by_sweep(entry_colour[order], entry_place[order], count, lanes, size)
-    return _Group(forward, lanes, seeds, seed_bounds, source, entries[order], bounds)
-
-
-def _by_sweep(colours, places, count, lanes, size):
-    """Places in arrays of that size, `lanes` of them one after the other, in order of sweeps."""
-    if len(colours) != len(places):
-        colours = colours[places]
-    order = np.argsort(_small(colours, count), kind="stable")
-    colours, places = colours[order], places[order].astype(np.intp)
-    bounds = np.searchsorted(colours, np.arange(0, count + lanes, lanes)).tolist()
-    return (places + (colours % lanes) * np.intp(size) if lanes > 1 else places), bounds
+def _group(forward, colour, count, lanes, size, entry_colour, entry_place, entries=None):
+    """Sweeps for columns (rows) coloured. Entries of the matrix, numbered `entries` (all, if None),
+    are read from the result for their colour, of that size, at a place."""
+    starts, order = core.by_colour(colour, count)
+    seeds, seed_bounds = _in_lanes(order, colour[order], len(colour), lanes), _sweeps(starts, lanes)
+    starts, order = core.by_colour(entry_colour, count)
+    source = _in_lanes(entry_place[order], entry_colour[order], size, lanes)
+    target = order if entries is None else entries[order]
+    return _Group(forward, lanes, seeds, seed_bounds, source, target, _sweeps(starts, lanes))
 
 
-def _small(colours, count):
-    """In a type that NumPy sorts in linear time, if possible."""
-    return colours.astype(np.uint16) if count < 2 ** 16 else colours
+def _in_lanes(places, colours, size, lanes):
+    """Places in arrays of that size, of which there are `lanes` one after the other."""
+    places = places.astype(np.intp, copy=False)
+    return places + (colours % lanes) * np.intp(size) if lanes > 1 else places
+
+
+def _sweeps(starts, lanes):
+    """Where sweeps begin, and the last one ends, from where colours do."""
+    return [*starts[:-1:lanes].tolist(), int(starts[-1])]
 
 
 def _lanes(count, size, chunk):
@@ -604,38 +641,35 @@ def _plan_jacobian(pattern, chunk):
     longest = np.append(np.sort(lengths)[::-1], 0)
     expected = longest + PULL * np.arange(m + 1)
     aside = int(np.argmin(expected))
-    transposed, places = pattern.transposed()
+    transposed = pattern.transposed()[0]
     tallest = int(np.diff(transposed.starts).max(initial=0))
     rows = pattern.rows
-    entries = np.arange(len(rows))
     if PULL * tallest >= expected[aside]:
-        groups, cost, colours = _forward(pattern, transposed, lengths, rows, entries,
-                                         aside, chunk)
+        groups, cost, colours = _forward(pattern, transposed, lengths, rows, aside, chunk)
         if cost <= PULL * tallest:
             return _Plan(pattern, groups, colours)
     else:
         groups, cost = None, math.inf
     colour, count = _coloured(transposed, pattern)
     if PULL * count < cost:
-        groups = [_group(False, colour, count, 1, n, colour[rows], pattern.columns, entries)]
+        groups = [_group(False, colour, count, 1, n, colour[rows], pattern.columns)]
         colours = (0, count)
     return _Plan(pattern, groups, colours)
 
 
-def _forward(pattern, transposed, lengths, rows, entries, aside, chunk):
+def _forward(pattern, transposed, lengths, rows, aside, chunk):
     """Groups of sweeps, their cost, and (forward sweeps, reverse sweeps)."""
     m, n = pattern.shape
     groups = []
-    columns = pattern.columns
+    columns, entries = pattern.columns, None
     if aside:
         long = np.argsort(-lengths, kind="stable")[:aside]
         colour = np.full(m, -1, dtype=np.int32)
         colour[long] = np.arange(aside)
         here = colour[rows] >= 0
-        groups.append(_group(False, colour, aside, 1, n, colour[rows[here]], columns[here],
-                             entries[here]))
+        groups.append(_group(False, colour, aside, 1, n, colour[rows], columns))
         pattern = pattern.where(~here)
-        rows, columns, entries = rows[~here], columns[~here], entries[~here]
+        rows, columns, entries = rows[~here], columns[~here], np.flatnonzero(~here)
         transposed = pattern.transposed()[0]
     colour, count = _coloured(pattern, transposed)
     if count:
@@ -667,8 +701,8 @@ def _plan_hessian(pattern, chunk):
         if other[1] < count:
             colour, count, column = other
     place = np.where(column == rows, pattern.columns, rows)
-    groups = [_group(True, colour, count, _lanes(count, n, chunk), n, colour[column], place,
-                     np.arange(len(rows)))] if count else []
+    groups = [_group(True, colour, count, _lanes(count, n, chunk), n, colour[column], place)
+              ] if count else []
     return _Plan(pattern, groups, (count, 0))
 
 

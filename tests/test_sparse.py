@@ -107,6 +107,7 @@ def two_versions(x):
 # ---- Jacobians with a pattern that is known -------------------------------------------------
 
 MATRIX = np.random.default_rng(5).normal(size=(4, 6))
+SECOND = np.eye(8, k=1) + np.eye(8, k=-1) - 2 * np.eye(8)       # differences
 PLACES = np.array([3, 0, 3, 5])
 
 STRUCTURED = {
@@ -147,6 +148,11 @@ STRUCTURED = {
     "matrix of columns": (lambda x: MATRIX @ x, numbers(6, 3), 4 * 6 * 3, 6),
     "matrix": (lambda x: MATRIX @ x, numbers(6), 24, 6),
     "matrix from the right": (lambda x: x @ MATRIX, numbers(3, 4), 3 * 6 * 4, 6),
+    "sparse matrix": (lambda x: SECOND @ x ** 2, numbers(8), 22, 3),
+    "sparse matrix, columns": (lambda x: SECOND @ x, numbers(8, 3), 66, 3),
+    "sparse matrix from the right": (lambda x: np.sin(x) @ SECOND[:, :5], numbers(8), 14, 3),
+    "sparse matrix, rows": (lambda x: (x * x) @ SECOND[:, :5], numbers(3, 8), 42, 3),
+    "sparse matrix twice": (lambda x: SECOND @ (SECOND @ x * x), numbers(8), 22 + 12, 5),
     "products of rows": (lambda x: x @ x.T, numbers(3, 2), 3 * 2 + 6 * 4, 6),
     "block": (lambda x: np.einsum("bij,bj->bi", np.ones((4, 3, 2)), x), numbers(4, 2), 24, 2),
     "dense row": (lambda x: fnp.concatenate([x[1:] ** 2, np.sum(x ** 2, keepdims=True)]),
@@ -202,6 +208,20 @@ def test_chunk_bounds_the_sweeps(name, chunk):
                                   fg.jacobian(f, sparse=True)(x).toarray())
 
 
+def test_arrays_too_large_for_lanes():
+    n = 2 * _sparse.LANE_SIZE
+    check_jacobian(stencil, numbers(n), 3 * (n - 2), 3)
+    check_jacobian(lambda x: fnp.concatenate([x * x[3], np.sum(x, keepdims=True)]), numbers(n),
+                   3 * n - 1, 3)
+    check_hessian(rosenbrock, numbers(n), 3 * n - 2, 3)
+
+
+def test_many_sweeps_of_several_lanes():
+    n = 3 * _sparse.LANES - 5
+    check_jacobian(lambda x: x / np.sum(x[:-1]), numbers(n), n * (n - 1) + 1)
+    check_hessian(lambda x: np.sum(x) ** 3, numbers(n), n * n, n)
+
+
 def smooth(x):
     """Shared sums, used again for every entry: nothing may become quadratic before the end."""
     return np.sum((x / np.sum(x)) ** 2) * np.sum(x)
@@ -232,7 +252,8 @@ def test_time_steps():
         return u
 
     n, reach = 60, 6
-    check_jacobian(f, numbers(n), sum(min(n, i + reach + 1) - max(0, i - reach) for i in range(n)), 13)
+    entries = sum(min(n, i + reach + 1) - max(0, i - reach) for i in range(n))
+    check_jacobian(f, numbers(n), entries, 13)
 
 
 def test_rules_of_the_users_are_dense():
@@ -322,8 +343,8 @@ HESSIANS = {
     "separable": (lambda x: np.sum(x ** 3 + np.sin(x)), numbers(20), 20, 1),
     "rosenbrock": (rosenbrock, numbers(100), 298, 3),
     "arrow": (lambda x: np.sum(x ** 3) + x[0] * np.sum(np.sin(x)), numbers(100), 298, 2),
-    "two arrows": (lambda x: np.sum(x ** 3) + x[7] * np.sum(np.sin(x)) + np.exp(x[9]) * np.sum(x * x),
-                   numbers(100), 100 + 2 * (99 + 98), 3),
+    "two arrows": (lambda x: (np.sum(x ** 3) + x[7] * np.sum(np.sin(x))
+                              + np.exp(x[9]) * np.sum(x * x)), numbers(100), 100 + 2 * (99 + 98), 3),
     "blocks": (by_blocks, numbers(30), 90, 3),
     "dense": (lambda x: np.sum(x) ** 3 + np.sum(x ** 4), numbers(12), 144, 12),
     "linear": (lambda x: np.sum(3 * x), numbers(7), 0, 0),
@@ -376,6 +397,27 @@ CHANGING = {
     "nothing": lambda x: x * 2 if x[0] > 0 else np.ones(6),
     "shape": lambda x: x[:1] * np.ones(2 if x[0] > 0 else 3),
 }
+
+
+def test_zeros_of_a_constant_matrix_belong_to_the_structure():
+    matrix = np.eye(6)
+    derivative = fg.jacobian(lambda x: matrix @ x ** 2, sparse=True)
+    x = numbers(6)
+    assert derivative(x).nnz == 6
+    matrix[2, 3] = 5.0
+    assert derivative(x).toarray()[2, 3] == 10 * x[3]
+    matrix[:] = 1.0
+    np.testing.assert_allclose(derivative(x).toarray(), np.tile(2 * x, (6, 1)))
+
+
+def test_an_array_that_was_overwritten():
+    def f(x):
+        out = fnp.zeros(2)
+        out[0] = x[0]
+        out[0] = fnp.heaviside(x[1], 1.0)
+        return np.sum(out) * np.ones(3)
+
+    check_jacobian(f, numbers(2), 0)
 
 
 def put(x, index):

@@ -9,7 +9,7 @@ import hashlib
 
 # ---- the structure of a graph ---------------------------------------------------------------
 
-cdef struct Words:
+cdef struct Words:              # what waits for being digested
     uint64_t word[512]
     int used
 
@@ -38,7 +38,7 @@ cdef int words_shape(Words *w, object digest, FgNode *n) except -1:
 
 cdef int digest_index(object digest, object index) except -1:
     """An index as an attribute keeps it, arrays by what they contain."""
-    if isinstance(index, tuple):
+    if isinstance(index, tuple) and any([isinstance(item, np.ndarray) for item in index]):
         digest.update(b"(%d" % len(index))
         for item in index:
             digest_index(digest, item)
@@ -50,9 +50,18 @@ cdef int digest_index(object digest, object index) except -1:
     return 0
 
 
+cdef int digest_zeros(object digest, FgNode *n) except -1:
+    """Where a constant matrix has entries."""
+    value = graph_value(n)
+    if value is not None:
+        digest.update(np.packbits(np.not_equal(value, 0)))
+    return 0
+
+
 def fingerprint(Trace trace):
     """128 bits that tell recorded graphs apart whose operators, operands, shapes, dtypes, axes or
-    indices differ. The numbers that were computed, constants among them, do not count."""
+    indices differ, or the zeros of constant factors of a matrix product. All other numbers do not
+    count. For traces of one argument."""
     cdef Subgraph g = trace.subgraph()
     cdef Words w
     cdef FgNode *n
@@ -88,6 +97,8 @@ def fingerprint(Trace trace):
                 words_put(&w, digest, position[slot - g.slots] if slot != NULL else ~<uint64_t>0)
                 if slot == NULL and x and n.op == FG_matmul:
                     words_shape(&w, digest, node_at(x))
+                    words_flush(&w, digest)
+                    digest_zeros(digest, node_at(x))
             if n.op < FG_ELEMENTWISE_END:
                 continue
             if n.attr == 0:
@@ -270,6 +281,32 @@ def transposed_rows(ndarray starts, ndarray columns, int64_t width):
     return new_starts, new_columns, places
 
 
+def by_colour(ndarray colours, int64_t count):
+    """The places in a list of colours, colour after colour, those of colour -1 left out; and
+    where each colour begins."""
+    cdef int64_t size = PyArray_DIMS(colours)[0]
+    cdef const int32_t *colour = columns_of(colours)
+    cdef ndarray starts = np.zeros(count + 2, dtype=np.int64)
+    cdef int64_t *next_ = <int64_t *>PyArray_DATA(starts) + 1       # behind colour -1
+    cdef int64_t i
+    cdef ndarray order
+    cdef int64_t *place
+    with nogil:
+        for i in range(size):
+            if colour[i] >= 0:
+                next_[colour[i] + 1] += 1
+        for i in range(count):
+            next_[i + 1] += next_[i]
+    order = np.empty(next_[count], dtype=np.intp)
+    place = <int64_t *>PyArray_DATA(order)
+    with nogil:
+        for i in range(size):
+            if colour[i] >= 0:
+                place[next_[colour[i]]] = i
+                next_[colour[i]] += 1
+    return starts[:count + 1], order        # each has moved to where the next one begins
+
+
 # ---- colourings -----------------------------------------------------------------------------
 
 def colour_columns(ndarray starts, ndarray columns, ndarray starts_t, ndarray columns_t,
@@ -354,7 +391,7 @@ def colour_star(ndarray starts, ndarray columns, ndarray mirror, ndarray dense, 
     cdef int32_t *read = <int32_t *>PyArray_DATA(reads)
     cdef char *memory = <char *>calloc(12 * (entries + 1) + 20 * (n + 1), 1)
     cdef int64_t *star = <int64_t *>memory          # of each entry
-    cdef int64_t *nearest = star + entries + 1      # by colour: v's entry of the first such neighbour
+    cdef int64_t *nearest = star + entries + 1      # by colour: v's entry of the first such one
     cdef int32_t *met = <int32_t *>(nearest + n + 1)        # by colour: a neighbour of v has it
     cdef int32_t *forbidden = met + n + 1
     cdef int32_t *treated = forbidden + n + 1
@@ -431,7 +468,8 @@ def colour_star(ndarray starts, ndarray columns, ndarray mirror, ndarray dense, 
 
 
 cdef inline void star_treat(const int64_t *start, const int32_t *column, const int32_t *colour,
-                            int32_t *forbidden, int32_t *treated, int32_t v, int32_t w) noexcept nogil:
+                            int32_t *forbidden, int32_t *treated, int32_t v,
+                            int32_t w) noexcept nogil:
     """Forbid v the colours of the neighbours of w."""
     cdef int64_t p
     for p in range(start[w], start[w + 1]):
