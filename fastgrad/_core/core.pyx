@@ -17,6 +17,7 @@ this order:
     functions.pyx   the functions behind fastgrad.numpy
     call.pyx        backward, grad and value_and_grad
     trace.pyx       a function's run, held for every other transformation
+    colour.pyx      patterns of sparse derivatives, and their colourings
 """
 
 cimport cython
@@ -223,6 +224,7 @@ include "tensor.pyx"
 include "functions.pyx"
 include "call.pyx"
 include "trace.pyx"
+include "colour.pyx"
 
 cdef int isa_setup() except -1:
     """The best instruction set there is, or the one that FASTGRAD_ISA names."""
