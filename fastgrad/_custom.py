@@ -68,6 +68,20 @@ def zeros(x):
     return 0.0 if type(x) is float else np.zeros(np.shape(x), x.dtype)
 
 
+def tensor(x):
+    """A number or array as a Tensor; a Tensor as it is."""
+    return x if isinstance(x, Tensor) else constant(x)
+
+
+def given_or_zero(vectors, likes):
+    """Cotangents or tangents as a rule gets them: zeros for None, and plain values of the kind of
+    what they belong to unless a recorded sweep asks."""
+    if core.is_recording():
+        return [zeros(like) if v is None else v for v, like in zip(vectors, likes)]
+    return [zeros(like) if v is None else float(plain(v)) if type(like) is float else plain(v)
+            for v, like in zip(vectors, likes)]
+
+
 class Arguments:
     """A tree of arguments, and the recorded Tensors among its leaves.
 
@@ -124,9 +138,7 @@ class LinearRule:
 
     def apply(self, vectors, domain):
         """The image of some vectors; None: zero. `domain`: what they are like."""
-        keep = (lambda x: x) if core.is_recording() else plain
-        vectors = [zeros(like) if v is None else keep(v) for v, like in zip(vectors, domain)]
-        return list(map(_image, self.linear()(vectors)))
+        return list(map(tensor, self.linear()(given_or_zero(vectors, domain))))
 
     def transpose(self, covectors, domain):
         """What the transposed map makes of these; None: zero."""
@@ -139,12 +151,8 @@ class LinearRule:
             error.add_note(f"{self.name}: there is no rule for this direction, so the one there is "
                            "was run with Tensors, to be transposed")
             raise
-        return list(map(_image, back([
-            zeros(constant(y)) if c is None else c for c, y in zip(covectors, image)])[0]))
-
-
-def _image(x):
-    return x if isinstance(x, Tensor) else constant(x)
+        return list(map(tensor, back([
+            zeros(tensor(y)) if c is None else c for c, y in zip(covectors, image)])[0]))
 
 
 class _Pullback(LinearRule):

@@ -10,7 +10,17 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
-from fastgrad._custom import Arguments, constant, floating, plain, recorded, refuse_recorded, zeros
+from fastgrad._custom import (
+    Arguments,
+    constant,
+    floating,
+    given_or_zero,
+    plain,
+    recorded,
+    refuse_recorded,
+    tensor,
+    zeros,
+)
 from fastgrad.transforms import jacobian, linearize, vjp
 
 __all__ = ["ConvergenceError", "fixed_point", "root"]
@@ -74,8 +84,8 @@ def fixed_point(f, x0, theta=(), *, tol=None, max_steps=1000):
     >>> fg.grad(lambda a: fg.fixed_point(newton, 1.0, a))(4.0)
     0.25
     """
-    _options("fixed_point", f, max_steps)
-    return _solution("fixed_point", _iterate, f, x0, theta, tol, max_steps)
+    name = _checked("fixed_point", f, max_steps)
+    return _solution(name, _iterate, f, x0, theta, tol, max_steps)
 
 
 def root(f, x0, theta=(), *, tol=None, max_steps=100):
@@ -134,22 +144,23 @@ def root(f, x0, theta=(), *, tol=None, max_steps=100):
     >>> round(fg.grad(E)({"e": 0.5, "M": 1.0})["M"], 9)
     1.037362022
     """
-    _options("root", f, max_steps)
-    return _solution("root", _newton, f, x0, theta, tol, max_steps)
+    name = _checked("root", f, max_steps)
+    return _solution(name, _newton, f, x0, theta, tol, max_steps)
 
 
-def _options(name, f, max_steps):
+def _checked(name, f, max_steps):
+    """How messages call the equation, if the options are right."""
     if not callable(f):
         raise TypeError(f"{name}: the first argument must be a function, not {type(f).__name__}")
     if not hasattr(max_steps, "__index__") or max_steps < 1:
         raise ValueError(f"{name}: max_steps={max_steps!r} must be a positive int")
+    return f"{name} of {getattr(f, '__name__', repr(f))}"
 
 
 # ---- a solution and its derivative ----------------------------------------------------------
 
 def _solution(name, solver, f, x0, theta, tol, max_steps):
     """x as the solver finds it, recorded with the rule of the implicit function theorem."""
-    name = f"{name} of {getattr(f, '__name__', repr(f))}"
     leaves, structure = _trees.flatten(x0)
     start = [_start(name, x) for x in leaves]
     arguments = Arguments(name, theta)
@@ -209,7 +220,8 @@ class _Equation:
                 refuse_recorded(self.name, y)
             return y
 
-        return self.solver(self.name, g, start, self.tol, self.max_steps)
+        with np.errstate(all="ignore"):         # far from the solution anything may happen
+            return self.solver(self.name, g, start, self.tol, self.max_steps)
 
     def point(self):
         """x and theta; where a sweep is recorded, x as it depends on theta."""
@@ -235,9 +247,9 @@ class _Equation:
             pull = vjp(self.value, *point)[1] if point else back
             return [a + b for a, b in zip(x_bar, pull(w)[0])]
 
-        w = self.linear("adjoint", adjoint, (_filled(cotangents, self.x),
+        w = self.linear("adjoint", adjoint, (given_or_zero(cotangents, self.x),
                                              (x, theta) if core.is_recording() else ()))
-        return _tensors(back(w)[1])
+        return list(map(tensor, back(w)[1]))
 
     def push(self, tangents):
         x, theta = self.point()
@@ -248,28 +260,19 @@ class _Equation:
             push = linearize(self.value, *point)[1] if point else forth
             return push(x_dot, theta_dot)
 
-        return _tensors(self.linear("tangent", tangent, (
-            _filled(tangents, self.arguments.plain()),
-            (x, theta) if core.is_recording() else ())))
-
-
-def _filled(vectors, likes):
-    keep = (lambda x: x) if core.is_recording() else plain
-    return [zeros(like) if v is None else keep(v) for v, like in zip(vectors, likes)]
-
-
-def _tensors(leaves):
-    return [x if isinstance(x, core.Tensor) else constant(x) for x in leaves]
+        x_dot = self.linear("tangent", tangent, (
+            given_or_zero(tangents, self.arguments.plain()),
+            (x, theta) if core.is_recording() else ()))
+        return list(map(tensor, x_dot))
 
 
 # ---- the solvers ----------------------------------------------------------------------------
 
 def _tolerance(tol, x):
     """How far entries of x may still be off, and the largest of them."""
-    sizes = [np.max(np.abs(leaf), initial=1.0) for leaf in x]
     if tol is None:
         tol = max([float(np.finfo(np.asarray(leaf).dtype).eps) for leaf in x], default=0.0) ** 0.75
-    return tol * max(sizes, default=1.0)
+    return tol * np.max([np.max(np.abs(leaf), initial=0.0) for leaf in x], initial=1.0)
 
 
 def _iterate(name, f, x, tol, max_steps):
@@ -277,11 +280,11 @@ def _iterate(name, f, x, tol, max_steps):
     change = np.inf
     for step in range(1, max_steps + 1):
         before, x = x, list(map(plain, f(x)))
-        change = max([np.max(np.abs(a - b), initial=0.0) for a, b in zip(x, before)], default=0.0)
-        if change <= _tolerance(tol, x):
-            return x
+        change = np.max([np.max(np.abs(a - b), initial=0.0) for a, b in zip(x, before)], initial=0)
         if not np.isfinite(change):
             break
+        if change <= _tolerance(tol, x):
+            return x
     raise ConvergenceError(f"{name}: no fixed point after {step} steps; the last one changed x by "
                            f"{change:.3g}")
 

@@ -351,7 +351,7 @@ cdef class Trace:
         cdef list answer = []
         cdef FgAdjoint *t
         try:
-            stream_flush(tape)
+            stream_flush(tape, True)
         finally:
             self.stream_end()
         for o in self.outputs:
