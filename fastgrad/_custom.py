@@ -82,6 +82,12 @@ def given_or_zero(vectors, likes):
             for v, like in zip(vectors, likes)]
 
 
+def outline(x):
+    """Something of the kind, shape and dtype of x that does not keep its memory."""
+    x = plain(x)
+    return np.broadcast_to(x.dtype.type(), x.shape) if isinstance(x, np.ndarray) else x
+
+
 class Arguments:
     """A tree of arguments, and the recorded Tensors among its leaves.
 
@@ -247,7 +253,7 @@ class _Custom:
         value = self._value(call)
         leaves, structure = _trees.flatten(value)
         refuse_recorded(self._name, leaves)
-        call.returned = structure, list(map(plain, leaves))
+        call.returned = structure, list(map(outline, leaves))
         numbers = [k for k, y in enumerate(leaves) if floating(y)]
         made = core.custom(self._linear(call), arguments.tensors,
                            [constant(leaves[k]) for k in numbers])

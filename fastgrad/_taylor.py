@@ -62,6 +62,11 @@ def taylor(f, x, v, order=5):
     RuntimeError
         If f itself asks for Taylor coefficients.
 
+    Notes
+    -----
+    Rows whose partials call rows of their own (hypot, logaddexp, xlogy, ...) take ``order**3``,
+    and orders above a hundred or so may meet Python's limit of recursion there.
+
     References
     ----------
     A. Griewank, A. Walther, Evaluating Derivatives, 2nd ed. (SIAM 2008), chapter 13.
@@ -141,15 +146,18 @@ def _propagate(nodes, results, inputs, order):
                           _Series([constant(node.value)]))
             continue
         operands = [series[i] for i in node.operands]
+        known = {}
         if node.op in _SHAPED:
             y = _SHAPED[node.op](node, *operands)
         elif node.op in _row:
-            y = _elementwise(node.op, operands, node.tie, {})
+            y = _elementwise(node.op, operands, node.tie, known)
         else:
             raise core.NoDerivativeError(
                 f"taylor: the function calls {node.attribute!r}, whose derivative is given by a "
                 "rule, which knows no higher ones; nest fg.jvp instead")
         series[at] = y.computed(order, node)
+        for made, sources in known.values():
+            made.more = None                    # it refers to others that refer to it
         for i in set(node.operands):
             if last[i] == at:
                 del series[i]
@@ -184,6 +192,7 @@ class _Series:
     def computed(self, order, node):
         """All coefficients, in the shape and dtype of a node."""
         self[order]
+        self.more = None
         return _Series([None if t is None else _fit(t, node) for t in self.known[:order + 1]])
 
     def mapped(self, linear):
@@ -243,8 +252,9 @@ def _elementwise(op, operands, tie, known):
     known[key] = y, operands                # operands stay alive: their ids are theirs
     if all(map(_constant, operands)):
         return y
-    if op in _DIRECT:
-        y.more = lambda k: _DIRECT[op](k, y, *operands)
+    direct = _power(operands, tie, known) if op == "power" else _DIRECT.get(op)
+    if direct:
+        y.more = lambda k: direct(k, y, *operands)
         return y
 
     @functools.cache
@@ -290,6 +300,35 @@ def _chosen(k, y, a, b, mask):
     if a is None and b is None:
         return None
     return _row["where"](0.0 if a is None else a, 0.0 if b is None else b, _part(mask, 0))
+
+
+def _power(operands, tie, known):
+    """How to compute a power away from the base 0: from a y' = b y a' for a constant exponent,
+    else from y = exp(b log(a)), y' = y (b log(a))'. At 0 the formula of the table is exact, but
+    every order adds another power to it."""
+    base = plain(_part(operands[0], 0))
+    if _constant(operands[1]) and np.all(base != 0):
+        def straight(k, y, a, b):
+            b = _part(b, 0)
+            total = None
+            for j in range(1, k + 1):
+                term = _times(_times(a[j], y[k - j]), _row["subtract"](
+                    _row["multiply"](b, float(j)), float(k - j)))
+                total = _plus(total, term)
+            return None if total is None else _row["divide"](
+                total, _row["multiply"](_part(a, 0), float(k)))
+        return straight
+    if np.all(base > 0):
+        logarithm = _elementwise("log", operands[:1], tie, known)
+        exponent = _elementwise("multiply", [operands[1], logarithm], tie, known)
+
+        def general(k, y, a, b):
+            total = None
+            for j in range(1, k + 1):
+                total = _plus(total, _times(exponent.slope(j), y[k - j]))
+            return None if total is None else _row["divide"](total, float(k))
+        return general
+    return None
 
 
 # Arithmetic needs no formula: coefficient k, given the result's series and the operands'.

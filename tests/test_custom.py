@@ -265,12 +265,6 @@ class Model:
     def f(self, x):
         return self.scale * x ** 2
 
-    def _forward(self, x):
-        return self.f(x), x
-
-    def _backward(self_and_x, g):
-        raise NotImplementedError
-
     f.defvjp(lambda self, x: (self.f(x), (self, x)),
              lambda r, g: (None, 2 * r[0].scale * r[1] * g))
 
@@ -434,3 +428,11 @@ def test_a_rule_that_cannot_be_transposed_says_so():
     with pytest.raises(fg.NoDerivativeError) as caught:
         fg.grad(lambda x: f(x).sum())(X)
     assert "to be transposed" in caught.value.__notes__[0]
+
+
+def test_a_graph_that_is_held_does_not_stop_forward_mode():
+    y, push = fg.linearize(lambda x: x * x, X)
+    np.testing.assert_array_equal(fg.jvp(lambda x: x * x, (X,), (X,))[1], [2, 8])
+    np.testing.assert_array_equal(push(X), [2, 8])
+    np.testing.assert_array_equal(fg.hvp(lambda x: reverse(x, x).sum())(X, X), fg.jacobian(
+        fg.grad(lambda x: reverse(x, x).sum()))(X) @ X)

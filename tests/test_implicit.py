@@ -174,8 +174,7 @@ def test_the_start_has_no_influence(solve, f):
 
 
 def test_steps_are_halved_where_newton_overshoots():
-    f = lambda x, a: np.arctan(x) - a
-    assert root(f, 10.0, 0.5) == pytest.approx(np.tan(0.5))
+    assert root(lambda x, a: np.arctan(x) - a, 10.0, 0.5) == pytest.approx(np.tan(0.5))
     assert root(lambda x, a: np.exp(x) - a, -20.0, 1.0, max_steps=1000) == pytest.approx(0)
 
 
@@ -185,7 +184,9 @@ def test_inside_other_transformations():
 
     assert fg.grad(f)(3.0) == pytest.approx(1)
     assert fg.grad(fg.grad(f))(3.0) == pytest.approx(0, abs=1e-10)
-    nested = lambda a: root(lambda x, a: x - by_iteration(a * x), 1.0, a)       # x = sqrt(a x)
+    def nested(a):                          # x = sqrt(a x)
+        return root(lambda x, a: x - by_iteration(a * x), 1.0, a)
+
     assert nested(3.0) == pytest.approx(3)
     assert fg.grad(nested)(3.0) == pytest.approx(1)
 
@@ -204,11 +205,11 @@ def no_root(x, a):
     (lambda: fixed_point(grows, 1.0, 1.0, max_steps=7),
      "fixed_point of grows: no fixed point after 7 steps; the last one changed x by 128"),
     (lambda: fixed_point(grows, 1.0, 1.0, max_steps=10000), "fixed_point of grows: no fixed point"),
-    (lambda: root(no_root, 1.0, 1.0), "root of no_root: .* steps.*residual|root of no_root: Newton"),
+    (lambda: root(no_root, 1.0, 1.0), "root of no_root: .* after .* steps"),
     (lambda: root(no_root, 0.0, 1.0),
      "root of no_root: the Jacobian is singular after 0 steps; the residual is 1"),
-    (lambda: root(lambda x, a: x - a, 1.0, np.nan), "root of <lambda>: no root after 1 steps; the "
-                                                    "residual is nan"),
+    (lambda: root(lambda x, a: x - a, 1.0, np.nan),
+     "root of <lambda>: no root after 1 steps; the residual is nan"),
     # x0 is the fixed point, but f is no contraction there, so the adjoint does not converge.
     (lambda: fg.grad(lambda a: fixed_point(grows, -1.0, a))(1.0),
      "fixed_point of grows, adjoint: no fixed point after"),
