@@ -657,7 +657,7 @@ def streamed(f, x, v, dict kwargs):
         result = f(argument, **kwargs) if kwargs else f(argument)
         argument = None
         streamed_check(result)
-        stream_flush(tape)
+        stream_flush(tape, True)
         value = settle(result)
         return value, streamed_tangent(tape, result)
     finally:
