@@ -53,9 +53,8 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
             x.id = id
         elif x != NULL and x.needs:
             x.node.refs += 1
-        else:
-            if x != NULL:
-                x.id = FG_NO_ID
+        elif x != NULL:
+            x.id = leaf_constant(x) if get_keeping() else FG_NO_ID
         n = node_append(tape, &id)
     except BaseException:
         if shape != NULL:
@@ -894,8 +893,8 @@ cdef object assign_version(Tensor t, Operand *x, Operand *v, FgValue *target, ui
         # Nothing reads the old version: its memory moves on to the new one.
         value_release(old.value)
         old.value = NULL
-    made = push_shaped(FG_assign, x.dtype, 0, shape, target, 0, x if x.needs else NULL, v, attr,
-                       constant)
+    made = push_shaped(FG_assign, x.dtype, 0, shape, target, 0,
+                       x if x.needs or get_keeping() else NULL, v, attr, constant)
     tensor_become(t, made)
     return None
 

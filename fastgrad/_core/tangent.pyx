@@ -625,14 +625,15 @@ cdef Tensor dual_new(Tensor value, Tensor tangent):
     return tensor_new(id, n, tape)
 
 
-cdef int stream_flush(FgTape *tape) except -1:
+cdef int stream_flush(FgTape *tape, bint last=False) except -1:
     """Give every living operation of the stream its tangent and let go of its operands. While a
-    transformation inside the streamed function still needs its operations, nothing is done."""
+    transformation inside the streamed function still needs its operations, nothing is done; but
+    the last time it must be, whatever graphs people hold on to."""
     cdef FgSegment *s
     cdef uint32_t i
     cdef FgNode *n
     cdef int recording = get_not_recording()
-    if tape.busy or tape.held or tape.streaming != get_depth():
+    if tape.busy or tape.held and not last or tape.streaming != get_depth():
         return 0
     if tape.waiting:
         run_flush_all(tape)

@@ -352,7 +352,7 @@ cdef class Trace:
         cdef list answer = []
         cdef FgAdjoint *t
         try:
-            stream_flush(tape)
+            stream_flush(tape, True)
         finally:
             self.stream_end()
         for o in self.outputs:
@@ -658,7 +658,7 @@ def streamed(f, x, v, dict kwargs):
         result = f(argument, **kwargs) if kwargs else f(argument)
         argument = None
         streamed_check(result)
-        stream_flush(tape)
+        stream_flush(tape, True)
         value = settle(result)
         return value, streamed_tangent(tape, result)
     finally:

@@ -1,0 +1,568 @@
+"""Derivative rules of the user's, for functions that are not to be differentiated as they stand.
+
+A call with recorded Tensors computes the function with plain numbers and arrays and records one
+operation, whose rule is a linear map: cotangents to cotangents (`custom_vjp`) or tangents to
+tangents (`custom_jvp`). The other direction is its transpose, found by differentiating the rule
+itself. A sweep that is recorded calls the rule with recorded Tensors in place of the plain
+arguments, so that it is differentiated in turn, as often as wanted.
+"""
+
+import functools
+import inspect
+import operator
+import types
+
+import numpy as np
+
+from fastgrad import _trees
+from fastgrad._core import core
+from fastgrad.transforms import vjp
+
+__all__ = ["custom_jvp", "custom_vjp"]
+
+Tensor = core.Tensor
+
+
+# ---- numbers, arrays, Tensors ---------------------------------------------------------------
+
+# A Python float leaves the dtype to the arrays it meets; a Tensor made of one inside a
+# transformation does too, and hands this on.
+_WEAK_ONE = core.Trace("float", [1.0], ["1.0"]).arguments[0].detach()
+_NARROW = np.ones(1, np.float32)
+
+
+def recorded(x):
+    """Whether operations on x are recorded."""
+    return isinstance(x, Tensor) and x.requires_grad and core.is_recording()
+
+
+def floating(x):
+    """Whether x is a number or an array that may have a derivative."""
+    return isinstance(x, float) or getattr(x, "dtype", np.dtype(int)).kind == "f"
+
+
+def plain(x):
+    """A Tensor as the float, NumPy scalar or (read-only) array it would be outside of every
+    transformation; anything else as it is."""
+    if not isinstance(x, Tensor):
+        return x
+    x = x.detach()
+    if x.ndim:
+        return x.numpy()
+    number = x.dtype.type(x.item())
+    weak = x.dtype == np.float64 and (x * _NARROW).dtype == np.float32
+    return float(number) if weak else number
+
+
+def constant(x):
+    """A number or array as a Tensor that is not recorded."""
+    if isinstance(x, Tensor):
+        return x.detach()
+    return _WEAK_ONE * x if type(x) is float else core.constant(x)
+
+
+def zeros(x):
+    """Zeros like a number or array, with or without Tensors as x is."""
+    if isinstance(x, Tensor):
+        return constant(zeros(plain(x)))
+    return 0.0 if type(x) is float else np.zeros(np.shape(x), x.dtype)
+
+
+def tensor(x):
+    """A number or array as a Tensor; a Tensor as it is."""
+    return x if isinstance(x, Tensor) else constant(x)
+
+
+def given_or_zero(vectors, likes):
+    """Cotangents or tangents as a rule gets them: zeros for None, and plain values of the kind of
+    what they belong to unless a recorded sweep asks."""
+    if core.is_recording():
+        return [zeros(like) if v is None else v for v, like in zip(vectors, likes)]
+    return [zeros(like) if v is None else float(plain(v)) if type(like) is float else plain(v)
+            for v, like in zip(vectors, likes)]
+
+
+def outline(x):
+    """Something of the kind, shape and dtype of x that does not keep its memory."""
+    x = plain(x)
+    return np.broadcast_to(x.dtype.type(), x.shape) if isinstance(x, np.ndarray) else x
+
+
+class Arguments:
+    """A tree of arguments, and the recorded Tensors among its leaves.
+
+    What was passed may be assigned to later, so it is held as Tensors of our own (`tensors`) and
+    as plain values.
+    """
+
+    def __init__(self, name, tree):
+        leaves, self.structure = _trees.flatten(tree)
+        self.places = [i for i, leaf in enumerate(leaves) if recorded(leaf)]
+        values = [leaves[i] for i in self.places]
+        self.tensors = core.Trace(name, values, [""] * len(values)).arguments if values else []
+        self.leaves = [plain(leaf) for leaf in leaves]
+
+    def tree(self, values):
+        """The tree with these in the places of the recorded leaves."""
+        leaves = list(self.leaves)
+        for i, value in zip(self.places, values):
+            leaves[i] = value
+        return _trees.unflatten(self.structure, leaves)
+
+    def plain(self):
+        """The values of the recorded leaves as numbers and arrays."""
+        return [self.leaves[i] for i in self.places]
+
+    def present(self):
+        """The same, but as recorded Tensors while a recorded sweep asks."""
+        return self.tensors if core.is_recording() else self.plain()
+
+
+def refuse_recorded(name, leaves):
+    """Complain of results that are recorded though no argument was."""
+    if any(map(recorded, leaves)):
+        raise TypeError(
+            f"{name}: the function uses a Tensor that is being differentiated but is none of its "
+            "arguments; pass it as one, or detach it (fg.stop_gradient)")
+
+
+# ---- a rule as the core calls it ------------------------------------------------------------
+
+class LinearRule:
+    """A linear map from a list of Tensors to one of numbers or Tensors, applied and transposed.
+
+    `linear()` returns it as a function; it is called anew where a sweep is recorded, so that what
+    the map depends on is recorded as well.
+    """
+
+    def __init__(self, name, linear):
+        self.name = name
+        self.linear = linear
+
+    def __repr__(self):
+        return self.name
+
+    def apply(self, vectors, domain):
+        """The image of some vectors; None: zero. `domain`: what they are like."""
+        return list(map(tensor, self.linear()(given_or_zero(vectors, domain))))
+
+    def transpose(self, covectors, domain):
+        """What the transposed map makes of these; None: zero."""
+        linear = self.linear()
+        if core.is_recording():
+            domain = map(constant, domain)
+        try:
+            image, back = vjp(linear, list(map(zeros, domain)))
+        except TypeError as error:
+            error.add_note(f"{self.name}: there is no rule for this direction, so the one there is "
+                           "was run with Tensors, to be transposed")
+            raise
+        return list(map(tensor, back([
+            zeros(tensor(y)) if c is None else c for c, y in zip(covectors, image)])[0]))
+
+
+class _Pullback(LinearRule):
+    """Known from cotangents of the results to those of the arguments."""
+
+    def __init__(self, name, linear, results):
+        super().__init__(name, linear)
+        self.results = results
+
+    def pull(self, cotangents, needed):
+        return self.apply(cotangents, self.results)
+
+    def push(self, tangents):
+        return self.transpose(tangents, self.results)
+
+
+class _Pushforward(LinearRule):
+    """Known from tangents of the arguments to those of the results."""
+
+    def __init__(self, name, linear, arguments):
+        super().__init__(name, linear)
+        self.arguments = arguments
+
+    def push(self, tangents):
+        return self.apply(tangents, self.arguments)
+
+    def pull(self, cotangents, needed):
+        return self.transpose(cotangents, self.arguments)
+
+
+# ---- what both decorators share -------------------------------------------------------------
+
+class _Custom:
+    """A function with a rule for its derivative."""
+
+    def __new__(cls, f=None, *, nondiff_argnums=()):
+        if f is None:
+            return functools.partial(cls, nondiff_argnums=nondiff_argnums)
+        return super().__new__(cls)
+
+    def __init__(self, f, *, nondiff_argnums=()):
+        kind = type(self).__name__
+        if not callable(f):
+            raise TypeError(f"{kind}: the first argument must be a function, not "
+                            f"{type(f).__name__}")
+        functools.update_wrapper(self, f)
+        numbers = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (
+            nondiff_argnums,)
+        self.nondiff_argnums = tuple(map(operator.index, numbers))
+        self._name = getattr(f, "__name__", repr(f))
+        try:
+            self._signature = inspect.signature(f)
+        except (TypeError, ValueError):         # functions written in C may have none
+            self._signature = None
+        self._rule = None
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {self._name}>"
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __reduce__(self):
+        # What is found under the name of f is this object if it decorates f, else f.
+        found = inspect.getmodule(self.__wrapped__)
+        for name in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, name, None)
+        if found is self:
+            return self.__qualname__
+        return _restored, (type(self), self.__wrapped__, self.nondiff_argnums, self._rule)
+
+    def __call__(self, *args, **kwargs):
+        args = self._positional(args, kwargs)
+        if not any(map(recorded, _trees.flatten(args)[0])):
+            return self.__wrapped__(*args)
+        if self._rule is None:
+            raise core.NoDerivativeError(f"{self._name}: there is no rule to differentiate it; "
+                                         f"{self._define}")
+        places = self._nondiff(len(args))
+        fixed = [args[i] for i in places]
+        if any(map(recorded, _trees.flatten(fixed)[0])):
+            raise TypeError(f"{self._name}: an argument that nondiff_argnums names is a Tensor "
+                            "that is being differentiated; take it off nondiff_argnums, or detach "
+                            "it (fg.stop_gradient)")
+        moving = [i for i in range(len(args)) if i not in places]
+        arguments = Arguments(self._name, tuple([args[i] for i in moving]))
+        fixed = [_trees.tree_map(plain, x) for x in fixed]
+        paths = [f"argument {self._argument(moving[int(path[1:path.index(']')])])}"
+                 + path[path.index("]") + 1:]
+                 for path, leaf in _trees.leaves_with_paths(arguments.tree(()))]
+        call = _Call(self, fixed, places, arguments, paths)
+        value = self._value(call)
+        leaves, structure = _trees.flatten(value)
+        refuse_recorded(self._name, leaves)
+        call.returned = structure, list(map(outline, leaves))
+        numbers = [k for k, y in enumerate(leaves) if floating(y)]
+        made = core.custom(self._linear(call), arguments.tensors,
+                           [constant(leaves[k]) for k in numbers])
+        for k, y in zip(numbers, made):
+            leaves[k] = y
+        return _trees.unflatten(structure, leaves)
+
+    def _positional(self, args, kwargs):
+        """All arguments by position, defaults filled in."""
+        if self._signature is None:
+            if kwargs:
+                raise TypeError(f"{self._name}: it has no signature, so its arguments must be "
+                                "given by position")
+            return args
+        if not kwargs and len(args) == len(self._signature.parameters):
+            return args
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        if bound.kwargs:
+            raise TypeError(f"{self._name}: {', '.join(bound.kwargs)} can be given by keyword "
+                            f"only, but the rule of a {type(self).__name__} gets its arguments by "
+                            "position")
+        return bound.args
+
+    def _nondiff(self, count):
+        places = [i + count if i < 0 else i for i in self.nondiff_argnums]
+        for i in places:
+            if not 0 <= i < count:
+                raise TypeError(f"{self._name}: nondiff_argnums={self.nondiff_argnums}, but the "
+                                f"call has {count} arguments")
+        return places
+
+    def _argument(self, i):
+        names = list(self._signature.parameters) if self._signature is not None else []
+        return names[i] if i < len(names) else str(i)
+
+
+def _restored(kind, f, nondiff_argnums, rule):
+    """Unpickle a function that is not found under its own name."""
+    made = kind(f, nondiff_argnums=nondiff_argnums)
+    made._rule = rule
+    return made
+
+
+class _Call:
+    """The arguments and results of one call, and how messages call them."""
+
+    def __init__(self, function, fixed, places, arguments, paths):
+        self.name = function._name
+        self.fixed = fixed
+        self.places = places
+        self.arguments = arguments
+        self.paths = paths
+        self.returned = None        # structure and plain leaves
+
+    def all(self, moving):
+        """The arguments by position, those of nondiff_argnums put back in."""
+        args = list(moving)
+        for i, x in sorted(zip(self.places, self.fixed), key=lambda pair: pair[0]):
+            args.insert(i, x)
+        return args
+
+    def same_results(self, whose, value):
+        """Complain unless the value is built like what the function returned."""
+        structure, leaves = self.returned
+        self.leaves(structure, value, leaves, whose, "the value of the function", False)
+
+    def leaves(self, structure, tree, likes, what, whose, zero=True, paths=None):
+        """The leaves of a tree, checked against those it belongs to; None where it is zero."""
+        try:
+            found = _with_nones(structure, tree) if zero else _trees.flatten_like(structure, tree)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {what} is not built like {whose}: {error}") from None
+        for i, (x, like) in enumerate(zip(found, likes)):
+            if x is None or not floating(like):
+                continue
+            place = f" of {paths[i]}" if paths else ""
+            if not isinstance(x, (Tensor, np.ndarray, np.generic, float, int)):
+                raise TypeError(f"{self.name}: {what}{place} must hold numbers and arrays, not "
+                                f"{type(x).__name__}")
+            if np.shape(x) != np.shape(like):
+                raise ValueError(f"{self.name}: {what}{place} has shape {np.shape(x)}, {whose} "
+                                 f"{np.shape(like)}; they must be equal")
+        return found
+
+    def cast(self, found, likes):
+        """What is differentiable among the leaves, in the dtypes of those they belong to."""
+        made = []
+        for x, like in zip(found, likes):
+            if x is None:
+                x = zeros(like)
+            dtype = np.dtype(getattr(like, "dtype", np.float64))
+            made.append(x if getattr(x, "dtype", np.float64) == dtype else core.cast(
+                x if isinstance(x, Tensor) else core.constant(x), dtype))
+        return made
+
+
+def _with_nones(structure, tree):
+    """The leaves of a tree; None for each leaf of a part that is None."""
+    if tree is None:
+        return [None] * _trees._count(structure)
+    opened = _trees._open(tree)
+    if structure == _trees.LEAF or opened is None or structure.type is not type(tree) or (
+            set(structure.keys) != set(opened[0])):
+        return _trees.flatten_like(structure, tree)
+    children = dict(zip(*opened))
+    return [leaf for key, child in zip(structure.keys, structure.children)
+            for leaf in _with_nones(child, children[key])]
+
+
+# ---- the decorators -------------------------------------------------------------------------
+
+class custom_vjp(_Custom):
+    """A function with a rule for its derivative in reverse mode.
+
+    Parameters
+    ----------
+    f : callable
+        Takes and returns floats, arrays, and trees of them; other arguments (integers, strings,
+        objects) are passed on and not differentiated. Its code is never differentiated, so it may
+        call whatever it likes.
+    nondiff_argnums : int or tuple of int
+        Positional arguments that are passed to the rules as they are: functions, options.
+
+    Notes
+    -----
+    Without Tensors that are recorded the function is called as it is; keyword arguments are bound
+    to positions. In forward mode the rule is transposed, which needs a `bwd` written with
+    differentiable operations, linear in the cotangent; higher derivatives differentiate `fwd` and
+    `bwd`. At first order both see plain floats and arrays.
+
+    Raises
+    ------
+    NoDerivativeError
+        When differentiated before `defvjp`.
+    TypeError, ValueError
+        For rules that return something else than `defvjp` says, and a function that uses a
+        recorded Tensor that is not among its arguments.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> @fg.custom_vjp
+    ... def log1pexp(x):
+    ...     return np.log(1 + np.exp(x))
+    >>> def forward(x):
+    ...     return log1pexp(x), x
+    >>> def backward(x, out_bar):
+    ...     return (out_bar / (1 + np.exp(-x)),)
+    >>> log1pexp.defvjp(forward, backward)
+    >>> fg.grad(log1pexp)(0.0), fg.grad(fg.grad(log1pexp))(0.0)
+    (0.5, 0.25)
+    """
+
+    _define = "give it one with .defvjp(fwd, bwd)"
+
+    def defvjp(self, fwd, bwd):
+        """Set the rule.
+
+        Parameters
+        ----------
+        fwd : callable
+            ``fwd(*args) -> (out, residuals)``: what f returns, and whatever `bwd` needs.
+        bwd : callable
+            ``bwd(residuals, out_bar) -> cotangents``, a tuple with one entry for each argument,
+            built like it, or None for zero. The arguments of `nondiff_argnums` come first and
+            have no cotangent. ``out_bar`` is built like ``out``.
+        """
+        for what, rule in (("fwd", fwd), ("bwd", bwd)):
+            if not callable(rule):
+                raise TypeError(f"{self._name}: {what} must be a function, not "
+                                f"{type(rule).__name__}")
+        self._rule = fwd, bwd
+        self._compared = False
+
+    _compared = False               # whether fwd has been seen to return what f returns
+
+    def _forward(self, call, args):
+        pair = self._rule[0](*args)
+        if type(pair) is not tuple or len(pair) != 2:
+            raise TypeError(f"{self._name}: fwd must return (out, residuals), not "
+                            f"{type(pair).__name__}")
+        return pair
+
+    def _value(self, call):
+        args = call.all(call.arguments.tree(()))
+        out, residuals = self._forward(call, args)
+        if not self._compared:
+            leaves, structure = _trees.flatten(self.__wrapped__(*args))
+            call.returned = structure, list(map(plain, leaves))
+            call.same_results("what fwd returns first", out)
+            self._compared = True
+        call.residuals = _trees.tree_map(plain, residuals)
+        return out
+
+    def _linear(self, call):
+        structure, results = call.returned
+        numbers = [k for k, y in enumerate(results) if floating(y)]
+
+        def linear():
+            residuals = call.residuals
+            if core.is_recording():
+                args = call.all(call.arguments.tree(call.arguments.tensors))
+                residuals = self._forward(call, args)[1]
+            return functools.partial(pullback, residuals)
+
+        def pullback(residuals, vectors):
+            leaves = [zeros(y) if isinstance(y, np.ndarray) else 0 for y in results]
+            for k, v in zip(numbers, vectors):
+                leaves[k] = v
+            out_bar = _trees.unflatten(structure, leaves)
+            answer = self._rule[1](*call.fixed, residuals, out_bar)
+            return self._cotangents(call, answer)
+
+        return _Pullback(self._name, linear, [results[k] for k in numbers])
+
+    def _cotangents(self, call, answer):
+        """What bwd returned, for the leaves that are recorded."""
+        arguments = call.arguments
+        count = len(arguments.structure.children)
+        if type(answer) is not tuple:
+            raise TypeError(f"{self._name}: bwd must return a tuple with a cotangent for each of "
+                            f"the {count} arguments, not {type(answer).__name__}")
+        if len(answer) != count:
+            raise ValueError(f"{self._name}: bwd returned {len(answer)} cotangents for {count} "
+                             f"argument{'' if count == 1 else 's'}; None stands for zero")
+        leaves = call.leaves(arguments.structure, answer, arguments.leaves, "the cotangent",
+                             "the argument", paths=call.paths)
+        return call.cast([leaves[i] for i in arguments.places], arguments.plain())
+
+
+class custom_jvp(_Custom):
+    """A function with a rule for its derivative in forward mode.
+
+    Parameters
+    ----------
+    f, nondiff_argnums
+        As of `custom_vjp`.
+
+    Notes
+    -----
+    In reverse mode the rule is transposed, which needs a rule written with differentiable
+    operations, linear in the tangents; higher derivatives differentiate the rule. In forward mode
+    and at first order it sees plain floats and arrays.
+
+    Raises
+    ------
+    NoDerivativeError
+        When differentiated before `defjvp`.
+    TypeError, ValueError
+        For a rule that returns something else than `defjvp` says, and a function that uses a
+        recorded Tensor that is not among its arguments.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> @fg.custom_jvp
+    ... def cube(x):
+    ...     return x ** 3
+    >>> @cube.defjvp
+    ... def rule(primals, tangents):
+    ...     (x,), (x_dot,) = primals, tangents
+    ...     return cube(x), 3 * x ** 2 * x_dot
+    >>> fg.jvp(cube, (2.0,), (1.0,)), fg.grad(cube)(2.0), fg.grad(fg.grad(cube))(2.0)
+    ((8.0, 12.0), 12.0, 12.0)
+    """
+
+    _define = "give it one with .defjvp(rule)"
+
+    def defjvp(self, rule):
+        """Set the rule; returns it, so that this is a decorator.
+
+        Parameters
+        ----------
+        rule : callable
+            ``rule(primals, tangents) -> (out, tangent_out)``, both built like what f returns.
+            ``tangents`` is built like ``primals``, with 0 for integers and None for what is no
+            number. The arguments of `nondiff_argnums` come first and have no tangent.
+        """
+        if not callable(rule):
+            raise TypeError(f"{self._name}: the rule must be a function, not "
+                            f"{type(rule).__name__}")
+        self._rule = rule
+        return rule
+
+    def _value(self, call):
+        return self.__wrapped__(*call.all(call.arguments.tree(())))
+
+    def _linear(self, call):
+        arguments = call.arguments
+        structure, results = call.returned
+        numbers = [k for k, y in enumerate(results) if floating(y)]
+        still = [zeros(x) if floating(x) or isinstance(x, np.ndarray)
+                 else 0 if isinstance(x, (int, np.integer)) else None for x in arguments.leaves]
+
+        def linear():
+            return functools.partial(pushforward, arguments.tree(arguments.present()))
+
+        def pushforward(primals, vectors):
+            leaves = list(still)
+            for i, v in zip(arguments.places, vectors):
+                leaves[i] = v
+            pair = self._rule(*call.fixed, primals, _trees.unflatten(arguments.structure, leaves))
+            if type(pair) is not tuple or len(pair) != 2:
+                raise TypeError(f"{self._name}: the rule must return (out, tangent_out), not "
+                                f"{type(pair).__name__}")
+            call.same_results("what the rule returns first", pair[0])
+            found = call.leaves(structure, pair[1], results, "the tangent", "the result")
+            return call.cast([found[k] for k in numbers], [results[k] for k in numbers])
+
+        return _Pushforward(self._name, linear, arguments.plain())
