@@ -34,22 +34,26 @@ from fastgrad.transforms import (
     vjp,
 )
 
+from fastgrad._custom import custom_jvp, custom_vjp  # isort: skip  (builds on transforms)
 from fastgrad import numpy, special  # isort: skip  (they build on the names above)
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "NoDerivativeError", "Tensor", "elementwise_grad", "explain", "grad", "gradients", "hessian",
-    "hvp", "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numeric", "numpy",
-    "optim", "record", "special", "stop_gradient", "symbolic", "tensor", "testing",
-    "value_and_grad", "vjp",
+    "ConvergenceError", "NoDerivativeError", "Tensor", "custom_jvp", "custom_vjp",
+    "elementwise_grad", "explain", "fixed_point", "grad", "gradients", "hessian", "hvp",
+    "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numeric", "numpy",
+    "optim", "record", "root", "special", "stop_gradient", "symbolic", "taylor", "tensor",
+    "testing", "value_and_grad", "vjp",
 ]
 
 # What few programs need is imported when it is first used: name -> module, and whether the name is
 # the module itself or a function in it.
 _LATER = {
-    "explain": ("_explain", False), "numeric": ("numeric", True), "optim": ("optim", True),
-    "symbolic": ("_symbolic", False), "testing": ("testing", True),
+    "ConvergenceError": ("_implicit", False), "explain": ("_explain", False),
+    "fixed_point": ("_implicit", False), "numeric": ("numeric", True), "optim": ("optim", True),
+    "root": ("_implicit", False), "symbolic": ("_symbolic", False), "taylor": ("_taylor", False),
+    "testing": ("testing", True),
 }
 
 

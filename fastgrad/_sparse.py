@@ -23,7 +23,6 @@ import numpy as np
 
 from fastgrad._core import core
 from fastgrad.transforms import _positions, _Run
-from fastgrad import _trees
 
 PULL = 1.5              # what a reverse sweep costs, in forward ones
 LANE_SIZE = 256         # larger arrays go through the forward sweep faster one at a time
@@ -57,8 +56,7 @@ def _derivative(name, f, argnums, has_aux, chunk, plan_for, transposed=False):
             raise TypeError(f"{name}: sparse=True inside another transformation: a sparse matrix "
                             f"cannot be differentiated; leave sparse=True away there")
         run = _Run(name, f, args, kwargs, argnums, has_aux)
-        if not len(run.trace.input_shapes) == len(run.trace.shapes) == 1 or not (
-                run.returned == run.structure.children[0] == _trees.LEAF):
+        if run.returned is not None or run.structures != [None]:
             raise TypeError(f"{name}: sparse=True is for one array (or float) as the argument and "
                             "one as the result, not trees of them; join them with "
                             "fastgrad.numpy.concatenate, or leave sparse=True away")

@@ -500,8 +500,49 @@ cdef int tangent_visit(Tangents s, FgNode *n, uint32_t id) except -1:
         any_ = any_ or t[k] != NULL
     if not any_:
         return 0
+    if n.op == FG_assign and n.attr == 0:
+        return tangent_visit_entry(s, n, id, t[1])
     if tangent_node(n, id, t, s.lanes, &out) == 0:
         s.place(id)[0] = out
+    return 0
+
+
+cdef int tangent_visit_entry(Tangents s, FgNode *n, uint32_t id, FgAdjoint *entry_) except -1:
+    """The assignment of one entry: in place where no other operation needs the tangents of what
+    was there before, so that filling an array in a loop costs a store a lane."""
+    cdef int64_t flat = <int64_t>n.constant
+    cdef Slot *slot = s.graph.find(n.a) if n.a else NULL
+    cdef int64_t i = slot - s.graph.slots if slot != NULL else -1
+    cdef FgAdjoint *before = s.at(n.a) if n.a else NULL
+    cdef FgAdjoint out
+    cdef FgValue *v
+    cdef FgValue *w
+    cdef int l
+    cdef double number
+    if before != NULL and s.consumers[i] == 1:
+        out = before[0]
+        s.there[i] = 0
+    elif before != NULL:
+        tangent_share(before, s.lanes, &out)
+    elif s.lanes > 1:
+        out.value = bundle_new(s.lanes)
+    else:
+        out.value = NULL
+    for l in range(s.lanes):
+        v = lane_value(&out, l, s.lanes)
+        if v == NULL:
+            v = value_zeros(n.shape, n.dtype)
+        elif not value_unique(v):
+            w = value_copy(n.shape, v, n.dtype)
+            value_release(v)
+            v = w
+        number = 0 if entry_ == NULL else lane_number(entry_, l, s.lanes)
+        entry_set(v.data, flat, number, n.dtype == FG_FLOAT64)
+        if s.lanes == 1:
+            out.value = v
+        else:
+            (<FgValue **>out.value.data)[l] = v
+    s.place(id)[0] = out
     return 0
 
 
