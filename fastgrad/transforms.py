@@ -89,7 +89,7 @@ def value_and_grad(f, argnums=0, has_aux=False):
     return core.differentiated(f, argnums, has_aux, True)
 
 
-def elementwise_grad(f, argnums=0):
+def elementwise_grad(f, argnums=0, has_aux=False):
     """The derivative of an element-wise function, entry by entry.
 
     Parameters
@@ -98,13 +98,14 @@ def elementwise_grad(f, argnums=0):
         Computes each entry of its result from the same entry of its argument, such as
         ``lambda x: np.sin(x) * x``; then the result is the diagonal of its Jacobian. For any
         other function it is the sum of the rows of the Jacobian.
-    argnums : int or tuple of int
+    argnums, has_aux
         As in `grad`.
 
     Returns
     -------
     callable
-        With the signature of f; returns derivatives of the shapes and dtypes of the arguments.
+        With the signature of f; returns derivatives of the shapes and dtypes of the arguments, and
+        aux beside them with `has_aux`.
 
     Raises
     ------
@@ -120,9 +121,12 @@ def elementwise_grad(f, argnums=0):
     """
     @functools.wraps(f)
     def total(*args, **kwargs):
+        if has_aux:
+            y, aux = f(*args, **kwargs)
+            return core.sum(y), aux
         return core.sum(f(*args, **kwargs))
 
-    return grad(total, argnums)
+    return grad(total, argnums, has_aux)
 
 
 # ---- a run of a function, with trees around it ----------------------------------------------
@@ -778,14 +782,14 @@ def hvp(f, argnums=0, has_aux=False):
     return product
 
 
-def laplacian(f, argnums=0, *, chunk=None):
+def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
     """The sum of the second derivatives of a function by each of its inputs.
 
     Parameters
     ----------
     f : callable
         Returns one number.
-    argnums : int or tuple of int
+    argnums, has_aux
         As in `grad`.
     chunk : int, optional
         At most so many directions at a time: bounds memory.
@@ -793,7 +797,8 @@ def laplacian(f, argnums=0, *, chunk=None):
     Returns
     -------
     callable
-        With the signature of f; returns a number: the trace of the Hessian.
+        With the signature of f; returns a number, the trace of the Hessian, and aux beside it with
+        `has_aux`.
 
     Examples
     --------
@@ -804,19 +809,20 @@ def laplacian(f, argnums=0, *, chunk=None):
     """
     name = "laplacian"
     argnums = _numbers(name, argnums)
-    gradient = grad(f, argnums)
+    gradient = grad(f, argnums, has_aux)
 
     @functools.wraps(f)
     def derivative(*args, **kwargs):
-        run = _Run(name, gradient, args, kwargs, argnums, False)
+        run = _Run(name, gradient, args, kwargs, argnums, has_aux)
         if core.nested():
             blocks = _blocks(run.trace, "forward", chunk)
             total = 0.0
             for i, (row, shape) in enumerate(zip(blocks, run.trace.input_shapes)):
                 size = math.prod(shape)
                 total = total + row[i].reshape((size, size))[range(size), range(size)].sum()
-            return total
-        return _trace_of(run.trace, chunk)
+        else:
+            total = _trace_of(run.trace, chunk)
+        return (total, run.aux) if has_aux else total
 
     return derivative
 

@@ -533,3 +533,26 @@ def test_math_of_closed_forms():
         assert differentiated(fnp.sin, modes)(0.4) == pytest.approx(value, rel=1e-14)
         falling = math.prod(range(5, 5 - len(modes), -1)) * 2.0 ** (5 - len(modes))
         assert differentiated(lambda x: x ** 5, modes)(2.0) == falling
+
+
+# ---- norms of singular values ---------------------------------------------------------------
+
+@pytest.mark.parametrize("order", [2, -2, "nuc"])
+def test_a_spectral_norm_has_one_derivative_and_refuses_the_second(order):
+    f = lambda x: fnp.linalg.norm(x, order)  # noqa: E731
+    slope = fg.grad(f)(A)
+    for i in np.ndindex(A.shape):
+        up, down = A.copy(), A.copy()
+        up[i] += 1e-6
+        down[i] -= 1e-6
+        numeric = (np.linalg.norm(up, order) - np.linalg.norm(down, order)) / 2e-6
+        assert slope[i] == pytest.approx(numeric, abs=1e-8)
+    y, dy = fg.jvp(f, (A,), (B.T,))
+    assert y == pytest.approx(np.linalg.norm(A, order))
+    assert dy == pytest.approx(np.sum(slope * B.T))
+    assert fg.jacobian(f, mode="forward")(A) == pytest.approx(slope)
+    for second in (lambda: fg.hessian(f)(A), lambda: fg.hvp(f)(A, A),
+                   lambda: fg.grad(lambda t: fg.jvp(f, (A * t,), (A,))[1])(1.0)):
+        with pytest.raises(fg.NoDerivativeError, match="no second derivative"):
+            second()
+    assert core.tape_info()["nodes"] == 0
