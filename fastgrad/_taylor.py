@@ -25,7 +25,7 @@ Tensor = core.Tensor
 _row = core.functions
 
 
-def taylor(f, x, v, order=5):
+def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
     """The Taylor coefficients of ``t -> f(x + t * v)`` at t = 0.
 
     f runs once; the price beyond that is about ``order**2 / 2`` operations for each recorded one,
@@ -41,6 +41,10 @@ def taylor(f, x, v, order=5):
         The direction.
     order : int
         The highest power of t.
+    has_aux : bool
+        Whether f returns ``(value, aux)``; aux is then returned beside the coefficients.
+    **kwargs
+        Keyword arguments of f, which stay as they are.
 
     Returns
     -------
@@ -83,6 +87,18 @@ def taylor(f, x, v, order=5):
     _function("taylor", f)
     if not hasattr(order, "__index__") or order < 0:
         raise ValueError(f"taylor: order={order!r} must be an int that is not negative")
+    kept = []
+
+    def value_of(x):
+        value = f(x, **kwargs)
+        if not has_aux:
+            return value
+        if type(value) is not tuple or len(value) != 2:
+            raise TypeError("taylor: with has_aux=True the function must return (value, aux), not "
+                            f"{type(value).__name__}")
+        kept[:] = value[1:]
+        return value[0]
+
     leaves, structure = _trees.flatten(x)
     directions = _matching("taylor", v, structure, [np.shape(leaf) for leaf in leaves],
                            "direction", "argument")
@@ -90,12 +106,12 @@ def taylor(f, x, v, order=5):
     if connected:
         # What f uses of outer Tensors would be a constant in its graph.
         refuse_recorded("taylor", _trees.flatten(
-            f(_trees.unflatten(structure, map(plain, leaves))))[0])
+            value_of(_trees.unflatten(structure, map(plain, leaves))))[0])
     places = ["the argument" + path for path, leaf in _trees.leaves_with_paths(x)]
     trace = core.Trace("taylor", leaves, places, None, True)
     trace.begin()
     try:
-        outputs, returned = _trees.flatten(f(_trees.unflatten(structure, trace.arguments)))
+        outputs, returned = _trees.flatten(value_of(_trees.unflatten(structure, trace.arguments)))
         trace.results(_checked("taylor", outputs))
     finally:
         trace.end()
@@ -107,11 +123,14 @@ def taylor(f, x, v, order=5):
     series = _propagate(nodes, results, inputs, order.__index__())
     if connected:
         values = [value if i is None else series[i][0] for i, value in zip(results, values)]
-    return [_trees.unflatten(returned, values)] + [
+    coefficients = [_trees.unflatten(returned, values)] + [
         _trees.unflatten(returned, [
             _settled(series[i][k] if i is not None else None, value)
             for i, value in zip(results, values)])
         for k in range(1, order + 1)]
+    if has_aux:
+        return coefficients, _trees.tree_map(core.settled, kept[0])
+    return coefficients
 
 
 def _tensor(value, like):

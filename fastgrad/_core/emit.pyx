@@ -8,7 +8,11 @@ nesting. The same code serves, without recording, the operators whose rule is Py
 # ---- what a sweep walks over ----------------------------------------------------------------
 
 # The nodes between some results and the wanted ones, and one object for each: its adjoint or
-# tangent. Open addressing by id; id 0: free.
+# tangent. Open addressing by id; id 0: free. Neighbours in the tape are neighbours here, so that a
+# sweep goes through memory in order; where two segments meet, one moves on by a whole segment.
+cdef enum:
+    NEXT_SLOT = FG_SEGMENT + 1
+
 cdef struct Slot:
     uint32_t id
     PyObject *tensor            # owned, or NULL
@@ -56,17 +60,17 @@ cdef class Subgraph:
 
     cdef Slot *find(self, uint32_t id) noexcept:
         """Its slot; NULL where its derivative is not asked for."""
-        cdef uint32_t i = (id * <uint32_t>2654435769) >> 7 & self.mask
+        cdef uint32_t i = id & self.mask
         while self.slots[i].id != id:
             if self.slots[i].id == FG_NO_ID:
                 return NULL
-            i = (i + 1) & self.mask
+            i = (i + NEXT_SLOT) & self.mask
         return &self.slots[i]
 
     cdef void enter(self, uint32_t id) noexcept:
-        cdef uint32_t i = (id * <uint32_t>2654435769) >> 7 & self.mask
+        cdef uint32_t i = id & self.mask
         while self.slots[i].id and self.slots[i].id != id:
-            i = (i + 1) & self.mask
+            i = (i + NEXT_SLOT) & self.mask
         self.slots[i].id = id
         self.slots[i].keep = (node_at(id).flags & (FG_WANTED | FG_RETAINED)) != 0
 

@@ -192,11 +192,14 @@ cdef class Trace:
         try:
             for x in self.inputs:
                 x.node.flags |= FG_WANTED
-            for i in range(len(cotangents)):
-                if cotangents[i] is not None and (<Tensor>self.outputs[i]).tape != NULL:
-                    mark(&s, (<Tensor>self.outputs[i]).id)
-            sweep_survey(&s, &visited, True, self.floor.id if self.floor is not None else FG_NO_ID,
-                         reach_wanted(self.inputs))
+            if g.found:
+                # There is more to reach than the arguments: only what leads to these counts.
+                for i in range(len(cotangents)):
+                    if cotangents[i] is not None and (<Tensor>self.outputs[i]).tape != NULL:
+                        mark(&s, (<Tensor>self.outputs[i]).id)
+                sweep_survey(&s, &visited, True,
+                             self.floor.id if self.floor is not None else FG_NO_ID,
+                             reach_wanted(self.inputs))
             for i in range(len(cotangents)):
                 if cotangents[i] is None:
                     continue
