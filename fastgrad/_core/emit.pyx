@@ -97,7 +97,8 @@ cdef class Subgraph:
         cdef Tensor old
         if slot == NULL or t is None:
             return 0
-        t = fit(t, n.shape if n.rank else NULL)
+        if n.rank or t.node.rank:
+            t = fit(t, n.shape if n.rank else NULL)
         if slot.tensor != NULL:
             old = <Tensor>slot.tensor
             t = emit_two(FG_add, old, t)
@@ -143,8 +144,7 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
     cdef Visited visited
     cdef Tensor root
     cdef int found
-    visited.ids = NULL
-    visited.count = visited.size = 0
+    visited_begin(&visited)
     sweep_begin(&s, tape_of_thread(), True)
     try:
         if prune:
@@ -190,28 +190,22 @@ cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found
     g.ids = <uint32_t *>malloc((visited.count + 1) * sizeof(uint32_t))
     if g.ids == NULL:
         raise MemoryError()
-    size = <uint32_t>(2 * visited.count + 2 * len(roots))
+    size = power_of_two(<uint32_t>(2 * (visited.count + visited.leaves + len(roots))))
+    g.slots = <Slot *>calloc(size, sizeof(Slot))
+    if g.slots == NULL:
+        raise MemoryError()
+    g.mask = size - 1
     for i in range(visited.count):
         id = visited.ids[i]
-        if s.pruned and not wanted(s, id):
+        if s.pruned and not feeds_bit(id):
             continue
         n = node_at(id)
         n.refs += 1
         g.ids[g.count] = id
         g.count += 1
-        for k in range(operand_count(n)):
-            x = operand_at(n, k)
-            if x and node_at(x).flags & FG_LEAF:
-                size += 2
-    size = power_of_two(size)
-    g.slots = <Slot *>calloc(size, sizeof(Slot))
-    if g.slots == NULL:
-        raise MemoryError()
-    g.mask = size - 1
-    for i in range(g.count):
-        id = g.ids[i]
-        n = node_at(id)
         g.enter(id)
+        if not visited.leaves:
+            continue
         for k in range(operand_count(n)):
             x = operand_at(n, k)
             if x and node_at(x).flags & FG_LEAF and wanted(s, x):

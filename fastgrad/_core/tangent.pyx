@@ -738,46 +738,45 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
 
 cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
     """The same for scalars, of which most streams consist: nothing but numbers."""
-    cdef uint32_t ids[3]
-    cdef double u[3]
-    cdef double t[3]
     cdef double total = 0
     cdef double tie = 0.0 if n.flags & FG_LITERAL else 0.5
-    cdef int k
-    cdef FgNode *x
-    cdef bint any_ = False
-    ids[0] = n.a
-    ids[1] = n.b
-    ids[2] = n.c
-    for k in range(3):
-        u[k] = n.constant
-        t[k] = 0
-        if ids[k]:
-            x = node_at(ids[k])
-            u[k] = x.re
-            if x.op == FG_dual and x.c == tape.stream:
-                t[k] = x.tangent.number
-                any_ = True
-    if not any_:
+    cdef FgNode *a = node_at(n.a) if n.a else NULL
+    cdef FgNode *b = node_at(n.b) if n.b else NULL
+    cdef FgNode *c = node_at(n.c) if n.c else NULL
+    cdef double u = a.re if a != NULL else n.constant
+    cdef double v = b.re if b != NULL else n.constant
+    cdef double w = c.re if c != NULL else n.constant
+    cdef bint first = a != NULL and a.op == FG_dual and a.c == tape.stream
+    cdef bint second = b != NULL and b.op == FG_dual and b.c == tape.stream
+    cdef bint third = c != NULL and c.op == FG_dual and c.c == tape.stream
+    if not (first or second or third):
         return
-    for k in range(3):
-        if t[k] != 0:
-            total += scalar_term(n.op, k, FG_FLOAT64, t[k], u[0], u[1], u[2], n.re, tie)
-    for k in range(3):
-        if ids[k]:
-            x = node_at(ids[k])
-            x.refs -= 1
-            if x.refs == 0:
-                # A scalar dual holds nothing but its place; the tape is busy: no mark is on it.
-                if x.op == FG_dual:
-                    node_free(x, ids[k])
-                else:
-                    x.refs += 1
-                    node_drop(ids[k])
+    if first and a.tangent.number != 0:
+        total = scalar_term(n.op, 0, FG_FLOAT64, a.tangent.number, u, v, w, n.re, tie)
+    if second and b.tangent.number != 0:
+        total += scalar_term(n.op, 1, FG_FLOAT64, b.tangent.number, u, v, w, n.re, tie)
+    if third and c.tangent.number != 0:
+        total += scalar_term(n.op, 2, FG_FLOAT64, c.tangent.number, u, v, w, n.re, tie)
+    if a != NULL:
+        stream_release(a, n.a)
+    if b != NULL:
+        stream_release(b, n.b)
+    if c != NULL:
+        stream_release(c, n.c)
     n.op = FG_dual
     n.attr = 0
     n.tangent.number = total
     n.c = tape.stream
+
+
+cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
+    """One consumer less of an operand. A scalar dual holds nothing but its place; the tape is
+    busy: no mark is on it."""
+    if x.refs == 1 and x.op == FG_dual and x.rank == 0:
+        x.refs = 0
+        node_free(x, id)
+    else:
+        node_drop(id)
 
 
 cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent) noexcept:

@@ -184,8 +184,7 @@ cdef class Trace:
             finally:
                 set_not_recording(before)
             return answer
-        visited.ids = NULL
-        visited.count = visited.size = 0
+        visited_begin(&visited)
         zero.number = 0
         zero.value = NULL
         sweep_begin(&s, tape_of_thread(), True)
