@@ -93,16 +93,16 @@ cdef class Subgraph:
     cdef int add(self, uint32_t id, Tensor t) except -1:
         """Add to the adjoint of a node, t being of its shape or broadcast from it."""
         cdef Slot *slot = self.find(id)
-        cdef FgNode *n = node_at(id)
+        return self.add_at(slot, t) if slot != NULL and t is not None else 0
+
+    cdef int add_at(self, Slot *slot, Tensor t) except -1:
+        cdef FgNode *n = node_at(slot.id)
         cdef Tensor old
-        if slot == NULL or t is None:
-            return 0
         if n.rank or t.node.rank:
             t = fit(t, n.shape if n.rank else NULL)
         if slot.tensor != NULL:
             old = <Tensor>slot.tensor
-            t = emit_two(FG_add, old, t)
-            slot = self.find(id)
+            t = emit_sum(old, t)
             Py_DECREF(old)
         Py_INCREF(t)
         slot.tensor = <PyObject *>t
@@ -317,29 +317,37 @@ cdef int emit_reverse(Subgraph s) except -1:
     cdef int k
     cdef uint32_t id, x
     cdef FgNode *n
-    cdef Tensor g
+    cdef Tensor g, t
+    cdef Slot *slot
+    cdef Slot *operand
     for i in range(s.count):
         id = s.ids[i]
         n = node_at(id)
         if n.op == FG_custom:
             emit_custom_reverse(s, n, id)
             continue
-        g = s.get(id)
-        if g is None:
+        slot = s.find(id)
+        if slot.entries != NULL:
+            entries_settle(s, slot, n)
+        if slot.tensor == NULL:
             continue
+        g = <Tensor>slot.tensor
         if n.op < FG_ELEMENTWISE_END:
             for k in range(fg_op_info[n.op].arity):
                 x = n.a if k == 0 else n.b if k == 1 else n.c
-                if x and s.find(x) != NULL:
-                    s.add(x, emit_term(n, id, k, g))
+                operand = s.find(x) if x else NULL
+                if operand != NULL:
+                    t = emit_term(n, id, k, g)
+                    if t is not None:
+                        s.add_at(operand, t)
         elif n.op == FG_item and n.attr == 0:
             s.add_entry(n.a, <int64_t>n.constant, g)
         elif n.op == FG_result:
             s.add_entry(n.a, n.index, g)
         elif n.op != FG_dual and n.op != FG_leaf:
             emit_shaped_reverse(s, n, id, g)
-        if not s.find(id).keep:
-            slot_clear(s.find(id))
+        if not slot.keep:
+            slot_clear(slot)
     return 0
 
 

@@ -218,6 +218,35 @@ cdef Tensor emit(int op, int arity, Arg *x):
     return <Tensor>push(op, arity, operand)
 
 
+cdef inline Tensor emit_scalars(int op, uint32_t ia, FgNode *a, uint32_t ib, FgNode *b):
+    """`emit` for two float64 scalars; with a constant operator nothing is looked up."""
+    cdef int flags = a.flags & b.flags & FG_WEAK
+    cdef double constant = 0
+    cdef double value = fg_value(op, FG_FLOAT64, a.re, b.re, 0)
+    if not (a.flags | b.flags) & FG_NEEDS_GRAD or not get_recording():
+        return scalar_constant(value, FG_FLOAT64, flags)
+    if not a.flags & FG_NEEDS_GRAD:
+        flags |= FG_CONST_A
+        constant = a.re
+        ia = FG_NO_ID
+    elif not b.flags & FG_NEEDS_GRAD:
+        flags |= FG_CONST_B
+        constant = b.re
+        ib = FG_NO_ID
+    return push_scalar(op, FG_FLOAT64, flags, ia, a, ib, b, constant, value)
+
+
+cdef inline bint wide_scalar(FgNode *n) noexcept nogil:
+    return n.rank == 0 and n.dtype == FG_FLOAT64
+
+
+cdef Tensor emit_sum(Tensor x, Tensor y):
+    """x + y."""
+    if wide_scalar(x.node) and wide_scalar(y.node):
+        return emit_scalars(FG_add, x.id, x.node, y.id, y.node)
+    return emit_two(FG_add, x, y)
+
+
 cdef Tensor emit_one(int op, Tensor x):
     cdef Arg a = arg_tensor(x)
     return emit(op, 1, &a)
@@ -233,7 +262,7 @@ cdef Tensor emit_two(int op, Tensor x, Tensor y):
 cdef Tensor emit_formula(Formula *f, FgNode *n, uint32_t id, Arg *result):
     """The value of a partial at a recorded operation: in `result`, which the Tensor returned (it
     may be None) keeps alive."""
-    cdef list made = []
+    cdef list made = [] if f.steps > 1 else None
     cdef Arg x[3]
     cdef int i, k
     cdef FormulaStep *step
@@ -243,7 +272,7 @@ cdef Tensor emit_formula(Formula *f, FgNode *n, uint32_t id, Arg *result):
         for k in range(step.arity):
             x[k] = formula_source(step.source[k], step.number[k], n, id, made)
         t = emit(step.op, step.arity, x)
-        if i + 1 < f.steps:
+        if made is not None:
             made.append(t)
     if f.steps:
         result[0] = arg_tensor(t)
@@ -284,5 +313,7 @@ cdef Tensor emit_term(FgNode *n, uint32_t id, int which, Tensor g):
     keep = emit_formula(f, n, id, &x[1])
     if keep is not None and n.rank == 0 and is_one(g) and keep.node.dtype == n.dtype:
         return keep
+    if x[1].node != NULL and wide_scalar(x[1].node) and wide_scalar(g.node):
+        return emit_scalars(FG_weigh, g.id, g.node, x[1].id, x[1].node)
     x[0] = arg_tensor(g)
     return emit(FG_weigh, 2, x)
