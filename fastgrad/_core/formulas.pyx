@@ -191,6 +191,7 @@ cdef Tensor emit(int op, int arity, Arg *x):
     cdef int k, flags = FG_WEAK
     cdef bint scalars = True, needs = False
     cdef double constant = 0
+    cdef Tensor t
     for k in range(arity):
         u[k] = x[k].number
         if x[k].node != NULL:
@@ -213,9 +214,32 @@ cdef Tensor emit(int op, int arity, Arg *x):
             return push_scalar(op, FG_FLOAT64, flags, ids[0], x[0].node,
                                ids[1] if arity > 1 else FG_NO_ID, x[1].node if arity > 1 else NULL,
                                constant, fg_value(op, FG_FLOAT64, u[0], u[1] if arity > 1 else 0, 0))
+    elif arity <= 2 and get_recording() and not fg_op_info[op].props & FG_STEPS:
+        t = emit_arrays(op, arity, x)
+        if t is not None:
+            return t
     for k in range(arity):
         operand_arg(&x[k], &operand[k])
     return <Tensor>push(op, arity, operand)
+
+
+cdef inline Tensor emit_arrays(int op, int arity, Arg *x):
+    """Small recorded arrays of one shape, or one and a number; None for anything else."""
+    cdef FgNode *a = x[0].node
+    cdef FgNode *b = x[1].node if arity == 2 else NULL
+    if (a != NULL and not fast_node(a)) or (b != NULL and not fast_node(b)):
+        return None
+    if a != NULL and b != NULL:
+        if a.dtype != b.dtype or not shape_same(a.shape, b.shape):
+            return None
+        return push_array_fast(op, x[0].id, a, x[1].id, b, 0, 0)
+    if a != NULL and arity == 1:
+        return push_array_fast(op, x[0].id, a, FG_NO_ID, NULL, 0, 0)
+    if a != NULL and a.shape.size <= FG_BLOCK:
+        return push_array_fast(op, x[0].id, a, FG_NO_ID, NULL, x[1].number, FG_CONST_B | FG_LITERAL)
+    if b != NULL and b.shape.size <= FG_BLOCK:
+        return push_array_fast(op, FG_NO_ID, NULL, x[1].id, b, x[0].number, FG_CONST_A | FG_LITERAL)
+    return None
 
 
 cdef inline Tensor emit_scalars(int op, uint32_t ia, FgNode *a, uint32_t ib, FgNode *b):

@@ -124,6 +124,8 @@ cdef int tangent_elementwise(FgNode *n, FgAdjoint **t, int lanes, FgAdjoint *out
         x = node_at(ids[only])
         if x.rank and formula_of(n.op, only).kind == PARTIAL_ONE and shape_same(x.shape, shape):
             return tangent_share(t[only], lanes, out)
+    if lanes == 1 and tangent_small(n, t, loop, reads, out):
+        return 0
     scratch_begin(&scratch)
     try:
         outs = <FgValue **>scratch_take(&scratch, lanes * 8)
@@ -193,6 +195,78 @@ cdef int tangent_elementwise(FgNode *n, FgAdjoint **t, int lanes, FgAdjoint *out
                 value_release(outs[l])
         scratch_clear(&scratch)
     return 0
+
+
+cdef int tangent_small(FgNode *n, FgAdjoint **t, FgPartialLoop *loop, unsigned int reads,
+                       FgAdjoint *out) except -1:
+    """One tangent of a small array whose operands all have its shape and lie in one piece: the
+    kernels are called right away. Returns 0 where that is not so."""
+    cdef FgNode *x
+    cdef FgValue *v
+    cdef FgValue *spare = NULL
+    cdef char *data[4]
+    cdef uint32_t ids[3]
+    cdef int k
+    cdef int64_t m = n.shape.size
+    cdef const FgLoops *loops = loops_of(n.dtype)
+    cdef double tie = 0.0 if n.flags & FG_LITERAL else 0.5
+    cdef bint roomy = True, first = True
+    if m >= LAZY:
+        return 0
+    ids[0] = n.a
+    ids[1] = n.b
+    ids[2] = n.c
+    for k in range(3):
+        data[k] = NULL
+        if loop[k] == NULL and not reads & (FG_A << k):
+            continue
+        if not ids[k]:
+            return 0
+        x = node_at(ids[k])
+        if x.dtype != n.dtype or not x.rank or not shape_same(x.shape, n.shape):
+            return 0
+        if loop[k] != NULL:
+            if not plain_value(t[k].value):
+                return 0
+            roomy = roomy and value_roomy(t[k].value)
+        if reads & (FG_A << k):
+            if not plain_value(x.value):
+                return 0
+            data[k] = x.value.data
+            roomy = roomy and value_roomy(x.value)
+    data[3] = NULL
+    if reads & FG_Y:
+        if not plain_value(n.value):
+            return 0
+        data[3] = n.value.data
+        roomy = roomy and value_roomy(n.value)
+    v = pool_take(m * item_size(n.dtype))
+    if roomy:
+        m = padded(m, item_size(n.dtype))
+    for k in range(3):
+        if loop[k] == NULL:
+            continue
+        if not first and spare == NULL:
+            try:
+                spare = pool_take(n.shape.size * item_size(n.dtype))
+            except BaseException:
+                value_release(v)
+                raise
+        loop[k](t[k].value.data, data[0], data[1], data[2], data[3],
+                v.data if first else spare.data, m, tie)
+        if not first:
+            loops.accumulate(v.data, spare.data, m)
+        first = False
+    if spare != NULL:
+        value_release(spare)
+    if first:
+        memset(v.data, 0, n.shape.size * item_size(n.dtype))
+    out.value = v
+    return 1
+
+
+cdef inline bint plain_value(FgValue *v) noexcept nogil:
+    return v != NULL and v.contiguous and not v.uniform
 
 
 cdef int tangent_share(FgAdjoint *t, int lanes, FgAdjoint *out) except -1:

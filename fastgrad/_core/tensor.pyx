@@ -1057,12 +1057,15 @@ cdef inline object binary_fast_array(int op, object left, object right):
         if type(right) is Tensor:
             if (fast_array(<Tensor>right) and (<Tensor>right).node.dtype == a.dtype
                     and shape_same(a.shape, (<Tensor>right).node.shape)):
-                return push_array_fast(op, <Tensor>left, <Tensor>right, 0, 0)
+                return push_array_fast(op, (<Tensor>left).id, a, (<Tensor>right).id,
+                                       (<Tensor>right).node, 0, 0)
         elif a.shape.size <= FG_BLOCK and python_number(right, &number):
-            return push_array_fast(op, <Tensor>left, None, number, FG_CONST_B | FG_LITERAL)
+            return push_array_fast(op, (<Tensor>left).id, a, FG_NO_ID, NULL, number,
+                                   FG_CONST_B | FG_LITERAL)
     elif (fast_array(<Tensor>right) and (<Tensor>right).node.shape.size <= FG_BLOCK
             and python_number(left, &number)):
-        return push_array_fast(op, None, <Tensor>right, number, FG_CONST_A | FG_LITERAL)
+        return push_array_fast(op, FG_NO_ID, NULL, (<Tensor>right).id, (<Tensor>right).node, number,
+                               FG_CONST_A | FG_LITERAL)
     return None
 
 
@@ -1096,7 +1099,7 @@ cdef inline object unary(int op, object o):
                            fg_value(op, FG_FLOAT64, a.re, 0, 0))
     if (type(o) is Tensor and fast_array(<Tensor>o) and get_recording()
             and not fg_op_info[op].props & FG_STEPS):
-        return push_array_fast(op, <Tensor>o, None, 0, 0)
+        return push_array_fast(op, (<Tensor>o).id, (<Tensor>o).node, FG_NO_ID, NULL, 0, 0)
     operand_of(o, &x[0], False)
     return push(op, 1, x)
 
