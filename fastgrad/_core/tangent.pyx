@@ -513,6 +513,10 @@ cdef class Tangents:
         self.there[slot - self.graph.slots] = 1
         return &self.tangent[slot - self.graph.slots]
 
+    cdef inline bint has_memory(self, uint32_t id) noexcept:
+        """Whether its tangents are more than a number, and worth being let go of."""
+        return self.lanes > 1 or node_at(id).rank != 0
+
     cdef void keep(self, uint32_t id) noexcept:
         """It will be asked for after the sweep."""
         cdef Slot *slot = self.graph.find(id)
@@ -544,7 +548,7 @@ cdef int tangent_sweep(Tangents s) except -1:
         n = node_at(g.ids[i])
         for k in range(operand_count(n)):
             x = operand_at(n, k)
-            if x:
+            if x and s.has_memory(x):
                 s.keep(x)
     for i in range(g.count - 1, -1, -1):
         id = g.ids[i]
@@ -553,7 +557,7 @@ cdef int tangent_sweep(Tangents s) except -1:
             tangent_visit(s, n, id)
         for k in range(operand_count(n)):
             x = operand_at(n, k)
-            if x:
+            if x and s.has_memory(x):
                 s.done(x)
     return 0
 
