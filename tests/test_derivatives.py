@@ -556,3 +556,35 @@ def test_a_spectral_norm_has_one_derivative_and_refuses_the_second(order):
         with pytest.raises(fg.NoDerivativeError, match="no second derivative"):
             second()
     assert core.tape_info()["nodes"] == 0
+
+
+def test_a_pullback_made_inside_a_stream_ends_with_it():
+    kept = []
+
+    def f(x):
+        y, pull = fg.vjp(lambda z: z * z * x, x * 1.0)
+        kept.append(pull)
+        return pull(1.0)[0] + y
+
+    y, dy = fg.jvp(f, (3.0,), (1.0,))       # x**3 + 2 x**2
+    assert (y, dy) == (45.0, 39.0)
+    with pytest.raises(RuntimeError, match="made inside a function that fg.jvp"):
+        kept[0](1.0)
+    kept.clear()
+    assert core.tape_info()["nodes"] == 0
+
+
+def test_a_graph_that_is_held_outside_does_not_lengthen_a_stream():
+    y, push = fg.linearize(lambda x: x * x, 2.0)
+    assert push(1.0) == 4.0
+
+    def f(x):
+        y = x
+        for _ in range(60_000):
+            y = y * 0.9999 + x * 1e-4
+        return y
+
+    before = core.pool_info()["segments"]
+    assert fg.jvp(f, (1.0,), (1.0,))[1] == pytest.approx(1.0)
+    assert core.pool_info()["segments"] <= before + 4
+    assert push(1.0) == 4.0

@@ -28,7 +28,7 @@ cdef class Subgraph:
     cdef int64_t count
     cdef Slot *slots
     cdef uint32_t mask
-    cdef FgTape *tape
+    cdef FgTape *tape           # made inside a stream: its tape, whose operations it holds
     cdef int found              # FOUND_...: what else it depends on
 
     def __dealloc__(self):
@@ -184,8 +184,9 @@ cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found
     cdef uint32_t id, x, size
     cdef FgNode *n
     cdef Tensor root
-    g.tape = s.tape
-    g.tape.held += 1
+    if s.tape.streaming:
+        g.tape = s.tape
+        g.tape.held += 1
     g.found = found
     g.ids = <uint32_t *>malloc((visited.count + 1) * sizeof(uint32_t))
     if g.ids == NULL:

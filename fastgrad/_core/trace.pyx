@@ -38,6 +38,7 @@ cdef class Trace:
     cdef bint keep
     cdef list kept
     cdef FgTape *holds          # inside a stream: the tape, which then leaves operations alone
+    cdef uint32_t stream        # ... and which one that is
 
     def __cinit__(self, str name, list values, list places, list tangents=None, bint keep=False):
         cdef int i
@@ -56,9 +57,10 @@ cdef class Trace:
             self.tensors = self.tensors or isinstance(v, Tensor)
         if self.depth or parameters:
             self.floor = floor_node()
-        if self.depth and tangents is None:
+        if tape_of_thread().streaming and tangents is None:
             self.holds = tape_of_thread()
             self.holds.held += 1
+            self.stream = self.holds.stream
         for i in range(len(values)):
             t = argument_leaf(values[i], f"{name}: {places[i]}")
             if tangents is not None:
@@ -130,6 +132,10 @@ cdef class Trace:
 
     cdef Subgraph subgraph(self):
         cdef list roots
+        if self.holds != NULL and (not self.holds.streaming or self.holds.stream != self.stream):
+            raise RuntimeError(
+                f"{self.name}: this function was made inside a function that fg.jvp differentiated, "
+                "which forgets its operations at the end; call it inside that function")
         if self.graph is None:
             roots = [y for y in self.outputs if isinstance(y, Tensor)
                      and (<Tensor>y).node.flags & FG_NEEDS_GRAD]
