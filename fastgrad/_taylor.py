@@ -445,12 +445,21 @@ def _logsumexp(node, a):
     """Its derivative is the mean of those of the entries, weighted by exp(a - y)."""
     shape = tuple([1 if i in node.attribute else n for i, n in enumerate(a[0].shape)])
     y = _Series([core.logsumexp(a[0], axis=node.attribute)])
-    # Where the value is infinite, all entries are -inf: weights zero.
+    # Where the value is -inf, all entries are: weights zero. Where it is inf, the entries that are
+    # share the slope.
     finite = np.isfinite(plain(y[0]))
     shift = y.known[0] if np.all(finite) else _row["where"](y[0], 0.0, finite)
     shifted = _Series([core.reshape(shift, shape)], lambda k: None if y[k] is None else
                       core.reshape(y[k], shape))
     weights = _elementwise("exp", [_elementwise("subtract", [a, shifted], 0.5, {})], 0.5, {})
+    endless = np.reshape(plain(y[0]) == np.inf, shape)
+    if np.any(endless):
+        within = weights
+        ties = plain(a[0]) == np.inf
+        shares = np.asarray(ties / np.maximum(ties.sum(node.attribute, keepdims=True), 1),
+                            node.dtype)
+        weights = _Series([], lambda k: _row["where"](
+            0.0 if k else shares, 0.0 if within[k] is None else within[k], endless))
 
     def more(k):
         total = None

@@ -664,7 +664,7 @@ def _transposed(block, rank, recorded):
     """From ``out.shape + in.shape`` to ``in.shape + out.shape``."""
     axes = [*range(rank, block.ndim), *range(rank)]
     block = block.transpose(axes)
-    return block if recorded else np.ascontiguousarray(block)
+    return block if recorded else np.array(block, order="C")
 
 
 def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
@@ -727,7 +727,7 @@ def _symmetrise(blocks, shapes):
         for j in range(i):
             rank = len(shapes[i])
             block = row[j].transpose([*range(rank, row[j].ndim), *range(rank)])
-            blocks[j][i] = np.ascontiguousarray(block)
+            blocks[j][i] = np.array(block, order="C")
         size = math.prod(shapes[i])
         matrix = np.asarray(row[i]).reshape(size, size)
         upper = np.triu_indices(size, 1)

@@ -277,9 +277,7 @@ cdef Tensor fit(Tensor t, FgShape *shape):
     cdef int rank = shape.rank if shape != NULL else 0
     if n.rank == rank and (rank == 0 or shape_same(n.shape, shape)):
         return t
-    extra = n.rank - rank
-    if extra < 0:
-        return spread(t, shape)
+    extra = n.rank - rank           # negative: axes of length 1 stand before
     for i in range(n.rank):
         if i < extra or (shape.dims[i - extra] == 1 and n.shape.dims[i] != 1):
             mask |= <uint64_t>1 << i

@@ -961,8 +961,9 @@ cdef int assign(Tensor t, object index, object value) except -1:
     return 0
 
 
-cdef object in_place(Tensor t, object result, str what):
-    """t op= other: a new version of t, or new contents for a leaf outside recording."""
+cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
+    """t op= other: a new version of t, or new contents for a leaf outside recording. With
+    `rebinding` the caller binds the name to what is returned, another Tensor for a scalar."""
     cdef Tensor made
     cdef Operand x
     cdef FgValue *v
@@ -987,7 +988,7 @@ cdef object in_place(Tensor t, object result, str what):
             tensor_renew(t, NULL)
             t.node.re = number
         return t
-    if t.node.rank == 0 and t.parent is None and not t.node.flags & FG_LEAF:
+    if rebinding and t.node.rank == 0 and t.parent is None and not t.node.flags & FG_LEAF:
         return made             # scalars are rebound, as NumPy's are
     tensor_become(t, made)
     if t.parent is not None:
@@ -1160,7 +1161,8 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         return array_ufunc(ufunc, "__call__", (
             reshape(a, tuple(a.shape) + (1,) * b.ndim), b), {})
     elif method == "at" and ufunc is np.add and isinstance(inputs[0], Tensor):
-        in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape), "np.add.at")
+        in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape),
+                 "np.add.at", False)
         return None
     raise no_rule(f"{ufunc.__name__}.{method}")
 
@@ -1174,7 +1176,7 @@ cdef object no_rule(str name):
 cdef object ufunc_out(object ufunc, tuple inputs, object target, object result):
     """out=: a Tensor becomes the result; `acc += t` of an ndarray rebinds acc."""
     if isinstance(target, Tensor):
-        return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)")
+        return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)", False)
     if inputs and target is inputs[0]:
         if np.shape(target) != result.shape:
             raise ValueError(f"numpy.{ufunc.__name__}: the result has shape {result.shape}, which "
