@@ -16,7 +16,7 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
-from fastgrad.transforms import vjp
+from fastgrad.transforms import _Run
 
 __all__ = ["custom_jvp", "custom_vjp"]
 
@@ -152,13 +152,13 @@ class LinearRule:
         if core.is_recording():
             domain = map(constant, domain)
         try:
-            image, back = vjp(linear, list(map(zeros, domain)))
+            run = _Run("vjp", linear, (list(map(zeros, domain)),), {}, 0, False)
         except TypeError as error:
             error.add_note(f"{self.name}: there is no rule for this direction, so the one there is "
                            "was run with Tensors, to be transposed")
             raise
-        return list(map(tensor, back([
-            zeros(tensor(y)) if c is None else c for c, y in zip(covectors, image)])[0]))
+        return list(map(tensor, run.pull([
+            zeros(tensor(y)) if c is None else c for c, y in zip(covectors, run.value())])[0]))
 
 
 class _Pullback(LinearRule):
@@ -355,11 +355,10 @@ def _with_nones(structure, tree):
     """The leaves of a tree; None for each leaf of a part that is None."""
     if tree is None:
         return [None] * _trees._count(structure)
-    opened = _trees._open(tree)
-    if structure == _trees.LEAF or opened is None or structure.type is not type(tree) or (
-            set(structure.keys) != set(opened[0])):
+    branch = _trees.open_branch(tree)
+    if structure == _trees.LEAF or branch is None or not _trees.same_branch(structure, branch):
         return _trees.flatten_like(structure, tree)
-    children = dict(zip(*opened))
+    children = dict(zip(branch.keys, branch.children))
     return [leaf for key, child in zip(structure.keys, structure.children)
             for leaf in _with_nones(child, children[key])]
 

@@ -21,7 +21,7 @@ from fastgrad._custom import (
     tensor,
     zeros,
 )
-from fastgrad.transforms import jacobian, linearize, vjp
+from fastgrad.transforms import _blocks, _Run
 
 __all__ = ["ConvergenceError", "fixed_point", "root"]
 
@@ -238,13 +238,16 @@ class _Equation:
     # A step of the linear equation uses one run of f for all steps; where the sweep is recorded,
     # its solution is differentiated with respect to the point too, and runs f there.
 
+    def run(self, name, x, theta):
+        return _Run(name, self.value, (x, theta), {}, None, False)
+
     def pull(self, cotangents, needed):
         x, theta = self.point()
-        back = vjp(self.value, x, theta)[1]
+        back = self.run("vjp", x, theta).pull
 
         def adjoint(w, given):
             x_bar, point = given
-            pull = vjp(self.value, *point)[1] if point else back
+            pull = self.run("vjp", *point).pull if point else back
             return [a + b for a, b in zip(x_bar, pull(w)[0])]
 
         w = self.linear("adjoint", adjoint, (given_or_zero(cotangents, self.x),
@@ -253,11 +256,11 @@ class _Equation:
 
     def push(self, tangents):
         x, theta = self.point()
-        forth = linearize(self.value, x, theta)[1]
+        forth = self.run("linearize", x, theta).push
 
         def tangent(x_dot, given):
             theta_dot, point = given
-            push = linearize(self.value, *point)[1] if point else forth
+            push = self.run("linearize", *point).push if point else forth
             return push(x_dot, theta_dot)
 
         x_dot = self.linear("tangent", tangent, (
@@ -330,8 +333,9 @@ def _flat(leaves):
 def _matrix(f, x):
     """The Jacobian in all entries of x."""
     sizes = [np.size(leaf) for leaf in x]
+    blocks = _blocks(_Run("jacobian", f, (x,), {}, 0, False), "auto", None)
     rows = [[np.reshape(plain(block), (m, n)) for block, n in zip(row, sizes)]
-            for row, m in zip(jacobian(f)(x), sizes)]
+            for row, m in zip(blocks, sizes)]
     return np.block(rows) if rows else np.zeros((0, 0))
 
 

@@ -56,6 +56,8 @@ def _derivative(name, f, argnums, has_aux, chunk, plan_for, transposed=False):
             raise TypeError(f"{name}: sparse=True inside another transformation: a sparse matrix "
                             f"cannot be differentiated; leave sparse=True away there")
         run = _Run(name, f, args, kwargs, argnums, has_aux)
+        if name == "jacobian":          # the gradient that hessian brings warns itself
+            run.warn()
         if run.returned is not None or run.structures != [None]:
             raise TypeError(f"{name}: sparse=True is for one array (or float) as the argument and "
                             "one as the result, not trees of them; join them with "
@@ -577,7 +579,7 @@ class _Plan:
                     answer = trace.pull([seeds.reshape(shape)])[0]
                 seeds[ones] = 0
                 if data is None:
-                    data = np.empty(len(self.columns), dtype=np.asarray(answer).dtype)
+                    data = np.empty(len(self.columns), dtype=dtype)
                 data[group.target[start:stop]] = np.ravel(answer)[group.source[start:stop]]
         return np.empty(0, dtype=dtype) if data is None else data
 

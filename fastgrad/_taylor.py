@@ -17,7 +17,7 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._core import core
 from fastgrad._custom import constant, plain, refuse_recorded
-from fastgrad.transforms import _checked, _function, _matching, vjp
+from fastgrad.transforms import _arguments, _function, _matching, _name, _Run
 
 __all__ = ["taylor"]
 
@@ -100,22 +100,30 @@ def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
         return value[0]
 
     leaves, structure = _trees.flatten(x)
-    directions = _matching("taylor", v, structure, [np.shape(leaf) for leaf in leaves],
-                           "direction", "argument")
+    try:
+        directions = _matching("taylor", v, structure, map(np.shape, leaves), "direction",
+                               "argument 0")
+    except (TypeError, ValueError):
+        _arguments("taylor", 0, x)
+        raise
     connected = core.nested() or any(isinstance(leaf, Tensor) for leaf in leaves + directions)
     if connected:
         # What f uses of outer Tensors would be a constant in its graph.
         refuse_recorded("taylor", _trees.flatten(
             value_of(_trees.unflatten(structure, map(plain, leaves))))[0])
-    places = ["the argument" + path for path, leaf in _trees.leaves_with_paths(x)]
+    places = ["argument 0" + path for path, leaf in _trees.leaves_with_paths(x)]
     trace = core.Trace("taylor", leaves, places, None, True)
     trace.begin()
     try:
-        outputs, returned = _trees.flatten(value_of(_trees.unflatten(structure, trace.arguments)))
-        trace.results(_checked("taylor", outputs))
+        value = value_of(_trees.unflatten(structure, trace.arguments))
+        core.check_results("taylor", value)
+        outputs, returned = _trees.flatten(value)
+        trace.results(outputs)
     finally:
         trace.end()
-    del outputs
+    del value, outputs
+    if not core.nested() and trace.independent():
+        core.warn_independent(f"taylor of {_name(f)}")
     values = trace.plain()
     nodes, results = trace.nodes()
     inputs = [_Series([_tensor(leaf, leaf), _tensor(direction, leaf)])
@@ -143,7 +151,10 @@ def _tensor(value, like):
 def _settled(t, value):
     """A coefficient (None: zero) as what the value of the function is."""
     if t is None:
-        t = constant(np.zeros(np.shape(value), getattr(value, "dtype", np.float64)))
+        zeros = core.zeros_for(value)
+        if not isinstance(value, Tensor):
+            return zeros
+        t = constant(np.asarray(zeros, value.dtype))
     if isinstance(value, Tensor):
         return t
     if isinstance(value, np.ndarray):
@@ -409,7 +420,8 @@ def _extreme(function):
         def reduced(t):
             return function(t, axis=node.attribute)
 
-        value, back = vjp(reduced, plain(a[0].detach()))
+        run = _Run("taylor", reduced, (plain(a[0].detach()),), {}, 0, False)
+        value, back = run.value(), run.pull
         shares = constant(back(np.ones(np.shape(value)))[0])
         return _Series([reduced(a[0])], lambda k: None if a[k] is None else core.sum(
             _times(a[k], shares), axis=node.attribute))

@@ -1,19 +1,24 @@
 """Trees of tuples, lists, dicts, namedtuples and dataclasses, with anything else as leaves.
 
-None is a tree without leaves. Dicts keep their own order, and dicts that hold the same keys in
-another order are matched by key. A tree is taken apart into its leaves and a structure, which
-compares with ==, and put together again without running `__init__` or `__post_init__`: leaves may
-be of another kind than those the class was written for.
+None is a tree without leaves. Subclasses of tuple, list and dict are branches too. Dicts keep their
+own order, and dicts that hold the same keys in another order are matched by key. A tree is taken
+apart into its leaves and a structure, which compares with ==, and put together again without
+running `__init__` or `__post_init__`: leaves may be of another kind than those the class was
+written for. What an instance holds besides its children is not copied, since it may have been
+computed from them; only a defaultdict keeps its factory, and a dict that is its own `__dict__`
+remains so.
 """
 
 import dataclasses
-from collections import namedtuple
+from collections import OrderedDict, defaultdict, namedtuple
 
 __all__ = ["flatten", "flatten_like", "leaves_with_paths", "tree_map", "unflatten"]
 
-# A structure is one of these two.
-Branch = namedtuple("Branch", "type keys children")
+# A structure is a Branch, whose children are structures, or LEAF. `rest` is what it takes beside
+# the children to make the branch again: the factory of a defaultdict, or OWN.
+Branch = namedtuple("Branch", "type keys children rest")
 LEAF = "*"
+OWN = "attributes"
 
 
 def flatten(tree):
@@ -44,63 +49,86 @@ def tree_map(f, tree, *rest):
 
 def leaves_with_paths(tree):
     """Pairs of a path such as ``[0]['w'].bias`` and the leaf that is found there."""
-    opened = _open(tree)
-    if opened is None:
+    branch = open_branch(tree)
+    if branch is None:
         return [("", tree)]
-    return [(_step(tree, key) + path, leaf)
-            for key, child in zip(*opened) for path, leaf in leaves_with_paths(child)]
+    return [(step(branch, key) + path, leaf) for key, child in zip(branch.keys, branch.children)
+            for path, leaf in leaves_with_paths(child)]
 
 
-# ---- one level of a tree --------------------------------------------------------------------
+# ---- one level of a tree: the core uses these, too -------------------------------------------
 
-def _open(tree):
-    """The keys and the children of a branch; None if it is a leaf."""
+def open_branch(tree):
+    """A Branch whose children are trees; None if the tree is a leaf."""
     kind = type(tree)
     if kind is tuple or kind is list:
-        return range(len(tree)), tree
+        return Branch(kind, tuple(range(len(tree))), tuple(tree), None)
     if kind is dict:
-        return tree.keys(), tree.values()
+        return Branch(kind, tuple(tree), tuple(tree.values()), None)
     if tree is None:
-        return (), ()
-    if isinstance(tree, tuple) and hasattr(kind, "_fields"):
-        return kind._fields, tree
+        return Branch(kind, (), (), None)
+    if isinstance(tree, (tuple, list)):
+        if hasattr(kind, "n_sequence_fields"):      # os.stat_result and its like
+            return None
+        named = isinstance(tree, tuple) and hasattr(kind, "_fields")
+        return Branch(kind, kind._fields if named else tuple(range(len(tree))), tuple(tree), None)
+    if isinstance(tree, dict):
+        own = getattr(tree, "__dict__", None) is tree
+        rest = tree.default_factory if isinstance(tree, defaultdict) else OWN if own else None
+        return Branch(kind, tuple(tree), tuple(tree.values()), rest)
     if hasattr(kind, "__dataclass_fields__"):
         # A field with init=False may not have been set.
-        names = [field.name for field in dataclasses.fields(tree) if hasattr(tree, field.name)]
-        return names, [getattr(tree, name) for name in names]
+        keys = [field.name for field in dataclasses.fields(tree) if hasattr(tree, field.name)]
+        return Branch(kind, tuple(keys), tuple([getattr(tree, key) for key in keys]), None)
     return None
 
 
-def _close(kind, keys, children):
-    """The branch that `_open` would open into these."""
+def close_branch(branch, children):
+    """The tree with these children that `open_branch` would open into such a branch."""
+    kind = branch.type
     if kind is tuple or kind is list:
         return kind(children)
     if kind is dict:
-        return dict(zip(keys, children))
+        return dict(zip(branch.keys, children))
     if kind is type(None):
         return None
     if issubclass(kind, tuple):
-        return kind._make(children)
+        return tuple.__new__(kind, children)
+    if issubclass(kind, list):
+        made = list.__new__(kind)
+        list.extend(made, children)
+        return made
+    if issubclass(kind, dict):
+        base = next(base for base in (OrderedDict, defaultdict, dict) if issubclass(kind, base))
+        made = base.__new__(kind)
+        if base is defaultdict:
+            made.default_factory = branch.rest
+        elif branch.rest == OWN:
+            made.__dict__ = made
+        for key, child in zip(branch.keys, children):
+            base.__setitem__(made, key, child)
+        return made
     made = object.__new__(kind)
-    for name, child in zip(keys, children):
-        object.__setattr__(made, name, child)       # frozen dataclasses refuse setattr
+    for key, child in zip(branch.keys, children):
+        object.__setattr__(made, key, child)        # frozen dataclasses refuse setattr
     return made
 
 
-def _step(branch, key):
+def step(branch, key):
     """How the child under that key is written in Python."""
-    return f"[{key!r}]" if type(branch) in (tuple, list, dict) else f".{key}"
+    return f".{key}" if branch.keys is getattr(branch.type, "_fields", None) or not issubclass(
+        branch.type, (tuple, list, dict)) else f"[{key!r}]"
 
 
 # ---- all levels -----------------------------------------------------------------------------
 
 def _structure(tree, leaves):
-    opened = _open(tree)
-    if opened is None:
+    branch = open_branch(tree)
+    if branch is None:
         leaves.append(tree)
         return LEAF
-    keys, children = opened
-    return Branch(type(tree), tuple(keys), tuple([_structure(child, leaves) for child in children]))
+    kind, keys, children, rest = branch
+    return Branch(kind, keys, tuple([_structure(child, leaves) for child in children]), rest)
 
 
 def _count(structure):
@@ -110,31 +138,36 @@ def _count(structure):
 def _tree(structure, leaves):
     if structure == LEAF:
         return next(leaves)
-    kind, keys, children = structure
-    return _close(kind, keys, [_tree(child, leaves) for child in children])
+    return close_branch(structure, [_tree(child, leaves) for child in structure.children])
 
 
 def _matching(structure, tree, path):
     """Yield the leaves of the tree in the order of the structure, or say where they part."""
-    opened = _open(tree)
-    if structure == LEAF and opened is None:
+    branch = open_branch(tree)
+    if structure == LEAF and branch is None:
         yield tree
         return
-    if (structure == LEAF or opened is None or structure.type is not type(tree)
-            or set(structure.keys) != set(opened[0])):
-        wanted = "a leaf" if structure == LEAF else _description(structure.type, structure.keys)
-        found = f"a leaf ({type(tree).__name__})" if opened is None else _description(
-            type(tree), opened[0])
+    if structure == LEAF or branch is None or not same_branch(structure, branch):
+        wanted = "a leaf" if structure == LEAF else _description(structure)
+        found = f"a leaf ({type(tree).__name__})" if branch is None else _description(branch)
         raise ValueError(
             f"the trees differ{path and f' at {path}'}: expected {wanted}, got {found}")
-    children = dict(zip(*opened))
+    children = dict(zip(branch.keys, branch.children))
     for key, child in zip(structure.keys, structure.children):
-        yield from _matching(child, children[key], path + _step(tree, key))
+        yield from _matching(child, children[key], path + step(branch, key))
 
 
-def _description(kind, keys):
+def same_branch(one, other):
+    """Whether two branches are of one type and have the same keys, in any order."""
+    return one.type is other.type and (
+        one.keys == other.keys or set(one.keys) == set(other.keys))
+
+
+def _description(branch):
+    kind, keys = branch.type, branch.keys
     if kind is type(None):
         return "None"
-    if kind is dict:
-        return f"a dict with the keys {list(keys)}"
-    return f"a {kind.__name__} of {len(keys)}"
+    article = "an" if kind.__name__[0] in "AEIOUaeiou" else "a"
+    if issubclass(kind, dict):
+        return f"{article} {kind.__name__} with the keys {list(keys)}"
+    return f"{article} {kind.__name__} of {len(keys)}"

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import types
 
 import numpy as np
 
@@ -110,7 +111,7 @@ def elementwise_grad(f, argnums=0, has_aux=False):
     Raises
     ------
     TypeError
-        As `grad`.
+        As `grad`, and if f returns anything but one array or number.
 
     Examples
     --------
@@ -119,14 +120,55 @@ def elementwise_grad(f, argnums=0, has_aux=False):
     >>> fg.elementwise_grad(lambda x: x ** 3)(np.array([1.0, 2.0]))
     array([ 3., 12.])
     """
-    @functools.wraps(f)
-    def total(*args, **kwargs):
-        if has_aux:
-            y, aux = f(*args, **kwargs)
-            return core.sum(y), aux
-        return core.sum(f(*args, **kwargs))
+    name = "elementwise_grad"
 
-    return grad(total, argnums, has_aux)
+    def total(*args, **kwargs):
+        y = f(*args, **kwargs)
+        if not has_aux:
+            return _sum(y)
+        y, aux = _pair(name, y)
+        return _sum(y), aux
+
+    def _sum(y):
+        core.check_results(name, y)
+        if not isinstance(y, (core.Tensor, np.ndarray, np.generic, int, float)):
+            raise TypeError(f"{name}: the function must return one array or number, not "
+                            f"{type(y).__name__}")
+        return core.sum(y)
+
+    functools.update_wrapper(total, _function(name, f))
+    derivative = core.differentiated(total, _numbers(name, argnums), has_aux, False, name)
+    return _Derivative(elementwise_grad, f, derivative, (argnums, has_aux))
+
+
+# ---- what transformations return ------------------------------------------------------------
+
+class _Derivative:
+    """The function that a transformation returns: has the names of f, binds as a method, and
+    pickles where f does."""
+
+    def __init__(self, transformation, f, call, args, **options):
+        self.__dict__.update(vars(call))
+        functools.update_wrapper(self, f)
+        self._call = call
+        self._made = transformation, args, options
+
+    def __call__(self, *args, **kwargs):
+        return self._call(*args, **kwargs)
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self):
+        return f"<{self._made[0].__name__} of {_name(self.__wrapped__)}>"
+
+    def __reduce__(self):
+        transformation, args, options = self._made
+        return functools.partial(transformation, **options), (self.__wrapped__, *args)
+
+
+def _name(f):
+    return getattr(f, "__name__", repr(f))
 
 
 # ---- a run of a function, with trees around it ----------------------------------------------
@@ -136,7 +178,9 @@ class _Run:
 
     def __init__(self, name, f, args, kwargs, argnums, has_aux, tangents=None):
         self.name = name
-        positions = _positions(name, argnums, len(args))
+        self.who = f"{name} of {_name(f)}"
+        self.has_aux = has_aux
+        self.positions = positions = _positions(name, argnums, len(args))
         self.inputs = [args[i] for i in positions]
         leaves, places, self.structures, self.counts = [], [], [], []
         for i, x in zip(positions, self.inputs):
@@ -146,6 +190,7 @@ class _Run:
                 f"argument {i}{path}" for path, leaf in _trees.leaves_with_paths(x)]
             self.structures.append(structure)
             self.counts.append(len(own))
+        self.leaves = leaves
         if tangents is not None:
             core.stream_new()
         self.trace = trace = core.Trace(name, leaves, places, tangents)
@@ -161,20 +206,31 @@ class _Run:
             del lifted
             self.aux = None
             if has_aux:
-                if type(value) is not tuple or len(value) != 2:
-                    raise TypeError(f"{name}: with has_aux=True the function must return "
-                                    f"(value, aux), not {type(value).__name__}")
-                value, self.aux = value
+                value, self.aux = _pair(name, value)
+            core.check_results(name, value)
             outputs, self.returned = _flat(value)
             del value
-            trace.results(_checked(name, outputs))
+            trace.results(outputs)
+            del outputs
             self.tangents = trace.stream_results() if tangents is not None else None
         finally:
             trace.stream_end()
             trace.end()
         if has_aux:
-            leaves, structure = _flat(self.aux)
-            self.aux = _built(structure, [core.settled(x) for x in leaves])
+            self.aux = core.settled(self.aux)
+
+    def recorded(self):
+        """Whether derivatives may have to be differentiated in their turn."""
+        return core.nested() or core.is_recording() and any(
+            isinstance(leaf, core.Tensor) and leaf.requires_grad for leaf in self.leaves)
+
+    def warn(self):
+        """Warn if the results do not depend on the arguments, unless inside a transformation."""
+        if not core.nested() and not self.trace.reached and self.trace.independent():
+            core.warn_independent(self.who)
+
+    def __repr__(self):
+        return f"<{self.who}>"
 
     def like_inputs(self, leaves):
         """A tuple with a tree for each argument."""
@@ -191,23 +247,34 @@ class _Run:
     def value(self):
         return self.like_result(self.trace.plain())
 
+    def pull(self, cotangent):
+        """Reverse mode: one gradient for each argument."""
+        return self.like_inputs(self.trace.pull(self.cotangents(cotangent)))
+
+    def push(self, *tangents):
+        """Forward mode: the derivative of the result."""
+        _count(self.name, tangents, len(self.inputs))
+        return self.outputs(self.trace.push(self.tangent_leaves(tangents)))
+
     def outputs(self, leaves):
         """Derivatives of the results (None: there is none) as a tree like the result."""
         if any(leaf is None for leaf in leaves):
-            leaves = [_zero(shape) if leaf is None else leaf
-                      for leaf, shape in zip(leaves, self.trace.shapes)]
+            leaves = [core.zeros_for(value) if leaf is None else leaf
+                      for leaf, value in zip(leaves, self.trace.plain())]
         return self.like_result(leaves)
 
     def cotangents(self, tree):
         """The leaves of a tree that belongs to the results, shapes checked."""
-        return _matching(self.name, tree, self.returned, self.trace.shapes, "cotangent", "result")
+        return _matching(self.name, tree, self.returned, self.trace.shapes, "cotangent",
+                         "the result")
 
     def tangent_leaves(self, tangents):
         """The leaves of tangents, one tree for each argument, shapes checked."""
         shapes, leaves, at = self.trace.input_shapes, [], 0
-        for tree, structure, count in zip(tangents, self.structures, self.counts):
+        for i, tree, structure, count in zip(self.positions, tangents, self.structures,
+                                             self.counts):
             leaves += _matching(self.name, tree, structure, shapes[at:at + count], "tangent",
-                                "argument")
+                                f"argument {i}")
             at += count
         return leaves
 
@@ -234,40 +301,46 @@ def _matching(name, tree, structure, shapes, what, whose):
         leaves = [tree] if structure is None and type(tree) in _LEAVES else _trees.flatten_like(
             _trees.LEAF if structure is None else structure, tree)
     except ValueError as error:
-        raise ValueError(f"{name}: the {what}s are not built like the {whose}s: {error}") from None
-    for leaf, shape in zip(leaves, shapes):
+        raise ValueError(f"{name}: the {what} is not built like {whose}: {error}") from None
+    for i, (leaf, shape) in enumerate(zip(leaves, shapes)):
         if leaf is None:
             continue
-        _number(name, leaf, what)
-        if np.shape(leaf) != tuple(shape):
-            raise ValueError(f"{name}: a {what} has shape {np.shape(leaf)}, its {whose} "
-                             f"{tuple(shape)}; they must be equal")
+        wrong = _wrong(leaf, tuple(shape))
+        if wrong:
+            path = _trees.leaves_with_paths(tree)[i][0]
+            raise (ValueError if wrong.startswith("has shape") else TypeError)(
+                f"{name}: the {what} of {whose}{path} {wrong}")
     return leaves
 
 
-def _number(name, leaf, what):
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is None and not isinstance(leaf, (int, float)):
-        raise TypeError(f"{name}: a {what} must be a number or an array, not "
-                        f"{type(leaf).__name__}")
-    if dtype is not None and dtype.kind not in "fiub":
-        raise TypeError(f"{name}: a {what} has dtype {dtype}; it must be real")
+def _wrong(leaf, shape):
+    """What is wrong with a tangent or cotangent of something of that shape."""
+    if type(leaf) is not float:
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None and not isinstance(leaf, (int, float)):
+            return f"must be a number or an array, not {type(leaf).__name__}"
+        if dtype is not None and dtype.kind not in "fiub":
+            return f"has dtype {dtype}; it must be real"
+        if isinstance(leaf, np.ma.MaskedArray):
+            return "is a masked array; write .filled(0)"
+    if np.shape(leaf) != shape:
+        return f"has shape {np.shape(leaf)}, not {shape}; they must be equal"
+    return ""
 
 
-def _checked(name, outputs):
-    """The results of a function, if all of them are numbers or arrays."""
-    for y in outputs:
-        if isinstance(y, (str, bytes)) or not (
-                isinstance(y, (core.Tensor, np.ndarray, np.generic, int, float))):
-            raise TypeError(f"{name}: the function must return numbers, arrays, or tuples, lists "
-                            f"and dicts of them, not {type(y).__name__}")
-    if not outputs:
-        raise TypeError(f"{name}: the function returned nothing (None, or an empty tree)")
-    return outputs
+def _pair(name, value):
+    """What a function with has_aux=True returned."""
+    if type(value) is not tuple or len(value) != 2:
+        raise TypeError(f"{name}: with has_aux=True the function must return (value, aux), not "
+                        f"{type(value).__name__}")
+    return value
 
 
-def _zero(shape):
-    return np.zeros(shape) if shape else 0.0
+def _count(name, tangents, count):
+    given = len(tangents)
+    if given != count:
+        raise ValueError(f"{name}: {given} {'tangent' if given == 1 else 'tangents'} for {count} "
+                         f"{'argument' if count == 1 else 'arguments'}; give one for each")
 
 
 def _positions(name, argnums, count):
@@ -300,6 +373,18 @@ def _function(name, f):
     if not callable(f):
         raise TypeError(f"{name}: the first argument must be a function, not {type(f).__name__}")
     return f
+
+
+def _chunk(name, chunk):
+    if chunk is not None and (not hasattr(chunk, "__index__") or chunk < 1):
+        raise ValueError(f"{name}: chunk={chunk!r} must be a positive int, or None")
+    return chunk
+
+
+def _one_of(name, option, value, choices):
+    if value not in choices:
+        raise ValueError(f"{name}: {option}={value!r} is not one of "
+                         f"{', '.join(map(repr, choices))}")
 
 
 def _selected(argnums, items):
@@ -341,6 +426,15 @@ def vjp(f, *args, argnums=None, has_aux=False, **kwargs):
     ValueError
         From `pull`: for a cotangent of another structure or shape than the value.
 
+    Warns
+    -----
+    UserWarning
+        If the value does not depend on the arguments; the gradients are then zero.
+
+    Notes
+    -----
+    `pull` holds the run of f, so it does not pickle.
+
     Examples
     --------
     >>> import numpy as np
@@ -353,11 +447,8 @@ def vjp(f, *args, argnums=None, has_aux=False, **kwargs):
     """
     argnums = None if argnums is None else _numbers("vjp", argnums)
     run = _Run("vjp", _function("vjp", f), args, kwargs, argnums, has_aux)
-
-    def pull(cotangent):
-        return run.like_inputs(run.trace.pull(run.cotangents(cotangent)))
-
-    return (run.value(), pull, run.aux) if has_aux else (run.value(), pull)
+    run.warn()
+    return (run.value(), run.pull, run.aux) if has_aux else (run.value(), run.pull)
 
 
 def jvp(f, primals, tangents, *, argnums=None, has_aux=False, **kwargs):
@@ -391,7 +482,12 @@ def jvp(f, primals, tangents, *, argnums=None, has_aux=False, **kwargs):
     TypeError
         For arguments without derivative, tangents that are no numbers, and results that are none.
     ValueError
-        For tangents of another structure or shape.
+        For too few or too many tangents, and for one of another structure or shape.
+
+    Warns
+    -----
+    UserWarning
+        If the value does not depend on the arguments; the tangent is then zero.
 
     Examples
     --------
@@ -399,36 +495,51 @@ def jvp(f, primals, tangents, *, argnums=None, has_aux=False, **kwargs):
     >>> fg.jvp(lambda x: x ** 3, (2.0,), (1.0,))
     (8.0, 12.0)
     """
-    _function("jvp", f)
+    return _jvp("jvp", f, primals, tangents, argnums, has_aux, kwargs)
+
+
+def _jvp(name, f, primals, tangents, argnums, has_aux, kwargs, warn=True):
+    _function(name, f)
     for what, given in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(given, (tuple, list)):
-            raise TypeError(f"jvp: {what} must be a tuple with one entry for each argument, not "
+        if type(given) is not tuple and type(given) is not list:
+            raise TypeError(f"{name}: {what} must be a tuple with one entry for each argument, not "
                             f"{type(given).__name__}; write ({what[:-1]},)")
-    argnums = None if argnums is None else _numbers("jvp", argnums)
+    argnums = None if argnums is None else _numbers(name, argnums)
     if argnums is None and not has_aux and len(primals) == 1 == len(tangents):
         # One float or array: the commonest call, without trees.
-        answer = core.streamed(f, primals[0], tangents[0], kwargs)
+        answer = core.streamed(name, f, primals[0], tangents[0], kwargs, warn)
         if answer is not None:
             return answer
-    positions = _positions("jvp", argnums, len(primals))
-    if len(tangents) != len(positions):
-        raise ValueError(f"jvp: there are {len(positions)} arguments and {len(tangents)} tangents; "
-                         "give one for each")
+    positions = _positions(name, argnums, len(primals))
+    _count(name, tangents, len(positions))
     leaves, directions = [], []
     for i, tangent in zip(positions, tangents):
         own, structure = _flat(primals[i])
         leaves += own
-        directions += _matching("jvp", tangent, structure, map(np.shape, own), "tangent",
-                                "argument")
+        try:
+            directions += _matching(name, tangent, structure, map(np.shape, own),
+                                    "vector" if name == "hvp" else "tangent", f"argument {i}")
+        except (TypeError, ValueError):
+            _arguments(name, i, primals[i])
+            raise
     if core.nested() or any(isinstance(x, core.Tensor) for x in leaves + directions):
-        run = _Run("jvp", f, tuple(primals), kwargs, argnums, has_aux)
+        run = _Run(name, f, tuple(primals), kwargs, argnums, has_aux)
         answer = run.trace.push(directions)
     else:
         directions = [core.tangent_for(t, x) for t, x in zip(directions, leaves)]
-        run = _Run("jvp", f, tuple(primals), kwargs, argnums, has_aux, directions)
+        run = _Run(name, f, tuple(primals), kwargs, argnums, has_aux, directions)
         answer = run.tangents
+    if warn:
+        run.warn()
     answer = run.outputs(answer)
     return (run.value(), answer, run.aux) if has_aux else (run.value(), answer)
+
+
+def _arguments(name, i, x):
+    """Complain if argument i has no derivative, which says more than what is wrong with its
+    tangent."""
+    paths, leaves = zip(*_trees.leaves_with_paths(x)) if _trees.flatten(x)[0] else ((), ())
+    core.Trace(name, list(leaves), [f"argument {i}{path}" for path in paths])
 
 
 def linearize(f, *args, argnums=None, has_aux=False, **kwargs):
@@ -452,8 +563,19 @@ def linearize(f, *args, argnums=None, has_aux=False, **kwargs):
 
     Raises
     ------
-    TypeError, ValueError
-        As `vjp`.
+    TypeError
+        For arguments without derivative, tangents that are no numbers, and results that are none.
+    ValueError
+        From `push`: for too few or too many tangents, and for one of another structure or shape.
+
+    Warns
+    -----
+    UserWarning
+        If the value does not depend on the arguments; the derivative is then zero.
+
+    Notes
+    -----
+    `push` holds the run of f, so it does not pickle.
 
     Examples
     --------
@@ -464,14 +586,8 @@ def linearize(f, *args, argnums=None, has_aux=False, **kwargs):
     """
     argnums = None if argnums is None else _numbers("linearize", argnums)
     run = _Run("linearize", _function("linearize", f), args, kwargs, argnums, has_aux)
-
-    def push(*tangents):
-        if len(tangents) != len(run.inputs):
-            raise ValueError(f"linearize: there are {len(run.inputs)} arguments and "
-                             f"{len(tangents)} tangents; give one for each")
-        return run.outputs(run.trace.push(run.tangent_leaves(tangents)))
-
-    return (run.value(), push, run.aux) if has_aux else (run.value(), push)
+    run.warn()
+    return (run.value(), run.push, run.aux) if has_aux else (run.value(), run.push)
 
 
 # ---- Jacobians ------------------------------------------------------------------------------
@@ -537,38 +653,62 @@ def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", ch
     """
     name = "jacobian"
     _function(name, f)
-    argnums = _numbers(name, argnums)
-    if mode not in ("auto", "forward", "reverse"):
-        raise ValueError(f"jacobian: mode={mode!r} is not one of 'auto', 'forward', 'reverse'")
-    if layout not in ("numerator", "denominator"):
-        raise ValueError(f"jacobian: layout={layout!r} is not one of 'numerator', 'denominator'")
-    if chunk is not None and (not hasattr(chunk, "__index__") or chunk < 1):
-        raise ValueError(f"jacobian: chunk={chunk!r} must be a positive int, or None")
+    numbers = _numbers(name, argnums)
+    _one_of(name, "mode", mode, ("auto", "forward", "reverse"))
+    _one_of(name, "layout", layout, ("numerator", "denominator"))
+    _chunk(name, chunk)
+    options = {"mode": mode, "layout": layout, "chunk": chunk, "sparse": sparse}
     if sparse:
         from fastgrad import _sparse
-        return _sparse.jacobian(f, argnums, has_aux, layout, chunk)
+        derivative = _sparse.jacobian(f, numbers, has_aux, layout, chunk)
+        return _Derivative(jacobian, f, derivative, (argnums, has_aux), **options)
 
-    @functools.wraps(f)
     def derivative(*args, **kwargs):
-        run = _Run(name, f, args, kwargs, argnums, has_aux)
-        blocks = _blocks(run.trace, mode, chunk)
-        if layout == "denominator":
-            blocks = [[_transposed(block, len(out), core.nested()) for block in row]
-                      for row, out in zip(blocks, run.trace.shapes)]
-        rows = [_selected(argnums, run.like_inputs(row)) for row in blocks]
-        result = run.like_result(rows)
-        return (result, run.aux) if has_aux else result
+        run = _Run(name, f, args, kwargs, numbers, has_aux)
+        run.warn()
+        return _tree_of(run, numbers, _blocks(run, mode, chunk), layout)
 
-    return derivative
+    return _Derivative(jacobian, f, derivative, (argnums, has_aux), **options)
 
 
-def _blocks(trace, mode, chunk):
-    """The Jacobian of each result by each argument, ``out.shape + in.shape``."""
+def _tree_of(run, argnums, blocks, layout="numerator"):
+    """Blocks of a Jacobian as a tree like the result of trees like the arguments."""
+    rows = []
+    for row, out in zip(blocks, run.trace.shapes):
+        row = [_kind(_turned(block, len(out)) if layout == "denominator" else block, leaf)
+               for block, leaf in zip(row, run.leaves)]
+        rows.append(_selected(argnums, run.like_inputs(row)))
+    result = run.like_result(rows)
+    return (result, run.aux) if run.has_aux else result
+
+
+def _turned(block, rank):
+    """From ``out.shape + in.shape`` to ``in.shape + out.shape``."""
+    block = block.transpose([*range(rank, block.ndim), *range(rank)])
+    return block if isinstance(block, core.Tensor) else block.copy(order="C")
+
+
+def _kind(block, leaf):
+    """A derivative by `leaf` as a Tensor if that is one, a float or NumPy scalar if both are."""
+    if core.nested():
+        return block
+    if isinstance(leaf, core.Tensor):
+        return block if isinstance(block, core.Tensor) else core.constant(block)
+    block = core.settled(block)
+    if isinstance(leaf, np.ndarray) or np.ndim(block):
+        return np.asarray(block)
+    return float(block) if type(leaf) is float else block[()]
+
+
+def _blocks(run, mode, chunk):
+    """The Jacobian of each result by each argument, ``out.shape + in.shape``, in the dtype of the
+    argument."""
+    trace = run.trace
     inputs, outputs = trace.input_shapes, trace.shapes
     n, m = sum(map(math.prod, inputs)), sum(map(math.prod, outputs))
     if mode == "auto":
         mode = "forward" if n <= m else "reverse"
-    if core.nested():
+    if run.recorded():
         return _blocks_recorded(trace, mode)
     if mode == "forward":
         return _blocks_forward(trace, n, m, chunk)
@@ -592,14 +732,10 @@ def _blocks_forward(trace, n, m, chunk):
             if columns[k] is None:
                 columns[k] = np.empty((math.prod(outputs[k]), n), dtype=part.dtype)
             columns[k][:, at:at + lanes] = part.reshape(lanes, -1).T
-    return [[np.ascontiguousarray(_block(column, start, start + size)).reshape(out + shape)
-             if column is not None else np.zeros(out + shape)
-             for start, size, shape in zip(starts, sizes, inputs)]
+    return [[np.ascontiguousarray(column[:, start:start + size], dtype).reshape(out + shape)
+             if column is not None else np.zeros(out + shape, dtype)
+             for start, size, shape, dtype in zip(starts, sizes, inputs, dtypes)]
             for column, out in zip(columns, outputs)]
-
-
-def _block(column, start, stop):
-    return column if stop - start == column.shape[1] else column[:, start:stop]
 
 
 def _identity(start, size, lanes, shape, dtype):
@@ -632,39 +768,46 @@ def _blocks_reverse(trace):
 
 
 def _blocks_recorded(trace, mode):
-    """The same as Tensors, inside another transformation."""
-    from fastgrad import numpy as fnp
+    """The same as Tensors, to be differentiated in their turn."""
     inputs, outputs, dtypes = trace.input_shapes, trace.shapes, trace.input_dtypes
     columns = [[[] for _ in inputs] for _ in outputs]
     if mode == "forward":
         for k, shape in enumerate(inputs):
-            for i in range(math.prod(shape)):
-                seed = np.zeros(shape, dtype=dtypes[k])
-                seed.reshape(-1)[i] = 1
+            for seed in _units(shape, dtypes[k]):
                 tangents = [None] * len(inputs)
                 tangents[k] = seed
                 for j, part in enumerate(trace.push(tangents)):
-                    columns[j][k].append(fnp.zeros(outputs[j]) if part is None else part)
-        return [[fnp.stack(parts, axis=-1).reshape(out + shape) if parts
-                 else fnp.zeros(out + shape) for parts, shape in zip(row, inputs)]
-                for row, out in zip(columns, outputs)]
-    for j, out in enumerate(outputs):
-        for i in range(math.prod(out)):
-            seed = np.zeros(out)
-            seed.reshape(-1)[i] = 1
-            cotangents = [None] * len(outputs)
-            cotangents[j] = seed
-            for k, part in enumerate(trace.pull(cotangents)):
-                columns[j][k].append(part)
-    return [[fnp.stack(parts, axis=0).reshape(out + shape) if parts else fnp.zeros(out + shape)
-             for parts, shape in zip(row, inputs)] for row, out in zip(columns, outputs)]
+                    columns[j][k].append(np.zeros(outputs[j]) if part is None else part)
+    else:
+        for j, shape in enumerate(outputs):
+            for seed in _units(shape):
+                cotangents = [None] * len(outputs)
+                cotangents[j] = seed
+                for k, part in enumerate(trace.pull(cotangents)):
+                    columns[j][k].append(part)
+    axis = -1 if mode == "forward" else 0
+    return [[_block(parts, axis, out + shape, dtype)
+             for parts, shape, dtype in zip(row, inputs, dtypes)]
+            for row, out in zip(columns, outputs)]
 
 
-def _transposed(block, rank, recorded):
-    """From ``out.shape + in.shape`` to ``in.shape + out.shape``."""
-    axes = [*range(rank, block.ndim), *range(rank)]
-    block = block.transpose(axes)
-    return block if recorded else np.array(block, order="C")
+def _block(parts, axis, shape, dtype):
+    """Rows or columns put together; a single number stays what it is."""
+    from fastgrad import numpy as fnp
+    if not parts:
+        return core.constant(np.zeros(shape, dtype))
+    block = fnp.stack(parts, axis=axis).reshape(shape) if shape else parts[0]
+    if not isinstance(block, core.Tensor):
+        block = core.constant(block)
+    return block if block.dtype == dtype else core.cast(block, dtype)
+
+
+def _units(shape, dtype=float):
+    """The arrays of that shape with a single one, each of its own memory."""
+    for i in range(math.prod(shape)):
+        seed = np.zeros(shape, dtype)
+        seed.reshape(-1)[i] = 1
+        yield seed
 
 
 def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
@@ -700,25 +843,28 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
            [ 3.,  0.]])
     """
     name = "hessian"
-    argnums = _numbers(name, argnums)
-    gradient = grad(f, argnums, has_aux)
-    if chunk is not None and (not hasattr(chunk, "__index__") or chunk < 1):
-        raise ValueError(f"hessian: chunk={chunk!r} must be a positive int, or None")
+    gradient, numbers = _gradient(name, f, argnums, has_aux)
+    _chunk(name, chunk)
+    options = {"chunk": chunk, "sparse": sparse}
     if sparse:
         from fastgrad import _sparse
-        return _sparse.hessian(gradient, argnums, has_aux, chunk)
+        derivative = _sparse.hessian(gradient, numbers, has_aux, chunk)
+        return _Derivative(hessian, f, derivative, (argnums, has_aux), **options)
 
-    @functools.wraps(f)
     def derivative(*args, **kwargs):
-        run = _Run(name, gradient, args, kwargs, argnums, has_aux)
-        blocks = _blocks(run.trace, "forward", chunk)
-        if not core.nested():
+        run = _Run(name, gradient, args, kwargs, numbers, has_aux)
+        blocks = _blocks(run, "forward", chunk)
+        if not run.recorded():
             _symmetrise(blocks, run.trace.input_shapes)
-        rows = [_selected(argnums, run.like_inputs(row)) for row in blocks]
-        result = run.like_result(rows)
-        return (result, run.aux) if has_aux else result
+        return _tree_of(run, numbers, blocks)
 
-    return derivative
+    return _Derivative(hessian, f, derivative, (argnums, has_aux), **options)
+
+
+def _gradient(name, f, argnums, has_aux):
+    """The gradient that a transformation of second order differentiates, and argnums."""
+    numbers = _numbers(name, argnums)
+    return core.differentiated(_function(name, f), numbers, has_aux, False, name, 1), numbers
 
 
 def _symmetrise(blocks, shapes):
@@ -727,7 +873,7 @@ def _symmetrise(blocks, shapes):
         for j in range(i):
             rank = len(shapes[i])
             block = row[j].transpose([*range(rank, row[j].ndim), *range(rank)])
-            blocks[j][i] = np.array(block, order="C")
+            blocks[j][i] = block.copy(order="C")
         size = math.prod(shapes[i])
         matrix = np.asarray(row[i]).reshape(size, size)
         upper = np.triu_indices(size, 1)
@@ -763,23 +909,23 @@ def hvp(f, argnums=0, has_aux=False):
     >>> fg.hvp(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     array([12.,  3.])
     """
-    argnums = _numbers("hvp", argnums)
-    gradient = grad(f, argnums, has_aux)
+    name = "hvp"
+    gradient, numbers = _gradient(name, f, argnums, has_aux)
 
-    @functools.wraps(f)
     def product(*args, **kwargs):
         if len(args) < 2:
             raise TypeError("hvp: call it with the arguments of the function and then the vector")
         *args, v = args
-        tangents = v if isinstance(argnums, tuple) else (v,)
-        if not isinstance(tangents, (tuple, list)):
+        _positions(name, numbers, len(args))
+        tangents = v if isinstance(numbers, tuple) else (v,)
+        if type(tangents) is not tuple and type(tangents) is not list:
             raise TypeError(f"hvp: with argnums={argnums!r} the vector is a tuple, not "
                             f"{type(v).__name__}")
-        moving = None if len(args) == len(tangents) == 1 else argnums
-        result = jvp(gradient, args, tangents, argnums=moving, has_aux=has_aux, **kwargs)
+        moving = None if len(args) == len(tangents) == 1 else numbers
+        result = _jvp(name, gradient, args, tangents, moving, has_aux, kwargs, warn=False)
         return (result[1], result[2]) if has_aux else result[1]
 
-    return product
+    return _Derivative(hvp, f, product, (argnums, has_aux))
 
 
 def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
@@ -797,34 +943,45 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
     Returns
     -------
     callable
-        With the signature of f; returns a number, the trace of the Hessian, and aux beside it with
-        `has_aux`.
+        With the signature of f; returns a number, the trace of the Hessian, in the dtype of the
+        arguments (a float if they are floats).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `grad` and `jacobian`.
 
     Examples
     --------
     >>> import numpy as np
     >>> import fastgrad as fg
+    >>> fg.laplacian(lambda x, y: x ** 3 + x * y ** 2, argnums=(0, 1))(1.0, 2.0)
+    8.0
     >>> fg.laplacian(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
-    18.0
+    np.float64(18.0)
     """
     name = "laplacian"
-    argnums = _numbers(name, argnums)
-    gradient = grad(f, argnums, has_aux)
+    gradient, numbers = _gradient(name, f, argnums, has_aux)
+    _chunk(name, chunk)
 
-    @functools.wraps(f)
     def derivative(*args, **kwargs):
-        run = _Run(name, gradient, args, kwargs, argnums, has_aux)
-        if core.nested():
-            blocks = _blocks(run.trace, "forward", chunk)
+        run = _Run(name, gradient, args, kwargs, numbers, has_aux)
+        trace = run.trace
+        if run.recorded():
             total = 0.0
-            for i, (row, shape) in enumerate(zip(blocks, run.trace.input_shapes)):
+            blocks = _blocks(run, "forward", chunk)
+            for i, (row, shape) in enumerate(zip(blocks, trace.input_shapes)):
                 size = math.prod(shape)
                 total = total + row[i].reshape((size, size))[range(size), range(size)].sum()
         else:
-            total = _trace_of(run.trace, chunk)
+            total = _trace_of(trace, chunk)
+            if any(type(leaf) is not float for leaf in run.leaves):
+                total = np.result_type(*trace.input_dtypes).type(total)
+            if any(isinstance(leaf, core.Tensor) for leaf in run.leaves):
+                total = core.constant(total)
         return (total, run.aux) if has_aux else total
 
-    return derivative
+    return _Derivative(laplacian, f, derivative, (argnums, has_aux), chunk=chunk)
 
 
 def _trace_of(trace, chunk):

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import itertools
 import math
+import os
 import pickle
 import sys
 import warnings
@@ -84,7 +85,7 @@ def test_paths_are_what_one_would_write():
 
 @pytest.mark.parametrize("leaf", [
     1, 2.0, "text", {1, 2}, np.ones(2), np.float32(1), fg.tensor([1.0]), Layer, dict, object(),
-    collections.OrderedDict(a=1)], ids=lambda leaf: type(leaf).__name__)
+    collections.UserDict(a=1), os.stat("."), range(3)], ids=lambda leaf: type(leaf).__name__)
 def test_anything_else_is_a_leaf(leaf):
     leaves, structure = _trees.flatten([leaf])
     assert leaves[0] is leaf

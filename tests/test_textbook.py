@@ -145,9 +145,11 @@ def test_one_variable(line):
 def test_a_constant_that_never_meets_the_argument():
     with pytest.warns(UserWarning, match="does not depend"):
         assert fg.grad(lambda x: 5.0)(2.0) == 0
-    assert fg.jvp(lambda x: 5.0, (2.0,), (1.0,)) == (5.0, 0.0)
+    with pytest.warns(UserWarning, match="does not depend"):
+        assert fg.jvp(lambda x: 5.0, (2.0,), (1.0,)) == (5.0, 0.0)
     for mode in MODES:
-        assert fg.jacobian(lambda x: np.array([5.0, 7.0]), mode=mode)(2.0).tolist() == [0, 0]
+        with pytest.warns(UserWarning, match="does not depend"):
+            assert fg.jacobian(lambda x: np.array([5.0, 7.0]), mode=mode)(2.0).tolist() == [0, 0]
 
 
 def test_sigmoid_against_its_mirror_image():
@@ -311,6 +313,8 @@ BINARY = {
 def test_binary_operators(name):
     """Entry i of the result reads entry i of both arguments only: both Jacobians are diagonal."""
     f, along_w, along_x = BINARY[name]
+    if name == "w > x":
+        warnings.filterwarnings("ignore", ".*does not depend")
     jacobian_is(f, (W, X), [np.diag(along_w), np.diag(along_x)])
     for i in range(3):                          # and of floats: the entries of the diagonal
         for mode in MODES:

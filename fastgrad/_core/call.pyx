@@ -530,19 +530,21 @@ cdef class Argument:
             node_drop(self.id)
 
 
+# _trees.py says what a tree is. What nearly all of them are made of is recognised here by its type.
+
+cdef inline bint is_leaf_type(object x) noexcept:
+    return PyFloat_CheckExact(x) or type(x) is np_ndarray or type(x) is Tensor
+
+
 cdef bint holds_tensor_deep(object tree) except -1:
     """Whether a Tensor is among the leaves of a tree."""
-    if isinstance(tree, Tensor):
-        return True
-    if type(tree) is dict:
-        tree = tree.values()
-    elif hasattr(type(tree), "__dataclass_fields__"):
-        tree = [getattr(tree, name, None) for name in type(tree).__dataclass_fields__]
-    elif not isinstance(tree, (list, tuple)):
-        return False
-    for x in tree:
-        if holds_tensor_deep(x):
-            return True
+    if is_leaf_type(tree) or isinstance(tree, Tensor):
+        return isinstance(tree, Tensor)
+    branch = _trees.open_branch(tree)
+    if branch is not None:
+        for x in branch.children:
+            if holds_tensor_deep(x):
+                return True
     return False
 
 
@@ -585,7 +587,6 @@ cdef Tensor argument_leaf(object value, str where_):
                             FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
         t.node.attr = reach_new()
         return t
-    refuse_masked(value)
     if isinstance(value, Tensor):
         outer = <Tensor>value
         outer.fresh()
@@ -603,17 +604,21 @@ cdef Tensor argument_leaf(object value, str where_):
         finally:
             operand_drop(&x)
     elif PyArray_Check(value) or isinstance(value, np_generic):
+        if is_masked(value):
+            raise TypeError(f"{where_}: {MASKED}")
         a = np.asarray(value)
         if a.dtype.kind in "biu":
             raise TypeError(f"{where_} is an {'array' if PyArray_Check(value) else 'integer'} of dtype "
                             f"{a.dtype}, which has no derivative; write "
                             f"{'.astype(float)' if PyArray_Check(value) else 'float(x)'}")
+        if a.dtype.num >= KNOWN_DTYPES or not dtype_known[a.dtype.num]:
+            raise TypeError(f"{where_}: {dtype_message(a.dtype).removeprefix('fastgrad: ')}")
         t = tensor(value)
     elif PyLong_Check(value):
         raise TypeError(f"{where_} is the {type(value).__name__} {value!r}, which has no derivative; "
                         "write float(x)")
     elif PyComplex_Check(value):
-        raise TypeError(f"{where_} is complex: " + dtype_message(np.dtype(complex)))
+        raise TypeError(f"{where_}: {dtype_message(np.dtype(complex)).removeprefix('fastgrad: ')}")
     else:
         raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative; pass "
                         "floats, arrays, or tuples, lists and dicts of them")
@@ -625,29 +630,17 @@ cdef Tensor argument_leaf(object value, str where_):
 cdef object lift(object value, str where_, list leaves):
     """The argument with a leaf for every number and array in it."""
     cdef Tensor t
-    if type(value) is dict:
-        return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
-    if isinstance(value, (tuple, list)) and not isinstance(value, Tensor):
-        items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
-        if type(value) is list:
-            return items
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if value is None:
-        return None
-    if hasattr(type(value), "__dataclass_fields__"):
-        return dataclass_map(value, lambda name, x: lift(x, f"{where_}.{name}", leaves))
+    if not is_leaf_type(value):
+        if type(value) is dict:
+            return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
+        branch = _trees.open_branch(value)
+        if branch is not None:
+            return _trees.close_branch(branch, [
+                lift(v, where_ + _trees.step(branch, k), leaves)
+                for k, v in zip(branch.keys, branch.children)])
     t = argument_leaf(value, where_)
     leaves.append(argument_of(t))
     return t
-
-
-cdef object dataclass_map(object value, object function):
-    """Another instance with the function applied to each field; no __init__ runs."""
-    made = object.__new__(type(value))
-    for name in type(value).__dataclass_fields__:
-        if hasattr(value, name):        # a field with init=False may not have been set
-            object.__setattr__(made, name, function(name, getattr(value, name)))
-    return made
 
 
 cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves):
@@ -656,17 +649,13 @@ cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves)
     cdef Argument t
     cdef Gathered *e
     cdef FgAdjoint zero
-    if type(value) is dict:
-        return {k: lower(x, s, g, tensors, leaves) for k, x in value.items()}
-    if isinstance(value, (tuple, list)) and not isinstance(value, Tensor):
-        items = [lower(x, s, g, tensors, leaves) for x in value]
-        if type(value) is list:
-            return items
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if value is None:
-        return None
-    if hasattr(type(value), "__dataclass_fields__"):
-        return lower_dataclass(value, s, g, tensors, leaves)
+    if not is_leaf_type(value):
+        if type(value) is dict:
+            return {k: lower(x, s, g, tensors, leaves) for k, x in value.items()}
+        branch = _trees.open_branch(value)
+        if branch is not None:
+            return _trees.close_branch(branch, [lower(x, s, g, tensors, leaves)
+                                                for x in branch.children])
     t = <Argument>leaves.pop()
     if g is not None:
         return derivative_object(value, t.node, g.get(t.id), tensors)
@@ -680,14 +669,6 @@ cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves)
     if tensors:
         return adjoint_tensor(t.node, &zero if e == NULL else &e.adjoint)
     return adjoint_object(value, t.node, &zero if e == NULL else &e.adjoint)
-
-
-cdef object lower_dataclass(object value, Sweep *s, Subgraph g, bint tensors, list leaves):
-    made = object.__new__(type(value))
-    for name in type(value).__dataclass_fields__:
-        if hasattr(value, name):
-            object.__setattr__(made, name, lower(getattr(value, name), s, g, tensors, leaves))
-    return made
 
 
 cdef object derivative_object(object value, FgNode *n, Tensor t, bint tensors):
@@ -753,15 +734,15 @@ cdef object settle(object value):
                 return PyArray_Scalar(&t.node.re, dtypes[FG_FLOAT64], None)
             return dtypes[t.node.dtype].type(scalar_python(t.node))
         return np.array(tensor_ndarray(t))
-    if type(value) is dict:
-        return {k: settle(v) for k, v in value.items()}
-    if type(value) is list:
-        return [settle(v) for v in value]
-    if isinstance(value, tuple):
-        items = [settle(v) for v in value]
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    if hasattr(type(value), "__dataclass_fields__") and not isinstance(value, type):
-        return dataclass_map(value, lambda name, x: settle(x))
+    if is_leaf_type(value):
+        return value
+    branch = _trees.open_branch(value)
+    if branch is None:
+        return value
+    children = [settle(x) for x in branch.children]
+    for x, y in zip(children, branch.children):
+        if x is not y:
+            return _trees.close_branch(branch, children)
     return value
 
 
@@ -773,18 +754,20 @@ cdef class Differentiated:
     cdef readonly object __wrapped__
     cdef object argnums
     cdef bint has_aux, with_value
+    cdef str name, first        # of the transformation, and of its first argument, for messages
+    cdef int outermost          # the depth of a call by the user
     cdef dict __dict__
 
     def __repr__(self):
-        name = "value_and_grad" if self.with_value else "grad"
-        return f"<{name} of {getattr(self.__wrapped__, '__name__', self.__wrapped__)}>"
+        return f"<{self.name} of {getattr(self.__wrapped__, '__name__', self.__wrapped__)}>"
 
     def __get__(self, instance, owner):
         import types
         return self if instance is None else types.MethodType(self, instance)
 
     def __reduce__(self):
-        return differentiated, (self.__wrapped__, self.argnums, self.has_aux, self.with_value)
+        return differentiated, (self.__wrapped__, self.argnums, self.has_aux, self.with_value,
+                                self.name, self.outermost)
 
     def __call__(self, *args, **kwargs):
         return self.call(args, kwargs)
@@ -864,7 +847,7 @@ cdef class Differentiated:
             g = sweep_from(&s, t, NULL, leaves if prune else None, recorded,
                            floor.id if floor is not None else FG_NO_ID)
             if g is None:
-                if depth == 0 and s.gathered_count == 0:
+                if depth == self.outermost and s.gathered_count == 0:
                     self.independent()
                 gradient = self.collect(args, &s, None, tensors, leaves)
         finally:
@@ -875,7 +858,7 @@ cdef class Differentiated:
         if g is not None:
             emit_from(g, t, seed_tensor(t, None, "grad"),
                       recorded and g.found & (FOUND_OUTER | FOUND_PARAMETER))
-            if depth == 0:
+            if depth == self.outermost:
                 for leaf in leaves:
                     if g.get((<Argument>leaf).id) is not None:
                         break
@@ -895,12 +878,12 @@ cdef class Differentiated:
             if i < 0 or i >= n:
                 raise TypeError(f"{self!r}: argnums={self.argnums!r}, but the call has {n} positional "
                                 f"argument{'' if n == 1 else 's'}")
+        if len(set(found)) != len(found):
+            raise TypeError(f"{self!r}: argnums={self.argnums!r} names an argument twice")
         return found
 
     cdef str argument_name(self, Py_ssize_t i):
-        if i == 0:
-            return "value_and_grad: argument 0" if self.with_value else "grad: argument 0"
-        return f"{'value_and_grad' if self.with_value else 'grad'}: argument {i}"
+        return self.first if i == 0 else f"{self.name}: argument {i}"
 
     cdef object collect(self, tuple args, Sweep *s, Subgraph g, bint tensors, list leaves):
         cdef object gradients_
@@ -918,7 +901,7 @@ cdef class Differentiated:
         for leaf in leaves:
             own = own or (<Argument>leaf).id == t.id
         if not own:
-            if depth == 0:
+            if depth == self.outermost:
                 self.independent()
             return self.collect(args, NULL, None, tensors, leaves)
         sweep_begin(&s, tape_of_thread(), True)
@@ -933,20 +916,23 @@ cdef class Differentiated:
 
     cdef object plain_value(self, object value, int depth):
         """A result that is no Tensor: constant, as long as it is a number at all."""
-        if isinstance(value, (float, int, np_generic)) or (
-                PyArray_Check(value) and value.size == 1 and value.dtype.kind in "fiub"):
-            if depth == 0:
+        if is_masked(value):
+            raise TypeError(f"{self!r}: the function returned a masked array; {MASKED}")
+        if isinstance(value, (float, int)) or (
+                (PyArray_Check(value) or isinstance(value, np_generic)) and value.size == 1
+                and value.dtype.kind in "fiub"):
+            if depth == self.outermost:
                 self.independent()
             return value
         if PyArray_Check(value) and value.dtype.kind in "fiub":
             raise ValueError(f"{self!r}: the function must return one number, not an array of shape "
-                             f"{value.shape}")
+                             f"{value.shape}; reduce it (for example with .sum())")
         raise TypeError(f"{self!r}: the function must return one number, not "
-                        f"{type(value).__name__}")
+                        + (f"an array of dtype {value.dtype}" if PyArray_Check(value)
+                           else type(value).__name__))
 
     cdef int independent(self) except -1:
-        warnings.warn(f"{self!r}: the result does not depend on the arguments that are "
-                      "differentiated; the gradient is zero", stacklevel=1)
+        warn_independent(repr(self))
         return 0
 
     cdef object answer(self, object value, object aux, object gradient):
@@ -1023,18 +1009,35 @@ cdef void call_setup() noexcept:
     type_.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL
 
 
-def differentiated(f, argnums, has_aux, with_value):
-    """Make the function that `grad` and `value_and_grad` return."""
+def warn_independent(str who):
+    """Warn, at the user's line, of a derivative that is zero because nothing leads to the result."""
+    cdef int level = 1
+    cdef object frame = sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastgrad."):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(f"{who}: the result does not depend on the arguments that are differentiated; its "
+                  "derivative is zero", stacklevel=level)
+
+
+def differentiated(f, argnums, has_aux, with_value, str name=None, int outermost=0):
+    """Make the function that `grad` and `value_and_grad` return; or another transformation that
+    calls it at the depth `outermost`, if it is called by the user."""
     cdef Differentiated d = Differentiated.__new__(Differentiated)
+    if name is None:
+        name = "value_and_grad" if with_value else "grad"
     if not callable(f):
-        raise TypeError(f"grad: the first argument must be a function, not {type(f).__name__}")
+        raise TypeError(f"{name}: the first argument must be a function, not {type(f).__name__}")
     if type(argnums) is list:
         argnums = tuple(argnums)
     if type(argnums) is not tuple:
         argnums = int(argnums.__index__()) if hasattr(argnums, "__index__") else argnums
     for i in (argnums if type(argnums) is tuple else (argnums,)):
         if type(i) is not int:
-            raise TypeError(f"grad: argnums must be an int or a tuple of ints, not {argnums!r}")
+            raise TypeError(f"{name}: argnums must be an int or a tuple of ints, not {argnums!r}")
+    d.name = name
+    d.first = f"{name}: argument 0"
+    d.outermost = outermost
     d.__wrapped__ = f
     d.argnums = argnums
     d.has_aux = has_aux

@@ -41,6 +41,8 @@ from types import MethodType
 
 import numpy as np
 
+from fastgrad import _trees
+
 import_array()
 
 cdef extern from *:

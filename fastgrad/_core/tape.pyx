@@ -226,10 +226,16 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
     return 0
 
 
+MASKED = "masked arrays are not supported; write x.filled(...), or x.data with fnp.where(mask, ...)"
+
+
+cdef inline bint is_masked(object o):
+    return PyArray_Check(o) and type(o) is not np_ndarray and hasattr(o, "mask")
+
+
 cdef int refuse_masked(object o) except -1:
-    if PyArray_Check(o) and type(o) is not np_ndarray and hasattr(o, "mask"):
-        raise TypeError("fastgrad: masked arrays are not supported; write x.filled(...), or x.data "
-                        "with fnp.where(mask, ...)")
+    if is_masked(o):
+        raise TypeError("fastgrad: " + MASKED)
     return 0
 
 

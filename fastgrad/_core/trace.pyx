@@ -35,6 +35,7 @@ cdef class Trace:
     cdef bint tensors           # some value is a Tensor
     cdef bint streaming
     cdef int before             # whether nothing was recorded outside
+    cdef readonly bint reached  # in a stream: a tangent has reached a result
     cdef bint keep
     cdef list kept
     cdef FgTape *holds          # inside a stream: the tape, which then leaves operations alone
@@ -231,6 +232,14 @@ cdef class Trace:
             sweep_end(&s)
         return answer
 
+    def independent(self):
+        """Whether no result depends on any argument."""
+        cdef Subgraph g = self.subgraph()
+        for x in self.inputs:
+            if g.find((<Argument>x).id) != NULL:
+                return False
+        return True
+
     def differentiable(self, int k):
         """Whether result k depends on anything that is recorded."""
         return (isinstance(self.outputs[k], Tensor)
@@ -369,6 +378,7 @@ cdef class Trace:
                 continue
             y = o
             t = stream_tangent(tape, y.id) if y.tape != NULL else NULL
+            self.reached = self.reached or t != NULL
             array = lanes_array(y.node, t, 1)[0]
             answer.append(float(array) if y.node.rank == 0 and y.node.flags & FG_WEAK else array)
         return answer
@@ -636,12 +646,13 @@ def tangent_for(tangent, primal):
 
 # ---- the commonest jvp ----------------------------------------------------------------------
 
-def streamed(f, x, v, dict kwargs):
+def streamed(str name, f, x, v, dict kwargs, bint warn):
     """Value and derivative of f at a float or an array along a direction of the same shape and
     dtype, outside of everything; None where that does not apply."""
     cdef FgTape *tape
     cdef Tensor argument, t, y
-    cdef object result, value
+    cdef object result, value, answer
+    cdef bint reached = False
     global streams
     if get_depth() or not get_recording() or type(x) is not type(v):
         return None
@@ -652,7 +663,7 @@ def streamed(f, x, v, dict kwargs):
     elif type(x) is not float:
         return None
     tape = tape_of_thread()
-    argument = argument_leaf(x, "jvp: argument 0")
+    argument = argument_leaf(x, f"{name}: argument 0")
     t = tensor_constant(v.copy()) if type(x) is np_ndarray else scalar_constant(v, FG_FLOAT64, 0)
     streams += 1
     tape.stream = streams
@@ -665,33 +676,49 @@ def streamed(f, x, v, dict kwargs):
     try:
         result = f(argument, **kwargs) if kwargs else f(argument)
         argument = None
-        streamed_check(result)
+        check_results(name, result)
         stream_flush(tape, True)
         value = settle(result)
-        return value, streamed_tangent(tape, result)
+        answer = streamed_tangent(tape, result, value, &reached)
     finally:
         tape.streaming = 0
         set_depth(0)
+    if not reached and warn:
+        warn_independent(f"{name} of {getattr(f, '__name__', repr(f))}")
+    return value, answer
 
 
-cdef int streamed_check(object result) except -1:
-    if isinstance(result, (Tensor, float, int, np_generic, np_ndarray)):
-        return 0
-    if type(result) is dict:
-        result = tuple(result.values())
-    elif hasattr(type(result), "__dataclass_fields__"):
-        result = tuple([getattr(result, name, None) for name in type(result).__dataclass_fields__])
-    if not isinstance(result, (list, tuple)) or not result:
-        raise TypeError("jvp: the function must return numbers, arrays, or tuples, lists and dicts "
-                        f"of them, not {type(result).__name__}")
-    for x in result:
-        if x is not None:
-            streamed_check(x)
-    return 0
+def check_results(str name, result):
+    """Complain of what a function returned unless it is a tree of real numbers and arrays."""
+    if not check_result(name, result):
+        what = "None" if result is None else f"a {type(result).__name__} without numbers"
+        raise TypeError(f"{name}: the function returned {what}; it must return numbers, arrays, or "
+                        "tuples, lists and dicts of them")
 
 
-cdef object streamed_tangent(FgTape *tape, object result):
-    """The tangents of what a function returned, built alike."""
+cdef bint check_result(str name, object y) except -1:
+    """The same for a part of it; whether there is a leaf in it."""
+    cdef bint found = False
+    if isinstance(y, (Tensor, float, int)):
+        return True
+    if PyArray_Check(y) or isinstance(y, np_generic):
+        if is_masked(y):
+            raise TypeError(f"{name}: the function returned a masked array; {MASKED}")
+        if y.dtype.kind not in "fiub":
+            raise TypeError(f"{name}: the function returned an array of dtype {y.dtype}, which has no "
+                            "derivative; it must return real numbers")
+        return True
+    branch = _trees.open_branch(y)
+    if branch is None:
+        raise TypeError(f"{name}: the function must return numbers, arrays, or tuples, lists and "
+                        f"dicts of them, not {type(y).__name__}")
+    for x in branch.children:
+        found = check_result(name, x) or found
+    return found
+
+
+cdef object streamed_tangent(FgTape *tape, object result, object value, bint *reached):
+    """The tangents of what a function returned, built alike; `value` is the same without Tensors."""
     cdef Tensor y
     cdef FgAdjoint *t
     if isinstance(result, Tensor):
@@ -699,6 +726,8 @@ cdef object streamed_tangent(FgTape *tape, object result):
         y.fresh()
         if is_float(y.node.dtype):
             t = stream_tangent(tape, y.id) if y.tape == tape else NULL
+            if t != NULL:
+                reached[0] = True
             if y.node.rank == 0:
                 number = 0.0 if t == NULL else t.number
                 return number if y.node.flags & FG_WEAK else dtypes[y.node.dtype].type(number)
@@ -706,24 +735,21 @@ cdef object streamed_tangent(FgTape *tape, object result):
                 return result_ndarray(y.node.shape, t.value, y.node.dtype) if value_unique(t.value) \
                     and t.value.refs == 1 else np.array(value_ndarray(y.node.shape, t.value,
                                                                       y.node.dtype, False))
-        return np.zeros(y.shape, dtype=y.dtype if is_float(y.node.dtype) else np.float64)
-    if type(result) is dict:
-        return {k: streamed_tangent(tape, x) for k, x in result.items()}
-    if isinstance(result, (list, tuple)):
-        items = [streamed_tangent(tape, x) for x in result]
-        if type(result) is list:
-            return items
-        return type(result)(*items) if hasattr(result, "_fields") else tuple(items)
-    if result is None:
-        return None
-    if hasattr(type(result), "__dataclass_fields__"):
-        return streamed_dataclass(tape, result)
-    return np.zeros(np.shape(result)) if np.ndim(result) else 0.0
+        return zeros_for(value)
+    branch = None if is_leaf_type(result) else _trees.open_branch(result)
+    if branch is None:
+        return zeros_for(value)
+    return _trees.close_branch(branch, [
+        streamed_tangent(tape, x, y_, reached)
+        for x, y_ in zip(branch.children, _trees.open_branch(value).children)])
 
 
-cdef object streamed_dataclass(FgTape *tape, object result):
-    made = object.__new__(type(result))
-    for name in type(result).__dataclass_fields__:
-        if hasattr(result, name):
-            object.__setattr__(made, name, streamed_tangent(tape, getattr(result, name)))
-    return made
+def zeros_for(value):
+    """The derivative of a plain value that depends on nothing: of its shape, kind and dtype, or
+    float64 where that has no derivative."""
+    if isinstance(value, Tensor):
+        return np.zeros(value.shape) if value.ndim else 0.0
+    if not (PyArray_Check(value) or isinstance(value, np_generic)):
+        return 0.0
+    dtype = value.dtype if is_float(value.dtype.num) else np.float64
+    return np.zeros(value.shape, dtype) if PyArray_Check(value) else np.dtype(dtype).type(0)
