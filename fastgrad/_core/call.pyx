@@ -442,7 +442,7 @@ cdef class record:
         while s != NULL:
             if s.sequence >= self.first and (self.open or s.sequence <= self.last):
                 for i in range(1 if s.slot == 0 else 0, s.used):
-                    if s.nodes[i].refs:
+                    if node_lives(&s.nodes[i]):
                         found.append((s.slot << FG_SEGMENT_BITS) | i)
             s = s.after
         return found

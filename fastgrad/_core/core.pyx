@@ -91,11 +91,19 @@ cdef extern from *:
         return p;
     }
     #define free_chunk(p) free(p)
-    /* Under the address sanitiser nothing is pooled, so that it sees every use after free. */
+    /* Under the address sanitiser nothing is used twice (chunks, shapes, places of nodes, numbers of
+       attributes, Tensors), and places without a node are poisoned: it sees every use after free. */
     #if defined(__SANITIZE_ADDRESS__)
-    #define FG_POOL_KEEPS 0
+    #include <sanitizer/asan_interface.h>
+    #define FG_REUSES 0
+    #define node_show(n) ASAN_UNPOISON_MEMORY_REGION(n, sizeof(FgNode))
+    #define node_hide(n) ASAN_POISON_MEMORY_REGION(n, sizeof(FgNode))
+    __attribute__((no_sanitize_address)) static int node_lives(const FgNode *n) { return n->refs != 0; }
     #else
-    #define FG_POOL_KEEPS 1
+    #define FG_REUSES 1
+    #define node_show(n)
+    #define node_hide(n)
+    #define node_lives(n) ((n)->refs != 0)
     #endif
     /* Py_TYPE and Py_SET_REFCNT of objects that Cython must not count. */
     #define object_type(o) ((void *)Py_TYPE((PyObject *)(o)))
@@ -125,7 +133,10 @@ cdef extern from *:
     int clz(int64_t) nogil
     void *aligned_chunk(int64_t) nogil
     void free_chunk(void *) nogil
-    bint FG_POOL_KEEPS
+    bint FG_REUSES
+    void node_show(FgNode *) nogil
+    void node_hide(FgNode *) nogil
+    bint node_lives(const FgNode *) nogil
     void *object_type(void *)
     void object_refs(void *, Py_ssize_t)
     bint object_watched(void *)

@@ -492,8 +492,7 @@ cdef int sweep_scalars(Sweep *s) except -1:
             continue
         s.tape.live -= 1
         segment.live -= 1
-        if i == segment.used - 1:
-            segment.used -= 1
+        place_free(segment, i)
         if segment.live == 0:
             segment_recycle(segment)
 
@@ -544,10 +543,9 @@ cdef inline int sweep_scalar(Sweep *s, FgNode *n, uint32_t id) except -1:
         return 0
     s.tape.live -= 1
     segment.live -= 1
+    place_free(segment, id)
     if segment.live == 0:
         segment_recycle(segment)
-    elif (id & (FG_SEGMENT - 1)) == segment.used - 1:
-        segment.used -= 1
     return 0
 
 

@@ -690,7 +690,7 @@ cdef int stream_flush(FgTape *tape, bint last=False) except -1:
             i = 0
             while i < s.used:
                 n = &s.nodes[i]
-                if n.refs and n.op != FG_dual and n.flags & FG_NEEDS_GRAD and not (
+                if node_lives(n) and n.op != FG_dual and n.flags & FG_NEEDS_GRAD and not (
                         s.slot == 0 and i == 0):
                     stream_node(tape, n, (s.slot << FG_SEGMENT_BITS) | i)
                 i += 1

@@ -542,7 +542,7 @@ cdef void tensor_dealloc(PyObject *o) noexcept:
             handle_drop((<Tensor>o).id, (<Tensor>o).node, (<Tensor>o).tape)
         (<Tensor>o).id = FG_NO_ID
         (<Tensor>o).version = 0
-        if tensors_idle < TENSORS:
+        if FG_REUSES and tensors_idle < TENSORS:
             tensors[tensors_idle] = o
             tensors_idle += 1
             return
