@@ -93,8 +93,8 @@ def taylor(f, x, v, order=5):
             f(_trees.unflatten(structure, map(plain, leaves))))[0])
     places = ["the argument" + path for path, leaf in _trees.leaves_with_paths(x)]
     trace = core.Trace("taylor", leaves, places, None, True)
-    trace.begin()
     try:
+        trace.begin()
         outputs, returned = _trees.flatten(f(_trees.unflatten(structure, trace.arguments)))
         trace.results(_checked("taylor", outputs))
     finally:

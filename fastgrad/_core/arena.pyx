@@ -477,7 +477,7 @@ cdef class TapeOwner:
 
 cdef void tape_forget(FgTape *tape) noexcept:
     """Free an orphan that nothing refers to any more."""
-    if tape.orphan and tape.live == 0 and tape.busy == 0:
+    if tape.orphan and tape.live == 0 and tape.busy == 0 and tape.held == 0:
         free(tape.queue)
         free(tape)
 
@@ -659,6 +659,8 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
         n.flags &= ~FG_READS_SELF
         use_drop(n, id)
     if n.op == FG_dual:
+        if not n.flags & FG_PURE:
+            directory[id >> FG_SEGMENT_BITS].tape.duals -= 1
         tangent_release(n)
         return
     if n.a:

@@ -56,8 +56,9 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
-    /* Whether everything recorded is to keep its value and its constants (Trace, keep=True). */
-    static FG_TLS int fg_keeping;
+    /* The list (borrowed) of what is recorded while everything recorded is to keep its value and
+       its constants (Trace, keep=True), else NULL. */
+    static FG_TLS void *fg_kept;
     #define get_thread_tape() (fg_thread_tape)
     #define set_thread_tape(t) (fg_thread_tape = (t))
     #define get_recording() (!fg_not_recording)
@@ -68,8 +69,9 @@ cdef extern from *:
     #define get_scopes() (fg_scopes)
     #define set_scopes(x) (fg_scopes = (x))
 
-    #define get_keeping() (__builtin_expect(fg_keeping, 0))
-    #define set_keeping(x) (fg_keeping = (x))
+    #define get_keeping() (__builtin_expect(fg_kept != NULL, 0))
+    #define get_kept() (fg_kept)
+    #define set_kept(x) (fg_kept = (x))
 
     #define clz(x) __builtin_clzll((unsigned long long)(x))
 
@@ -129,7 +131,8 @@ cdef extern from *:
     int get_scopes() nogil
     void set_scopes(int) nogil
     int get_keeping() nogil
-    void set_keeping(int) nogil
+    void *get_kept() nogil
+    void set_kept(void *) nogil
     int clz(int64_t) nogil
     void *aligned_chunk(int64_t) nogil
     void free_chunk(void *) nogil
@@ -152,6 +155,10 @@ cdef extern from "Python.h":
     long PyLong_AsLongAndOverflow(object, int *)
     bint PyComplex_Check(object)
     bint PySlice_Check(object)
+    ctypedef struct PySliceObject:
+        PyObject *start
+        PyObject *stop
+        PyObject *step
     int PySlice_Unpack(object, Py_ssize_t *, Py_ssize_t *, Py_ssize_t *) except -1
     Py_ssize_t PySlice_AdjustIndices(Py_ssize_t, Py_ssize_t *, Py_ssize_t *, Py_ssize_t)
     Py_ssize_t PyNumber_AsSsize_t(object, object) except? -1

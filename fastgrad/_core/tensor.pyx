@@ -291,6 +291,7 @@ cdef class Tensor:
     def __getitem__(self, index):
         cdef Operand x
         cdef Tensor y
+        index = index_settled(index)
         operand_clear(&x)
         operand_tensor(self, &x)
         if x.shape != NULL and x.value == NULL:
@@ -513,11 +514,8 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
     t.tape = tape
     n.handle = <void *>t
     if tape != NULL and get_keeping():
-        kept.append(t)
+        (<list>get_kept()).append(t)
     return t
-
-
-cdef list kept = []             # what is recorded while everything is to be kept
 
 
 # Tensors that have died, ready for the next: making one through its type costs three times the
@@ -955,7 +953,9 @@ cdef int assign(Tensor t, object index, object value) except -1:
     if isinstance(value, Tensor):
         v = value
         v.fresh()
-    push_assign(t, index, value)
+    elif not isinstance(value, (float, int, np_ndarray, np_generic)):
+        value = np.asarray(sequence_array(value)) if isinstance(value, (list, tuple)) else value
+    push_assign(t, index_settled(index), value)
     if t.parent is not None:
         view_write(t)
     return 0
