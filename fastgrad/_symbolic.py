@@ -48,8 +48,8 @@ class Recording:
         if not leaves:
             raise TypeError(f"{name}: there are no arguments to differentiate with respect to")
         trace = core.Trace(name, leaves, self.paths, keep=True)
-        trace.begin()
         try:
+            trace.begin()
             result = f(*_trees.unflatten(self.structure, trace.arguments), **kwargs)
             trace.results([_one_number(name, result)])
         finally:

@@ -113,8 +113,8 @@ def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
             value_of(_trees.unflatten(structure, map(plain, leaves))))[0])
     places = ["argument 0" + path for path, leaf in _trees.leaves_with_paths(x)]
     trace = core.Trace("taylor", leaves, places, None, True)
-    trace.begin()
     try:
+        trace.begin()
         value = value_of(_trees.unflatten(structure, trace.arguments))
         core.check_results("taylor", value)
         outputs, returned = _trees.flatten(value)

@@ -198,8 +198,8 @@ class _Run:
         for i, x in zip(positions, self.like_inputs(trace.arguments)):
             lifted[i] = x
         del x
-        trace.begin()
         try:
+            trace.begin()
             if tangents is not None:
                 trace.stream_begin()
             value = f(*lifted, **kwargs)

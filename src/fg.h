@@ -151,9 +151,8 @@ enum {                          /* FgNode.flags                                 
     FG_PENDING     = 1 << 10,   /* its value is computed with its run, when somebody looks        */
     FG_READS_SELF  = 1 << 11,   /* a partial of the node itself reads its value                   */
     FG_RETAINED    = 1 << 12,   /* retain_grad(): the adjoint goes to the handle's .grad           */
-    FG_MULTIPLE    = 1 << 13,   /* several results: values are in projection nodes (index)        */
-    FG_SUBTAPE     = 1 << 14,   /* the attribute owns a tape (scan, checkpoint)                   */
-    FG_COMPUTED    = 1 << 15    /* pending, and computed once already without being kept           */
+    FG_PURE        = 1 << 13,   /* a dual: made of arguments of its forward transformation alone  */
+    FG_COMPUTED    = 1 << 14    /* pending, and computed once already without being kept           */
 };
 
 /* Leaves are numbered from 1, again and again. A recorded element-wise operation knows the lowest
@@ -167,6 +166,10 @@ static inline uint32_t fg_reach_both(uint32_t a, uint32_t b) {
     uint32_t low = (a & 0xffff) < (b & 0xffff) ? a & 0xffff : b & 0xffff;
     uint32_t high = a >> 16 > b >> 16 ? a >> 16 : b >> 16;
     return FG_REACH(low, high);
+}
+
+static inline int fg_reach_within(uint32_t a, uint32_t b) {
+    return (a & 0xffff) >= (b & 0xffff) && a >> 16 <= b >> 16;
 }
 
 static inline int fg_reach_meets(uint32_t a, uint32_t b) {
@@ -221,7 +224,8 @@ typedef struct FgNode {
     };
     uint32_t c;                 /* (a dual: which forward transformation its tangent belongs to)  */
     uint32_t attr;              /* in the attribute arena: axes, indices, long operand lists;     */
-                                /* element-wise and leaves: which leaves it depends on (FG_REACH) */
+                                /* element-wise, leaves, duals: which leaves it depends on        */
+                                /* (FG_REACH)                                                     */
     /* 32: the value: inline for scalars, real or complex; else shape and memory */
     union {
         struct { double re, im; };
@@ -291,6 +295,8 @@ typedef struct FgTape {
     uint32_t stream;            /* which forward transformation that is                           */
     uint64_t streamed;          /* segments before this one have their tangents                   */
     int64_t stream_bytes;       /* of array results that wait for their tangents                  */
+    uint32_t stream_reach;      /* the leaves that its arguments are (FG_REACH)                   */
+    uint32_t duals;             /* living duals that depend on more than these                    */
 } FgTape;
 
 #endif

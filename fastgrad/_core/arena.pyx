@@ -95,7 +95,7 @@ cdef inline void pool_give(FgValue *v) noexcept:
     cdef int64_t size = pool_size[v.size_class] + HEADER
     PyTraceMalloc_Untrack(TRACE_DOMAIN, <size_t>v)
     pool_used_add(-size)
-    if not FG_POOL_KEEPS:
+    if not FG_REUSES:
         free_chunk(v)
         return
     v.next = pool_free[v.size_class]
@@ -214,7 +214,7 @@ cdef void shape_release(FgShape *s) noexcept:
     global shape_free
     s.refs -= 1
     if s.refs == 0:
-        if s.rank <= SMALL_RANK:
+        if FG_REUSES and s.rank <= SMALL_RANK:
             s.dims[0] = <int64_t><void *>shape_free
             shape_free = s
         else:
@@ -298,8 +298,9 @@ cdef void attr_release(uint32_t i) noexcept:
     global attrs_free_count
     cdef FgValue *v = attrs[i]
     attrs[i] = NULL
-    attrs_free[attrs_free_count] = i
-    attrs_free_count += 1
+    if FG_REUSES:
+        attrs_free[attrs_free_count] = i
+        attrs_free_count += 1
     value_release(v)
 
 
@@ -341,6 +342,7 @@ cdef FgSegment *segment_new() except NULL:
         if s.nodes == NULL:
             free(s)
             raise MemoryError(f"fastgrad: no memory for another {FG_SEGMENT} operations")
+        node_hide_all(s)
         s.slot = directory_used
         directory[s.slot] = s
         directory_used += 1
@@ -368,7 +370,8 @@ cdef void segment_recycle(FgSegment *s) noexcept:
             tape.emptied = s
         return
     if tape != NULL and tape.last == s and not tape.orphan:
-        s.used = 1 if s.slot == 0 else 0
+        if FG_REUSES:
+            s.used = 1 if s.slot == 0 else 0
         return
     if s.before != NULL:
         s.before.after = s.after
@@ -378,9 +381,34 @@ cdef void segment_recycle(FgSegment *s) noexcept:
         s.after.before = s.before
     elif tape != NULL:
         tape.last = s.before
+    if not FG_REUSES:
+        segment_free(s)
+        return
     s.after = NULL
     s.before = segments_free
     segments_free = s
+
+
+cdef void node_hide_all(FgSegment *s) noexcept:
+    cdef int i
+    for i in range(FG_SEGMENT if not FG_REUSES else 0):
+        node_hide(&s.nodes[i])
+
+
+cdef void segment_free(FgSegment *s) noexcept:
+    global segments_count
+    directory[s.slot] = NULL
+    segments_count -= 1
+    free_chunk(s.nodes)
+    free(s.adjoints)
+    free(s)
+
+
+cdef inline void place_free(FgSegment *s, uint32_t id) noexcept:
+    """A node of a tape has died; the newest leaves its place to the next operation."""
+    node_hide(&s.nodes[id & (FG_SEGMENT - 1)])
+    if FG_REUSES and (id & (FG_SEGMENT - 1)) == s.used - 1:
+        s.used -= 1
 
 
 cdef void segments_recycle(FgTape *tape) noexcept:
@@ -449,7 +477,7 @@ cdef class TapeOwner:
 
 cdef void tape_forget(FgTape *tape) noexcept:
     """Free an orphan that nothing refers to any more."""
-    if tape.orphan and tape.live == 0 and tape.busy == 0:
+    if tape.orphan and tape.live == 0 and tape.busy == 0 and tape.held == 0:
         free(tape.queue)
         free(tape)
 
@@ -487,6 +515,7 @@ cdef inline FgNode *node_append(FgTape *tape, uint32_t *id) except NULL:
     s.live += 1
     tape.live += 1
     id[0] = (s.slot << FG_SEGMENT_BITS) | i
+    node_show(&s.nodes[i])
     return &s.nodes[i]
 
 
@@ -531,6 +560,7 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
         n = &s.nodes[s.used]
         s.used += 1
         s.live += 1
+        node_show(n)
     n.op = FG_leaf
     n.dtype = FG_FLOAT64
     n.rank = 0
@@ -629,6 +659,8 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
         n.flags &= ~FG_READS_SELF
         use_drop(n, id)
     if n.op == FG_dual:
+        if not n.flags & FG_PURE:
+            directory[id >> FG_SEGMENT_BITS].tape.duals -= 1
         tangent_release(n)
         return
     if n.a:
@@ -688,8 +720,11 @@ cdef void node_free(FgNode *n, uint32_t id) noexcept:
             keeper = n.handle           # an old version of a parameter held the parameter
         n.handle = NULL
         n.flags = FG_LEAF
-        n.a = leaves_free
-        leaves_free = id
+        if FG_REUSES:
+            n.a = leaves_free
+            leaves_free = id
+        n.refs = 0
+        node_hide(n)
         if keeper != NULL:
             Py_DECREF(<object>keeper)
         return
@@ -700,12 +735,11 @@ cdef void node_free(FgNode *n, uint32_t id) noexcept:
         STREAMED.pop(id, None)
     tape.live -= 1
     s.live -= 1
+    place_free(s, id)
     if s.live == 0:
         segment_recycle(s)
         if tape.orphan:
             tape_forget(tape)
-    elif (id & (FG_SEGMENT - 1)) == s.used - 1:
-        s.used -= 1                     # the newest: the next operation takes its place
 
 
 cdef inline void handle_drop(uint32_t id, FgNode *n, FgTape *tape) noexcept:

@@ -19,11 +19,11 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     cdef int found
     visited_begin(&visited)
     try:
-        if prune or strict or tape.consumed or tape.stale or tape.customs:
+        if prune or strict or tape.consumed or tape.stale or tape.customs or tape.duals:
             mark(s, id)
-            found = sweep_survey(s, &visited, prune, floor, reach_wanted(targets))
+            found = sweep_survey(s, &visited, targets, floor)
             if found & (FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0)):
-                return subgraph_visited(s, &visited, [t], found)
+                return subgraph_visited(s, &visited, [argument_of(t)], found)
         if root.rank == 0:
             mark(s, id)
             adjoint_slot(s, id).number = 1 if seed == NULL else seed.number
@@ -152,7 +152,7 @@ cdef int root_check(Tensor root, str what) except -1:
             f"{what}: nothing was recorded for this Tensor: it does not depend on a Tensor with "
             "requires_grad=True, or it was computed under fg.no_grad()")
     if root.tape != NULL and root.tape != get_thread_tape():
-        raise thread_error(root)
+        raise thread_error(root.tape)
     return 0
 
 
@@ -217,7 +217,7 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
             finally:
                 sweep_end(&s)
         else:
-            g = subgraph([root], None, FG_NO_ID)
+            g = subgraph([argument_of(root)], None, FG_NO_ID)
         if g is not None:
             create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "backward"), create)
@@ -323,7 +323,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
                     (<Tensor>w).node.flags &= ~FG_WANTED
                 sweep_end(&s)
         else:
-            g = subgraph([root], targets, FG_NO_ID)
+            g = subgraph([argument_of(root)], targets, FG_NO_ID)
         if g is not None:
             create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "gradients"), create)
@@ -441,7 +441,7 @@ cdef class record:
         while s != NULL:
             if s.sequence >= self.first and (self.open or s.sequence <= self.last):
                 for i in range(1 if s.slot == 0 else 0, s.used):
-                    if s.nodes[i].refs:
+                    if node_lives(&s.nodes[i]):
                         found.append((s.slot << FG_SEGMENT_BITS) | i)
             s = s.after
         return found
@@ -836,9 +836,9 @@ cdef class Differentiated:
         if t.tape == NULL:
             return self.answer(value, aux, self.leaf_gradient(args, leaves, t, depth, tensors))
         if t.tape != get_thread_tape():
-            raise thread_error(t)
+            raise thread_error(t.tape)
         recorded = get_recording() and (depth > 0 or holds_tensor_deep(args))
-        prune = parameters > 0 or depth > 0 or recorded
+        prune = parameters > 0 or depth > 0 or recorded or t.tape.duals > 0
         sweep_begin(&s, t.tape, depth > 0)
         try:
             if prune:
@@ -974,11 +974,13 @@ cdef object differentiated_one(Differentiated d, object x):
         result = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
     finally:
         set_depth(0)
+        set_not_recording(0)
     if type(result) is Tensor:
         t = <Tensor>result
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
                 and t.parent is None and is_float(t.node.dtype)
-                and not t.tape.consumed and not t.tape.stale and not t.tape.customs):
+                and not t.tape.consumed and not t.tape.stale and not t.tape.customs
+                and not t.tape.duals):
             value = settle(t) if d.with_value else None
             sweep_begin(&s, t.tape, False)
             try:

@@ -112,12 +112,12 @@ def fingerprint(Trace trace):
             if n.op != FG_custom and attrs[n.attr].owner != NULL:
                 words_flush(&w, digest)
                 digest_index(digest, attr_object(n.attr))
-        for y in trace.outputs:
-            if not isinstance(y, Tensor):
+        for y, end in zip(trace.outputs, trace.ends):
+            if end is None:
                 digest_index(digest, np.shape(y))
                 continue
-            n = (<Tensor>y).node
-            slot = g.find((<Tensor>y).id)
+            n = (<Argument>end).node
+            slot = g.find((<Argument>end).id)
             words_put(&w, digest, position[slot - g.slots] if slot != NULL else ~<uint64_t>0)
             words_put(&w, digest, n.dtype)
             words_shape(&w, digest, n)

@@ -58,8 +58,9 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
-    /* Whether everything recorded is to keep its value and its constants (Trace, keep=True). */
-    static FG_TLS int fg_keeping;
+    /* The list (borrowed) of what is recorded while everything recorded is to keep its value and
+       its constants (Trace, keep=True), else NULL. */
+    static FG_TLS void *fg_kept;
     #define get_thread_tape() (fg_thread_tape)
     #define set_thread_tape(t) (fg_thread_tape = (t))
     #define get_recording() (!fg_not_recording)
@@ -70,8 +71,9 @@ cdef extern from *:
     #define get_scopes() (fg_scopes)
     #define set_scopes(x) (fg_scopes = (x))
 
-    #define get_keeping() (__builtin_expect(fg_keeping, 0))
-    #define set_keeping(x) (fg_keeping = (x))
+    #define get_keeping() (__builtin_expect(fg_kept != NULL, 0))
+    #define get_kept() (fg_kept)
+    #define set_kept(x) (fg_kept = (x))
 
     #define clz(x) __builtin_clzll((unsigned long long)(x))
 
@@ -93,11 +95,19 @@ cdef extern from *:
         return p;
     }
     #define free_chunk(p) free(p)
-    /* Under the address sanitiser nothing is pooled, so that it sees every use after free. */
+    /* Under the address sanitiser nothing is used twice (chunks, shapes, places of nodes, numbers of
+       attributes, Tensors), and places without a node are poisoned: it sees every use after free. */
     #if defined(__SANITIZE_ADDRESS__)
-    #define FG_POOL_KEEPS 0
+    #include <sanitizer/asan_interface.h>
+    #define FG_REUSES 0
+    #define node_show(n) ASAN_UNPOISON_MEMORY_REGION(n, sizeof(FgNode))
+    #define node_hide(n) ASAN_POISON_MEMORY_REGION(n, sizeof(FgNode))
+    __attribute__((no_sanitize_address)) static int node_lives(const FgNode *n) { return n->refs != 0; }
     #else
-    #define FG_POOL_KEEPS 1
+    #define FG_REUSES 1
+    #define node_show(n)
+    #define node_hide(n)
+    #define node_lives(n) ((n)->refs != 0)
     #endif
     /* Py_TYPE and Py_SET_REFCNT of objects that Cython must not count. */
     #define object_type(o) ((void *)Py_TYPE((PyObject *)(o)))
@@ -123,11 +133,15 @@ cdef extern from *:
     int get_scopes() nogil
     void set_scopes(int) nogil
     int get_keeping() nogil
-    void set_keeping(int) nogil
+    void *get_kept() nogil
+    void set_kept(void *) nogil
     int clz(int64_t) nogil
     void *aligned_chunk(int64_t) nogil
     void free_chunk(void *) nogil
-    bint FG_POOL_KEEPS
+    bint FG_REUSES
+    void node_show(FgNode *) nogil
+    void node_hide(FgNode *) nogil
+    bint node_lives(const FgNode *) nogil
     void *object_type(void *)
     void object_refs(void *, Py_ssize_t)
     bint object_watched(void *)
@@ -143,6 +157,10 @@ cdef extern from "Python.h":
     long PyLong_AsLongAndOverflow(object, int *)
     bint PyComplex_Check(object)
     bint PySlice_Check(object)
+    ctypedef struct PySliceObject:
+        PyObject *start
+        PyObject *stop
+        PyObject *step
     int PySlice_Unpack(object, Py_ssize_t *, Py_ssize_t *, Py_ssize_t *) except -1
     Py_ssize_t PySlice_AdjustIndices(Py_ssize_t, Py_ssize_t *, Py_ssize_t *, Py_ssize_t)
     Py_ssize_t PyNumber_AsSsize_t(object, object) except? -1

@@ -30,14 +30,16 @@ cdef class Subgraph:
     cdef uint32_t mask
     cdef FgTape *tape           # made inside a stream: its tape, whose operations it holds
     cdef int found              # FOUND_...: what else it depends on
+    cdef bint pruned            # only what leads to the wanted nodes is there
 
     def __dealloc__(self):
         cdef int64_t i
         self.clear()
-        if self.tape != NULL:
-            self.tape.held -= 1
         for i in range(self.count):
             node_drop(self.ids[i])
+        if self.tape != NULL:
+            self.tape.held -= 1
+            tape_forget(self.tape)
         free(self.ids)
         free(self.slots)
 
@@ -135,14 +137,14 @@ cdef int entries_settle(Subgraph s, Slot *slot, FgNode *n) except -1:
 
 
 cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
-    """What the roots (Tensors of this thread's tape) depend on; with targets (Arguments) only what
-    leads to these. Nodes recorded before the node `floor` belong to an enclosing transformation:
+    """What the roots (Arguments of this thread's tape) depend on; with targets only what leads to
+    these. Nodes recorded before the node `floor` belong to an enclosing transformation:
     they are not entered."""
     cdef Sweep s
     cdef bint prune = targets is not None
     cdef Argument target
     cdef Visited visited
-    cdef Tensor root
+    cdef Argument root
     cdef int found
     visited_begin(&visited)
     sweep_begin(&s, tape_of_thread(), True)
@@ -151,9 +153,9 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
             for target in targets:
                 target.node.flags |= FG_WANTED
         for root in roots:
-            if root.tape != NULL:
+            if not root.node.flags & FG_LEAF:
                 mark(&s, root.id)
-        found = sweep_survey(&s, &visited, prune, floor, reach_wanted(targets))
+        found = sweep_survey(&s, &visited, targets, floor)
         return subgraph_visited(&s, &visited, roots, found)
     finally:
         if prune:
@@ -183,11 +185,12 @@ cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found
     cdef int k
     cdef uint32_t id, x, size
     cdef FgNode *n
-    cdef Tensor root
+    cdef Argument root
     if s.tape.streaming:
         g.tape = s.tape
         g.tape.held += 1
     g.found = found
+    g.pruned = s.pruned
     g.ids = <uint32_t *>malloc((visited.count + 1) * sizeof(uint32_t))
     if g.ids == NULL:
         raise MemoryError()
@@ -212,7 +215,7 @@ cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found
             if x and node_at(x).flags & FG_LEAF and wanted(s, x):
                 g.enter(x)
     for root in roots:
-        if root.tape == NULL and wanted(s, root.id):
+        if root.node.flags & FG_LEAF and wanted(s, root.id):
             g.enter(root.id)
     return g
 
@@ -234,6 +237,9 @@ cdef int subgraph_consume(Subgraph g) except -1:
     try:
         for i in range(g.count):
             n = node_at(g.ids[i])
+            if n.op == FG_dual:
+                node_drop(g.ids[i])
+                continue
             n.refs -= 1
             consume(&s, n, g.ids[i])
         g.count = 0
@@ -308,6 +314,16 @@ cdef Tensor zeros_like_node(FgNode *n):
     return tensor_of_value(shape_ref(n.shape), number_value(0, n.dtype), n.dtype)
 
 
+cdef int still_there(Subgraph s, FgNode *n, uint32_t id) except -1:
+    """Raise if somebody has let go of a node's operands since it came into the subgraph: another
+    sweep, run by Python code in between, or a stream at its end."""
+    if n.flags & FG_CONSUMED:
+        raise graph_gone()
+    if n.op == FG_dual and s.pruned and not s.find(id).keep:
+        raise graph_streamed()
+    return 0
+
+
 # ---- the reverse sweep ----------------------------------------------------------------------
 
 cdef int emit_reverse(Subgraph s) except -1:
@@ -322,6 +338,7 @@ cdef int emit_reverse(Subgraph s) except -1:
     for i in range(s.count):
         id = s.ids[i]
         n = node_at(id)
+        still_there(s, n, id)
         if n.op == FG_custom:
             emit_custom_reverse(s, n, id)
             continue
@@ -693,6 +710,7 @@ cdef int emit_forward(Subgraph s) except -1:
     for i in range(s.count - 1, -1, -1):
         id = s.ids[i]
         n = node_at(id)
+        still_there(s, n, id)
         if s.find(id).tensor != NULL:
             continue                    # where a tangent starts
         if n.op == FG_custom:
@@ -874,7 +892,7 @@ def custom(rule, operands, results):
             t = <Tensor>operands[i]
             ids[i + 1] = t.id if t.node.flags & FG_NEEDS_GRAD else 0
             if t.tape != NULL and t.tape != tape and t.node.flags & FG_NEEDS_GRAD:
-                raise thread_error(t)
+                raise thread_error(t.tape)
         attr = attr_new(count + 1, ids, rule)
         try:
             n = node_append(tape, &id)
@@ -934,21 +952,51 @@ cdef int emit_custom_reverse(Subgraph s, FgNode *n, uint32_t id) except -1:
     Py_DECREF(entries)
     for place, t in entries:
         cotangents[place] = t if cotangents[place] is None else emit_two(FG_add, cotangents[place], t)
-    answer = list(rule.pull(cotangents, [x != 0 for x in ids]))
-    if len(answer) != len(ids):
-        raise ValueError(f"{rule!r}: the rule returned {len(answer)} cotangents for {len(ids)} "
-                         "operands")
+    answer = rule_answer(rule, rule.pull(cotangents, [x != 0 for x in ids]), len(ids))
+    still_there(s, n, id)
     for i in range(len(ids)):
         if ids[i] and answer[i] is not None:
-            s.add(ids[i], answer[i])
+            s.add(ids[i], rule_tensor(rule, answer[i], node_at(ids[i])))
     return 0
+
+
+cdef list rule_answer(object rule, object answer, Py_ssize_t count):
+    """What a rule has returned, as a list of the right length."""
+    cdef list items = list(answer)
+    if len(items) != count:
+        raise ValueError(f"{rule!r}: the rule returned {len(items)} derivatives, not {count}")
+    return items
+
+
+cdef object rule_of(FgNode *n):
+    """The rule behind a result."""
+    cdef uint32_t attr = node_at(n.a).attr
+    return attr_object(attr) if attr else None
+
+
+cdef Tensor rule_tensor(object rule, object derivative, FgNode *n):
+    """One of them, if it fits the node it is for."""
+    cdef Tensor t
+    if derivative is None:
+        return None
+    if not isinstance(derivative, Tensor):
+        raise TypeError(f"{rule!r}: the rule returned a {type(derivative).__name__} among its "
+                        "derivatives, which must be Tensors")
+    t = <Tensor>derivative
+    t.fresh()
+    if t.node.rank != n.rank or (n.rank and not shape_same(t.node.shape, n.shape)):
+        raise ValueError(f"{rule!r}: the rule returned a derivative of shape {t.shape} for a value "
+                         f"of shape {tensor_dims(n)}")
+    if not is_float(t.node.dtype):
+        raise TypeError(f"{rule!r}: the rule returned a derivative of dtype {t.dtype}")
+    return cast_plain(t, n.dtype)
 
 
 cdef Tensor custom_result(Subgraph s, FgNode *n):
     cdef Slot *slot = s.find(n.a)
     if slot == NULL or slot.entries == NULL:
         return None
-    return (<list>slot.entries)[n.index]
+    return rule_tensor(rule_of(n), (<list>slot.entries)[n.index], n)
 
 
 cdef int emit_custom_forward(Subgraph s, FgNode *n, uint32_t id) except -1:
@@ -957,9 +1005,11 @@ cdef int emit_custom_forward(Subgraph s, FgNode *n, uint32_t id) except -1:
     cdef object rule = attr_object(n.attr)
     cdef Slot *slot
     cdef list answer
+    cdef int64_t count = attr_items(n.attr)[0]
     if not any([t is not None for t in tangents]):
         return 0
-    answer = list(rule.push(tangents))
+    answer = rule_answer(rule, rule.push(tangents), count)
+    still_there(s, n, id)
     slot = s.find(id)
     Py_INCREF(answer)
     slot.entries = <PyObject *>answer

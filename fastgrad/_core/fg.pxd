@@ -13,7 +13,7 @@ cdef extern from "fg.h" nogil:
     enum:
         FG_NEEDS_GRAD, FG_LEAF, FG_WEAK, FG_CONST_A, FG_CONST_B, FG_CONST_C, FG_LITERAL
         FG_CONSUMED, FG_WANTED, FG_ARGUMENT, FG_PENDING, FG_READS_SELF, FG_RETAINED
-        FG_MULTIPLE, FG_SUBTAPE, FG_COMPUTED
+        FG_PURE, FG_COMPUTED
     # Operators that the core treats by name; all others it knows by their row alone.
     enum:
         FG_add, FG_subtract, FG_multiply, FG_divide, FG_power, FG_mod, FG_floor_divide
@@ -108,6 +108,7 @@ cdef extern from "fg.h" nogil:
     uint32_t FG_REACH(uint32_t, uint32_t)
     uint32_t fg_reach_both(uint32_t, uint32_t)
     bint fg_reach_meets(uint32_t, uint32_t)
+    bint fg_reach_within(uint32_t, uint32_t)
 
     ctypedef struct FgTape
 
@@ -144,6 +145,7 @@ cdef extern from "fg.h" nogil:
         uint32_t held, stream
         uint64_t streamed
         int64_t stream_bytes
+        uint32_t stream_reach, duals
 
 
 cdef extern from "scalar.h" nogil:

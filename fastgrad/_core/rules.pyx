@@ -26,8 +26,9 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
     shape, value and attribute; a scalar result has neither shape nor value but a number."""
     cdef FgTape *tape
     cdef FgNode *n
-    cdef uint32_t id, b = FG_NO_ID
+    cdef uint32_t id, a = FG_NO_ID, b = FG_NO_ID
     cdef unsigned int reads
+    cdef int64_t i
     cdef bint needs = (x != NULL and x.needs) or (y != NULL and y.needs) or op == FG_concatenate
     if not needs:
         if attr:
@@ -47,24 +48,31 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
         elif y != NULL and get_keeping():
             b = leaf_constant(y)
         if x != NULL and not x.needs and op == FG_matmul:
-            id = leaf_constant(x) if not x.id else x.id
+            a = leaf_constant(x) if not x.id else x.id
             if x.id:
                 x.node.refs += 1
-            x.id = id
         elif x != NULL and x.needs:
+            a = x.id
             x.node.refs += 1
-        elif x != NULL:
-            x.id = leaf_constant(x) if get_keeping() else FG_NO_ID
+        elif x != NULL and get_keeping():
+            a = leaf_constant(x)
         n = node_append(tape, &id)
     except BaseException:
+        if a:
+            node_drop(a)
+        if b:
+            node_drop(b)
+        if op == FG_concatenate:
+            for i in range(1, attr_count(attr)):
+                if attr_items(attr)[i]:
+                    node_drop(<uint32_t>attr_items(attr)[i])
         if shape != NULL:
             shape_release(shape)
             value_release(value)
         if attr:
             attr_release(attr)
         raise
-    node_set(n, op, dtype, shape.rank if shape != NULL else 0, flags,
-             x.id if x != NULL else FG_NO_ID, b, FG_NO_ID)
+    node_set(n, op, dtype, shape.rank if shape != NULL else 0, flags, a, b, FG_NO_ID)
     n.attr = attr
     n.constant = constant
     if shape != NULL:
@@ -110,7 +118,7 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
     cdef FgValue *g = NULL
     cdef double number = 0
     cdef Gathered *e
-    cdef bint done = False
+    cdef bint done = False, dual = n.op == FG_dual      # it has no operands to let go of
     n.refs += 1
     try:
         if n.rank:
@@ -160,9 +168,9 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
         n.refs -= 1
         if g != NULL:
             value_release(g)
-        if n.refs == 0 and (s.retain or not done):
+        if n.refs == 0 and (s.retain or not done or dual):
             nodes_free(id)
-    if not s.retain:
+    if not s.retain and not dual:
         consume(s, n, id)
     return 0
 
@@ -692,6 +700,42 @@ cdef object index_plain_item(object i):
     return i
 
 
+cdef object index_settled(object index):
+    """The index without objects whose own code would run while the Tensor is looked at: that code
+    might assign to it."""
+    cdef bint settled = True
+    if type(index) is not tuple:
+        return index if index_is_settled(index) else index_settled_item(index)
+    for i in index:
+        settled = settled and index_is_settled(i)
+    return index if settled else tuple([i if index_is_settled(i) else index_settled_item(i)
+                                        for i in index])
+
+
+cdef inline bint index_part_is_settled(PyObject *i) noexcept:
+    return i == <PyObject *>None or PyLong_CheckExact(<object>i)
+
+
+cdef bint index_is_settled(object i) noexcept:
+    if PyLong_Check(i) or i is None or i is Ellipsis or isinstance(i, (np_ndarray, np_generic, Tensor)):
+        return True
+    return (PySlice_Check(i) and index_part_is_settled((<PySliceObject *>i).start)
+            and index_part_is_settled((<PySliceObject *>i).stop)
+            and index_part_is_settled((<PySliceObject *>i).step))
+
+
+cdef object index_settled_item(object i):
+    cdef Py_ssize_t start, stop, step
+    if PySlice_Check(i):
+        PySlice_Unpack(i, &start, &stop, &step)
+        return slice(start, stop, step)
+    if hasattr(type(i), "__index__"):
+        return int(i.__index__())
+    if isinstance(i, list):
+        return index_plain_item(i)
+    return i if isinstance(i, (str, bytes, float, complex)) else np.asarray(i)
+
+
 cdef object push_gather(Operand *x, object index):
     """x[index] with integer arrays or boolean masks in the index: a copy."""
     cdef object array, plain = index_plain(index)
@@ -873,6 +917,7 @@ cdef object assign_version(Tensor t, Operand *x, Operand *v, FgValue *target, ui
     cdef FgNode *old = x.node
     cdef FgShape *shape
     cdef Tensor made
+    cdef bint moves
     t.version += 1
     if not x.needs and not v.needs:
         if attr:
@@ -889,12 +934,21 @@ cdef object assign_version(Tensor t, Operand *x, Operand *v, FgValue *target, ui
             tensor_renew(t, target)
         return None
     shape = shape_ref(old.shape)
-    if old.value == target:
+    moves = old.value == target
+    if moves:
         # Nothing reads the old version: its memory moves on to the new one.
         value_release(old.value)
         old.value = NULL
-    made = push_shaped(FG_assign, x.dtype, 0, shape, target, 0,
-                       x if x.needs or get_keeping() else NULL, v, attr, constant)
+    value_ref(target)
+    try:
+        made = push_shaped(FG_assign, x.dtype, 0, shape, target, 0,
+                           x if x.needs or get_keeping() else NULL, v, attr, constant)
+    except BaseException:
+        if moves:
+            old.value = value_ref(target)
+        raise
+    finally:
+        value_release(target)
     tensor_become(t, made)
     return None
 

@@ -29,6 +29,7 @@ cdef struct Sweep:
     uint32_t latest             # the id last looked up there, ...
     Gathered *latest_entry      # ... and its entry
     Gathered first[8]           # enough for most, without asking for memory
+    uint32_t streamed           # the newest dual found that was an operation once, or FG_NO_ID
 
 
 cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
@@ -46,6 +47,7 @@ cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
     s.retain = retain
     s.pruned = False
     s.foreign = False
+    s.streamed = FG_NO_ID
     s.gathered = s.first
     s.gathered_mask = 7
     s.gathered_count = 0
@@ -233,16 +235,41 @@ cdef inline bint older(uint32_t id, uint32_t than) noexcept nogil:
     return g.sequence < h.sequence
 
 
-cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor, uint32_t reach) except -1:
+cdef object graph_gone():
+    return RuntimeError(
+        "backward: a part of this graph was already differentiated and its saved values are "
+        "freed; write backward(retain_graph=True) the first time, or compute the loss again")
+
+
+cdef object graph_streamed():
+    return RuntimeError(
+        "a part of this graph was recorded in a function that fastgrad.jvp differentiates, which "
+        "forgets operations as it goes; to differentiate them by other means as well, write "
+        "fastgrad.linearize(f, x)[1](v) in place of fastgrad.jvp(f, (x,), (v,))")
+
+
+cdef int forgotten_check(Sweep *s, list targets) except -1:
+    """Raise if a stream has forgotten how a dual that was found depends on a target (Argument)."""
+    cdef Argument target
+    for target in targets:
+        if target.node.flags & FG_LEAF or older(target.id, s.streamed):
+            raise graph_streamed()
+    return 0
+
+
+cdef int sweep_survey(Sweep *s, Visited *v, list targets, uint32_t floor) except -1:
     """Walk the subgraph below the marks without computing: raise before anything has changed if
-    a part of it is gone, and find out which nodes a wanted one feeds. Not entered are nodes
-    recorded before the node `floor` (FG_NO_ID: there is none) and those that depend on no leaf
-    within `reach`. Returns what else was found."""
+    a part of it is gone, and find out, with targets (Arguments flagged as wanted), which nodes one
+    of these feeds. Not entered are nodes recorded before the node `floor` (FG_NO_ID: there is none)
+    and those that depend on none of the targets as far as their numbers tell. Returns what else was
+    found."""
     cdef uint32_t id, x
     cdef FgNode *n
     cdef FgSegment *g
     cdef int64_t i
     cdef int k, found = 0
+    cdef bint prune = targets is not None
+    cdef uint32_t reach = reach_wanted(targets)
     while s.pending:
         id = sweep_pop(s)
         n = node_at(id)
@@ -257,15 +284,25 @@ cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor, uint32_t
             if n.c:
                 found |= survey_operand(s, v, n.c, floor, reach)
         else:
-            found |= FOUND_CUSTOM if n.op == FG_custom else FOUND_OUTER if n.op == FG_dual else 0
+            if n.op == FG_custom:
+                found |= FOUND_CUSTOM
+            elif n.op == FG_dual:
+                found |= FOUND_OUTER
+                if not (n.flags & (FG_ARGUMENT | FG_WANTED) or not prune and n.flags & FG_PURE
+                        or prune and not fg_reach_meets(reach, reach_of(n))
+                        or floor and older(id, floor)
+                        or s.streamed and older(id, s.streamed)):
+                    s.streamed = id
             for k in range(operand_count(n)):
                 x = operand_at(n, k)
                 if x:
                     found |= survey_operand(s, v, x, floor, reach)
     if found & FOUND_GONE:
-        raise RuntimeError(
-            "backward: a part of this graph was already differentiated and its saved values are "
-            "freed; write backward(retain_graph=True) the first time, or compute the loss again")
+        raise graph_gone()
+    if s.streamed:
+        if not prune:
+            raise graph_streamed()
+        forgotten_check(s, targets)
     if not prune:
         return found
     # Oldest first: a node feeds on what its operands do.
@@ -516,8 +553,7 @@ cdef int sweep_scalars(Sweep *s) except -1:
             continue
         s.tape.live -= 1
         segment.live -= 1
-        if i == segment.used - 1:
-            segment.used -= 1
+        place_free(segment, i)
         if segment.live == 0:
             segment_recycle(segment)
 
@@ -568,10 +604,9 @@ cdef inline int sweep_scalar(Sweep *s, FgNode *n, uint32_t id) except -1:
         return 0
     s.tape.live -= 1
     segment.live -= 1
+    place_free(segment, id)
     if segment.live == 0:
         segment_recycle(segment)
-    elif (id & (FG_SEGMENT - 1)) == segment.used - 1:
-        segment.used -= 1
     return 0
 
 

@@ -96,7 +96,7 @@ cdef int tangent_elementwise(FgNode *n, FgAdjoint **t, int lanes, FgAdjoint *out
     cdef uint32_t ids[3]
     cdef FgNode *x
     cdef FgValue *made = NULL
-    cdef FgValue **outs
+    cdef FgValue **outs = NULL
     cdef FgValue *single
     cdef FgPartialLoop loop[3]
     cdef Lane in_[4]
@@ -553,6 +553,7 @@ cdef int tangent_sweep(Tangents s) except -1:
     for i in range(g.count - 1, -1, -1):
         id = g.ids[i]
         n = node_at(id)
+        still_there(g, n, id)
         if s.at(id) == NULL:            # else it is where a tangent starts
             tangent_visit(s, n, id)
         for k in range(operand_count(n)):
@@ -675,12 +676,14 @@ cdef int tangent_visit_custom(Tangents s, FgNode *n, uint32_t id, FgAdjoint **t,
     cdef list lanes = [], tangents
     cdef object rule = attr_object(n.attr)
     cdef Slot *slot = s.graph.find(id)
+    cdef int64_t results = attr_items(n.attr)[0]
     cdef int k, l
     for l in range(s.lanes):
         tangents = []
         for k in range(count):
             tangents.append(None if t[k] == NULL else tangent_tensor(node_at(ids[k]), t[k], l, s.lanes))
-        lanes.append(list(rule.push(tangents)))
+        lanes.append(rule_answer(rule, rule.push(tangents), results))
+        still_there(s.graph, n, id)
     Py_INCREF(lanes)
     if slot.entries != NULL:
         Py_DECREF(<object>slot.entries)
@@ -696,13 +699,12 @@ cdef int tangent_visit_result(Tangents s, FgNode *n, uint32_t id) except -1:
     cdef list lanes
     if slot == NULL or slot.entries == NULL:
         return 0
-    lanes = <list>slot.entries
+    lanes = [rule_tensor(rule_of(n), (<list>answer)[n.index], n)
+             for answer in <list>slot.entries]
     if s.lanes > 1:
         out.value = bundle_new(s.lanes)
     for l in range(s.lanes):
-        y = lanes[l][n.index]
-        if y is not None:
-            y = spread(y, n.shape if n.rank else NULL)
+        y = lanes[l]
         if n.rank == 0:
             if s.lanes == 1:
                 out.number = 0 if y is None else y.node.re
@@ -733,6 +735,7 @@ cdef Tensor dual_new(Tensor value, Tensor tangent):
     n = node_append(tape, &id)
     node_set(n, FG_dual, x.dtype, x.rank, FG_ARGUMENT | (x.flags & FG_WEAK), FG_NO_ID, FG_NO_ID,
              tape.stream)
+    n.attr = reach_of(x)
     n.constant = 0
     if x.rank:
         n.shape = shape_ref(x.shape)
@@ -768,7 +771,7 @@ cdef int stream_flush(FgTape *tape, bint last=False) except -1:
             i = 0
             while i < s.used:
                 n = &s.nodes[i]
-                if n.refs and n.op != FG_dual and n.flags & FG_NEEDS_GRAD and not (
+                if node_lives(n) and n.op != FG_dual and n.flags & FG_NEEDS_GRAD and not (
                         s.slot == 0 and i == 0):
                     stream_node(tape, n, (s.slot << FG_SEGMENT_BITS) | i)
                 i += 1
@@ -783,6 +786,32 @@ cdef int stream_flush(FgTape *tape, bint last=False) except -1:
     if tape.last != NULL:
         tape.streamed = tape.last.sequence
     return 0
+
+
+cdef uint32_t reach_node(FgNode *n) noexcept:
+    """Which leaves an operation of the stream depends on, shaped ones as well."""
+    cdef uint32_t x, reach = FG_REACH_NONE
+    cdef int k
+    if n.op < FG_ELEMENTWISE_END:
+        return reach_of(n)
+    if n.op == FG_result:
+        return reach_node(node_at(n.a))
+    for k in range(operand_count(n)):
+        x = operand_at(n, k)
+        if x and node_at(x).flags & FG_NEEDS_GRAD:
+            reach = fg_reach_both(reach, reach_of(node_at(x)))
+    return reach
+
+
+cdef inline void stream_dual(FgTape *tape, FgNode *n, uint32_t reach) noexcept:
+    """An operation, its operands let go of, goes on as a dual."""
+    n.op = FG_dual
+    n.attr = reach
+    n.c = tape.stream
+    if fg_reach_within(reach, tape.stream_reach):
+        n.flags |= FG_PURE
+    else:
+        tape.duals += 1
 
 
 cdef inline FgAdjoint *stream_tangent(FgTape *tape, uint32_t id) noexcept:
@@ -841,16 +870,14 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
         stream_release(b, n.b)
     if c != NULL:
         stream_release(c, n.c)
-    n.op = FG_dual
-    n.attr = 0
+    stream_dual(tape, n, n.attr)
     n.tangent.number = total
-    n.c = tape.stream
 
 
 cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
     """One consumer less of an operand. A scalar dual holds nothing but its place; the tape is
     busy: no mark is on it."""
-    if x.refs == 1 and x.op == FG_dual and x.rank == 0:
+    if x.refs == 1 and x.op == FG_dual and x.rank == 0 and x.flags & FG_PURE:
         x.refs = 0
         node_free(x, id)
     else:
@@ -858,13 +885,12 @@ cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
 
 
 cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent) noexcept:
+    cdef uint32_t reach = reach_node(n)
     operands_release(n, id)
     if dead_count:
         nodes_free_later()
-    n.op = FG_dual
-    n.attr = 0
+    stream_dual(tape, n, reach)
     n.tangent = tangent[0]
-    n.c = tape.stream
 
 
 cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
@@ -881,16 +907,16 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
     cdef Tensor y
     cdef list tangents
     cdef object rule
+    cdef int64_t results
     if n.op == FG_result:
         if n.a not in STREAMED:
             return 0
-        y = STREAMED[n.a][n.index]
+        y = rule_tensor(rule_of(n), (<list>STREAMED[n.a])[n.index], n)
         if n.rank == 0:
             out.number = 0 if y is None else y.node.re
         elif y is None:
             out.value = value_zeros(n.shape, n.dtype)
         else:
-            y = spread(y, n.shape)
             out.value = value_ref(value_of(y.node, y.id))
         stream_become(tape, n, id, &out)
         return 0
@@ -912,13 +938,14 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
             if id in STREAMED:
                 return 0
             rule = attr_object(n.attr)
+            results = attr_items(n.attr)[0]
             n.refs += 1
             tape.busy = 0
             tape.streaming = 0
             k = get_depth()
             set_depth(k + 1)
             try:
-                STREAMED[id] = list(rule.push(tangents))
+                STREAMED[id] = rule_answer(rule, rule.push(tangents), results)
             finally:
                 set_depth(k)
                 tape.busy = 1

@@ -112,7 +112,7 @@ cdef int operand_tensor(Tensor t, Operand *x) except -1:
         tape_of_thread().stale = 1      # a sweep has to look before it leaps
     if t.tape != NULL and t.tape != get_thread_tape():
         if x.needs:
-            raise thread_error(t)
+            raise thread_error(t.tape)
         if n.flags & FG_PENDING:
             value_of(t.node, t.id)
     if n.rank:
@@ -125,10 +125,10 @@ cdef int operand_tensor(Tensor t, Operand *x) except -1:
     return 0
 
 
-cdef object thread_error(Tensor t):
+cdef object thread_error(FgTape *tape):
     return RuntimeError(
         "fastgrad: a Tensor was recorded in thread "
-        f"{t.tape.thread:#x} and is used in thread {PyThread_get_thread_ident():#x}; a tape belongs "
+        f"{tape.thread:#x} and is used in thread {PyThread_get_thread_ident():#x}; a tape belongs "
         "to the thread that records it: pass `.detach()` of the Tensor, or record it there")
 
 
@@ -455,7 +455,7 @@ cdef inline uint32_t reach_new() noexcept:
 
 cdef inline uint32_t reach_of(FgNode *x) noexcept nogil:
     """Which leaves a node that requires a gradient depends on; shaped operators do not say."""
-    if x.attr and (x.op < FG_ELEMENTWISE_END or x.op == FG_leaf):
+    if x.attr and (x.op < FG_ELEMENTWISE_END or x.op == FG_leaf or x.op == FG_dual):
         return x.attr
     return FG_REACH_ANY
 
@@ -618,7 +618,13 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
             if x[i].literal:
                 flags |= FG_LITERAL
     tape = tape_of_thread()
-    n = node_append(tape, &id)
+    try:
+        n = node_append(tape, &id)
+    except BaseException:
+        for i in range(3):
+            if ids[i]:
+                node_drop(ids[i])
+        raise
     node_set(n, op, dtype, 0, flags, ids[0], ids[1], ids[2])
     n.attr = reach_operands(ids)
     n.re = value

@@ -291,6 +291,7 @@ cdef class Tensor:
     def __getitem__(self, index):
         cdef Operand x
         cdef Tensor y
+        index = index_settled(index)
         operand_clear(&x)
         operand_tensor(self, &x)
         if x.shape != NULL and x.value == NULL:
@@ -513,11 +514,8 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
     t.tape = tape
     n.handle = <void *>t
     if tape != NULL and get_keeping():
-        kept.append(t)
+        (<list>get_kept()).append(t)
     return t
-
-
-cdef list kept = []             # what is recorded while everything is to be kept
 
 
 # Tensors that have died, ready for the next: making one through its type costs three times the
@@ -542,7 +540,7 @@ cdef void tensor_dealloc(PyObject *o) noexcept:
             handle_drop((<Tensor>o).id, (<Tensor>o).node, (<Tensor>o).tape)
         (<Tensor>o).id = FG_NO_ID
         (<Tensor>o).version = 0
-        if tensors_idle < TENSORS:
+        if FG_REUSES and tensors_idle < TENSORS:
             tensors[tensors_idle] = o
             tensors_idle += 1
             return
@@ -955,7 +953,9 @@ cdef int assign(Tensor t, object index, object value) except -1:
     if isinstance(value, Tensor):
         v = value
         v.fresh()
-    push_assign(t, index, value)
+    elif not isinstance(value, (float, int, np_ndarray, np_generic)):
+        value = np.asarray(sequence_array(value)) if isinstance(value, (list, tuple)) else value
+    push_assign(t, index_settled(index), value)
     if t.parent is not None:
         view_write(t)
     return 0

@@ -29,6 +29,7 @@ cdef class Trace:
     cdef list inputs            # Argument of each
     cdef readonly list arguments    # Tensor of each, to call the function with; then None
     cdef list outputs           # Tensors and, for results that are none, what they are
+    cdef list ends              # Argument of each Tensor among them: they may be assigned to
     cdef Tensor floor
     cdef Subgraph graph
     cdef int depth              # at which the results are wanted
@@ -71,42 +72,42 @@ cdef class Trace:
 
     def __dealloc__(self):
         if self.holds != NULL:
-            self.holds.held -= 1        # the floor keeps the tape
+            self.holds.held -= 1
+            tape_forget(self.holds)
 
     # ---- running the function ---------------------------------------------------------------
 
     def begin(self):
         """Before the function is called."""
-        global kept
-        set_depth(self.depth + 1)
-        set_not_recording(0)
         if self.keep:
             if get_keeping():
                 raise RuntimeError(f"{self.name}: the function reads the graph of another one")
-            set_keeping(1)
-            kept = []
+            self.kept = []
+            set_kept(<void *>self.kept)
+        set_depth(self.depth + 1)
+        set_not_recording(0)
 
     def end(self):
         """After it, in any case."""
-        global kept
         set_depth(self.depth)
         set_not_recording(self.before)
         self.arguments = None
-        if self.keep and get_keeping():
-            set_keeping(0)
-            self.kept, kept = kept, []
+        if self.kept is not None and get_kept() == <void *>self.kept:
+            set_kept(NULL)
 
     def results(self, list outputs):
         """Tell what the function returned, flat."""
         cdef Tensor t
         self.outputs = []
+        self.ends = []
         for y in outputs:
             if isinstance(y, Tensor):
                 t = <Tensor>y
                 t.fresh()
                 if t.tape != NULL and t.tape != get_thread_tape():
-                    raise thread_error(t)
+                    raise thread_error(t.tape)
             self.outputs.append(y)
+            self.ends.append(argument_of(t) if isinstance(y, Tensor) else None)
 
     def plain(self):
         """The results as the plain function would have returned them; inside another
@@ -133,17 +134,18 @@ cdef class Trace:
 
     cdef Subgraph subgraph(self):
         cdef list roots
+        cdef FgTape *tape
         if self.holds != NULL and (not self.holds.streaming or self.holds.stream != self.stream):
             raise RuntimeError(
                 f"{self.name}: this function was made inside a function that fg.jvp differentiated, "
                 "which forgets its operations at the end; call it inside that function")
+        roots = [y for y in self.ends if y is not None
+                 and (<Argument>y).node.flags & FG_NEEDS_GRAD]
+        for y in roots:
+            tape = directory[(<Argument>y).id >> FG_SEGMENT_BITS].tape
+            if tape != NULL and tape != get_thread_tape():
+                raise thread_error(tape)
         if self.graph is None:
-            roots = [y for y in self.outputs if isinstance(y, Tensor)
-                     and (<Tensor>y).node.flags & FG_NEEDS_GRAD]
-            for x in self.inputs:
-                if (<Argument>x).node.flags & FG_LEAF:
-                    roots.append(None)
-            roots = [y for y in roots if y is not None]
             self.graph = subgraph(roots, self.inputs, self.floor.id if self.floor is not None
                                   else FG_NO_ID)
         return self.graph
@@ -164,8 +166,8 @@ cdef class Trace:
         cotangent may be None: zero; the others are of the shape of their result."""
         cdef Subgraph g = self.subgraph()
         cdef Sweep s
-        cdef Argument x
-        cdef Tensor y, c
+        cdef Argument x, y
+        cdef Tensor c
         cdef list answer = []
         cdef Visited visited
         cdef bint tensors = get_depth() > 0
@@ -182,7 +184,7 @@ cdef class Trace:
                 g.clear()
                 for i in range(len(cotangents)):
                     if cotangents[i] is not None:
-                        g.add((<Tensor>self.outputs[i]).id, cotangents[i])
+                        g.add((<Argument>self.ends[i]).id, cotangents[i])
                 emit_reverse(g)
                 for i in range(len(self.inputs)):
                     x = self.inputs[i]
@@ -201,15 +203,15 @@ cdef class Trace:
             if g.found:
                 # There is more to reach than the arguments: only what leads to these counts.
                 for i in range(len(cotangents)):
-                    if cotangents[i] is not None and (<Tensor>self.outputs[i]).tape != NULL:
-                        mark(&s, (<Tensor>self.outputs[i]).id)
-                sweep_survey(&s, &visited, True,
-                             self.floor.id if self.floor is not None else FG_NO_ID,
-                             reach_wanted(self.inputs))
+                    y = self.ends[i]
+                    if cotangents[i] is not None and not y.node.flags & FG_LEAF:
+                        mark(&s, y.id)
+                sweep_survey(&s, &visited, self.inputs,
+                             self.floor.id if self.floor is not None else FG_NO_ID)
             for i in range(len(cotangents)):
                 if cotangents[i] is None:
                     continue
-                y, c = self.outputs[i], cotangents[i]
+                y, c = self.ends[i], cotangents[i]
                 if not wanted(&s, y.id):
                     continue
                 if y.node.rank:
@@ -242,14 +244,15 @@ cdef class Trace:
 
     def differentiable(self, int k):
         """Whether result k depends on anything that is recorded."""
-        return (isinstance(self.outputs[k], Tensor)
-                and (<Tensor>self.outputs[k]).node.flags & FG_NEEDS_GRAD != 0)
+        return (self.ends[k] is not None
+                and (<Argument>self.ends[k]).node.flags & FG_NEEDS_GRAD != 0)
 
     cdef Tensor seed(self, object c, int k):
         """A cotangent as a Tensor of the dtype of its result."""
-        cdef Tensor y = self.outputs[k]
+        cdef Argument y = self.ends[k]
         cdef Tensor t = c if isinstance(c, Tensor) else constant_like(c, y.node)
-        return t if t.node.dtype == y.node.dtype else cast(t, y.dtype)
+        t.fresh()
+        return t if t.node.dtype == y.node.dtype else cast(t, dtypes[y.node.dtype])
 
     # ---- forward ----------------------------------------------------------------------------
 
@@ -278,7 +281,7 @@ cdef class Trace:
                     g.put(x.id, tangents[i])
             emit_forward(g)
             for i in range(len(self.outputs)):
-                t = g.get((<Tensor>self.outputs[i]).id) if self.differentiable(i) else None
+                t = g.get((<Argument>self.ends[i]).id) if self.differentiable(i) else None
                 if isinstance(self.outputs[i], Tensor):
                     y = self.outputs[i]
                     answer.append(derivative_object(y, y.node, t, True) if is_float(y.node.dtype)
@@ -294,6 +297,7 @@ cdef class Trace:
         """A tangent as a Tensor of the dtype of its argument."""
         cdef Argument x = self.inputs[k]
         cdef Tensor t = v if isinstance(v, Tensor) else constant_like(v, x.node)
+        t.fresh()
         return t if t.node.dtype == x.node.dtype else cast(t, dtypes[x.node.dtype])
 
     cdef list push_numbers(self, list tangents):
@@ -313,7 +317,7 @@ cdef class Trace:
         cdef FgAdjoint t
         cdef FgValue **bundle
         cdef Operand o
-        cdef Tensor y
+        cdef Argument y
         cdef list answer = []
         cdef int i, l
         cdef int before = get_not_recording()
@@ -333,16 +337,16 @@ cdef class Trace:
                 array = np.ascontiguousarray(tangents[i], dtype=np.float64 if x.node.rank == 0
                                              else dtypes[x.node.dtype])
                 lanes_seed(s, x.node, x.id, array)
-            for y_ in self.outputs:
-                if isinstance(y_, Tensor):
-                    s.keep((<Tensor>y_).id)
+            for y in self.ends:
+                if y is not None:
+                    s.keep(y.id)
             tangent_sweep(s)
             for i in range(len(self.outputs)):
                 if not isinstance(self.outputs[i], Tensor) or not is_float(
                         (<Tensor>self.outputs[i]).node.dtype):
                     answer.append(None)
                     continue
-                y = self.outputs[i]
+                y = self.ends[i]
                 answer.append(lanes_array(y.node, s.at(y.id), lanes))
             g.clear()
         finally:
@@ -357,8 +361,10 @@ cdef class Trace:
         tape.streaming = self.depth + 1
         tape.streamed = tape.last.sequence if tape.last != NULL else 0
         tape.stream_bytes = 0
+        tape.stream_reach = FG_REACH_NONE
         self.streaming = True
         for x in self.inputs:
+            tape.stream_reach = fg_reach_both(tape.stream_reach, reach_of((<Argument>x).node))
             tape.streamed = min_sequence(tape.streamed,
                                          directory[(<Argument>x).id >> FG_SEGMENT_BITS].sequence)
 
@@ -546,8 +552,7 @@ cdef object graph_nodes(Trace trace):
         nodes.append(Node(fg_op_info[n.op].name.decode(), tuple(operands), graph_value(n),
                           tensor_dims(n), dtypes[n.dtype], graph_attribute(n),
                           0.0 if n.flags & FG_LITERAL else 0.5))
-    return nodes, [number.get((<Tensor>y).id) if isinstance(y, Tensor) else None
-                   for y in trace.outputs]
+    return nodes, [number.get((<Argument>y).id) if y is not None else None for y in trace.ends]
 
 
 cdef object graph_value(FgNode *n):
@@ -671,6 +676,7 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
     t = None
     tape.streamed = directory[argument.id >> FG_SEGMENT_BITS].sequence
     tape.stream_bytes = 0
+    tape.stream_reach = reach_of(argument.node)
     set_depth(1)
     tape.streaming = 1
     try:
@@ -683,13 +689,15 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
     finally:
         tape.streaming = 0
         set_depth(0)
+        set_not_recording(0)
     if not reached and warn:
         warn_independent(f"{name} of {getattr(f, '__name__', repr(f))}")
     return value, answer
 
 
 def check_results(str name, result):
-    """Complain of what a function returned unless it is a tree of real numbers and arrays."""
+    """Complain of what a function returned unless it is a tree of real numbers and arrays; views
+    among them follow their parents."""
     if not check_result(name, result):
         what = "None" if result is None else f"a {type(result).__name__} without numbers"
         raise TypeError(f"{name}: the function returned {what}; it must return numbers, arrays, or "
@@ -699,7 +707,10 @@ def check_results(str name, result):
 cdef bint check_result(str name, object y) except -1:
     """The same for a part of it; whether there is a leaf in it."""
     cdef bint found = False
-    if isinstance(y, (Tensor, float, int)):
+    if isinstance(y, Tensor):
+        (<Tensor>y).fresh()             # while a stream still runs
+        return True
+    if isinstance(y, (float, int)):
         return True
     if PyArray_Check(y) or isinstance(y, np_generic):
         if is_masked(y):
