@@ -438,7 +438,7 @@ class _Dependences:
 
 
 def _mostly_zero(matrix):
-    return matrix is not None and 2 * np.count_nonzero(matrix) <= matrix.size
+    return matrix is not None and 2 * np.count_nonzero(matrix) <= matrix.size > 0
 
 
 class _Patched:

@@ -321,9 +321,9 @@ def _route(node, k, operands):
     else:
         taken = np.full(node.shape, -1)
         if node.op == "concatenate":
-            axis = node.attribute[0]
-            start = sum(x.shape[axis] for x in operands[:k])
-            where = (slice(None),) * axis + (slice(start, start + places.shape[axis]),)
+            axis, sizes = node.attribute
+            start = sum(sizes[:k])
+            where = (slice(None),) * axis + (slice(start, start + sizes[k]),)
         else:
             where = node.attribute
         taken[where] = places
@@ -462,6 +462,9 @@ def _sympy_row(name, *operands):
         return np.frompyfunc(functools.partial(_sympy_row, name), len(operands), 1)(*operands)
     sympy = _import_sympy()
     given = [_sympy_number(x) for x in operands]
+    if name != "where":                     # masks are numbers in the formulas of partials
+        given = [sympy.Integer(bool(x)) if isinstance(x, sympy.logic.boolalg.BooleanAtom) else x
+                 for x in given]
     if name in ARITHMETIC:
         return ARITHMETIC[name](*given)
     if name == "where":

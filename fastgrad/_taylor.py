@@ -25,7 +25,7 @@ Tensor = core.Tensor
 _row = core.functions
 
 
-def taylor(f, x, v, order=5):
+def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
     """The Taylor coefficients of ``t -> f(x + t * v)`` at t = 0.
 
     f runs once; the price beyond that is about ``order**2 / 2`` operations for each recorded one,
@@ -41,6 +41,10 @@ def taylor(f, x, v, order=5):
         The direction.
     order : int
         The highest power of t.
+    has_aux : bool
+        Whether f returns ``(value, aux)``; aux is then returned beside the coefficients.
+    **kwargs
+        Keyword arguments of f, which stay as they are.
 
     Returns
     -------
@@ -83,6 +87,18 @@ def taylor(f, x, v, order=5):
     _function("taylor", f)
     if not hasattr(order, "__index__") or order < 0:
         raise ValueError(f"taylor: order={order!r} must be an int that is not negative")
+    kept = []
+
+    def value_of(x):
+        value = f(x, **kwargs)
+        if not has_aux:
+            return value
+        if type(value) is not tuple or len(value) != 2:
+            raise TypeError("taylor: with has_aux=True the function must return (value, aux), not "
+                            f"{type(value).__name__}")
+        kept[:] = value[1:]
+        return value[0]
+
     leaves, structure = _trees.flatten(x)
     try:
         directions = _matching("taylor", v, structure, map(np.shape, leaves), "direction",
@@ -94,12 +110,12 @@ def taylor(f, x, v, order=5):
     if connected:
         # What f uses of outer Tensors would be a constant in its graph.
         refuse_recorded("taylor", _trees.flatten(
-            f(_trees.unflatten(structure, map(plain, leaves))))[0])
+            value_of(_trees.unflatten(structure, map(plain, leaves))))[0])
     places = ["argument 0" + path for path, leaf in _trees.leaves_with_paths(x)]
     trace = core.Trace("taylor", leaves, places, None, True)
     trace.begin()
     try:
-        value = f(_trees.unflatten(structure, trace.arguments))
+        value = value_of(_trees.unflatten(structure, trace.arguments))
         core.check_results("taylor", value)
         outputs, returned = _trees.flatten(value)
         trace.results(outputs)
@@ -115,11 +131,14 @@ def taylor(f, x, v, order=5):
     series = _propagate(nodes, results, inputs, order.__index__())
     if connected:
         values = [value if i is None else series[i][0] for i, value in zip(results, values)]
-    return [_trees.unflatten(returned, values)] + [
+    coefficients = [_trees.unflatten(returned, values)] + [
         _trees.unflatten(returned, [
             _settled(series[i][k] if i is not None else None, value)
             for i, value in zip(results, values)])
         for k in range(1, order + 1)]
+    if has_aux:
+        return coefficients, _trees.tree_map(core.settled, kept[0])
+    return coefficients
 
 
 def _tensor(value, like):
@@ -438,12 +457,21 @@ def _logsumexp(node, a):
     """Its derivative is the mean of those of the entries, weighted by exp(a - y)."""
     shape = tuple([1 if i in node.attribute else n for i, n in enumerate(a[0].shape)])
     y = _Series([core.logsumexp(a[0], axis=node.attribute)])
-    # Where the value is infinite, all entries are -inf: weights zero.
+    # Where the value is -inf, all entries are: weights zero. Where it is inf, the entries that are
+    # share the slope.
     finite = np.isfinite(plain(y[0]))
     shift = y.known[0] if np.all(finite) else _row["where"](y[0], 0.0, finite)
     shifted = _Series([core.reshape(shift, shape)], lambda k: None if y[k] is None else
                       core.reshape(y[k], shape))
     weights = _elementwise("exp", [_elementwise("subtract", [a, shifted], 0.5, {})], 0.5, {})
+    endless = np.reshape(plain(y[0]) == np.inf, shape)
+    if np.any(endless):
+        within = weights
+        ties = plain(a[0]) == np.inf
+        shares = np.asarray(ties / np.maximum(ties.sum(node.attribute, keepdims=True), 1),
+                            node.dtype)
+        weights = _Series([], lambda k: _row["where"](
+            0.0 if k else shares, 0.0 if within[k] is None else within[k], endless))
 
     def more(k):
         total = None

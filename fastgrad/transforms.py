@@ -111,7 +111,8 @@ def elementwise_grad(f, argnums=0, has_aux=False):
     Returns
     -------
     callable
-        With the signature of f; returns derivatives of the shapes and dtypes of the arguments.
+        With the signature of f; returns derivatives of the shapes and dtypes of the arguments, and
+        aux beside them with `has_aux`.
 
     Raises
     ------

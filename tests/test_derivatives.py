@@ -533,3 +533,58 @@ def test_math_of_closed_forms():
         assert differentiated(fnp.sin, modes)(0.4) == pytest.approx(value, rel=1e-14)
         falling = math.prod(range(5, 5 - len(modes), -1)) * 2.0 ** (5 - len(modes))
         assert differentiated(lambda x: x ** 5, modes)(2.0) == falling
+
+
+# ---- norms of singular values ---------------------------------------------------------------
+
+@pytest.mark.parametrize("order", [2, -2, "nuc"])
+def test_a_spectral_norm_has_one_derivative_and_refuses_the_second(order):
+    f = lambda x: fnp.linalg.norm(x, order)  # noqa: E731
+    slope = fg.grad(f)(A)
+    for i in np.ndindex(A.shape):
+        up, down = A.copy(), A.copy()
+        up[i] += 1e-6
+        down[i] -= 1e-6
+        numeric = (np.linalg.norm(up, order) - np.linalg.norm(down, order)) / 2e-6
+        assert slope[i] == pytest.approx(numeric, abs=1e-8)
+    y, dy = fg.jvp(f, (A,), (B.T,))
+    assert y == pytest.approx(np.linalg.norm(A, order))
+    assert dy == pytest.approx(np.sum(slope * B.T))
+    assert fg.jacobian(f, mode="forward")(A) == pytest.approx(slope)
+    for second in (lambda: fg.hessian(f)(A), lambda: fg.hvp(f)(A, A),
+                   lambda: fg.grad(lambda t: fg.jvp(f, (A * t,), (A,))[1])(1.0)):
+        with pytest.raises(fg.NoDerivativeError, match="no second derivative"):
+            second()
+    assert core.tape_info()["nodes"] == 0
+
+
+def test_a_pullback_made_inside_a_stream_ends_with_it():
+    kept = []
+
+    def f(x):
+        y, pull = fg.vjp(lambda z: z * z * x, x * 1.0)
+        kept.append(pull)
+        return pull(1.0)[0] + y
+
+    y, dy = fg.jvp(f, (3.0,), (1.0,))       # x**3 + 2 x**2
+    assert (y, dy) == (45.0, 39.0)
+    with pytest.raises(RuntimeError, match="made inside a function that fg.jvp"):
+        kept[0](1.0)
+    kept.clear()
+    assert core.tape_info()["nodes"] == 0
+
+
+def test_a_graph_that_is_held_outside_does_not_lengthen_a_stream():
+    y, push = fg.linearize(lambda x: x * x, 2.0)
+    assert push(1.0) == 4.0
+
+    def f(x):
+        y = x
+        for _ in range(60_000):
+            y = y * 0.9999 + x * 1e-4
+        return y
+
+    before = core.pool_info()["segments"]
+    assert fg.jvp(f, (1.0,), (1.0,))[1] == pytest.approx(1.0)
+    assert core.pool_info()["segments"] <= before + 4
+    assert push(1.0) == 4.0

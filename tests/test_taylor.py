@@ -314,3 +314,12 @@ def test_nothing_is_held_afterwards():
         assert core.tape_info()["nodes"] == before
     finally:
         gc.enable()
+
+
+def test_aux_and_keyword_arguments():
+    coefficients, aux = fg.taylor(lambda x, power: (x ** power, {"x": x * 2}), 2.0, 1.0, order=2,
+                                  has_aux=True, power=3)
+    assert coefficients == [8.0, 12.0, 6.0]
+    assert aux == {"x": 4.0}
+    with pytest.raises(TypeError, match=r"taylor: with has_aux=True"):
+        fg.taylor(lambda x: x, 2.0, 1.0, has_aux=True)

@@ -17,8 +17,7 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     cdef Visited visited
     cdef FgValue *v
     cdef int found
-    visited.ids = NULL
-    visited.count = visited.size = 0
+    visited_begin(&visited)
     try:
         if prune or strict or tape.consumed or tape.stale or tape.customs:
             mark(s, id)

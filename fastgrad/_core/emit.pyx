@@ -8,7 +8,11 @@ nesting. The same code serves, without recording, the operators whose rule is Py
 # ---- what a sweep walks over ----------------------------------------------------------------
 
 # The nodes between some results and the wanted ones, and one object for each: its adjoint or
-# tangent. Open addressing by id; id 0: free.
+# tangent. Open addressing by id; id 0: free. Neighbours in the tape are neighbours here, so that a
+# sweep goes through memory in order; where two segments meet, one moves on by a whole segment.
+cdef enum:
+    NEXT_SLOT = FG_SEGMENT + 1
+
 cdef struct Slot:
     uint32_t id
     PyObject *tensor            # owned, or NULL
@@ -24,7 +28,7 @@ cdef class Subgraph:
     cdef int64_t count
     cdef Slot *slots
     cdef uint32_t mask
-    cdef FgTape *tape
+    cdef FgTape *tape           # made inside a stream: its tape, whose operations it holds
     cdef int found              # FOUND_...: what else it depends on
 
     def __dealloc__(self):
@@ -56,17 +60,17 @@ cdef class Subgraph:
 
     cdef Slot *find(self, uint32_t id) noexcept:
         """Its slot; NULL where its derivative is not asked for."""
-        cdef uint32_t i = (id * <uint32_t>2654435769) >> 7 & self.mask
+        cdef uint32_t i = id & self.mask
         while self.slots[i].id != id:
             if self.slots[i].id == FG_NO_ID:
                 return NULL
-            i = (i + 1) & self.mask
+            i = (i + NEXT_SLOT) & self.mask
         return &self.slots[i]
 
     cdef void enter(self, uint32_t id) noexcept:
-        cdef uint32_t i = (id * <uint32_t>2654435769) >> 7 & self.mask
+        cdef uint32_t i = id & self.mask
         while self.slots[i].id and self.slots[i].id != id:
-            i = (i + 1) & self.mask
+            i = (i + NEXT_SLOT) & self.mask
         self.slots[i].id = id
         self.slots[i].keep = (node_at(id).flags & (FG_WANTED | FG_RETAINED)) != 0
 
@@ -89,15 +93,16 @@ cdef class Subgraph:
     cdef int add(self, uint32_t id, Tensor t) except -1:
         """Add to the adjoint of a node, t being of its shape or broadcast from it."""
         cdef Slot *slot = self.find(id)
-        cdef FgNode *n = node_at(id)
+        return self.add_at(slot, t) if slot != NULL and t is not None else 0
+
+    cdef int add_at(self, Slot *slot, Tensor t) except -1:
+        cdef FgNode *n = node_at(slot.id)
         cdef Tensor old
-        if slot == NULL or t is None:
-            return 0
-        t = fit(t, n.shape if n.rank else NULL)
+        if n.rank or t.node.rank:
+            t = fit(t, n.shape if n.rank else NULL)
         if slot.tensor != NULL:
             old = <Tensor>slot.tensor
-            t = emit_two(FG_add, old, t)
-            slot = self.find(id)
+            t = emit_sum(old, t)
             Py_DECREF(old)
         Py_INCREF(t)
         slot.tensor = <PyObject *>t
@@ -139,8 +144,7 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
     cdef Visited visited
     cdef Tensor root
     cdef int found
-    visited.ids = NULL
-    visited.count = visited.size = 0
+    visited_begin(&visited)
     sweep_begin(&s, tape_of_thread(), True)
     try:
         if prune:
@@ -180,34 +184,29 @@ cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found
     cdef uint32_t id, x, size
     cdef FgNode *n
     cdef Tensor root
-    g.tape = s.tape
-    g.tape.held += 1
+    if s.tape.streaming:
+        g.tape = s.tape
+        g.tape.held += 1
     g.found = found
     g.ids = <uint32_t *>malloc((visited.count + 1) * sizeof(uint32_t))
     if g.ids == NULL:
         raise MemoryError()
-    size = <uint32_t>(2 * visited.count + 2 * len(roots))
+    size = power_of_two(<uint32_t>(2 * (visited.count + visited.leaves + len(roots))))
+    g.slots = <Slot *>calloc(size, sizeof(Slot))
+    if g.slots == NULL:
+        raise MemoryError()
+    g.mask = size - 1
     for i in range(visited.count):
         id = visited.ids[i]
-        if s.pruned and not wanted(s, id):
+        if s.pruned and not feeds_bit(id):
             continue
         n = node_at(id)
         n.refs += 1
         g.ids[g.count] = id
         g.count += 1
-        for k in range(operand_count(n)):
-            x = operand_at(n, k)
-            if x and node_at(x).flags & FG_LEAF:
-                size += 2
-    size = power_of_two(size)
-    g.slots = <Slot *>calloc(size, sizeof(Slot))
-    if g.slots == NULL:
-        raise MemoryError()
-    g.mask = size - 1
-    for i in range(g.count):
-        id = g.ids[i]
-        n = node_at(id)
         g.enter(id)
+        if not visited.leaves:
+            continue
         for k in range(operand_count(n)):
             x = operand_at(n, k)
             if x and node_at(x).flags & FG_LEAF and wanted(s, x):
@@ -278,9 +277,7 @@ cdef Tensor fit(Tensor t, FgShape *shape):
     cdef int rank = shape.rank if shape != NULL else 0
     if n.rank == rank and (rank == 0 or shape_same(n.shape, shape)):
         return t
-    extra = n.rank - rank
-    if extra < 0:
-        return spread(t, shape)
+    extra = n.rank - rank           # negative: axes of length 1 stand before
     for i in range(n.rank):
         if i < extra or (shape.dims[i - extra] == 1 and n.shape.dims[i] != 1):
             mask |= <uint64_t>1 << i
@@ -319,29 +316,37 @@ cdef int emit_reverse(Subgraph s) except -1:
     cdef int k
     cdef uint32_t id, x
     cdef FgNode *n
-    cdef Tensor g
+    cdef Tensor g, t
+    cdef Slot *slot
+    cdef Slot *operand
     for i in range(s.count):
         id = s.ids[i]
         n = node_at(id)
         if n.op == FG_custom:
             emit_custom_reverse(s, n, id)
             continue
-        g = s.get(id)
-        if g is None:
+        slot = s.find(id)
+        if slot.entries != NULL:
+            entries_settle(s, slot, n)
+        if slot.tensor == NULL:
             continue
+        g = <Tensor>slot.tensor
         if n.op < FG_ELEMENTWISE_END:
             for k in range(fg_op_info[n.op].arity):
                 x = n.a if k == 0 else n.b if k == 1 else n.c
-                if x and s.find(x) != NULL:
-                    s.add(x, emit_term(n, id, k, g))
+                operand = s.find(x) if x else NULL
+                if operand != NULL:
+                    t = emit_term(n, id, k, g)
+                    if t is not None:
+                        s.add_at(operand, t)
         elif n.op == FG_item and n.attr == 0:
             s.add_entry(n.a, <int64_t>n.constant, g)
         elif n.op == FG_result:
             s.add_entry(n.a, n.index, g)
         elif n.op != FG_dual and n.op != FG_leaf:
             emit_shaped_reverse(s, n, id, g)
-        if not s.find(id).keep:
-            slot_clear(s.find(id))
+        if not slot.keep:
+            slot_clear(slot)
     return 0
 
 

@@ -191,6 +191,7 @@ cdef Tensor emit(int op, int arity, Arg *x):
     cdef int k, flags = FG_WEAK
     cdef bint scalars = True, needs = False
     cdef double constant = 0
+    cdef Tensor t
     for k in range(arity):
         u[k] = x[k].number
         if x[k].node != NULL:
@@ -213,9 +214,61 @@ cdef Tensor emit(int op, int arity, Arg *x):
             return push_scalar(op, FG_FLOAT64, flags, ids[0], x[0].node,
                                ids[1] if arity > 1 else FG_NO_ID, x[1].node if arity > 1 else NULL,
                                constant, fg_value(op, FG_FLOAT64, u[0], u[1] if arity > 1 else 0, 0))
+    elif arity <= 2 and get_recording() and not fg_op_info[op].props & FG_STEPS:
+        t = emit_arrays(op, arity, x)
+        if t is not None:
+            return t
     for k in range(arity):
         operand_arg(&x[k], &operand[k])
     return <Tensor>push(op, arity, operand)
+
+
+cdef inline Tensor emit_arrays(int op, int arity, Arg *x):
+    """Small recorded arrays of one shape, or one and a number; None for anything else."""
+    cdef FgNode *a = x[0].node
+    cdef FgNode *b = x[1].node if arity == 2 else NULL
+    if (a != NULL and not fast_node(a)) or (b != NULL and not fast_node(b)):
+        return None
+    if a != NULL and b != NULL:
+        if a.dtype != b.dtype or not shape_same(a.shape, b.shape):
+            return None
+        return push_array_fast(op, x[0].id, a, x[1].id, b, 0, 0)
+    if a != NULL and arity == 1:
+        return push_array_fast(op, x[0].id, a, FG_NO_ID, NULL, 0, 0)
+    if a != NULL and a.shape.size <= FG_BLOCK:
+        return push_array_fast(op, x[0].id, a, FG_NO_ID, NULL, x[1].number, FG_CONST_B | FG_LITERAL)
+    if b != NULL and b.shape.size <= FG_BLOCK:
+        return push_array_fast(op, FG_NO_ID, NULL, x[1].id, b, x[0].number, FG_CONST_A | FG_LITERAL)
+    return None
+
+
+cdef inline Tensor emit_scalars(int op, uint32_t ia, FgNode *a, uint32_t ib, FgNode *b):
+    """`emit` for two float64 scalars; with a constant operator nothing is looked up."""
+    cdef int flags = a.flags & b.flags & FG_WEAK
+    cdef double constant = 0
+    cdef double value = fg_value(op, FG_FLOAT64, a.re, b.re, 0)
+    if not (a.flags | b.flags) & FG_NEEDS_GRAD or not get_recording():
+        return scalar_constant(value, FG_FLOAT64, flags)
+    if not a.flags & FG_NEEDS_GRAD:
+        flags |= FG_CONST_A
+        constant = a.re
+        ia = FG_NO_ID
+    elif not b.flags & FG_NEEDS_GRAD:
+        flags |= FG_CONST_B
+        constant = b.re
+        ib = FG_NO_ID
+    return push_scalar(op, FG_FLOAT64, flags, ia, a, ib, b, constant, value)
+
+
+cdef inline bint wide_scalar(FgNode *n) noexcept nogil:
+    return n.rank == 0 and n.dtype == FG_FLOAT64
+
+
+cdef Tensor emit_sum(Tensor x, Tensor y):
+    """x + y."""
+    if wide_scalar(x.node) and wide_scalar(y.node):
+        return emit_scalars(FG_add, x.id, x.node, y.id, y.node)
+    return emit_two(FG_add, x, y)
 
 
 cdef Tensor emit_one(int op, Tensor x):
@@ -233,7 +286,7 @@ cdef Tensor emit_two(int op, Tensor x, Tensor y):
 cdef Tensor emit_formula(Formula *f, FgNode *n, uint32_t id, Arg *result):
     """The value of a partial at a recorded operation: in `result`, which the Tensor returned (it
     may be None) keeps alive."""
-    cdef list made = []
+    cdef list made = [] if f.steps > 1 else None
     cdef Arg x[3]
     cdef int i, k
     cdef FormulaStep *step
@@ -243,7 +296,7 @@ cdef Tensor emit_formula(Formula *f, FgNode *n, uint32_t id, Arg *result):
         for k in range(step.arity):
             x[k] = formula_source(step.source[k], step.number[k], n, id, made)
         t = emit(step.op, step.arity, x)
-        if i + 1 < f.steps:
+        if made is not None:
             made.append(t)
     if f.steps:
         result[0] = arg_tensor(t)
@@ -284,5 +337,7 @@ cdef Tensor emit_term(FgNode *n, uint32_t id, int which, Tensor g):
     keep = emit_formula(f, n, id, &x[1])
     if keep is not None and n.rank == 0 and is_one(g) and keep.node.dtype == n.dtype:
         return keep
+    if x[1].node != NULL and wide_scalar(x[1].node) and wide_scalar(g.node):
+        return emit_scalars(FG_weigh, g.id, g.node, x[1].id, x[1].node)
     x[0] = arg_tensor(g)
     return emit(FG_weigh, 2, x)

@@ -460,11 +460,13 @@ def scatter(values, index, shape):
     places = np.arange(out.size).reshape(out.shape)[plain_index]
     flat = np.broadcast_to(places, places.shape)
     spread = broadcast_to(t, flat.shape) if t.shape != flat.shape else t
+    if out.ndim == 0:
+        return sum(spread)
     np.add.at(out, plain_index, plain(spread))
     if not t.requires_grad or not get_recording():
         return tensor_constant(out)
     operand_clear(&y)
-    operand_array(np.ascontiguousarray(out), &y)
+    operand_array(out, &y)
     operand_tensor_ready(spread, &x)
     try:
         return push_shaped(FG_scatter, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, &x,

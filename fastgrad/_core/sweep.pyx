@@ -196,6 +196,12 @@ cdef inline uint32_t operand_at(FgNode *n, int k) noexcept nogil:
 cdef struct Visited:
     uint32_t *ids
     int64_t count, size
+    int64_t leaves              # how often one was met
+
+
+cdef inline void visited_begin(Visited *v) noexcept:
+    v.ids = NULL
+    v.count = v.size = v.leaves = 0
 
 
 cdef int visited_add(Visited *v, uint32_t id) except -1:
@@ -215,6 +221,7 @@ cdef enum:                      # what a survey finds, beside the wanted nodes
     FOUND_OUTER = 1             # something that an enclosing transformation differentiates
     FOUND_PARAMETER = 2         # a leaf of the user's that requires a gradient
     FOUND_CUSTOM = 4            # a rule of the user's: Python code
+    FOUND_GONE = 8              # something whose values are freed
 
 
 cdef inline bint older(uint32_t id, uint32_t than) noexcept nogil:
@@ -233,41 +240,29 @@ cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor, uint32_t
     within `reach`. Returns what else was found."""
     cdef uint32_t id, x
     cdef FgNode *n
-    cdef FgNode *o
     cdef FgSegment *g
     cdef int64_t i
     cdef int k, found = 0
-    cdef bint feeds, gone = False
     while s.pending:
         id = sweep_pop(s)
         n = node_at(id)
         visited_add(v, id)
         if n.flags & FG_CONSUMED:
-            gone = True
-            continue
-        if n.op == FG_custom:
-            found |= FOUND_CUSTOM
-        elif n.op == FG_dual:
-            found |= FOUND_OUTER
-        for k in range(operand_count(n)):
-            x = operand_at(n, k)
-            if not x:
-                continue
-            o = node_at(x)
-            if not o.flags & FG_NEEDS_GRAD:
-                continue
-            if not o.flags & FG_LEAF:
-                if floor and older(x, floor):
-                    found |= FOUND_OUTER
-                elif not fg_reach_meets(reach, reach_of(o)):
-                    found |= FOUND_OUTER | FOUND_PARAMETER
-                else:
-                    mark(s, x)
-            elif o.flags & FG_CONSUMED:
-                gone = True
-            elif not o.flags & FG_WANTED or s.foreign:
-                found |= FOUND_OUTER if o.flags & FG_ARGUMENT else FOUND_PARAMETER
-    if gone:
+            found |= FOUND_GONE
+        elif n.op < FG_ELEMENTWISE_END:
+            if n.a:
+                found |= survey_operand(s, v, n.a, floor, reach)
+            if n.b:
+                found |= survey_operand(s, v, n.b, floor, reach)
+            if n.c:
+                found |= survey_operand(s, v, n.c, floor, reach)
+        else:
+            found |= FOUND_CUSTOM if n.op == FG_custom else FOUND_OUTER if n.op == FG_dual else 0
+            for k in range(operand_count(n)):
+                x = operand_at(n, k)
+                if x:
+                    found |= survey_operand(s, v, x, floor, reach)
+    if found & FOUND_GONE:
         raise RuntimeError(
             "backward: a part of this graph was already differentiated and its saved values are "
             "freed; write backward(retain_graph=True) the first time, or compute the loss again")
@@ -277,22 +272,52 @@ cdef int sweep_survey(Sweep *s, Visited *v, bint prune, uint32_t floor, uint32_t
     for i in range(v.count - 1, -1, -1):
         id = v.ids[i]
         n = node_at(id)
-        feeds = n.flags & FG_WANTED
-        for k in range(operand_count(n)):
-            if feeds:
-                break
-            x = operand_at(n, k)
-            if not x:
-                continue
-            if node_at(x).flags & FG_LEAF:
-                feeds = (node_at(x).flags & (FG_WANTED | FG_NEEDS_GRAD)) == FG_WANTED | FG_NEEDS_GRAD
-            elif node_at(x).flags & FG_NEEDS_GRAD:
-                feeds = feeds_bit(x) != 0
-        if feeds:
+        if n.flags & FG_WANTED or survey_feeds(n):
             g = directory[id >> FG_SEGMENT_BITS]
             g.feeds[(id & (FG_SEGMENT - 1)) >> 6] |= <uint64_t>1 << (id & 63)
     s.pruned = True
     return found
+
+
+cdef inline int survey_operand(Sweep *s, Visited *v, uint32_t x, uint32_t floor,
+                               uint32_t reach) except -1:
+    """Mark an operand if it is to be entered; what it is beside that."""
+    cdef FgNode *o = node_at(x)
+    if not o.flags & FG_NEEDS_GRAD:
+        return 0
+    if not o.flags & FG_LEAF:
+        if floor and older(x, floor):
+            return FOUND_OUTER
+        if not fg_reach_meets(reach, reach_of(o)):
+            return FOUND_OUTER | FOUND_PARAMETER
+        mark(s, x)
+        return 0
+    v.leaves += 1
+    if o.flags & FG_CONSUMED:
+        return FOUND_GONE
+    if not o.flags & FG_WANTED or s.foreign:
+        return FOUND_OUTER if o.flags & FG_ARGUMENT else FOUND_PARAMETER
+    return 0
+
+
+cdef inline bint survey_feeds(FgNode *n) noexcept nogil:
+    """Whether one of the operands leads to a wanted node."""
+    cdef int k
+    cdef uint32_t x
+    cdef FgNode *o
+    for k in range(operand_count(n)):
+        x = operand_at(n, k)
+        if not x:
+            continue
+        o = node_at(x)
+        if not o.flags & FG_NEEDS_GRAD:
+            continue
+        if o.flags & FG_LEAF:
+            if o.flags & FG_WANTED:
+                return True
+        elif feeds_bit(x):
+            return True
+    return False
 
 
 cdef inline uint64_t feeds_bit(uint32_t id) noexcept nogil:
@@ -307,8 +332,7 @@ cdef void visited_clear(Visited *v) noexcept:
         id = v.ids[i]
         directory[id >> FG_SEGMENT_BITS].feeds[(id & (FG_SEGMENT - 1)) >> 6] = 0
     free(v.ids)
-    v.ids = NULL
-    v.count = v.size = 0
+    visited_begin(v)
 
 
 # ---- contributions --------------------------------------------------------------------------

@@ -124,6 +124,8 @@ cdef int tangent_elementwise(FgNode *n, FgAdjoint **t, int lanes, FgAdjoint *out
         x = node_at(ids[only])
         if x.rank and formula_of(n.op, only).kind == PARTIAL_ONE and shape_same(x.shape, shape):
             return tangent_share(t[only], lanes, out)
+    if lanes == 1 and tangent_small(n, t, loop, reads, out):
+        return 0
     scratch_begin(&scratch)
     try:
         outs = <FgValue **>scratch_take(&scratch, lanes * 8)
@@ -193,6 +195,78 @@ cdef int tangent_elementwise(FgNode *n, FgAdjoint **t, int lanes, FgAdjoint *out
                 value_release(outs[l])
         scratch_clear(&scratch)
     return 0
+
+
+cdef int tangent_small(FgNode *n, FgAdjoint **t, FgPartialLoop *loop, unsigned int reads,
+                       FgAdjoint *out) except -1:
+    """One tangent of a small array whose operands all have its shape and lie in one piece: the
+    kernels are called right away. Returns 0 where that is not so."""
+    cdef FgNode *x
+    cdef FgValue *v
+    cdef FgValue *spare = NULL
+    cdef char *data[4]
+    cdef uint32_t ids[3]
+    cdef int k
+    cdef int64_t m = n.shape.size
+    cdef const FgLoops *loops = loops_of(n.dtype)
+    cdef double tie = 0.0 if n.flags & FG_LITERAL else 0.5
+    cdef bint roomy = True, first = True
+    if m >= LAZY:
+        return 0
+    ids[0] = n.a
+    ids[1] = n.b
+    ids[2] = n.c
+    for k in range(3):
+        data[k] = NULL
+        if loop[k] == NULL and not reads & (FG_A << k):
+            continue
+        if not ids[k]:
+            return 0
+        x = node_at(ids[k])
+        if x.dtype != n.dtype or not x.rank or not shape_same(x.shape, n.shape):
+            return 0
+        if loop[k] != NULL:
+            if not plain_value(t[k].value):
+                return 0
+            roomy = roomy and value_roomy(t[k].value)
+        if reads & (FG_A << k):
+            if not plain_value(x.value):
+                return 0
+            data[k] = x.value.data
+            roomy = roomy and value_roomy(x.value)
+    data[3] = NULL
+    if reads & FG_Y:
+        if not plain_value(n.value):
+            return 0
+        data[3] = n.value.data
+        roomy = roomy and value_roomy(n.value)
+    v = pool_take(m * item_size(n.dtype))
+    if roomy:
+        m = padded(m, item_size(n.dtype))
+    for k in range(3):
+        if loop[k] == NULL:
+            continue
+        if not first and spare == NULL:
+            try:
+                spare = pool_take(n.shape.size * item_size(n.dtype))
+            except BaseException:
+                value_release(v)
+                raise
+        loop[k](t[k].value.data, data[0], data[1], data[2], data[3],
+                v.data if first else spare.data, m, tie)
+        if not first:
+            loops.accumulate(v.data, spare.data, m)
+        first = False
+    if spare != NULL:
+        value_release(spare)
+    if first:
+        memset(v.data, 0, n.shape.size * item_size(n.dtype))
+    out.value = v
+    return 1
+
+
+cdef inline bint plain_value(FgValue *v) noexcept nogil:
+    return v != NULL and v.contiguous and not v.uniform
 
 
 cdef int tangent_share(FgAdjoint *t, int lanes, FgAdjoint *out) except -1:
@@ -439,6 +513,10 @@ cdef class Tangents:
         self.there[slot - self.graph.slots] = 1
         return &self.tangent[slot - self.graph.slots]
 
+    cdef inline bint has_memory(self, uint32_t id) noexcept:
+        """Whether its tangents are more than a number, and worth being let go of."""
+        return self.lanes > 1 or node_at(id).rank != 0
+
     cdef void keep(self, uint32_t id) noexcept:
         """It will be asked for after the sweep."""
         cdef Slot *slot = self.graph.find(id)
@@ -470,7 +548,7 @@ cdef int tangent_sweep(Tangents s) except -1:
         n = node_at(g.ids[i])
         for k in range(operand_count(n)):
             x = operand_at(n, k)
-            if x:
+            if x and s.has_memory(x):
                 s.keep(x)
     for i in range(g.count - 1, -1, -1):
         id = g.ids[i]
@@ -479,7 +557,7 @@ cdef int tangent_sweep(Tangents s) except -1:
             tangent_visit(s, n, id)
         for k in range(operand_count(n)):
             x = operand_at(n, k)
-            if x:
+            if x and s.has_memory(x):
                 s.done(x)
     return 0
 
@@ -738,46 +816,45 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
 
 cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
     """The same for scalars, of which most streams consist: nothing but numbers."""
-    cdef uint32_t ids[3]
-    cdef double u[3]
-    cdef double t[3]
     cdef double total = 0
     cdef double tie = 0.0 if n.flags & FG_LITERAL else 0.5
-    cdef int k
-    cdef FgNode *x
-    cdef bint any_ = False
-    ids[0] = n.a
-    ids[1] = n.b
-    ids[2] = n.c
-    for k in range(3):
-        u[k] = n.constant
-        t[k] = 0
-        if ids[k]:
-            x = node_at(ids[k])
-            u[k] = x.re
-            if x.op == FG_dual and x.c == tape.stream:
-                t[k] = x.tangent.number
-                any_ = True
-    if not any_:
+    cdef FgNode *a = node_at(n.a) if n.a else NULL
+    cdef FgNode *b = node_at(n.b) if n.b else NULL
+    cdef FgNode *c = node_at(n.c) if n.c else NULL
+    cdef double u = a.re if a != NULL else n.constant
+    cdef double v = b.re if b != NULL else n.constant
+    cdef double w = c.re if c != NULL else n.constant
+    cdef bint first = a != NULL and a.op == FG_dual and a.c == tape.stream
+    cdef bint second = b != NULL and b.op == FG_dual and b.c == tape.stream
+    cdef bint third = c != NULL and c.op == FG_dual and c.c == tape.stream
+    if not (first or second or third):
         return
-    for k in range(3):
-        if t[k] != 0:
-            total += scalar_term(n.op, k, FG_FLOAT64, t[k], u[0], u[1], u[2], n.re, tie)
-    for k in range(3):
-        if ids[k]:
-            x = node_at(ids[k])
-            x.refs -= 1
-            if x.refs == 0:
-                # A scalar dual holds nothing but its place; the tape is busy: no mark is on it.
-                if x.op == FG_dual:
-                    node_free(x, ids[k])
-                else:
-                    x.refs += 1
-                    node_drop(ids[k])
+    if first and a.tangent.number != 0:
+        total = scalar_term(n.op, 0, FG_FLOAT64, a.tangent.number, u, v, w, n.re, tie)
+    if second and b.tangent.number != 0:
+        total += scalar_term(n.op, 1, FG_FLOAT64, b.tangent.number, u, v, w, n.re, tie)
+    if third and c.tangent.number != 0:
+        total += scalar_term(n.op, 2, FG_FLOAT64, c.tangent.number, u, v, w, n.re, tie)
+    if a != NULL:
+        stream_release(a, n.a)
+    if b != NULL:
+        stream_release(b, n.b)
+    if c != NULL:
+        stream_release(c, n.c)
     n.op = FG_dual
     n.attr = 0
     n.tangent.number = total
     n.c = tape.stream
+
+
+cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
+    """One consumer less of an operand. A scalar dual holds nothing but its place; the tape is
+    busy: no mark is on it."""
+    if x.refs == 1 and x.op == FG_dual and x.rank == 0:
+        x.refs = 0
+        node_free(x, id)
+    else:
+        node_drop(id)
 
 
 cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent) noexcept:

@@ -735,19 +735,21 @@ cdef inline Tensor tensor_noted(Tensor t):
 
 cdef inline bint fast_array(Tensor t) noexcept:
     """Whether t is a recorded small array in contiguous memory that may be used right here."""
-    cdef FgNode *n = t.node
-    return (n.rank != 0 and (n.dtype == FG_FLOAT64 or n.dtype == FG_FLOAT32)
-            and (n.flags & (FG_NEEDS_GRAD | FG_CONSUMED)) == FG_NEEDS_GRAD
-            and n.value != NULL and n.value.contiguous and not n.value.uniform
-            and n.shape.size < LAZY and <void *>t.parent == <void *>None
+    return (fast_node(t.node) and <void *>t.parent == <void *>None
             and (t.tape == NULL or t.tape == get_thread_tape()))
 
 
-cdef Tensor push_array_fast(int op, Tensor left, Tensor right, double constant, int flags):
-    """As push_array for what needs no second look: one or two `fast_array` operands of one shape
-    and dtype, or one and a Python number (which `flags` tells the place of)."""
-    cdef FgNode *a = left.node if left is not None else NULL
-    cdef FgNode *b = right.node if right is not None else NULL
+cdef inline bint fast_node(FgNode *n) noexcept nogil:
+    return (n.rank != 0 and (n.dtype == FG_FLOAT64 or n.dtype == FG_FLOAT32)
+            and (n.flags & (FG_NEEDS_GRAD | FG_CONSUMED)) == FG_NEEDS_GRAD
+            and n.value != NULL and n.value.contiguous and not n.value.uniform
+            and n.shape.size < LAZY)
+
+
+cdef Tensor push_array_fast(int op, uint32_t left, FgNode *a, uint32_t right, FgNode *b,
+                            double constant, int flags):
+    """As push_array for what needs no second look: one or two operands that are `fast_node`s of
+    one shape and dtype, or one and a Python number (which `flags` tells the place of)."""
     cdef FgNode *x = a if a != NULL else b
     cdef FgNode *n
     cdef FgShape *shape = x.shape
@@ -778,12 +780,12 @@ cdef Tensor push_array_fast(int op, Tensor left, Tensor right, double constant, 
     n.constant = constant
     n.attr = FG_REACH_NONE
     if a != NULL:
-        n.a = left.id
+        n.a = left
         a.refs += 1
         reads = fg_op_info[op].reads[0]
         n.attr = reach_of(a)
     if b != NULL:
-        n.b = right.id
+        n.b = right
         b.refs += 1
         reads |= fg_op_info[op].reads[1]
         n.attr = fg_reach_both(n.attr, reach_of(b))

@@ -976,8 +976,9 @@ cdef int assign(Tensor t, object index, object value) except -1:
     return 0
 
 
-cdef object in_place(Tensor t, object result, str what):
-    """t op= other: a new version of t, or new contents for a leaf outside recording."""
+cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
+    """t op= other: a new version of t, or new contents for a leaf outside recording. With
+    `rebinding` the caller binds the name to what is returned, another Tensor for a scalar."""
     cdef Tensor made
     cdef Operand x
     cdef FgValue *v
@@ -1002,7 +1003,7 @@ cdef object in_place(Tensor t, object result, str what):
             tensor_renew(t, NULL)
             t.node.re = number
         return t
-    if t.node.rank == 0 and t.parent is None and not t.node.flags & FG_LEAF:
+    if rebinding and t.node.rank == 0 and t.parent is None and not t.node.flags & FG_LEAF:
         return made             # scalars are rebound, as NumPy's are
     tensor_become(t, made)
     if t.parent is not None:
@@ -1072,12 +1073,15 @@ cdef inline object binary_fast_array(int op, object left, object right):
         if type(right) is Tensor:
             if (fast_array(<Tensor>right) and (<Tensor>right).node.dtype == a.dtype
                     and shape_same(a.shape, (<Tensor>right).node.shape)):
-                return push_array_fast(op, <Tensor>left, <Tensor>right, 0, 0)
+                return push_array_fast(op, (<Tensor>left).id, a, (<Tensor>right).id,
+                                       (<Tensor>right).node, 0, 0)
         elif a.shape.size <= FG_BLOCK and python_number(right, &number):
-            return push_array_fast(op, <Tensor>left, None, number, FG_CONST_B | FG_LITERAL)
+            return push_array_fast(op, (<Tensor>left).id, a, FG_NO_ID, NULL, number,
+                                   FG_CONST_B | FG_LITERAL)
     elif (fast_array(<Tensor>right) and (<Tensor>right).node.shape.size <= FG_BLOCK
             and python_number(left, &number)):
-        return push_array_fast(op, None, <Tensor>right, number, FG_CONST_A | FG_LITERAL)
+        return push_array_fast(op, FG_NO_ID, NULL, (<Tensor>right).id, (<Tensor>right).node, number,
+                               FG_CONST_A | FG_LITERAL)
     return None
 
 
@@ -1111,7 +1115,7 @@ cdef inline object unary(int op, object o):
                            fg_value(op, FG_FLOAT64, a.re, 0, 0))
     if (type(o) is Tensor and fast_array(<Tensor>o) and get_recording()
             and not fg_op_info[op].props & FG_STEPS):
-        return push_array_fast(op, <Tensor>o, None, 0, 0)
+        return push_array_fast(op, (<Tensor>o).id, (<Tensor>o).node, FG_NO_ID, NULL, 0, 0)
     operand_of(o, &x[0], False)
     return push(op, 1, x)
 
@@ -1172,7 +1176,8 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         return array_ufunc(ufunc, "__call__", (
             reshape(a, tuple(a.shape) + (1,) * b.ndim), b), {})
     elif method == "at" and ufunc is np.add and isinstance(inputs[0], Tensor):
-        in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape), "np.add.at")
+        in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape),
+                 "np.add.at", False)
         return None
     raise no_rule(f"{ufunc.__name__}.{method}")
 
@@ -1186,7 +1191,7 @@ cdef object no_rule(str name):
 cdef object ufunc_out(object ufunc, tuple inputs, object target, object result):
     """out=: a Tensor becomes the result; `acc += t` of an ndarray rebinds acc."""
     if isinstance(target, Tensor):
-        return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)")
+        return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)", False)
     if inputs and target is inputs[0]:
         if np.shape(target) != result.shape:
             raise ValueError(f"numpy.{ufunc.__name__}: the result has shape {result.shape}, which "

@@ -39,6 +39,7 @@ cdef class Trace:
     cdef bint keep
     cdef list kept
     cdef FgTape *holds          # inside a stream: the tape, which then leaves operations alone
+    cdef uint32_t stream        # ... and which one that is
 
     def __cinit__(self, str name, list values, list places, list tangents=None, bint keep=False):
         cdef int i
@@ -57,9 +58,10 @@ cdef class Trace:
             self.tensors = self.tensors or isinstance(v, Tensor)
         if self.depth or parameters:
             self.floor = floor_node()
-        if self.depth and tangents is None:
+        if tape_of_thread().streaming and tangents is None:
             self.holds = tape_of_thread()
             self.holds.held += 1
+            self.stream = self.holds.stream
         for i in range(len(values)):
             t = argument_leaf(values[i], f"{name}: {places[i]}")
             if tangents is not None:
@@ -131,6 +133,10 @@ cdef class Trace:
 
     cdef Subgraph subgraph(self):
         cdef list roots
+        if self.holds != NULL and (not self.holds.streaming or self.holds.stream != self.stream):
+            raise RuntimeError(
+                f"{self.name}: this function was made inside a function that fg.jvp differentiated, "
+                "which forgets its operations at the end; call it inside that function")
         if self.graph is None:
             roots = [y for y in self.outputs if isinstance(y, Tensor)
                      and (<Tensor>y).node.flags & FG_NEEDS_GRAD]
@@ -185,19 +191,21 @@ cdef class Trace:
             finally:
                 set_not_recording(before)
             return answer
-        visited.ids = NULL
-        visited.count = visited.size = 0
+        visited_begin(&visited)
         zero.number = 0
         zero.value = NULL
         sweep_begin(&s, tape_of_thread(), True)
         try:
             for x in self.inputs:
                 x.node.flags |= FG_WANTED
-            for i in range(len(cotangents)):
-                if cotangents[i] is not None and (<Tensor>self.outputs[i]).tape != NULL:
-                    mark(&s, (<Tensor>self.outputs[i]).id)
-            sweep_survey(&s, &visited, True, self.floor.id if self.floor is not None else FG_NO_ID,
-                         reach_wanted(self.inputs))
+            if g.found:
+                # There is more to reach than the arguments: only what leads to these counts.
+                for i in range(len(cotangents)):
+                    if cotangents[i] is not None and (<Tensor>self.outputs[i]).tape != NULL:
+                        mark(&s, (<Tensor>self.outputs[i]).id)
+                sweep_survey(&s, &visited, True,
+                             self.floor.id if self.floor is not None else FG_NO_ID,
+                             reach_wanted(self.inputs))
             for i in range(len(cotangents)):
                 if cotangents[i] is None:
                     continue

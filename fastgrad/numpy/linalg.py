@@ -49,8 +49,8 @@ def norm(x, ord=None, axis=None, keepdims=False):
     Entries that tie in a norm of order inf (or rows and columns) share the gradient evenly. The
     matrix norms 2, -2 and "nuc" follow the singular vectors that NumPy's SVD gives, so that the
     first derivative is exact where singular values differ; values that are 0 to rounding get the
-    gradient 0, the subgradient of least norm. Their singular vectors count as constants: a second
-    derivative of these three is not available.
+    gradient 0, the subgradient of least norm. Of these three there is a first derivative only: what
+    asks for a second one gets a NoDerivativeError.
 
     Examples
     --------
@@ -112,14 +112,46 @@ def _matrix_norm(name, x, ord, axes, keepdims):
         extreme = core.max if ord > 0 else core.min
         result = extreme(core.sum(_abs(x), axis=column, keepdims=True), row, True)
     elif ord in (2, -2, "nuc"):
-        weights = np.moveaxis(_spectral_weights(np.moveaxis(values_of(x), (row, column), (-2, -1)),
-                                                ord), (-2, -1), (row, column))
-        result = core.sum(_multiply(x, weights), axis=(row, column), keepdims=True)
+        result = _spectral_norm(name, x, ord, (row, column))
     else:
         raise ValueError(f"{name}: invalid norm order {ord!r} for matrices")
     if keepdims:
         return result
     return core.reshape(result, [n for k, n in enumerate(x.shape) if k not in (row, column)])
+
+
+def _spectral_norm(name, x, ord, axes):
+    """A norm of the singular values, axes kept."""
+    matrices = values_of(x)
+    weights = np.moveaxis(_spectral_weights(np.moveaxis(matrices, axes, (-2, -1)), ord), (-2, -1),
+                          axes)
+    value = np.linalg.norm(matrices, ord, axes, keepdims=True)
+    result, = core.custom(_FirstOrder(f"{name} of order {ord!r}", weights, axes), [x], [value])
+    return result
+
+
+class _FirstOrder:
+    """The rule of y = sum(weights * x) with weights that depend on x in a way nobody wrote down."""
+
+    def __init__(self, name, weights, axes):
+        self.name, self.weights, self.axes = name, weights, axes
+
+    def __repr__(self):
+        return self.name
+
+    def _known(self):
+        if core.is_recording():
+            raise core.NoDerivativeError(
+                f"{self.name}: there is no second derivative; use order 'fro' for a smooth norm, "
+                "or fastgrad.stop_gradient around the inner derivative")
+
+    def pull(self, cotangents, needed):
+        self._known()
+        return [_multiply(cotangents[0], self.weights)]
+
+    def push(self, tangents):
+        self._known()
+        return [core.sum(_multiply(tangents[0], self.weights), axis=self.axes, keepdims=True)]
 
 
 def _spectral_weights(matrices, ord):
