@@ -27,7 +27,17 @@ __all__ = ["ConvergenceError", "fixed_point", "root"]
 
 
 class ConvergenceError(RuntimeError):
-    """Raised where an iteration does not arrive; says how far it came."""
+    """Raised where an iteration does not arrive; says how far it came.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> try:
+    ...     fg.root(lambda x, theta: x * x + 1, 1.0)
+    ... except fg.ConvergenceError as error:
+    ...     print(error)
+    root of <lambda>: ...
+    """
 
 
 def fixed_point(f, x0, theta=(), *, tol=None, max_steps=1000):

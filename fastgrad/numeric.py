@@ -15,6 +15,10 @@ method         slope along v                 error, roughly         calls of f e
 =============  ============================  =====================  ===============
 
 where eps is the machine epsilon of x or of f(x), whichever is the coarser.
+
+    >>> import fastgrad as fg
+    >>> fg.numeric.gradient(lambda x: x ** 3, 2.0, method="complex")
+    12.0
 """
 
 import bisect

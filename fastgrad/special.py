@@ -2,6 +2,10 @@
 
 The element-wise ones are rows of the operator table. `logsumexp`, `softmax` and `log_softmax`
 subtract the maximum first, as a constant: the result does not depend on what is subtracted.
+
+    >>> import fastgrad as fg
+    >>> fg.grad(fg.special.expit)(0.0)
+    0.25
 """
 
 import numpy as np

@@ -1,5 +1,9 @@
 """For tests of your own: hold derivatives against numeric differences, and trees of numbers against
 each other.
+
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> fg.testing.check_grads(np.tanh, np.array([0.5, -1.0]), order=2)
 """
 
 import functools

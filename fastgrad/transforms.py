@@ -47,7 +47,8 @@ def grad(f, argnums=0, has_aux=False):
     Warns
     -----
     UserWarning
-        If the result does not depend on the arguments; the gradient is then zero.
+        If the result does not depend on the arguments; the gradient is then zero. So do the other
+        transformations; none does inside another one.
 
     Examples
     --------
@@ -81,6 +82,11 @@ def value_and_grad(f, argnums=0, has_aux=False):
     TypeError, ValueError
         As `grad`.
 
+    Warns
+    -----
+    UserWarning
+        As `grad`.
+
     Examples
     --------
     >>> import fastgrad as fg
@@ -112,6 +118,11 @@ def elementwise_grad(f, argnums=0, has_aux=False):
     ------
     TypeError
         As `grad`, and if f returns anything but one array or number.
+
+    Warns
+    -----
+    UserWarning
+        As `grad`.
 
     Examples
     --------
@@ -620,16 +631,22 @@ def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", ch
     Returns
     -------
     callable
-        With the signature of f. Returns the Jacobian; for trees a tree like the result, whose
-        leaves are trees like the argument. With a tuple of `argnums` these are tuples.
-        ``(jacobian, aux)`` with `has_aux`.
+        With the signature of f. Returns the Jacobian, in the dtype of the argument (a float where
+        argument and result are floats); for trees a tree like the result, whose leaves are trees
+        like the argument. With a tuple of `argnums` these are tuples. ``(jacobian, aux)`` with
+        `has_aux`.
 
     Raises
     ------
     ValueError
-        For a mode or layout that does not exist.
+        For a mode or layout that does not exist, and a chunk that is no positive int.
     TypeError
         When called with arguments that have no derivative, or if f returns no numbers.
+
+    Warns
+    -----
+    UserWarning
+        As `grad`.
 
     Examples
     --------
@@ -834,6 +851,11 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
     TypeError, ValueError
         As `grad` and `jacobian`.
 
+    Warns
+    -----
+    UserWarning
+        As `grad`.
+
     Examples
     --------
     >>> import numpy as np
@@ -902,6 +924,11 @@ def hvp(f, argnums=0, has_aux=False):
     TypeError, ValueError
         As `grad` and `jvp`.
 
+    Warns
+    -----
+    UserWarning
+        As `grad`.
+
     Examples
     --------
     >>> import numpy as np
@@ -950,6 +977,11 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
     ------
     TypeError, ValueError
         As `grad` and `jacobian`.
+
+    Warns
+    -----
+    UserWarning
+        As `grad`.
 
     Examples
     --------

@@ -536,15 +536,26 @@ cdef inline bint is_leaf_type(object x) noexcept:
     return PyFloat_CheckExact(x) or type(x) is np_ndarray or type(x) is Tensor
 
 
+cdef object children_of(object tree):
+    """The children of a branch; None if the tree is a leaf."""
+    if is_leaf_type(tree):
+        return None
+    if type(tree) is tuple or type(tree) is list:
+        return tree
+    if type(tree) is dict:
+        return tree.values()
+    branch = _trees.open_branch(tree)
+    return None if branch is None else branch.children
+
+
 cdef bint holds_tensor_deep(object tree) except -1:
     """Whether a Tensor is among the leaves of a tree."""
-    if is_leaf_type(tree) or isinstance(tree, Tensor):
+    children = children_of(tree)
+    if children is None:
         return isinstance(tree, Tensor)
-    branch = _trees.open_branch(tree)
-    if branch is not None:
-        for x in branch.children:
-            if holds_tensor_deep(x):
-                return True
+    for x in children:
+        if holds_tensor_deep(x):
+            return True
     return False
 
 
@@ -633,6 +644,9 @@ cdef object lift(object value, str where_, list leaves):
     if not is_leaf_type(value):
         if type(value) is dict:
             return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
+        if type(value) is list or type(value) is tuple:
+            items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
+            return items if type(value) is list else tuple(items)
         branch = _trees.open_branch(value)
         if branch is not None:
             return _trees.close_branch(branch, [
@@ -652,6 +666,9 @@ cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves)
     if not is_leaf_type(value):
         if type(value) is dict:
             return {k: lower(x, s, g, tensors, leaves) for k, x in value.items()}
+        if type(value) is list or type(value) is tuple:
+            items = [lower(x, s, g, tensors, leaves) for x in value]
+            return items if type(value) is list else tuple(items)
         branch = _trees.open_branch(value)
         if branch is not None:
             return _trees.close_branch(branch, [lower(x, s, g, tensors, leaves)

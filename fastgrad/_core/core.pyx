@@ -228,7 +228,18 @@ cdef object np_integer = np.integer
 
 
 class NoDerivativeError(TypeError):
-    """Raised where a function is asked for that nobody has a derivative rule for."""
+    """Raised where a function is asked for that nobody has a derivative rule for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> try:
+    ...     fg.grad(np.spacing)(1.0)
+    ... except fg.NoDerivativeError as error:
+    ...     print("spacing" in str(error))
+    True
+    """
 
 
 include "arena.pyx"

@@ -714,7 +714,22 @@ def constant(array):
 
 
 def is_tensor(x):
-    """Whether x is a Tensor."""
+    """Whether x is a Tensor.
+
+    Parameters
+    ----------
+    x : object
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> fg.is_tensor(fg.tensor(1.0)), fg.is_tensor(1.0)
+    (True, False)
+    """
     return isinstance(x, Tensor)
 
 

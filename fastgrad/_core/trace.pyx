@@ -719,11 +719,11 @@ cdef bint check_result(str name, object y) except -1:
             raise TypeError(f"{name}: the function returned an array of dtype {y.dtype}, which has no "
                             "derivative; it must return real numbers")
         return True
-    branch = _trees.open_branch(y)
-    if branch is None:
+    children = children_of(y)
+    if children is None:
         raise TypeError(f"{name}: the function must return numbers, arrays, or tuples, lists and "
                         f"dicts of them, not {type(y).__name__}")
-    for x in branch.children:
+    for x in children:
         found = check_result(name, x) or found
     return found
 

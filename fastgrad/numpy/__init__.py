@@ -8,6 +8,10 @@ definition serves `fnp.mean(t)`, `np.mean(t)` and `t.mean()`. The element-wise f
 the operator table; whatever NumPy has and fastgrad has no rule for is NumPy's own function, which
 refuses floating Tensors with `NoDerivativeError`.
 
+    >>> import fastgrad as fg, fastgrad.numpy as fnp
+    >>> fg.grad(lambda t: fnp.sum(fnp.array([t, 2 * t]) ** 2))(1.0)
+    10.0
+
 Start reading in _dispatch.py.
 """
 
