@@ -277,7 +277,8 @@ def _elementwise(op, operands, tie, known):
     if key in known:
         return known[key][0]
     if not any(isinstance(x, _Series) for x in operands):
-        return float(_row[op](*operands))
+        with np.errstate(all="ignore"):
+            return float(_row[op](*operands))
     y = _Series([_row[op](*[_part(x, 0) for x in operands])])
     known[key] = y, operands                # operands stay alive: their ids are theirs
     if all(map(_constant, operands)):

@@ -495,7 +495,7 @@ cdef object tape_bytes(list ids):
     for id in ids:
         n = node_at(id)
         total += sizeof(FgNode)
-        if n.attr and n.op >= FG_ELEMENTWISE_END:
+        if n.attr and n.op >= FG_ELEMENTWISE_END and n.op != FG_dual:
             total += HEADER + attrs[n.attr].nbytes
         values_add(n, seen)
         for k in range(operand_count(n)):

@@ -101,7 +101,7 @@ def fingerprint(Trace trace):
                     digest_zeros(digest, node_at(x))
             if n.op < FG_ELEMENTWISE_END:
                 continue
-            if n.attr == 0:
+            if n.attr == 0 or n.op == FG_dual:
                 if n.op == FG_item or n.op == FG_assign:
                     words_put(&w, digest, <uint64_t><int64_t>n.constant)
                 continue

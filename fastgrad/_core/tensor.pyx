@@ -297,7 +297,8 @@ cdef class Tensor:
         if x.shape != NULL and x.value == NULL:
             x.value = value_of(x.node, x.id)
         y = push_item(&x, index)
-        if y.node.rank and (y.node.op == FG_item or y.node.flags & FG_LEAF) and not is_fancy(index):
+        if self.node.rank and y.node.rank and not is_fancy(index) and (
+                y.node.op == FG_item or y.node.flags & FG_LEAF):
             view_of(y, self, ("item", index))
         return y
 
