@@ -225,8 +225,7 @@ class _Run:
             del outputs
             self.tangents = trace.stream_results() if tangents is not None else None
         finally:
-            trace.stream_end()
-            trace.end()
+            trace.end()                 # one call: an interrupt may come after any
         if has_aux:
             self.aux = core.settled(self.aux)
 

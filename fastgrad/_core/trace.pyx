@@ -45,8 +45,6 @@ cdef class Trace:
     def __cinit__(self, str name, list values, list places, list tangents=None, bint keep=False):
         cdef int i
         cdef Tensor t
-        cdef FgTape *tape
-        global streams
         self.name = name
         self.values = values
         self.inputs = []
@@ -89,6 +87,7 @@ cdef class Trace:
 
     def end(self):
         """After it, in any case."""
+        self.stream_end()
         set_depth(self.depth)
         set_not_recording(self.before)
         self.arguments = None
@@ -369,7 +368,7 @@ cdef class Trace:
                                          directory[(<Argument>x).id >> FG_SEGMENT_BITS].sequence)
 
     def stream_results(self):
-        """After it, in place of `end`: the tangents of the results (None: not differentiable)."""
+        """After it, before `end`: the tangents of the results (None: not differentiable)."""
         cdef FgTape *tape = tape_of_thread()
         cdef Tensor y
         cdef list answer = []
