@@ -432,17 +432,20 @@ def test_a_gradient_penalty_over_parameters():
 # ---- forward mode in constant memory --------------------------------------------------------
 
 def test_a_long_loop_holds_a_few_segments():
+    most = []
+
     def f(x):
         y = x
-        for _ in range(60_000):
+        for i in range(60_000):
             y = y * 0.9999 + x * 1e-4
+            if i % 1000 == 0:
+                most.append(core.tape_info()["nodes"])
         return y
 
-    fg.jvp(f, (1.0,), (1.0,))
     before = core.pool_info()["segments"]
     y, dy = fg.jvp(f, (1.0,), (1.0,))
-    assert core.pool_info()["segments"] <= before + 2
-    assert before < 40
+    assert core.pool_info()["segments"] <= before + 4
+    assert max(most) < 3000
     assert y == pytest.approx(1.0)
     assert dy == pytest.approx(1.0)
     assert core.tape_info()["nodes"] == 0
