@@ -841,3 +841,28 @@ def test_recursion_inside_a_function():
     with pytest.raises(RecursionError):
         fg.grad(endless)(1.0)
     assert math.isfinite(fg.grad(lambda x: f(x, 50))(1.0))
+
+
+@pytest.mark.parametrize("call", [
+    lambda t, other: t @ other, lambda t, other: core.matmul(t, other),
+    lambda t, other: fnp.where(np.ones(3, bool), t, other),
+    lambda t, other: fnp.clip(t, other, 5.0), lambda t, other: t * [other] * 1.0,
+    lambda t, other: fnp.concatenate([t, other]), lambda t, other: t.__setitem__(slice(None), other)])
+def test_an_operand_that_assigns_to_another_while_it_is_converted(call):
+    """What is computed is that of the Tensor before or after, never of memory that was freed."""
+    class Meddling:
+        def __array__(self, dtype=None, copy=None):
+            t[:] = 2.0
+            t[0] = fnp.array([3.0] * 3)[1]
+            return np.ones(3)
+
+    w = fg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    t = w * 1.0
+    try:
+        result = call(t, Meddling())
+    except TypeError:
+        result = None                   # an operator may refuse such an object
+    if result is not None:
+        assert np.isfinite(result.numpy()).all()
+        assert abs(result.numpy()).max() <= 10.0
+    assert fg.grad(lambda x: x ** 3)(2.0) == 12.0

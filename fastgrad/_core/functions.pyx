@@ -91,12 +91,12 @@ cdef object elementwise(int op, PyObject *const *args, Py_ssize_t n):
             raise TypeError(f"{info.name.decode()}: cannot compute with an object of type "
                             f"{type(b if isinstance(a, Tensor) else a).__name__}")
         return result
+    operands = [operand_settled(<object>args[i]) for i in range(3)]
     operand_clear(&x[1])
     operand_clear(&x[2])
     try:
-        operand_of(<object>args[0], &x[0], False)
-        operand_of(<object>args[1], &x[1], False)
-        operand_of(<object>args[2], &x[2], False)
+        for i in range(3):
+            operand_of(operands[i], &x[i], False)
     except BaseException:
         operands_drop(x, 3)
         raise

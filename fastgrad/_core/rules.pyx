@@ -738,13 +738,9 @@ cdef object index_settled_item(object i):
 
 cdef object push_gather(Operand *x, object index):
     """x[index] with integer arrays or boolean masks in the index: a copy."""
-    cdef object array, plain = index_plain(index)
+    cdef object plain = index_plain(index)
+    cdef object array = operand_ndarray(x)[plain]
     cdef Operand y
-    cdef Tensor t
-    if x.shape == NULL:
-        array = operand_ndarray(x)[plain]
-    else:
-        array = operand_ndarray(x)[plain]
     operand_clear(&y)
     operand_array(np.asarray(array), &y)
     y.foreign = 0
@@ -1086,6 +1082,7 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
     if axis is None:
         items = [push_ravel(item) for item in items]
         axis = 0
+    items = [operand_settled(item) for item in items]
     memory = pool_take(count * sizeof(Operand))
     x = <Operand *>memory.data
     for i in range(count):
@@ -1605,6 +1602,7 @@ cdef object push_matmul(object left, object right):
     cdef FgShape *shape = NULL
     cdef FgValue *v = NULL
     cdef double number = 0
+    left, right = operand_settled(left), operand_settled(right)
     operand_clear(&x[0])
     operand_clear(&x[1])
     try:

@@ -194,6 +194,15 @@ cdef str dtype_message(dtype):
             "a plain field or .astype(float)")
 
 
+cdef object operand_settled(object o):
+    """An operand without code of its own: lists and objects with ``__array__`` become arrays before
+    any operand is looked at, since that code might assign to a Tensor among the others."""
+    if isinstance(o, (Tensor, float, int, np_ndarray, np_generic, complex, str, bytes, dict, set)) \
+            or o is None:
+        return o
+    return np.asarray(sequence_array(o))
+
+
 cdef int operand_of(object o, Operand *x, bint operator) except -1:
     """Look at an operand of any kind. Returns 1 where an operator should answer NotImplemented."""
     operand_clear(x)

@@ -966,11 +966,10 @@ cdef int assign(Tensor t, object index, object value) except -1:
     leaf_guard(t, "assign")
     if t.parent is not None and t.extra.how[0] == "broadcast":
         raise ValueError("assign: a broadcast Tensor is read-only; assign to a copy")
+    value = operand_settled(value)
     if isinstance(value, Tensor):
         v = value
         v.fresh()
-    elif not isinstance(value, (float, int, np_ndarray, np_generic)):
-        value = np.asarray(sequence_array(value)) if isinstance(value, (list, tuple)) else value
     push_assign(t, index_settled(index), value)
     if t.parent is not None:
         view_write(t)
@@ -1094,6 +1093,11 @@ cdef object binary_any(int op, object left, object right):
         result = binary_fast_array(op, left, right)
         if result is not None:
             return result
+    # Other objects get their turn as operands of Python's, unlooked at.
+    if isinstance(left, (list, tuple)):
+        left = operand_settled(left)
+    if isinstance(right, (list, tuple)):
+        right = operand_settled(right)
     operand_clear(&x[1])
     if operand_of(left, &x[0], True):
         return NotImplemented
