@@ -1,10 +1,10 @@
-"""Builds the one extension, fastgrad._core.core; everything else is in pyproject.toml.
+"""Builds the extensions, fastgrad._core.core and .program; everything else is in pyproject.toml.
 
     python setup.py build_ext --inplace     build where it stands (pip install -e . does the same)
     python setup.py build_ext --force       rebuild everything
 
-core.pyx includes the other .pyx files of its folder: one translation unit, so that gcc inlines
-across them. An object is rebuilt when the contents of what it is made from, or its flags, have
+core.pyx includes most other .pyx files of its folder: one translation unit, so that gcc inlines
+across them; program.pyx, which runs planned programs, includes the rest. An object is rebuilt when the contents of what it is made from, or its flags, have
 changed; times of files play no part, so a fresh checkout reuses what it can.
 
 Environment:
@@ -100,11 +100,20 @@ DIRECTIVES = {
     "linetrace": COVERAGE,
 }
 
-CYTHON_SOURCES = sorted(path.as_posix() for pattern in ("*.pyx", "*.pxd")
-                        for path in Path("fastgrad/_core").glob(pattern))
-C_HEADERS = sorted(path.as_posix() for pattern in ("*.h", "*.inc", "*.def")
-                   for path in Path("src").glob(pattern))
-C_SOURCES = sorted(path.as_posix() for path in Path("src").glob("*.c"))
+def files(folder, *patterns):
+    return sorted(path.as_posix() for pattern in patterns for path in Path(folder).glob(pattern))
+
+
+# What is made from what: each extension from its own Cython and C files and the headers of both.
+PROGRAM_CYTHON = files("fastgrad/_core", "program*.pyx", "plan*.pyx", "program*.pxd", "plan*.pxd")
+PROGRAM_C = files("src", "vm*.c", "pool.c")
+PROGRAM_HEADERS = files("src", "vm*.h", "vm*.inc", "pool.h")
+CORE_CYTHON = [name for name in files("fastgrad/_core", "*.pyx", "*.pxd")
+               if name not in PROGRAM_CYTHON]
+CORE_C = [name for name in files("src", "*.c") if name not in PROGRAM_C]
+CORE_HEADERS = [name for name in files("src", "*.h", "*.inc", "*.def")
+                if name not in PROGRAM_HEADERS]
+PROGRAM_CYTHON.append("fastgrad/_core/fg.pxd")
 
 
 def content_hash(paths, *others):
@@ -161,6 +170,7 @@ class BuildExt(build_ext):
         flags = FLAGS if unix else []
         include_dirs = ["src", numpy.get_include()]
 
+        headers = [name for name in ext.depends if name.endswith((".h", ".inc", ".def"))]
         header, fingerprint = self.write_fingerprint(folder)    # first: an edit meanwhile shows
         core = self.generate(folder, ext, include_dirs, versions)
 
@@ -174,7 +184,7 @@ class BuildExt(build_ext):
             extra = list(flags)
             if source == core:
                 extra += ["-include" if unix else "/FI", header]
-            reads = [source] if source == fingerprint else [source, header, *C_HEADERS]
+            reads = [source] if source == fingerprint else [source, header, *headers]
             state = content_hash(reads, versions, macros, extra)
             with made_from(object_file, state, self.force) as stale:
                 if stale:
@@ -185,7 +195,7 @@ class BuildExt(build_ext):
             return object_file
 
         # The largest first: core.c takes about as long as the rest together.
-        sources = [core, *sorted(C_SOURCES, key=lambda name: "isa" not in name), fingerprint]
+        sources = [core, *sorted(ext.sources[1:], key=lambda name: "isa" not in name), fingerprint]
         for source in sources:              # the compiler's own mkpath is not made for threads
             Path(place(source)[1]).parent.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(self.parallel or os.cpu_count()) as pool:
@@ -202,20 +212,21 @@ class BuildExt(build_ext):
             build_temp=str(folder), target_lang="c")
 
     def generate(self, folder, ext, include_dirs, versions):
-        """core.pyx to C. cythonize compares times of files and does not see a changed directive."""
+        """The .pyx to C. cythonize compares times of files and does not see a changed directive."""
         import Cython
         from Cython.Build import cythonize
 
-        source, = ext.sources
+        source = ext.sources[0]
+        cython_sources = [name for name in ext.depends if name.endswith((".pyx", ".pxd"))]
         generated = (folder / source).with_suffix(".c")
-        state = content_hash(CYTHON_SOURCES, Cython.__version__, versions, DIRECTIVES)
+        state = content_hash(cython_sources, Cython.__version__, versions, DIRECTIVES)
         with made_from(generated, state, self.force) as stale:
             if stale:
                 cythonize([Extension(ext.name, [source], include_dirs=include_dirs)],
                           build_dir=str(folder), compiler_directives=DIRECTIVES, force=True,
                           emit_linenums=DEBUG)
         if COVERAGE:                        # where Cython's coverage plugin looks for the C code
-            for path in map(Path, CYTHON_SOURCES):
+            for path in map(Path, cython_sources):
                 link = path.with_suffix(".c")
                 link.unlink(missing_ok=True)
                 link.symlink_to(generated.resolve())
@@ -274,10 +285,11 @@ class BuildPy(build_py):
 
 
 setup(
-    ext_modules=[Extension(
-        "fastgrad._core.core",
-        ["fastgrad/_core/core.pyx"],
-        depends=[*C_SOURCES, *C_HEADERS, *CYTHON_SOURCES],
-    )],
+    ext_modules=[
+        Extension("fastgrad._core.core", ["fastgrad/_core/core.pyx", *CORE_C],
+                  depends=[*CORE_CYTHON, *CORE_HEADERS]),
+        Extension("fastgrad._core.program", ["fastgrad/_core/program.pyx", *PROGRAM_C],
+                  depends=[*PROGRAM_CYTHON, *PROGRAM_HEADERS, *CORE_HEADERS]),
+    ],
     cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

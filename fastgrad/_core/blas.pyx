@@ -109,3 +109,20 @@ cdef bint matmul_raw(int dtype, int64_t m, int64_t k, int64_t n, char *a, int64_
     else:
         info.loop(info.context, data, dims, steps, info.auxdata)
     return True
+
+
+cdef struct CoreTables:
+    const FgKernels **kernels
+    const FgOpInfo *ops
+    void *matmul[2]             # CallInfo of float32 and float64, or NULL
+
+cdef CoreTables core_tables
+
+
+def tables():
+    """What the extension that runs programs shares with this one: kernels, table, matrix product."""
+    core_tables.kernels = <const FgKernels **>&fg_kernels
+    core_tables.ops = fg_op_info
+    core_tables.matmul[0] = <void *>matmul_info[0]
+    core_tables.matmul[1] = <void *>matmul_info[1]
+    return PyCapsule_New(<void *>&core_tables, "fastgrad.tables", NULL)

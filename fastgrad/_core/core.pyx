@@ -169,6 +169,7 @@ cdef extern from "Python.h":
     int PyTraceMalloc_Track(unsigned int, size_t, size_t)
     int PyTraceMalloc_Untrack(unsigned int, size_t)
     void *PyCapsule_GetPointer(object, const char *) except NULL
+    object PyCapsule_New(void *, const char *, void *)
     ctypedef struct PyMethodDef:
         const char *ml_name
         void *ml_meth

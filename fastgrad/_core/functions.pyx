@@ -227,6 +227,17 @@ def operators():
     return tuple(rows)
 
 
+def operator_names():
+    """The names of all operators, by number; None where a number is not in use."""
+    return tuple([fg_op_info[op].name.decode() if fg_op_info[op].name != NULL else None
+                  for op in range(FG_OPS)])
+
+
+def dtype_of_number(int number):
+    """The dtype that nodes call by this number."""
+    return dtypes[number]
+
+
 def isa():
     """The instruction set in use: "base", "avx2" or "avx512"."""
     return fg_kernels.isa.decode()
