@@ -12,7 +12,8 @@ import numpy as np
 
 from fastgrad._core import core
 
-__all__ = ["Graph", "Guard", "Slot", "NODE", "INPUT", "WEAK", "LITERAL", "MANY", "OPS", "NAMES"]
+__all__ = ["Graph", "Guard", "GuardError", "Loop", "Slot", "NODE", "INPUT", "WEAK", "LITERAL", "MANY",
+           "OPS", "NAMES"]
 
 # One operation. `a`, `b`, `c` are numbers of nodes, or -1; with MANY, `a` is where the operands
 # begin in Graph.operands and `b` how many there are. The layout is FgGraphNode of fg.h.
@@ -52,6 +53,36 @@ class Slot(NamedTuple):
     operand of the node."""
 
     operand: int
+
+
+class Loop(NamedTuple):
+    """The attribute of a `custom` node that runs a graph again and again.
+
+    The node's operands are the carries, the sequences and the constants; the body takes the
+    carries, one entry along axis 0 of each sequence, and the constants, and returns the carries
+    and what is to be stacked; the results are the last carries and the stacked arrays.
+
+    kind : "scan" (a known number of steps) or "while" (as long as the condition holds).
+    body : Graph
+    carries, sequences, constants : how many of each.
+    length : how many steps; None for "while".
+    reverse : from the last entry to the first.
+    condition : Graph or None
+        Of the carries and the constants; returns one bool.
+    """
+
+    kind: str
+    body: object
+    carries: int
+    sequences: int
+    constants: int
+    length: int = None
+    reverse: bool = False
+    condition: object = None
+
+
+class GuardError(RuntimeError):
+    """Raised where a program without a Python function meets another outcome than its recording."""
 
 
 class Graph:
