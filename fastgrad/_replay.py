@@ -355,6 +355,13 @@ for _name in _NUMPY:
         CALLS[f"numpy.{_name}"] = getattr(np, _name)
 
 
+register_call("numpy.astype", core.astype, core.cast)
+for _name in ("max", "min", "logsumexp"):
+    # Of an array, the operator's name and the axes: what the derivative of the reduction needs.
+    register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)
+register_call("fastgrad.all_finite", core.all_finite)
+
+
 def function_of(name):
     """The function of plain arrays that a call node names."""
     function = CALLS.get(name)
@@ -375,9 +382,7 @@ def _tensor_function(name):
         from fastgrad import numpy as fnp
 
         return getattr(fnp, function)
-    from fastgrad.numpy._dispatch import evaluated
-
-    return lambda *args, **kwargs: evaluated(plain, args, kwargs)
+    return lambda *args, **kwargs: core.derive(name, plain, args, kwargs)
 
 
 def _call(attribute, operands):
