@@ -451,16 +451,21 @@ def prepare(graph, i):
         return call
     if name == "leaf":
         raise ValueError("a leaf is not computed")
+    if name == "result":
+        which = int(graph.nodes["constant"][i])
+        return lambda results: results[which]
     rows, operands = graph.nodes.tolist(), graph.operands_of(i)
     # Operands are counted through: one node may be two of them.
     step = _step(graph, i, name, rows[i], [rows[k] for k in operands], range(len(operands)))
+    weak = [bool(rows[k][3] & WEAK) for k in operands]
+
+    def given(arrays):
+        return [core.weak(a) if light else core.tensor(a, copy=False)
+                for a, light in zip(arrays, weak)]
+
     if name == "custom":
-        return lambda *arrays: [_array(r) for r in step([_constant(a) for a in arrays])]
-    return lambda *arrays: _array(step([_constant(a) for a in arrays]))
-
-
-def _constant(a):
-    return core.tensor(a, copy=False)
+        return lambda *arrays: [_array(r) for r in step(given(arrays))]
+    return lambda *arrays: _array(step(given(arrays)))
 
 
 def _array(result):

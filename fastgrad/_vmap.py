@@ -393,6 +393,8 @@ class _Mapper:
         """
         parts = self._parsed(index, operands, len(shape))
         arrays = [at for at, (kind, _) in enumerate(parts) if kind != "."]
+        if not arrays:
+            return (_ALL, *_tuple(index)), [], tuple(range(len(part) + 1))
         together = arrays[-1] - arrays[0] + 1 == len(arrays)
         before = arrays[0] if together else 0           # axes of the part before the arrays' own
         slots, numbers = [], {}
@@ -798,8 +800,10 @@ def vmap(f, in_axes=0, out_axes=0):
     _check_axes("in_axes", in_axes)
     _check_axes("out_axes", out_axes)
 
+    known = _Known()
+
     def mapped(*args, **kwargs):
-        return _Call(f, in_axes, args, kwargs).run(out_axes)
+        return _Call(f, in_axes, args, kwargs).run(out_axes, known)
 
     return _Derivative(vmap, f, mapped, (in_axes, out_axes))
 
@@ -827,6 +831,47 @@ def _axes_of(spec, tree, what):
     for key, child in zip(branch.keys, branch.children):
         axes += _axes_of(children[key], child, what)
     return axes
+
+
+class _Known:
+    """The last recording of a mapped function, and what was made of it: most functions do the same
+    at each call."""
+
+    def __init__(self):
+        self.last = None
+
+    def mapped(self, graph, count, lanes):
+        """The Replay of a graph of which `count` inputs are mapped, and which outputs are."""
+        last = self.last
+        if last is not None and last[1] == (count, lanes) and same_graph(last[0], graph):
+            return last[2:]
+        made, has = map_graph(graph, [k < count for k in range(len(graph.inputs))], lanes)
+        self.last = graph, (count, lanes), Replay(made), has
+        return self.last[2:]
+
+
+def same_graph(one, other):
+    """Whether two graphs do the same with the same values."""
+    return (one.outputs == other.outputs and one.inputs == other.inputs
+            and one.nodes.tobytes() == other.nodes.tobytes()
+            and one.operands.tobytes() == other.operands.tobytes()
+            and one.shapes == other.shapes and one.kinds == other.kinds
+            and one.guards == other.guards and one.lines == other.lines
+            and len(one.attrs) == len(other.attrs) and all(map(_same, one.attrs, other.attrs)))
+
+
+def _same(one, other):
+    """Whether two attributes are the same."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray):
+        return (one.dtype == other.dtype and one.shape == other.shape
+                and one.tobytes() == other.tobytes())
+    return same_graph(one, other) if isinstance(one, Graph) else bool(one == other)
 
 
 class _Call:
@@ -898,20 +943,18 @@ class _Call:
             leaf = core.transpose(leaf, (axis, *[n for n in range(rank) if n != axis]))
         return leaf
 
-    def run(self, out_axes):
+    def run(self, out_axes, known):
         given = [self.with_lanes_first(k) for k in self.mapped]
         values = [_one_lane(x) for x in given] + [_plain(self.leaves[k]) for k in self.shared]
         recording = record(self.function, values)
         try:
             if recording.reason is not None:
                 raise Unmappable(recording.reason)
-            graph = recording.graph
-            made, has = map_graph(
-                graph, [True] * len(given) + [False] * (len(graph.inputs) - len(given)), self.lanes)
+            replay, has = known.mapped(recording.graph, len(given), self.lanes)
         except Unmappable:
             return self.lane_by_lane(out_axes, given)
         given += [self.leaves[k] for k in self.shared] + recording.captured
-        results = Replay(made)(given, True if core.nested() else None)
+        results = replay(given, True if core.nested() else None)
         axes = self.result_axes(out_axes)
         return _trees.unflatten(self.returned, [
             self.placed(value, lanes, axis)
