@@ -292,6 +292,9 @@ cdef class Recorder:
                     self.guard(<Tensor>i, "count", int(np.count_nonzero(tensor_value(<Tensor>i))))
             whole.append(i)
         plain = [index_array(i) for i in whole]
+        for i in plain:
+            if PyArray_Check(i):
+                self.vouch(i)           # a node keeps it, and its derivative uses it again
         answer = tuple(plain) if type(index) is tuple else plain[0]
         if tensors:
             self.indices[id(answer)] = (answer, tuple(whole) if type(index) is tuple else whole[0])
