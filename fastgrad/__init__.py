@@ -45,6 +45,7 @@ __all__ = [
     "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numeric", "numpy",
     "optim", "record", "root", "special", "stop_gradient", "symbolic", "taylor", "tensor",
     "testing", "value_and_grad", "vjp",
+    "get_num_threads", "set_num_threads",
 ]
 
 # What few programs need is imported when it is first used: name -> module, and whether the name is
@@ -54,6 +55,7 @@ _LATER = {
     "fixed_point": ("_implicit", False), "numeric": ("numeric", True), "optim": ("optim", True),
     "root": ("_implicit", False), "symbolic": ("_symbolic", False), "taylor": ("_taylor", False),
     "testing": ("testing", True),
+    "get_num_threads": ("_threads", False), "set_num_threads": ("_threads", False),
 }
 
 

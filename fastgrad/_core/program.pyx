@@ -9,3 +9,6 @@ cdef extern from *:
     const char FG_SOURCES[]
 
 SOURCES = (<const char *>FG_SOURCES).decode()
+
+include "program_pool.pyx"
+include "program_scalar.pyx"
