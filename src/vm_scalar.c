@@ -126,6 +126,7 @@ static const uint8_t arities[FG_COMPARE_END] = {
 
 enum {
 #define TRIPLE(inner, outer, from, last, to) DO_##inner##_##outer##_##from##last##to,
+#define TOTAL(inner, from, last, to) DO_total_##inner##_##from##last##to,
 #define PAIR(name, from, to) DO_##name##_##from##to,
 #define SINGLE(name, from, to) DO_##name##_##from##to,
 #define CHOOSE(from, to) DO_choose_##from##to,
@@ -134,6 +135,7 @@ enum {
 #define END() DO_end
 #include "vm_scalar.inc"
 #undef TRIPLE
+#undef TOTAL
 #undef PAIR
 #undef SINGLE
 #undef CHOOSE
@@ -153,17 +155,20 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 {
     const uint32_t *word = program->code;
     double *const r = registers;
-    double accumulator = 0.0;
+    double accumulator = 0.0, total = 0.0;
 
 #define FROM_R r[*word++]
 #define FROM_A accumulator
+#define FROM_T total
 #define TO_R(value) do { r[*word++] = (value); } while (0)
 #define TO_A(value) do { accumulator = (value); } while (0)
+#define TO_T(value) do { total = (value); } while (0)
 #define TO_B(value) do { accumulator = (value); r[*word++] = accumulator; } while (0)
 
 #if defined(__GNUC__)
     static const void *const labels[] = {
 #define TRIPLE(inner, outer, from, last, to) &&do_##inner##_##outer##_##from##last##to,
+#define TOTAL(inner, from, last, to) &&do_total_##inner##_##from##last##to,
 #define PAIR(name, from, to) &&do_##name##_##from##to,
 #define SINGLE(name, from, to) &&do_##name##_##from##to,
 #define CHOOSE(from, to) &&do_choose_##from##to,
@@ -172,6 +177,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #define END() &&do_end
 #include "vm_scalar.inc"
 #undef TRIPLE
+#undef TOTAL
 #undef PAIR
 #undef SINGLE
 #undef CHOOSE
@@ -193,6 +199,10 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     const double t = of_##inner(p, q); \
     TO_##to(of_##outer(t, s)); \
     NEXT; }
+#define TOTAL(inner, from, last, to) LABEL(total_##inner##_##from##last##to) { \
+    const double p = FROM_##from, q = FROM_R, s = FROM_##last; \
+    TO_##to(of_##inner(p, q) + s); \
+    NEXT; }
 #define PAIR(name, from, to) LABEL(name##_##from##to) { \
     const double p = FROM_##from, q = FROM_R; \
     TO_##to(of_##name(p, q)); \
@@ -212,6 +222,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     if (arity > 1) q = FROM_R; \
     if (arity > 2) s = FROM_R; \
     TO_##to(function(p, q, s)); \
+    total = 0.0;                                    /* or it would be saved around the call */ \
     NEXT; }
 #define BOTH(name, second, dtype, from, to) LABEL(both_##name##_##dtype##_##from##to) { \
     const double p = FROM_##from; \
@@ -219,6 +230,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     both_##dtype(p, &sin, &cos); \
     r[*word++] = second; \
     TO_##to(name); \
+    total = 0.0; \
     NEXT; }
 #define END() LABEL(end) return 0;
 
@@ -227,6 +239,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     }
 #endif
 #undef TRIPLE
+#undef TOTAL
 #undef PAIR
 #undef SINGLE
 #undef CHOOSE
@@ -244,7 +257,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 /* The sums and products, numbered as in vm_scalar.inc. */
 enum { ADD, SUBTRACT, FROM, MULTIPLY, WEIGH, PRODUCTS };
 
-typedef enum { TRIPLES, PAIRS, SINGLES, CHOICES, CALLS, SINES, DROPPED } Form;
+typedef enum { TRIPLES, TOTALS, PAIRS, SINGLES, CHOICES, CALLS, SINES, DROPPED } Form;
 
 /* One instruction in the making. Operands in the order of the macros above. */
 typedef struct Step {
@@ -255,10 +268,11 @@ typedef struct Step {
     uint8_t count;              /* operands                                                       */
     uint8_t from;               /* bit k: operand k is the accumulator                            */
     uint8_t ends;               /* bit k: nobody reads the memory of operand k after this         */
-    uint8_t to;                 /* 0 A, 1 B, 2 R                                                  */
+    uint8_t to;                 /* 0 A, 1 B, 2 R, 3 T                                             */
     uint32_t y, second;
     uint32_t x[3];
     float ready;                /* when the result is there, in cycles, about                     */
+    float done;                 /* when this and all steps before it are                          */
 } Step;
 
 enum { KEPT = 1, STORED = 2, ENDED = 4 };
@@ -267,6 +281,7 @@ enum { KEPT = 1, STORED = 2, ENDED = 4 };
 typedef struct Value {
     uint32_t writer;            /* step, or NONE                                                  */
     uint32_t uses;
+    uint32_t reader;            /* the last step that reads it                                    */
     uint32_t same;              /* the register whose value it is                                 */
     uint32_t place;             /* the register that holds it                                     */
     uint32_t sine;              /* the step that has its sine or cosine, or NONE                  */
@@ -475,11 +490,45 @@ static void pack(Build *build)
 #define CALL_TIME 40.0f
 #define MEMORY_TIME 5.0f
 #define SOON 6                  /* steps within which a use counts */
+#define NEAR 16                 /* steps for which a sum may have the second accumulator */
+#define WINDOW 24               /* steps that the processor has under way at a time, about */
 
 static float ready_at(const Build *build, uint32_t value)
 {
     const uint32_t writer = build->values[value].writer;
     return writer == NONE ? 0.0f : build->steps[writer].ready;
+}
+
+/* Sums that go on and on, such as the adjoint of a variable that is used many times, stay in the
+ * second accumulator from one addend to the next. There is one: the first sum that wants it has it
+ * until it has come to its next addend. */
+static void assign_total(Build *build)
+{
+    Value *values = build->values;
+    int64_t busy = -1;
+    for (int64_t i = 0; i < build->n; i++)
+        for (int k = 0; k < build->steps[i].count; k++)
+            values[build->steps[i].x[k]].reader = (uint32_t)i;
+    for (int64_t i = 0; i < build->n; i++) {
+        Step *step = &build->steps[i];
+        if (step->form != TRIPLES || step->outer != ADD) continue;
+        if (step->inner != MULTIPLY && step->inner != WEIGH) continue;
+        const Value *y = &values[step->y];
+        const int taken = step->from & 4;
+        if (y->uses == 1 && !(y->flags & KEPT) && i >= busy && y->reader - i <= NEAR) {
+            Step *next = &build->steps[y->reader];
+            int64_t k = i + 1;
+            while (k < y->reader && build->steps[k].form != CALLS && build->steps[k].form != SINES)
+                k++;
+            if (k == y->reader && next->form == TRIPLES && next->outer == ADD &&
+                (next->inner == MULTIPLY || next->inner == WEIGH) && next->x[2] == step->y) {
+                step->to = 3;
+                next->from |= 4;
+                busy = k;
+            }
+        }
+        if (taken || step->to == 3) step->form = TOTALS;
+    }
 }
 
 /* How many steps after i the value is read first; SOON + 1 if not soon. */
@@ -500,12 +549,11 @@ static void assign_accumulator(Build *build)
     uint32_t held = NONE;
     for (int64_t i = 0; i < build->n; i++) {
         Step *step = &build->steps[i];
-        step->from = 0;
         if (held != NONE) {
             /* The first operand may be it, or the second, exchanged for the first. */
             if (step->x[0] != held && step->x[1] == held && step->count >= 2) {
                 int turns = 0;
-                if (step->form == TRIPLES) {
+                if (step->form == TRIPLES || step->form == TOTALS) {
                     step->inner = (uint8_t)turned(step->inner);
                     turns = 1;
                 } else if (step->form == PAIRS && turned_pair_of(step->op) >= 0) {
@@ -520,16 +568,21 @@ static void assign_accumulator(Build *build)
             if (step->x[0] == held) step->from |= 1;
             if (step->form == TRIPLES && step->x[2] == held) step->from |= 4;
         }
-        float ready = 0.0f;
+        float ready = i >= WINDOW ? build->steps[i - WINDOW].done : 0.0f;
         for (int k = 0; k < step->count; k++) {
             const int here = step->from >> k & 1;
             float at = ready_at(build, step->x[k]) + (here ? 0.0f : MEMORY_TIME);
-            if (step->form == TRIPLES && k < 2) at += SUM_TIME;
+            if (step->form <= TOTALS && k < 2) at += SUM_TIME;
             if (at > ready) ready = at;
             if (!here) values[step->x[k]].flags |= STORED;
         }
         const int call = step->form == CALLS || step->form == SINES;
         step->ready = ready + (call ? CALL_TIME : SUM_TIME);
+        step->done = i > 0 && step[-1].done > step->ready ? step[-1].done : step->ready;
+        if (step->form == TOTALS) {
+            if (step->to != 3) step->to = 2;
+            continue;
+        }
         step->to = 0;
         if (!call && held != NONE) {
             const int old = next_use(build, i, held), new = next_use(build, i, step->y);
@@ -568,7 +621,7 @@ static void assign_places(Build *build)
             if (step->ends >> k & 1) build->free[idle++] = values[step->x[k]].place;
         for (int k = 0; k < 2; k++) {
             const uint32_t result = k == 0 ? step->y : step->second;
-            if (result == NONE || (k == 0 && step->to == 0)) continue;
+            if (result == NONE || (k == 0 && step->to % 3 == 0)) continue;
             Value *y = &values[result];
             if (y->flags & KEPT) {
                 build->written++;
@@ -594,6 +647,9 @@ static int handler_of(const Step *step)
     case TRIPLES:
         return DO_add_add_AAA + ((step->inner * PRODUCTS + step->outer) * 4 + 2 * a + s) * 3 +
                step->to;
+    case TOTALS:
+        return (step->inner == MULTIPLY ? DO_total_multiply_ATT : DO_total_weigh_ATT) + 3 * a +
+               (s == 1 ? 2 : step->to == 3 ? 0 : 1);
     case PAIRS:
         return (step->inner ? turned_pair_of(step->op) : pair_of(step->op)) + variant;
     case SINGLES: return single_of(step->op) + variant;
@@ -619,7 +675,7 @@ static FgScalarCode *emit(const Build *build)
         for (int k = 0; k < step->count; k++)
             if (!(step->from >> k & 1)) *word++ = build->values[step->x[k]].place;
         if (step->second != NONE) *word++ = build->values[step->second].place;
-        if (step->to != 0) *word++ = build->values[step->y].place;
+        if (step->to % 3 != 0) *word++ = build->values[step->y].place;
     }
     *word++ = DO_end;
     code->instructions = build->n;
@@ -643,6 +699,7 @@ FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registe
         simplify(&build);
         join(&build);
         pack(&build);
+        assign_total(&build);
         assign_accumulator(&build);
         assign_places(&build);
         code = emit(&build);
