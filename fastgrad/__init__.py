@@ -44,7 +44,7 @@ __all__ = [
     "elementwise_grad", "explain", "fixed_point", "grad", "gradients", "hessian", "hvp",
     "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numeric", "numpy",
     "optim", "record", "root", "special", "stop_gradient", "symbolic", "taylor", "tensor",
-    "testing", "value_and_grad", "vjp", "vmap",
+    "testing", "value_and_grad", "vjp", "vmap", "get_num_threads", "set_num_threads",
 ]
 
 # What few programs need is imported when it is first used: name -> module, and whether the name is
@@ -54,6 +54,7 @@ _LATER = {
     "fixed_point": ("_implicit", False), "numeric": ("numeric", True), "optim": ("optim", True),
     "root": ("_implicit", False), "symbolic": ("_symbolic", False), "taylor": ("_taylor", False),
     "testing": ("testing", True), "vmap": ("_vmap", False),
+    "get_num_threads": ("_threads", False), "set_num_threads": ("_threads", False),
 }
 
 
