@@ -9,3 +9,5 @@ cdef extern from *:
     const char FG_SOURCES[]
 
 SOURCES = (<const char *>FG_SOURCES).decode()
+
+include "program_call.pyx"
