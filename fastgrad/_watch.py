@@ -45,7 +45,7 @@ OBJECTS = 20_000
 COPIES = 1 << 28                        # bytes of arrays that are compared by content
 
 # Kinds of entries, as in program_call.pyx.
-DICT, CELL, LIST, LENGTH, ATTR, TYPE, EQUAL, BYTES = range(8)
+DICT, CELL, LIST, LENGTH, ATTR, TYPE, EQUAL, FUNCTION, BYTES = range(9)
 
 _IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented),
               slice, range, np.generic, np.dtype, datetime.date, datetime.timedelta)
@@ -390,23 +390,22 @@ class Watch:
 
     def _function(self, function, label):
         self.tokens.append(("function", function.__code__))
-        if _known_module(function.__module__) and not _traced(function):
-            if function.__closure__ is None:
-                self.tokens[-1] = ("object", id(function))
-                return
+        if _known_module(function.__module__):
+            self.tokens[-1] = ("object", id(function))
+            return
+        # A wrapper of the standard library's or fastgrad's around a function of the user's has the
+        # module of what it wraps.
+        known = _known_module(function.__globals__.get("__name__"))
         self.functions.append(function)
-        self._attr(function, "__code__")
+        self.entries.append((FUNCTION, function, function.__code__, function.__defaults__))
         code = Code(function.__code__)
         self.names |= code.attributes
         self.pairs |= code.pairs
         self.everything = self.everything or code.dynamic
         file = function.__code__.co_filename
-        if not _known_module(function.__module__):
-            for chain, line in code.chains:
-                self._chain(function, chain, file, line)
-        for name, value in (("__defaults__", function.__defaults__),
-                            ("__kwdefaults__", function.__kwdefaults__)):
-            self._attr(function, name)
+        for chain, line in code.chains if not known else ():
+            self._chain(function, chain, file, line)
+        for value in (function.__defaults__, function.__kwdefaults__):
             if value is not None:
                 self._visit(value, f"the defaults of {function.__name__}", None)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
@@ -418,8 +417,8 @@ class Watch:
                 continue
             self.entries.append((CELL, cell, None, value))
             self._visit(value, name, (function, "cell", name))
-        if _known_module(function.__module__):
-            return                      # the globals of fastgrad and the standard library
+        if known:
+            return
         space = function.__globals__
         for name in code.globals:
             self.readers.setdefault((id(space), name), []).append(function)
@@ -538,6 +537,8 @@ class Watch:
             self._refuse(f"it may call {_IMPURE[id(value)]}")
         if _known_module(kind.__module__) and not isinstance(value, types.SimpleNamespace):
             self.tokens.append(("object", id(value)))
+            if hasattr(value, "__wrapped__"):       # functools.lru_cache
+                self._visit(value.__wrapped__, label, None)
             return
         self.tokens.append(("instance", kind))
         if kind not in self._seen:
@@ -560,12 +561,6 @@ class Watch:
                         self._visit(item, f"{label}.{name}" if label else name, None)
         if space is None and not hasattr(kind, "__slots__"):
             self.tokens.append(("object", id(value)))
-
-
-def _traced(function):
-    """Whether a function of a known package was made around one of the user's, as functools.wraps
-    does it."""
-    return hasattr(function, "__wrapped__")
 
 
 # ---- functions made of functions ------------------------------------------------------------

@@ -24,13 +24,17 @@ cdef extern from "Python.h":
     bint PyList_Check(object)
     ctypedef struct PyTypeObject:
         PyObject *tp_dict
+    ctypedef struct PyFunctionObject:
+        PyObject *func_code
+        PyObject *func_defaults
 
 # Stands for a name that is not there.
 ABSENT = object()
 
 # One comparison of identity. What the kinds mean is said in _watch.py, which makes them.
 cdef enum:
-    CHECK_DICT, CHECK_CELL, CHECK_LIST, CHECK_LENGTH, CHECK_ATTR, CHECK_TYPE, CHECK_EQUAL, CHECK_BYTES
+    CHECK_DICT, CHECK_CELL, CHECK_LIST, CHECK_LENGTH, CHECK_ATTR, CHECK_TYPE, CHECK_EQUAL,
+    CHECK_FUNCTION, CHECK_BYTES
 
 cdef struct Check:
     int kind
@@ -124,6 +128,12 @@ cdef class Checks:
                 if not PyObject_RichCompareBool(<object>c.holder, <object>c.expected, Py_EQ):
                     return False
                 continue
+            elif c.kind == CHECK_FUNCTION:
+                if ((<PyFunctionObject *>c.holder).func_code != c.key
+                        or object_or_none((<PyFunctionObject *>c.holder).func_defaults)
+                        != c.expected):
+                    return False
+                continue
             else:
                 if not same_bytes(<object>c.holder, <object>c.expected):
                     return False
@@ -155,6 +165,10 @@ cdef class Checks:
         self.kept[2 * i + 1] = new
         c.expected = found
         return True
+
+
+cdef inline PyObject *object_or_none(PyObject *o) noexcept:
+    return <PyObject *>None if o == NULL else o
 
 
 cdef bint same_kind(ndarray a, ndarray b) noexcept:
