@@ -45,6 +45,7 @@ __all__ = [
     "function", "grad", "gradients", "hessian", "hvp", "is_tensor", "jacobian", "jvp",
     "laplacian", "linearize", "no_grad", "numeric", "numpy", "optim", "record", "root", "special",
     "stop_gradient", "symbolic", "taylor", "tensor", "testing", "value_and_grad", "variable", "vjp",
+    "vmap",
 ]
 
 # What few programs need is imported when it is first used: name -> module, and whether the name is
@@ -57,6 +58,7 @@ _LATER = {
     "numeric": ("numeric", True), "optim": ("optim", True),
     "root": ("_implicit", False), "symbolic": ("_symbolic", False), "taylor": ("_taylor", False),
     "testing": ("testing", True), "variable": ("_explicit", False),
+    "vmap": ("_vmap", False),
 }
 
 
