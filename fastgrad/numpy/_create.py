@@ -16,6 +16,7 @@ from ._dispatch import (
     PLAIN,
     Tensor,
     as_array,
+    deferring,
     evaluated,
     floating,
     implements,
@@ -112,6 +113,7 @@ def _joined(sequence):
     return joined if len(shape) == 1 else core.reshape(joined, shape)
 
 
+@deferring
 def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, like=None):
     """An array from nested sequences, which may hold Tensors. As `numpy.array`.
 
@@ -222,6 +224,7 @@ def _creates(numpy_function, summary):
 
 def _creates_like(numpy_function, summary):
     """The public function for one that makes an array in the shape and dtype of another."""
+    @deferring
     @functools.wraps(numpy_function)
     def function(a, *args, **kwargs):
         if kind_of((a,)):
@@ -246,6 +249,7 @@ ones_like = _creates_like(np.ones_like, "Ones in the shape of an array.")
 empty_like = _creates_like(np.empty_like, "Arbitrary numbers in the shape of an array.")
 
 
+@deferring
 def full(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
     """An array filled with one value, which may be a Tensor. As `numpy.full`.
 
@@ -267,6 +271,7 @@ def full(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
         raise ValueError(str(error).replace("broadcast_to:", "full:", 1)) from None
 
 
+@deferring
 def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, device=None):
     """One value, which may be a Tensor, in the shape and dtype of `a`. As `numpy.full_like`.
 
@@ -288,6 +293,7 @@ def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, d
 register(full_like, np.full_like)
 
 
+@deferring
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *,
              device=None):
     """Evenly spaced numbers between two ends, which may be Tensors. As `numpy.linspace`.
