@@ -23,13 +23,33 @@ from fastgrad._core import core
 from fastgrad._core.program import Checks
 
 from . import _record, _watch
-from ._graph import GuardError
+from ._graph import WEAK, GuardError
+from ._replay import replay
 from ._watch import BYTES, Watch, constant
 
 try:
     from fastgrad._core.program import Plan
 except ImportError:
-    Plan = None
+    from ._replay import Replay
+
+    class Plan:
+        def __init__(self, graph):
+            self.graph, self._replay = graph, Replay(graph)
+
+        def run(self, values):
+            try:
+                return self._replay(list(values))
+            except GuardError:
+                return 0
+
+        def __str__(self):
+            return str(self.graph)
+
+        def explain(self):
+            return "nothing planned"
+
+        def memory(self):
+            return {}
 
 __all__ = ["Path", "Program", "compile", "constant"]
 
@@ -134,14 +154,16 @@ class Path:
     plan : Plan
     """
 
-    def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=()):
+    def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=(),
+                 compared=()):
         self.signature, self.calls, self.left = signature, 1, None
         self.graph, self.guards = graph, list(graph.guards)
         self.plan = Plan(graph)
         self.replays = 0
         self.returned, self.places = returned, places   # the tree of results: structure and leaves
         self.lifted = lifted            # (kind, name) of floats that have become inputs
-        self.captured = captured        # numbers of arrays of the watch; without one, the values
+        self.captured = captured        # numbers of arrays of the watch; without one, the arrays
+        self.compared = compared        # numbers of those whose contents count though captured
         self.watch = self.checks = None
         if watch is not None:
             self._arm(watch)
@@ -161,7 +183,7 @@ class Path:
             entries.append((kind, holder, key, expected, slot))
         self.copies = [None] * len(watch.arrays)
         for k, array in enumerate(watch.arrays):
-            if id(array) not in slots or watch.read_otherwise(k):
+            if id(array) not in slots or k in self.compared or watch.read_otherwise(k):
                 self.copies[k] = np.array(_contents(array))
                 entries.append((BYTES, array, None, self.copies[k], -1))
         self.checks = Checks(entries, [watch.arrays[k] for k in self.captured])
@@ -180,14 +202,14 @@ class Path:
         """Captured arrays and floats as they are now; None if something else has changed. `now` is
         a list that holds the present state once somebody has looked."""
         if self.checks is None:
-            return list(self.captured)
+            return [_value(x) for x in self.captured]
         if not self.checks.holds():
             if not now:
                 now.append(Watch(roots))
             if not self._same(now[0]):
                 return None
             self._arm(now[0])
-        values = [x.numpy() if isinstance(x, Tensor) else x for x in self.checks.captured]
+        values = [_value(x) for x in self.checks.captured]
         return [_lifted_value(self.watch.innermost, *name) for name in self.lifted] + values
 
     def _same(self, state):
@@ -211,6 +233,13 @@ class Path:
         return f"<path {self.signature}, {self.calls} calls{left}>{guards}"
 
 
+def _value(x):
+    """What a plan takes for a captured array or Tensor."""
+    if not isinstance(x, Tensor):
+        return x
+    return x.detach().numpy() if x.ndim else core.settle_plain(x)
+
+
 def _cell(function, name):
     code = function.__code__
     return function.__closure__[code.co_freevars.index(name)] if name in code.co_freevars else None
@@ -232,7 +261,7 @@ def _origin(state, k):
 
 
 def _contents(x):
-    return np.ascontiguousarray(x.numpy() if isinstance(x, Tensor) else x)
+    return np.ascontiguousarray(x.detach().numpy() if isinstance(x, Tensor) else x)
 
 
 def _same_bytes(x, copy):
@@ -271,7 +300,7 @@ class _ByIdentity:
         return (type(other) is _ByIdentity and value is not None and value is other.get())
 
 
-class _Static:
+class Static:
     """Wraps an argument so that it is one leaf."""
 
     def __init__(self, value, by_identity=False):
@@ -411,14 +440,15 @@ class Program:
     # ---- a call -----------------------------------------------------------------------------
 
     def __call__(self, *args, **kwargs):
-        if core.nested() or getattr(core, "recording_program", core.nested)():
+        if core.nested() or core.recording_program():
             return self._inside(args, kwargs)
+        args, kwargs = self._bound(args, kwargs)
         call = self._taken_apart(args, kwargs)
         if call is None:
             return self._inside(args, kwargs)
         entry = self._signatures.get(call.key)
         if entry is None:
-            entry = self._new_signature(call)
+            entry = self._new_signature(call) if self.function is not None else self._nearest(call)
         entry.calls += 1
         if entry.plain:
             return self.function(*args, **kwargs)
@@ -436,24 +466,41 @@ class Program:
             self._guard_error(entry, failed)
         return self._recorded(entry, call, args, kwargs, now)
 
+    def _bound(self, args, kwargs):
+        """Arguments by position and by name as they are to be looked at."""
+        return args, kwargs
+
     def _inside(self, args, kwargs):
         """With Tensors, and inside transformations and recordings: what the function does."""
+        leaves, structure = _trees.flatten((args, kwargs))
+        for leaf in leaves:
+            if isinstance(leaf, core.Deferred):
+                return leaf.defer(self, args, kwargs)
         if self.function is not None:
             return self.function(*args, **kwargs)
-        raise NotImplementedError
+        call = self._taken_apart(args, kwargs, True)
+        entry, error = self._nearest(call), None
+        for path in entry.paths:
+            values = call.values + [x if isinstance(x, Tensor) else _value(x)
+                                    for x in path.captured]
+            try:
+                return _answer(path, replay(path.graph, values))
+            except GuardError as failed:
+                error = failed
+        raise error
 
-    def _taken_apart(self, args, kwargs):
-        """The call as a signature and values; None if it has Tensors."""
+    def _taken_apart(self, args, kwargs, tensors=False):
+        """The call as a signature and values; None if it has Tensors that are not asked for."""
         if self._method or self._static_positions or self._static_names:
             args, kwargs = list(args), dict(kwargs)
             if self._method and args:
-                args[0] = _Static(args[0], True)
+                args[0] = Static(args[0], True)
             for k in self._static_positions:
-                if k < len(args) and type(args[k]) is not _Static:
-                    args[k] = _Static(args[k])
+                if k < len(args) and type(args[k]) is not Static:
+                    args[k] = Static(args[k])
             for name in self._static_names:
                 if name in kwargs:
-                    kwargs[name] = _Static(kwargs[name])
+                    kwargs[name] = Static(kwargs[name])
             args = tuple(args)
         leaves, structure = _trees.flatten((args, kwargs) if kwargs else args)
         values, kinds, roots = [], [], [self.function]
@@ -470,8 +517,11 @@ class Program:
                     leaf = leaf.astype(dtype.newbyteorder("="))
                 kinds.append((dtype.char, leaf.shape) if kind is np.ndarray else dtype.char)
                 values.append(leaf)
-            elif isinstance(leaf, Tensor):
-                return None
+            elif isinstance(leaf, (Tensor, core.Deferred)):
+                if not tensors:
+                    return None
+                kinds.append((leaf.dtype.char, leaf.shape) if leaf.ndim else leaf.dtype.char)
+                values.append(leaf)
             else:
                 kinds.append(self._static_key(leaf, roots, args, kwargs, k))
         return _Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, leaves=leaves,
@@ -479,7 +529,7 @@ class Program:
 
     def _static_key(self, leaf, roots, args, kwargs, k):
         """What a static argument adds to the signature."""
-        if type(leaf) is _Static:
+        if type(leaf) is Static:
             value = leaf.value
             if leaf.by_identity:
                 roots.append(value)
@@ -518,8 +568,6 @@ class Program:
 
     def _new_signature(self, call):
         entry = _Signature(self._text(call))
-        if self.function is None:
-            raise TypeError(self._foreign(call))
         for key in [key for key in self._signatures if any(
                 type(kind) is _ByIdentity and kind.get() is None for kind in key[1])]:
             del self._signatures[key]
@@ -535,7 +583,7 @@ class Program:
         """A signature for people."""
         words = []
         for leaf in call.leaves:
-            if type(leaf) is _Static:
+            if type(leaf) is Static:
                 leaf = leaf.value
             if type(leaf) is np.ndarray:
                 words.append(f"{leaf.dtype}{list(leaf.shape)}")
@@ -615,7 +663,7 @@ class Program:
                     places.append(len(outputs))
                     outputs.append(leaf)
                 else:
-                    places.append(_Static(leaf))
+                    places.append(Static(leaf))
             found["places"], found["leaves"] = places, leaves
             return outputs
 
@@ -634,6 +682,7 @@ class Program:
                 return None
             raise
         reason = recording.reason or self._escaped(found["leaves"])
+        scalars = recording.scalars or any(isinstance(x, np.generic) for x in found["leaves"])
         if reason is None:
             random_after = _watch.random_states(state.generators)
             for (before, name), (later, _) in zip(random, random_after):
@@ -661,8 +710,11 @@ class Program:
                 entry.plain = not entry.paths
                 self._warn("changes", f"it changes {changed}, which it reads")
             return answer
+        # NumPy scalars may have been computed from any array, also from those that are inputs.
+        compared = captured if scalars else [numbers[id(x)] for x in recording.frozen
+                                             if id(x) in numbers]
         path = Path(entry.text, recording.graph, found["returned"], found["places"], after, captured,
-                    lifted)
+                    lifted, compared)
         entry.paths.insert(0, path)
         self._last = path
         if len(entry.paths) > self._limit:
@@ -675,7 +727,7 @@ class Program:
     def _rebuilt(self, call, tensors):
         """The arguments with Tensors in place of numbers and arrays."""
         tensors = iter(tensors)
-        leaves = [leaf.value if type(leaf) is _Static else
+        leaves = [leaf.value if type(leaf) is Static else
                   next(tensors) if type(leaf) is float or isinstance(leaf, (np.ndarray, np.generic))
                   else leaf for leaf in call.leaves]
         tree = _trees.unflatten(call.structure, leaves)
@@ -684,13 +736,10 @@ class Program:
     def _escaped(self, leaves):
         """Why some results cannot be replayed."""
         for leaf in leaves:
-            if isinstance(leaf, (np.ndarray, np.generic)):
-                return ("it returns an array that plain NumPy has computed; compute it from the "
-                        "arguments, or with fastgrad.numpy")
             if inspect.isgenerator(leaf) or inspect.iscoroutine(leaf):
                 raise TypeError(f"{self._name}: returned a generator, which cannot be replayed; "
                                 "return a list")
-            if not isinstance(leaf, (*_VALUES, Tensor, types.FunctionType)):
+            if not isinstance(leaf, (*_VALUES, Tensor, np.ndarray, np.generic, types.FunctionType)):
                 return f"it returns a {type(leaf).__name__}, a new one each time"
         return None
 
@@ -765,10 +814,109 @@ class Program:
                          f"{guard.outcome!r} here, this call meets another outcome, and there is "
                          "no Python function to follow it; record that case as well before saving")
 
-    def _foreign(self, call):
-        known = ", ".join(entry.text for entry in self._signatures.values())
-        return (f"{self._name}: called with {self._text(call)}, but it was recorded for {known} and "
-                "has no Python function to be recorded again")
+    # ---- without a Python function ----------------------------------------------------------
+
+    @classmethod
+    def of_graph(cls, graph, captured=(), returned=_trees.LEAF, places=None, name=None,
+                 arguments=None, kinds=None, keywords=False):
+        """A program without a Python function.
+
+        Parameters
+        ----------
+        graph : Graph
+            Its inputs are the arguments, then what is captured.
+        captured : list of ndarray and Tensor
+            Read again at each call.
+        returned, places
+            The structure of the result and its leaves: the numbers of outputs, and `Static`
+            values; by default the one output.
+        name : str
+        arguments, kinds, keywords
+            The structure of ``args``, or of ``(args, kwargs)`` with `keywords`, and the kind of
+            each leaf: "float", the character of the dtype of a scalar, (character, shape) of an
+            array, or (type, value) of a static argument. By default one argument for each input.
+        """
+        program = cls(None, name=name)
+        program.add_graph(graph, captured, returned, places, arguments, kinds, keywords)
+        return program
+
+    def add_graph(self, graph, captured=(), returned=_trees.LEAF, places=None, arguments=None,
+                  kinds=None, keywords=False):
+        """One more path of such a program, as `of_graph` describes it."""
+        count = len(graph.inputs) - len(captured)
+        if arguments is None:
+            arguments = _trees.flatten((0.0,) * count)[1]
+        if kinds is None:
+            kinds = [_kind(graph, i) for i in graph.inputs[:count]]
+        if places is None:
+            places = list(range(len(graph.outputs)))
+        key = (arguments, tuple(kinds), keywords)
+        if key not in self._signatures:
+            self._signatures[key] = _Signature(f"({', '.join(map(_kind_text, kinds))})")
+        path = Path(self._signatures[key].text, graph, returned, places, None, list(captured))
+        path.calls = 0
+        self._signatures[key].paths.append(path)
+
+    @property
+    def _reached(self):
+        """What is read at each call of a program without a function."""
+        return [] if self.function is not None else [
+            x for path in self._all() for x in path.captured]
+
+    def _nearest(self, call):
+        """The signature that a call fits after numbers have become what it takes."""
+        known = list(self._signatures.items())
+        same = [(key, entry) for key, entry in known
+                if key[0] == call.structure and key[2] == call.keywords]
+        if not same:
+            texts = " or ".join(sorted({entry.text for _, entry in known}))
+            raise TypeError(f"{self._name}: called with {self._text(call)}; it takes {texts}")
+        error = None
+        for key, entry in same:
+            try:
+                call.values = [value for k, (leaf, kind) in enumerate(zip(call.leaves, key[1]))
+                               for value in self._fitted(leaf, kind, k)]
+                return entry
+            except (TypeError, ValueError) as wrong:
+                error = wrong
+        raise error
+
+    def _fitted(self, leaf, kind, k):
+        """A list with the leaf as the recorded kind; empty for a static one."""
+        what = f"{self._name}: argument {k}"
+        if isinstance(kind, tuple) and isinstance(kind[0], type) or type(kind) is _ByIdentity:
+            if type(kind) is _ByIdentity or kind != (type(leaf), leaf):
+                raise TypeError(f"{what} is {leaf!r}, but the program was recorded with {kind[1]!r}")
+            return []
+        char, shape = ("d", ()) if kind == "float" else kind if isinstance(kind, tuple) else (
+            kind, ())
+        if not isinstance(leaf, (int, float, np.ndarray, np.generic, Tensor)):
+            raise TypeError(f"{what} must be a number or an array, not {type(leaf).__name__}")
+        if np.shape(leaf) != shape:
+            raise ValueError(f"{what} has shape {np.shape(leaf)}, but the program was recorded for "
+                             f"{shape} and has no Python function to be recorded again")
+        if isinstance(leaf, Tensor):
+            return [leaf]
+        if isinstance(leaf, (int, float)) and not isinstance(leaf, np.generic):
+            return [float(leaf) if kind == "float" else np.dtype(char).type(leaf)]
+        if leaf.dtype.char != char:
+            raise TypeError(f"{what} has dtype {leaf.dtype}, but the program was recorded for "
+                            f"{np.dtype(char)}; write .astype({str(np.dtype(char))!r})")
+        return [float(leaf) if kind == "float" else leaf]
+
+
+def _kind(graph, i):
+    """The kind of an input of a graph."""
+    if graph.nodes["rank"][i]:
+        return graph.dtype(i).char, tuple(graph.shape(i))
+    return "float" if graph.nodes["flags"][i] & WEAK else graph.dtype(i).char
+
+
+def _kind_text(kind):
+    if isinstance(kind, tuple) and isinstance(kind[0], str):
+        return f"{np.dtype(kind[0])}{list(kind[1])}"
+    return kind if kind == "float" else str(np.dtype(kind)) if isinstance(kind, str) else repr(
+        kind[1] if isinstance(kind, tuple) else kind)
 
 
 def _made(function, options):
@@ -777,7 +925,7 @@ def _made(function, options):
 
 
 def _filled(places, results):
-    return [place.value if type(place) is _Static else results[place] for place in places]
+    return [place.value if type(place) is Static else results[place] for place in places]
 
 
 def _answer(path, results):

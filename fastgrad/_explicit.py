@@ -14,7 +14,7 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._core import core
 
-from ._compile import Program
+from ._compile import Program, Static
 
 __all__ = ["Expression", "Variable", "function", "variable"]
 
@@ -104,6 +104,7 @@ class Expression(core.Deferred):
         if kwargs.get("out") is not None:
             raise TypeError(f"{getattr(function, '__name__', function)}: out= has no meaning for "
                             "expressions; bind the result to a name instead")
+        kwargs = {key: x for key, x in kwargs.items() if x is not np._NoValue}
         return Expression(function, args, kwargs)
 
     # ---- what is known of it ----------------------------------------------------------------
@@ -519,6 +520,7 @@ def _of_history(inputs, outputs, name):
     recording = history(inputs, tensors)
     if recording.reason is not None:
         raise ValueError(f"function: this history cannot be a program: {recording.reason}")
-    return Program.of_graph(
-        recording.graph, captured=recording.captured, returned=structure,
-        places=[x if not isinstance(x, Tensor) else None for x in leaves], name=name or "history")
+    numbers = iter(range(len(tensors)))
+    places = [next(numbers) if isinstance(x, Tensor) else Static(x) for x in leaves]
+    return Program.of_graph(recording.graph, recording.captured, structure, places,
+                            name or "history")

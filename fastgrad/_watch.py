@@ -349,7 +349,8 @@ class Watch:
             for name in ("fget", "func", "__func__"):
                 if (function := getattr(value, name, None)) is not None:
                     self._visit(function, label, None)
-        elif _package(kind.__module__) == "fastgrad" and hasattr(value, "__wrapped__"):
+        elif _package(kind.__module__) == "fastgrad" and (
+                hasattr(value, "__wrapped__") or hasattr(value, "_reached")):
             self._wrapper(value, label)
         elif hasattr(kind, "__next__") or isinstance(value, io.IOBase):
             what = "file" if isinstance(value, io.IOBase) else "iterator"
@@ -460,7 +461,9 @@ class Watch:
         make = _parts_of(value)
         if make is not None:
             self.tokens.append(("made", repr(make[1])))
-        self._visit(value.__wrapped__, label, None)
+        self._visit(getattr(value, "__wrapped__", None), label, None)
+        for x in getattr(value, "_reached", ()):
+            self._visit(x, label, None)
         rule = getattr(value, "_rule", None)
         if rule is not None:
             self._attr(value, "_rule")
