@@ -1,18 +1,10 @@
 """What a call of a program looks at before its plan runs: is everything that the function reaches
 still what it was?"""
 
-cimport cython
 from cpython.dict cimport PyDict_Size
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.object cimport PyObject, PyObject_RichCompareBool, Py_EQ
+from cpython.object cimport PyObject_RichCompareBool, Py_EQ
 from libc.string cimport memcmp
-from numpy cimport (PyArray_DATA, PyArray_DIMS, PyArray_IS_C_CONTIGUOUS, PyArray_NBYTES,
-                    PyArray_NDIM, PyArray_TYPE, ndarray, npy_intp)
-cimport numpy as cnp
-
-import numpy as np
-
-cnp.import_array()
+from numpy cimport PyArray_NBYTES
 
 cdef extern from "Python.h":
     PyObject *PyDict_GetItemWithError(object, object) except? NULL

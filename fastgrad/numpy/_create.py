@@ -61,7 +61,10 @@ def _leaves(sequence, leaves):
             continue
         if type(entry) is not Tensor:
             # Not weak: [np.float32(1), 1.0] is float64 in NumPy.
+            literal = isinstance(entry, (int, float))
             entry = as_array(entry)
+            if literal:
+                core.vouch(entry)
         leaves.append(entry)
         shapes.add(entry.shape)
     if len(shapes) > 1:
@@ -81,7 +84,7 @@ def _scalars(sequence):
     # One number that is not weak makes float64 of them all, as [np.float32(1), 1.0] is in NumPy.
     sequence = list(sequence)
     place = next(k for k, x in enumerate(sequence) if type(x) is not Tensor)
-    sequence[place] = np.asarray(sequence[place], np.float64)
+    sequence[place] = core.vouch(np.asarray(sequence[place], np.float64))
     return sequence
 
 
