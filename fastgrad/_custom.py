@@ -27,7 +27,6 @@ Tensor = core.Tensor
 
 # A Python float leaves the dtype to the arrays it meets; a Tensor made of one inside a
 # transformation does too, and hands this on.
-_WEAK_ONE = core.Trace("float", [1.0], ["1.0"]).arguments[0].detach()
 
 
 def recorded(x):
@@ -62,7 +61,7 @@ def constant(x):
     """A number or array as a Tensor that is not recorded."""
     if isinstance(x, Tensor):
         return x.detach()
-    return _WEAK_ONE * x if type(x) is float else core.constant(x)
+    return core.weak(x) if type(x) is float else core.constant(x)
 
 
 def zeros(x):
