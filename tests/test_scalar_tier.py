@@ -296,3 +296,86 @@ def test_arguments_of_the_wrong_length():
         program.scalar_run(np.zeros(19, np.uint8), np.zeros(3), np.zeros(3, np.uint8))
     with pytest.raises(ValueError, match="give one for each"):
         program.scalar_run(np.zeros(0, np.uint8), np.zeros(3), np.zeros(2, np.uint8))
+
+
+# ---- loops for two operations at once (src/vm_block_kernels.inc) --------------------------------
+
+TWO = program.FUSED[:5]
+
+
+@pytest.fixture(params=core.available_isas())
+def isa(request):
+    before = core.isa()
+    core.use_isa(request.param)
+    yield request.param
+    core.use_isa(before)
+
+
+def single_loop(name, a, b):
+    """One operation by the loops of the core; a number is an array of it."""
+    with np.errstate(over="ignore"):
+        a = np.full_like(b, a) if isinstance(a, float) else a
+        b = np.full_like(a, b) if isinstance(b, float) else b
+    if name in ("from", "into"):
+        a, b, name = b, a, {"from": "subtract", "into": "divide"}[name]
+    return core.kernel_value(name, a, b)
+
+
+def same_entries(got, wanted):
+    assert got.dtype == wanted.dtype
+    bits = np.dtype(f"i{got.itemsize}")
+    same = (got.view(bits) == wanted.view(bits)) | (np.isnan(got) & np.isnan(wanted))
+    assert same.all(), (got[~same][:5], wanted[~same][:5])
+
+
+def three_arrays(rng, dtype, n):
+    for _ in range(3):
+        with np.errstate(over="ignore"):
+            x = np.where(rng.random(n) < 0.4, rng.choice(SPECIAL, n), rng.normal(0, 2, n))
+            yield x.astype(dtype)
+
+
+NUMBERS = [1.0, -1.0, 0.1, 0.0, -0.0, np.inf, -np.inf, np.nan, 1e300]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 3, 64, 133])
+def test_two_operations_at_once(dtype, n, isa, rng):
+    p, q, s = three_arrays(rng, dtype, n)
+    with np.errstate(over="ignore"):
+        numbers = [float(k) for k in rng.choice(NUMBERS, 3)]
+    for inner in TWO:
+        for outer in TWO:
+            t = single_loop(inner, p, q)
+            same_entries(program.fused_loop(isa, (inner, outer), (p, q, s), "arrays"),
+                         single_loop(outer, t, s))
+            for k in numbers:
+                same_entries(program.fused_loop(isa, (inner, outer), (p, q, k), "outer_number"),
+                             single_loop(outer, t, k))
+                same_entries(program.fused_loop(isa, (inner, outer), (p, k, s), "inner_number"),
+                             single_loop(outer, single_loop(inner, p, k), s))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 5, 100])
+def test_an_array_and_a_number(dtype, n, isa, rng):
+    p = next(three_arrays(rng, dtype, n))
+    mask = (rng.random(n) < 0.5).astype(np.uint8)
+    for k in NUMBERS:
+        for name in program.FUSED:
+            same_entries(program.fused_loop(isa, (name,), (p, k), "number"), single_loop(name, p, k))
+        with np.errstate(over="ignore"):
+            number = np.full_like(p, k)
+        same_entries(program.fused_loop(isa, (), (p, k, mask), "where_number"),
+                     np.where(mask, p, number))
+        same_entries(program.fused_loop(isa, (), (p, k, mask), "where_not_number"),
+                     np.where(mask, number, p))
+
+
+def test_the_result_may_be_written_over_an_operand(isa):
+    p, q, s = (np.linspace(k - 2, k, 77) for k in range(3))
+    wanted = single_loop("add", single_loop("multiply", p, q), s)
+    for k in range(3):
+        operands = [p.copy(), q.copy(), s.copy()]
+        program.fused_loop(isa, ("multiply", "add"), operands, "arrays", operands[k])
+        same_entries(operands[k], wanted)
