@@ -1,4 +1,5 @@
-/* The fused kernels for AVX2 with FMA. The headers stand before the pragma: it is not meant for them. */
+/* The fused kernels for AVX2 with FMA. The headers stand before the pragma: it is not meant for
+ * them. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include <math.h>
 #include <stddef.h>

@@ -76,7 +76,7 @@ INLINE void both_f32(double a, double *sine, double *cosine)
 #endif
 }
 
-/* All operators as functions, float32 first. */
+/* All operators as functions: those of float32, then those of float64. */
 typedef double (*Function)(double a, double b, double c);
 
 #define DEFINE(name) \
@@ -94,23 +94,19 @@ static double name##_f64(double a, double b, double c) \
 #include "ops.def"
 #undef DEFINE
 
-static const Function functions[2][FG_COMPARE_END] = {
+static const Function functions[2 * FG_COMPARE_END] = {
 #define UNARY(name, ...) [FG_##name] = name##_f32,
 #define BINARY(name, ...) [FG_##name] = name##_f32,
 #define TERNARY(name, ...) [FG_##name] = name##_f32,
 #define COMPARE(name, ...) [FG_##name] = name##_f64,
 #define SHAPED(name, ...)
-    {
 #include "ops.def"
-    },
-#define UNARY(name, ...) [FG_##name] = name##_f64,
-#define BINARY(name, ...) [FG_##name] = name##_f64,
-#define TERNARY(name, ...) [FG_##name] = name##_f64,
-#define COMPARE(name, ...) [FG_##name] = name##_f64,
+#define UNARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define BINARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define TERNARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define COMPARE(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
 #define SHAPED(name, ...)
-    {
 #include "ops.def"
-    }
 };
 
 static const uint8_t arities[FG_COMPARE_END] = {
@@ -240,7 +236,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     TO_##to(p != 0 ? q : s); \
     NEXT; }
 #define CALL(arity, from, to) LABEL(call##arity##_##from##to) { \
-    const Function function = functions[0][*word++]; \
+    const Function function = functions[*word++]; \
     const double p = FROM_##from; \
     double q = 0.0, s = 0.0; \
     if (arity > 1) q = FROM_R; \
@@ -276,7 +272,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
         TO_R(p != 0 ? q : s); \
     } NEXT;
 #define CALL_RUN(arity) LABEL(run_call##arity) { \
-    const Function function = functions[0][*word++]; \
+    const Function function = functions[*word++]; \
     for (uint32_t left = *word++; left > 0; left--) { \
         const double p = FROM_R; \
         double q = 0.0, s = 0.0; \
@@ -516,7 +512,7 @@ static void simplify(Build *build)
     }
 }
 
-/* A sum or product of which nothing but step i makes use, and then only once, becomes part of it. */
+/* A sum or product that is used by one other only, and once, becomes part of that one. */
 static void join(Build *build)
 {
     Value *values = build->values;
@@ -582,8 +578,9 @@ static int kind_of(const Step *step)
     case SINGLES: return DO_run_positive + (single_of(step->op) - DO_positive_AA) / 6;
     case CHOICES: return DO_run_choose;
     case SINES:
-        return step->dtype == FG_FLOAT64 ? step->op == FG_sin ? DO_run_both_sin_f64 : DO_run_both_cos_f64
-                                         : step->op == FG_sin ? DO_run_both_sin_f32 : DO_run_both_cos_f32;
+        if (step->dtype == FG_FLOAT64)
+            return step->op == FG_sin ? DO_run_both_sin_f64 : DO_run_both_cos_f64;
+        return step->op == FG_sin ? DO_run_both_sin_f32 : DO_run_both_cos_f32;
     default:                    /* a function */
         return DO_end + step->op + (step->dtype == FG_FLOAT64 ? FG_COMPARE_END : 0);
     }
@@ -768,7 +765,6 @@ static void assign_places(Build *build)
             step->ends |= (uint8_t)(1 << k);
         }
     }
-    int64_t fresh = 0;          /* places of steps before this one are in use, or free */
     uint32_t idle = 0;
     build->written = 0;
     for (int64_t i = 0; i < build->n; i++) {
@@ -787,7 +783,6 @@ static void assign_places(Build *build)
                 y->place = build->free[--idle];
             } else {
                 build->written++;               /* its own register */
-                (void)fresh;
             }
             if (!(y->flags & ENDED)) build->free[idle++] = y->place;    /* never read again */
         }
@@ -853,8 +848,9 @@ FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registe
     build.free = malloc(((size_t)registers + 1) * sizeof *build.free);
     build.stretch = malloc(STRETCH * sizeof *build.stretch);
     FgScalarCode *code = NULL;
-    if (build.steps != NULL && build.stretch != NULL && build.values != NULL && build.free != NULL &&
-        read_operations(&build, ops, registers, kept) == 0) {
+    const int memory = build.steps != NULL && build.stretch != NULL && build.values != NULL &&
+                       build.free != NULL;
+    if (memory && read_operations(&build, ops, registers, kept) == 0) {
         simplify(&build);
         join(&build);
         pack(&build);
