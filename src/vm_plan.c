@@ -1294,6 +1294,8 @@ static void step_all(Planner *p)
                         if (attr->numbers[r] == FG_INDEX_INT)
                             copy->from.offset += attr->numbers[r + 1] * copy->from.strides[axis++];
                 }
+                copy->from.rank = 0;
+                copy->from.size = 1;
                 copy->to = operand_for(p, nodes[j]);
             }
             step->count = fill[g];
