@@ -360,6 +360,7 @@ cdef class Recorder:
                     else tensor_constant(np.asarray(y))
             t = <Tensor>y
             t.fresh()
+            self.holders.append(argument_of(t))     # no other leaf gets its number meanwhile
             self.traced(t)
             numbers.append(e.number(t.id))
             kinds.append("array" if t.node.rank else
@@ -453,6 +454,8 @@ cdef int decision_note(FgNode *n) noexcept:
         reach = n.attr
     else:
         return 0
+    if reach == FG_REACH_ANY:
+        reach = FG_REACH(0, reaches)    # any of those that there are
     if decisions[(decision_next + DECISIONS - 1) % DECISIONS] == reach:
         return 0
     if decisions[decision_next]:
