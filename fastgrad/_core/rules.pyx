@@ -39,18 +39,22 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
     try:
         tape = tape_of_thread()
         if y != NULL and not y.needs and op == FG_matmul:
-            b = leaf_constant(y) if not y.id else y.id
-            if y.id:
+            if y.id and not is_literal(y):
+                b = y.id
                 y.node.refs += 1
+            else:
+                b = leaf_constant(y)
         elif y != NULL and y.needs and not is_literal(y):
             b = y.id
             y.node.refs += 1
         elif y != NULL and get_keeping():
             b = leaf_constant(y)
         if x != NULL and not x.needs and op == FG_matmul:
-            a = leaf_constant(x) if not x.id else x.id
-            if x.id:
+            if x.id and not is_literal(x):
+                a = x.id
                 x.node.refs += 1
+            else:
+                a = leaf_constant(x)
         elif x != NULL and x.needs and not is_literal(x):
             a = x.id
             x.node.refs += 1
@@ -496,6 +500,8 @@ cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
             dots = True
         elif item is None:
             pass
+        elif is_index_tensor(item) and is_traced(item):
+            return 1                    # to a program it is a place among others
         elif PySlice_Check(item) or PyLong_CheckExact(item) or isinstance(item, np_integer) \
                 or is_index_tensor(item):
             used += 1
