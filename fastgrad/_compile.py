@@ -327,6 +327,7 @@ class _Signature:
         self.recorded = collections.deque(maxlen=MISSES + 1)    # at which calls
         self.changed = 0            # recordings that changed what they reach
         self.plain = False          # call the function as it is
+        self.history = False        # ... and let it return Tensors
         self.guarded = set()        # floats that must not become inputs
 
 
@@ -503,7 +504,7 @@ class Program(Caller):
             entry = self._new_signature(call) if self.function is not None else self._nearest(call)
         self._slow_calls += 1
         if entry.plain:
-            return self.function(*args, **kwargs)
+            return self._as_it_is(entry, args, kwargs)
         now = []
         for path in tuple(entry.paths):
             captured = path.inputs(call.roots, now)
@@ -688,6 +689,7 @@ class Program(Caller):
         if state.reason is None:
             for k, x in enumerate(state.arrays):
                 if isinstance(x, Tensor) and x.requires_grad and core.is_recording():
+                    entry.history = True
                     state.reason = (f"the Tensor `{state.labels[k]}` requires a gradient, so what "
                                     "is computed with it has a history; pass it as an argument"
                                     + state.line_of(state.labels[k]))
@@ -718,6 +720,8 @@ class Program(Caller):
         found = {}
 
         def run(tensors):
+            for array in state.vouched:
+                core.vouch(array)
             function = self.function
             if lifted:
                 clone = _watch.lifted(inner, lifted, tensors[len(call.values):])
@@ -740,7 +744,7 @@ class Program(Caller):
             if lifted:
                 return None
             # The plain function may do what Tensors refuse: math.sin(x), float(x).
-            answer = self.function(*args, **kwargs)
+            answer = self._as_it_is(entry, args, kwargs)
             entry.plain = True
             self._warn(str(error), f"{type(error).__name__}: {error}")
             return (answer,)
@@ -849,7 +853,13 @@ class Program(Caller):
             self._drop(path)
         self._left = (self._left + entry.paths)[-LEFT:]
         entry.paths = []
-        return self.function(*args, **kwargs)
+        return self._as_it_is(entry, args, kwargs)
+
+    def _as_it_is(self, entry, args, kwargs):
+        """What the function returns, without Tensors as ever; with them, where they have a history
+        that somebody may want to differentiate."""
+        answer = self.function(*args, **kwargs)
+        return answer if entry.history else core.settled(answer)
 
     def _warn(self, key, reason):
         """Warn once, at the user's line."""
