@@ -732,7 +732,8 @@ class Program(Caller):
             for leaf in leaves:
                 if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
                     places.append(len(outputs))
-                    outputs.append(leaf)
+                    known = core.known_array(leaf) if isinstance(leaf, np.ndarray) else None
+                    outputs.append(leaf if known is None else known)
                 else:
                     places.append(Static(leaf))
             found["places"], found["leaves"] = places, leaves
@@ -1035,9 +1036,11 @@ def _changes(before, copies, after):
     """What a run has changed of what it reaches; "" if nothing."""
     if after.reason or len(before.tokens) != len(after.tokens) or _differences(
             before.tokens, after.tokens):
-        names = [entry[2] for entry, other in zip(before.entries, after.entries)
-                 if entry[3] is not other[3] and isinstance(entry[2], str)]
-        return f"`{names[0]}`" if names else "something that it reaches"
+        old = {(id(entry[1]), entry[2]): entry[3] for entry in before.entries}
+        for kind, holder, key, value in after.entries:
+            if (id(holder), key) in old and old[id(holder), key] is not value:
+                return f"`{key}`"
+        return "something that it reaches"
     for k, x in enumerate(after.arrays):
         if _contents(x).tobytes() != copies[k]:
             return f"the array `{before.labels[k]}`"
