@@ -22,7 +22,7 @@ from fastgrad._core.program import Plan
 from ._graph import INPUT, MANY, NAMES, OPS, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import Replay, filled, function_of, has_slots, register_call
-from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name
+from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
 
 __all__ = ["map_graph", "vmap"]
 
@@ -770,6 +770,7 @@ register_call("fastgrad.lanes", _lane_by_lane)
 
 # ---- functions ------------------------------------------------------------------------------
 
+@of_programs
 def vmap(f, in_axes=0, out_axes=0):
     """A function mapped over an axis of its arguments: as a loop over the entries, without one.
 
