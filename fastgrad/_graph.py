@@ -127,6 +127,11 @@ class Graph:
     def __len__(self):
         return len(self.nodes)
 
+    def __reduce__(self):
+        from . import _persist
+
+        return _persist.restore_graph, (_persist.dump(self),)
+
     def name(self, i):
         """The operator of node i."""
         return NAMES[self.nodes["op"][i]]
