@@ -486,6 +486,47 @@ def scatter(values, index, shape):
         operand_drop(&y)
 
 
+def place(part, index, shape):
+    """Zeros of the given shape with `part` where the basic index says."""
+    cdef Operand x
+    cdef Index parsed
+    cdef int64_t dims[64]
+    cdef FgShape *whole
+    cdef uint32_t attr
+    cdef int i
+    cdef Tensor t = part if isinstance(part, Tensor) else tensor(part)
+    for i in range(len(shape)):
+        dims[i] = shape[i]
+    whole = shape_new(<int>len(shape), dims)
+    try:
+        if index_parse(whole, index, &parsed) or parsed.rank == 0:
+            raise IndexError("place: the index must be basic and leave an axis")
+        t = reshape_plain(t, tuple([parsed.dims[i] for i in range(parsed.rank)]))
+        operand_tensor_ready(t, &x)
+        attr = attr_new(INDEX_FIELDS * parsed.count, parsed.items, None)
+        try:
+            return push_place(&x, attr, whole)
+        finally:
+            attr_release(attr)
+    finally:
+        shape_release(whole)
+
+
+def assigned(a, index, value):
+    """`a` with the entries at the index replaced, as another Tensor."""
+    cdef Operand x
+    cdef Tensor t = a if isinstance(a, Tensor) else tensor(a)
+    operand_tensor_ready(t, &x)
+    t = push_reshape(&x, t.node.rank, x.shape.dims if x.shape != NULL else NULL)
+    push_assign(t, index, value)
+    return t
+
+
+def weak(double number):
+    """A number as an unrecorded Tensor that gives way in promotion, as Python's floats do."""
+    return scalar_constant(number, FG_FLOAT64, FG_WEAK)
+
+
 cdef int reverse_scatter(Sweep *s, FgNode *n, FgValue *g) except -1:
     piece = value_ndarray(n.shape, g, n.dtype, False)[attr_object(n.attr)]
     return contribute_array(s, n.a, np.array(piece))
