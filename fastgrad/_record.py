@@ -61,7 +61,7 @@ def record(function, values, captured=()):
         else:
             attribute = node.attribute
             if node.op == "concatenate":
-                attribute = None if attribute[0] else attribute[1]
+                attribute = attribute[0] if listed[node.operands[0]].shape else None
             numbers.append(build.add(node.op, [numbers[k] for k in node.operands], node.shape,
                                      node.dtype, attribute, 0 if node.tie else LITERAL))
     outputs = [numbers[k] for k in ends]
