@@ -131,6 +131,18 @@ class _Check:
         bad = ~many & (((nodes["a"] < 0) & (nodes["b"] >= 0)) | ((nodes["b"] < 0) & (nodes["c"] >= 0)))
         wrong(bad.any(), f"node {_first(bad)}: an operand is missing")
 
+        # A custom node has results and no value of its own.
+        custom = nodes["op"] == _graph.OPS["custom"]
+        if custom.any():
+            result = nodes["op"] == _graph.OPS["result"]
+            for column in "abc":
+                bad = ~many & ~result & (nodes[column] >= 0) & custom[nodes[column]]
+                wrong(bad.any(), f"node {_first(bad)}: an operand has no value")
+            for i in np.flatnonzero(many).tolist():
+                wrong(custom[graph.operands[start[i]:start[i] + count[i]]].any(),
+                      f"node {i}: an operand has no value")
+        self.custom = custom
+
     def tables_of_shapes(self):
         graph = self.graph
         wrong(not graph.shapes or graph.shapes[0] != (), "the first shape is not ()")
@@ -184,6 +196,7 @@ class _Check:
         for i, kind in zip(graph.outputs, graph.kinds):
             wrong(not _whole(i) or not 0 <= i < n, f"there is no node {_short(i)} to return")
             rank, dtype = int(graph.nodes["rank"][i]), self.dtypes[graph.nodes["dtype"][i]]
+            wrong(self.custom[i], f"output node {i} has no value")
             wrong(kind not in ("float", "scalar", "array"), f"there is no kind {_short(kind)}")
             wrong(kind != "array" and rank, f"output node {i} is an array, not a {kind}")
             wrong(kind == "float" and dtype != np.float64, f"output node {i} is no float")
@@ -191,6 +204,7 @@ class _Check:
             wrong(type(guard) is not Guard, "a guard is none")
             wrong(not _whole(guard.node) or not 0 <= guard.node < n,
                   f"a guard is on node {_short(guard.node)}, which is not there")
+            wrong(self.custom[guard.node], f"the guard on node {guard.node} is on no value")
             kinds = {"bool": bool, "int": int, "count": int}
             wrong(guard.kind not in kinds, f"there is no guard of the kind {_short(guard.kind)}")
             wrong(type(guard.outcome) is not kinds[guard.kind] or type(guard.line) is not str,
@@ -572,6 +586,7 @@ def loop_shapes(loop, operands):
 def _of(graph, i):
     wrong(not _whole(i) or not 0 <= i < len(graph), f"there is no node {_short(i)} in its body")
     node = graph.nodes[i]
+    wrong(node["op"] == _graph.OPS["custom"], f"node {i} of its body has no value")
     wrong(node["shape"] >= len(graph.shapes) or node["dtype"] > 23, "its body has no such shape")
     return graph.shapes[node["shape"]], core.dtype_of_number(int(node["dtype"]))
 
