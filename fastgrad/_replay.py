@@ -12,11 +12,12 @@ import numpy as np
 
 from fastgrad._core import core
 
-from ._graph import INPUT, LITERAL, MANY, NAMES, WEAK, GuardError, Loop, Slot
+from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, WEAK, GuardError, Loop, Slot
 
 __all__ = ["CALLS", "Replay", "evaluate", "prepare", "register_call", "replay"]
 
 Tensor = core.Tensor
+_LEAF = OPS["leaf"]
 
 
 def replay(graph, values):
@@ -52,39 +53,44 @@ class Replay:
         self.start = [None] * len(graph)
         self.steps = []                     # (number of the node, function of all values, dead)
         rows = graph.nodes.tolist()
+        lists = graph.operands.tolist()
         guards = {}
         for guard in graph.guards:
             guards.setdefault(guard.node, []).append(guard)
-        lists = graph.operands.tolist()
-        last = [None] * len(graph)
-        uses = []
+        operands = [() if row[0] == _LEAF else lists[row[4]:row[4] + row[5]] if row[3] & MANY
+                    else [k for k in row[4:7] if k >= 0] for row in rows]
+        # What nobody looks at is left out; what has been looked at for the last time is let go of.
+        needed = bytearray(len(rows))
+        for i in (*graph.outputs, *guards):
+            needed[i] = 1
+        dead = [()] * len(rows)
+        kept = set(graph.outputs)
+        for i in range(len(rows) - 1, -1, -1):
+            if not needed[i]:
+                continue
+            for k in operands[i]:
+                if not needed[k]:
+                    needed[k] = 1
+                    dead[i] = (*dead[i], k)
         for i, row in enumerate(rows):
-            op, flags, a, b, c = row[0], row[3], row[4], row[5], row[6]
-            name = NAMES[op]
+            if not needed[i]:
+                continue
             step = None
-            operands = ()
-            if name == "leaf":
-                if not flags & INPUT:
-                    self.start[i] = self._constant(row)
-            else:
-                operands = lists[a:a + b] if flags & MANY else [k for k in (a, b, c) if k >= 0]
-                step = _step(graph, i, name, row, rows, self._numbers(row, rows, operands))
+            if row[0] != _LEAF:
+                step = _step(graph, i, NAMES[row[0]], row, rows,
+                             self._numbers(row, rows, operands[i]))
+            elif not row[3] & INPUT:
+                self.start[i] = self._constant(row)
             if i in guards:
                 step = _guarded(step, i, guards[i])
             if step is not None:
-                for k in operands:
-                    last[k] = len(uses)
-                uses.append((i, step))
-        kept = set(graph.outputs)
-        dead = [[] for _ in uses]
-        for k, at in enumerate(last):
-            if at is not None and k not in kept and self.start[k] is None:
-                dead[at].append(k)
-        self.steps = [(i, step, tuple(gone)) for (i, step), gone in zip(uses, dead)]
+                self.steps.append((i, step, tuple([k for k in dead[i] if k not in kept])))
 
-    def __call__(self, values):
+    def __call__(self, values, tensors=None):
+        """The results; Tensors if a value is one, or if told so."""
         graph = self.graph
-        tensors = any([isinstance(value, Tensor) for value in values])
+        if tensors is None:
+            tensors = any([isinstance(value, Tensor) for value in values])
         found = list(self.start)
         if len(values) != len(graph.inputs):
             raise TypeError(f"the graph has {len(graph.inputs)} inputs, not {len(values)}")
