@@ -502,7 +502,7 @@ def _body(kinds, function, starts, others):
                 raise kinds.changed_dtype(k, new)
             again = True
         if not again:
-            return tidy_loops(graph), recording.captured, starts
+            return graph, recording.captured, starts
     raise TypeError(f"{kinds.name}: the dtypes of the carry do not settle; start with the dtypes "
                     "that the step returns")
 
@@ -762,7 +762,7 @@ def _derived(function, carries, others):
     recording = _record.record(function, [*carries, *others], None)
     if recording.reason is not None or recording.graph.guards or recording.captured:
         return None
-    return tidy_loops(recording.graph)
+    return recording.graph
 
 
 def _examples(graph, numbers, keep_weak=True):
@@ -1008,13 +1008,19 @@ def _returning(body, outputs, kinds):
 
 
 def _source(graph, i):
-    """The node that node i merely repeats: a rule holds its operands under nodes of their own."""
+    """The node that node i merely repeats, or the value of a constant: a rule holds its operands
+    under nodes of their own."""
     while graph.nodes["op"][i] == OPS["reshape"]:
         a = int(graph.nodes["a"][i])
         if graph.shape(a) != graph.shape(i):
             break
         i = a
-    return i
+    node = graph.nodes[i]
+    if node["op"] != OPS["leaf"] or node["flags"] & INPUT:
+        return i
+    value = graph.attribute(i)
+    bits = node["constant"] if value is None else value
+    return int(node["dtype"]), graph.shape(i), bits.tobytes()
 
 
 def _live(graph, nodes):

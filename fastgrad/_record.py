@@ -6,7 +6,7 @@ what can go wrong around the function.
 
 from fastgrad._core import core
 
-from ._graph import NODE, Graph, Guard
+from ._graph import NODE, Graph, Guard, Loop
 
 __all__ = ["Recording", "history", "record"]
 
@@ -75,6 +75,10 @@ def _recording(recorder, outputs, extracted):
     rows, operands, shapes, attrs, inputs, numbers, kinds, guards = extracted
     graph = Graph(rows.view(NODE), operands, shapes, attrs, inputs, numbers, kinds,
                   [Guard(*guard) for guard in guards])
+    if any(type(attribute) is Loop for attribute in attrs):
+        from ._loops import tidy_loops      # which needs this module
+
+        graph = tidy_loops(graph)
     return Recording(graph, recorder, outputs)
 
 
