@@ -41,10 +41,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ConvergenceError", "NoDerivativeError", "Tensor", "custom_jvp", "custom_vjp",
-    "elementwise_grad", "explain", "fixed_point", "grad", "gradients", "hessian", "hvp",
+    "elementwise_grad", "explain", "fixed_point", "fori_loop", "grad", "gradients", "hessian", "hvp",
     "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numeric", "numpy",
-    "optim", "record", "root", "special", "stop_gradient", "symbolic", "taylor", "tensor",
-    "testing", "value_and_grad", "vjp", "vmap",
+    "optim", "record", "root", "scan", "special", "stop_gradient", "symbolic", "taylor", "tensor",
+    "testing", "value_and_grad", "vjp", "vmap", "while_loop",
 ]
 
 # What few programs need is imported when it is first used: name -> module, and whether the name is
@@ -52,8 +52,9 @@ __all__ = [
 _LATER = {
     "ConvergenceError": ("_implicit", False), "explain": ("_explain", False),
     "fixed_point": ("_implicit", False), "numeric": ("numeric", True), "optim": ("optim", True),
+    "fori_loop": ("_loops", False), "while_loop": ("_loops", False),
     "root": ("_implicit", False), "symbolic": ("_symbolic", False), "taylor": ("_taylor", False),
-    "testing": ("testing", True), "vmap": ("_vmap", False),
+    "scan": ("_loops", False), "testing": ("testing", True), "vmap": ("_vmap", False),
 }
 
 
