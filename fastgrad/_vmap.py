@@ -18,9 +18,9 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._core import core
 
-from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, WEAK, Builder, Graph, Guard, Loop, Slot
+from ._graph import INPUT, MANY, NAMES, OPS, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
-from ._replay import CALLS, Replay, filled, function_of, has_slots, register_call
+from ._replay import Replay, filled, function_of, has_slots, register_call
 from .transforms import _Derivative, _function, _name
 
 __all__ = ["map_graph", "vmap"]
@@ -393,6 +393,8 @@ class _Mapper:
         """
         parts = self._parsed(index, operands, len(shape))
         arrays = [at for at, (kind, _) in enumerate(parts) if kind != "."]
+        if not arrays:
+            return (_ALL, *_tuple(index)), [], tuple(range(len(part) + 1))
         together = arrays[-1] - arrays[0] + 1 == len(arrays)
         before = arrays[0] if together else 0           # axes of the part before the arrays' own
         slots, numbers = [], {}
@@ -517,6 +519,14 @@ class _Mapper:
         name, args, kwargs, which = attribute
         args, kwargs = tuple(args), tuple(kwargs)
         whole = (self.lanes, *shape)
+        if name == "fastgrad.all_finite":
+            # Of all lanes at once: one decision, which a guard remembers.
+            self.has[i] = False
+            return self.add("call", [self.new[k] for k in operands], (), dtype, attribute)
+        if name.startswith("fastgrad.weights_"):
+            array, kind, axes = args
+            return self.add("call", [self.new[k] for k in operands], whole, dtype, (
+                name, (array, kind, tuple([axis + 1 for axis in axes])), kwargs, which))
         short = name.removeprefix("numpy.")
         if name in _BY_ENTRY and which is None and not kwargs and all(
                 isinstance(arg, (Slot, int, float, np.generic)) or np.ndim(arg) == 0
@@ -701,7 +711,7 @@ _BY_ENTRY = frozenset("numpy." + name for name in """
     logical_and logical_or logical_xor logical_not
     equal not_equal less less_equal greater greater_equal
     isnan isinf isfinite isposinf isneginf signbit isclose where heaviside copysign nextafter
-    spacing real imag
+    spacing real imag astype
 """.split())
 
 # What reduces or orders along axes, and the axis if none is told.
@@ -721,7 +731,8 @@ def _quoted(template):
 
 
 def _unquoted(template):
-    if type(template) is tuple and len(template) == 2 and template[0] == "operand of a lane":
+    if type(template) is tuple and len(template) == 2 and type(template[0]) is str and (
+            template[0] == "operand of a lane"):
         return Slot(template[1])
     if type(template) in (tuple, list):
         return type(template)([_unquoted(part) for part in template])
@@ -798,8 +809,10 @@ def vmap(f, in_axes=0, out_axes=0):
     _check_axes("in_axes", in_axes)
     _check_axes("out_axes", out_axes)
 
+    known = _Known()
+
     def mapped(*args, **kwargs):
-        return _Call(f, in_axes, args, kwargs).run(out_axes)
+        return _Call(f, in_axes, args, kwargs).run(out_axes, known)
 
     return _Derivative(vmap, f, mapped, (in_axes, out_axes))
 
@@ -829,6 +842,47 @@ def _axes_of(spec, tree, what):
     return axes
 
 
+class _Known:
+    """The last recording of a mapped function, and what was made of it: most functions do the same
+    at each call."""
+
+    def __init__(self):
+        self.last = None
+
+    def mapped(self, graph, count, lanes):
+        """The Replay of a graph of which `count` inputs are mapped, and which outputs are."""
+        last = self.last
+        if last is not None and last[1] == (count, lanes) and same_graph(last[0], graph):
+            return last[2:]
+        made, has = map_graph(graph, [k < count for k in range(len(graph.inputs))], lanes)
+        self.last = graph, (count, lanes), Replay(made), has
+        return self.last[2:]
+
+
+def same_graph(one, other):
+    """Whether two graphs do the same with the same values."""
+    return (one.outputs == other.outputs and one.inputs == other.inputs
+            and one.nodes.tobytes() == other.nodes.tobytes()
+            and one.operands.tobytes() == other.operands.tobytes()
+            and one.shapes == other.shapes and one.kinds == other.kinds
+            and one.guards == other.guards and one.lines == other.lines
+            and len(one.attrs) == len(other.attrs) and all(map(_same, one.attrs, other.attrs)))
+
+
+def _same(one, other):
+    """Whether two attributes are the same."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray):
+        return (one.dtype == other.dtype and one.shape == other.shape
+                and one.tobytes() == other.tobytes())
+    return same_graph(one, other) if isinstance(one, Graph) else bool(one == other)
+
+
 class _Call:
     """One call of a mapped function."""
 
@@ -849,11 +903,6 @@ class _Call:
         self.axes += [0] * (len(self.leaves) - len(self.axes))
         self.lanes = self._lanes()
         self.mapped = [k for k, axis in enumerate(self.axes) if axis is not None]
-        # A Tensor that all lanes share is an input: f must not see that something is recorded
-        # around it, where it would not be differentiated.
-        self.shared = [k for k, leaf in enumerate(self.leaves)
-                       if self.axes[k] is None and isinstance(leaf, Tensor)
-                       and leaf.dtype.kind == "f"]
 
     def _place(self, k):
         """How messages call leaf k."""
@@ -892,26 +941,28 @@ class _Call:
     def with_lanes_first(self, k):
         """Mapped leaf k, lanes in front."""
         leaf, axis = self.leaves[k], self.axes[k]
+        if type(leaf) is np.ndarray and core.recording_program():
+            # The recording around knows the array, but would not know a view of it.
+            known = core.known_array(leaf)
+            leaf = leaf if known is None else known
         if axis % len(leaf.shape):
             rank = len(leaf.shape)
             axis %= rank
             leaf = core.transpose(leaf, (axis, *[n for n in range(rank) if n != axis]))
         return leaf
 
-    def run(self, out_axes):
+    def run(self, out_axes, known):
         given = [self.with_lanes_first(k) for k in self.mapped]
-        values = [_one_lane(x) for x in given] + [_plain(self.leaves[k]) for k in self.shared]
-        recording = record(self.function, values)
         try:
+            recording = record(self.function, [_one_lane(x) for x in given], None)
             if recording.reason is not None:
                 raise Unmappable(recording.reason)
-            graph = recording.graph
-            made, has = map_graph(
-                graph, [True] * len(given) + [False] * (len(graph.inputs) - len(given)), self.lanes)
-        except Unmappable:
+            replay, has = known.mapped(recording.graph, len(given), self.lanes)
+            if core.recording_program():
+                _tell(recording)
+            results = replay(given + recording.captured, True if core.nested() else None)
+        except (Unmappable, GuardError):
             return self.lane_by_lane(out_axes, given)
-        given += [self.leaves[k] for k in self.shared] + recording.captured
-        results = Replay(made)(given, True if core.nested() else None)
         axes = self.result_axes(out_axes)
         return _trees.unflatten(self.returned, [
             self.placed(value, lanes, axis)
@@ -920,7 +971,7 @@ class _Call:
     def function(self, arguments):
         """f, from a list of leaves to one."""
         leaves = list(self.leaves)
-        for k, argument in zip(self.mapped + self.shared, arguments):
+        for k, argument in zip(self.mapped, arguments):
             leaves[k] = argument
         args, kwargs = _trees.unflatten(self.structure, leaves)
         result = self.f(*args, **kwargs)
@@ -963,8 +1014,7 @@ class _Call:
 
         found = []
         for lane in range(self.lanes):
-            found.append(self.function([x[lane] for x in given]
-                                       + [self.leaves[k] for k in self.shared]))
+            found.append(self.function([x[lane] for x in given]))
         if not found:
             raise ValueError(f"vmap: {_name(self.f)} has to be called lane by lane, and there "
                              "are no lanes")
@@ -974,11 +1024,15 @@ class _Call:
         return _trees.unflatten(self.returned, results)
 
 
-def _plain(x):
-    return x.detach().numpy() if isinstance(x, Tensor) else x
-
-
 def _one_lane(x):
     """The first lane, or one of zeros where there is none."""
-    x = _plain(x)
+    if isinstance(x, Tensor):
+        x = core.value_unseen(x)
     return x[0] if len(x) else np.zeros(x.shape[1:], x.dtype)[()]
+
+
+def _tell(recording):
+    """Tell the recording that goes on around a mapped function what the function used by value."""
+    core.by_value(recording.frozen)
+    if recording.scalars:
+        core.functions["add"](core.weak(0.0), np.float64(0))

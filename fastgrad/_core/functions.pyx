@@ -529,6 +529,12 @@ def weak(double number):
     return scalar_constant(number, FG_FLOAT64, FG_WEAK)
 
 
+def value_unseen(Tensor t):
+    """The value of a Tensor, read-only, for computing what is recorded itself: no recording takes
+    it for a value that gets out."""
+    return tensor_value(t)
+
+
 cdef int reverse_scatter(Sweep *s, FgNode *n, FgValue *g) except -1:
     piece = value_ndarray(n.shape, g, n.dtype, False)[attr_object(n.attr)]
     return contribute_array(s, n.a, np.array(piece))
