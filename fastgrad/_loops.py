@@ -22,9 +22,9 @@ from fastgrad._core import core
 from fastgrad.transforms import _Run
 
 from . import _record
-from ._graph import INPUT, MANY, OPS, WEAK, Builder, Graph, Loop
+from ._graph import INPUT, MANY, OPS, WEAK, Graph, Loop
 from ._replay import _plain_loop as unrolled
-from ._replay import replay
+from ._replay import Replay, replay
 
 __all__ = ["fori_loop", "run_loop", "scan", "tidy_loops", "while_loop"]
 
@@ -175,7 +175,7 @@ def fori_loop(lower, upper, body, carry):
     lower, upper = _bound(name, "lower", lower), _bound(name, "upper", upper)
     if recording_program() and upper > lower:
         found = _recorded_scan(name, lambda carry, i: (body(i, carry), None), carry,
-                               [np.arange(lower, upper)], _trees.LEAF, upper - lower, False, True)
+                               [core.vouch(np.arange(lower, upper))], _trees.LEAF, upper - lower, False, True)
         if found is not None:
             return found[0]
     kinds = _Carry(name, carry)
@@ -326,6 +326,7 @@ class _Carry:
 
     def leaf(self, k, leaf):
         if not isinstance(leaf, (float, int, np.ndarray, np.generic, Tensor)):
+            self.leaves(leaf)               # a tree in place of a number
             raise TypeError(f"{self.name}: the carry{self.path(k)} becomes a {type(leaf).__name__}")
         shape, dtype, own = np.shape(leaf), getattr(leaf, "dtype", None), self.dtypes[k]
         if shape != self.shapes[k]:
@@ -449,7 +450,7 @@ def _recorded_while(name, condition, body, carry):
             _truth(name, value)
         return [value]
 
-    recording = _record.record(asked, starts, None)
+    recording = _record.record(asked, starts, None, True)
     if recording.reason is not None or recording.graph.guards:
         return None
     both = list(captured)
@@ -479,7 +480,7 @@ def _body(kinds, function, starts, others):
         return outputs
 
     for _ in range(2 * len(starts) + 2):
-        recording = _record.record(body, [*starts, *others], None)
+        recording = _record.record(body, [*starts, *others], None, True)
         graph = recording.graph
         if recording.reason is not None or graph.guards:
             return None
@@ -493,8 +494,10 @@ def _body(kinds, function, starts, others):
             number = weak or type(start) in (int, bool)
             if own == new and not (weak and not gives_way):
                 continue
-            if number and new.kind in ("f" if own.kind == "f" else "fiu"):
-                starts[k] = _strong(start, new, gives_way)
+            if type(start) in (int, bool) and new.kind == "f":
+                starts[k] = float(start)
+            elif number and new.kind in ("f" if own.kind == "f" else "fiu"):
+                starts[k] = _strong(start, new)
             elif gives_way and own.kind == "f":
                 casts[k] = own
             else:
@@ -507,13 +510,13 @@ def _body(kinds, function, starts, others):
                     "that the step returns")
 
 
-def _strong(start, dtype, weak):
-    """A number in a dtype; weak: as a number of Python's."""
-    if isinstance(start, Tensor):
-        if start.dtype == dtype:
-            return start * core.tensor(np.ones((), dtype))
-        return core.cast(start, dtype)
-    return float(start) if weak else dtype.type(start)
+def _strong(start, dtype):
+    """A number in a dtype, no longer one of Python's."""
+    if not isinstance(start, Tensor):
+        return dtype.type(start)
+    if start.dtype == dtype:
+        return start * core.tensor(np.ones((), dtype))
+    return core.cast(start, dtype)
 
 
 def _operand(x):
@@ -577,47 +580,45 @@ def _weak_results(loop):
 
 
 def _computed(loop, values):
-    """The results for plain numbers and arrays."""
-    plan = _plan(loop)
-    if plan is not None:
-        return plan.run(values)
-    # Nothing of it is part of what is being recorded.
+    """The results for plain numbers and arrays. Nothing of it is part of what is recorded around
+    it, if anything is."""
+    if not recording_program():
+        return _steps(loop, values)
     recorder = core.Recorder([], None)
     recorder.begin()
     try:
-        return [core.settle_plain(y) for y in unrolled(loop, [
-            core.weak(x) if type(x) is float else core.tensor(x) for x in values])]
+        return _steps(loop, values)
     finally:
         recorder.end()
 
 
+def _steps(loop, values):
+    body, condition = _runner(loop.body), loop.condition and _runner(loop.condition)
+    c, s = loop.carries, loop.sequences
+    carries, sequences, constants = values[:c], values[c:c + s], values[c + s:]
+    if condition is not None:
+        while condition(carries + constants)[0]:
+            carries = body(carries + constants)
+        return carries
+    stacks = [np.empty((loop.length, *loop.body.shape(o)), loop.body.dtype(o))
+              for o in loop.body.outputs[c:]]
+    for k in range(loop.length - 1, -1, -1) if loop.reverse else range(loop.length):
+        results = body(carries + [x[k] for x in sequences] + constants)
+        carries = results[:c]
+        for stack, part in zip(stacks, results[c:]):
+            stack[k] = part
+    return carries + stacks
+
+
 @functools.lru_cache(maxsize=256)
-def _plan(loop):
-    """The loop planned as a program of its own; None where there is no planner."""
+def _runner(graph):
+    """A function from the list of a graph's inputs to that of its outputs."""
     try:
         from fastgrad._core.program import Plan
-    except ImportError:
-        return None
-    return Plan(_alone(loop))
 
-
-def _alone(loop):
-    """A graph of nothing but the loop."""
-    build, inputs = Builder(), []
-    for k, i in enumerate(loop.body.inputs):
-        shape = loop.body.shape(i)
-        if loop.carries <= k < loop.carries + loop.sequences:
-            shape = (loop.length, *shape)
-        inputs.append(build.input(shape, loop.body.dtype(i),
-                                  bool(loop.body.nodes["flags"][i] & WEAK) and shape == ()))
-    node = build.add("custom", inputs, attribute=loop)
-    outputs = []
-    for k, o in enumerate(loop.body.outputs):
-        shape = loop.body.shape(o)
-        if k >= loop.carries:
-            shape = (loop.length, *shape)
-        outputs.append(build.add("result", [node], shape, loop.body.dtype(o), constant=k))
-    return build.graph(outputs)
+        return Plan(graph).run
+    except (ImportError, NotImplementedError):
+        return Replay(graph)
 
 
 class _Rule:
@@ -759,7 +760,7 @@ def _floats(graph, numbers):
 
 def _derived(function, carries, others):
     """A body made from another one by a function; None where it would have guards."""
-    recording = _record.record(function, [*carries, *others], None)
+    recording = _record.record(function, [*carries, *others], None, True)
     if recording.reason is not None or recording.graph.guards or recording.captured:
         return None
     return recording.graph

@@ -18,6 +18,17 @@ lengths against the file, every value against what may stand there, every graph 
 Nothing in a file is code, nothing is imported because a file says so, and no more memory is taken
 than a few times what the file itself has.
 
+What is kept of a Program (`program_state`) are its paths: each a dict of
+
+    arguments   the structure of the tuple of arguments, or, where `keywords` is true, of
+                (arguments, keyword arguments)
+    kinds       of each leaf: "float", ("scalar", dtype), ("array", dtype, shape),
+                ("static", value), or ("tree", structure, kinds) of a static tree
+    graph       its inputs are the leaves that are not static, then what is captured
+    captured    arrays and floats that the function reached, as they were when it was written
+    returned    the structure of the result
+    places      of each of its leaves: the number of an output, or ("static", value)
+
 `dump` and `restore` turn a *state* into such bytes and back: None, booleans, numbers, strings,
 tuples, lists, dicts, slices, Ellipsis, dtypes, arrays, NumPy scalars, `Graph`, `Guard`, `Slot`,
 `Loop` and the structures of trees (fastgrad._trees), nested at will. A class in a structure is
@@ -39,7 +50,8 @@ from fastgrad import _trees
 from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, OPS, WEAK, Graph, Guard, Loop, Slot
 from ._verify import verify
 
-__all__ = ["classes", "dump", "load_state", "restore", "restore_graph", "save_state"]
+__all__ = ["classes", "dump", "load", "load_state", "program_state", "reduced", "restore",
+           "restore_graph", "restore_program", "save", "save_state"]
 
 MAGIC = b"\x89FGP\r\n\x1a\n"        # as PNG's: shows a transfer that changed line ends
 FORMAT = 1
@@ -144,6 +156,210 @@ def _classes(value, found):
     if isinstance(value, (tuple, list)):
         for part in value:
             _classes(part, found)
+
+
+# ---- programs -------------------------------------------------------------------------------
+
+def load(path):
+    """The program in a file that `Program.save` has written.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+
+    Returns
+    -------
+    Program
+        With the paths that were recorded when it was written, and no Python function.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, of another version of the format, or no program: it is checked in
+        full, and nothing in it is executed or imported.
+    OSError
+        If it cannot be read.
+
+    Notes
+    -----
+    A call for which no path was recorded raises TypeError or ValueError; where a guard does not
+    hold, it raises GuardError. Arrays that the function reached by a name have the contents that
+    they had when the program was written. Where arguments or results are of classes of yours
+    (dataclasses, named tuples), import their module before.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import fastgrad as fg
+    >>> f = fg.compile(lambda x: x * x + 1)
+    >>> f(3.0)
+    10.0
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "f.fgp")
+    ...     f.save(path)
+    ...     g = fg.load(path)
+    >>> g(4.0), fg.grad(g)(4.0)
+    (17.0, 8.0)
+    """
+    return _program(load_state(path), os.fspath(path))
+
+
+def save(program, path):
+    """Write the paths of a program to a file."""
+    save_state(path, program_state(program, "save"))
+
+
+def reduced(program):
+    """What pickles a program as data, for its __reduce__."""
+    state = program_state(program, "pickle")
+    return restore_program, (dump(state), classes(state))
+
+
+def restore_program(data, classes=()):
+    """A program from pickled data. The classes are there to have been imported."""
+    what = "a pickled program"
+    return _program(restore(data, what), what)
+
+
+def program_state(program, what):
+    """The paths of a program as data; `what` is done with them, for messages."""
+    name = f"{what}: {program._name}"
+    paths = []
+    for key, entry in program._signatures.items():
+        for path in entry.paths:
+            paths.append({
+                "arguments": key[0], "kinds": [_kind(name, kind) for kind in key[1]],
+                "keywords": bool(key[2]), "graph": path.graph, "captured": _captured(path),
+                "returned": path.returned,
+                "places": [place if type(place) is int else ("static", place.value)
+                           for place in path.places]})
+    if not paths:
+        raise RuntimeError(f"{name} has no recorded path; call it once with arguments like those it "
+                           "is to serve")
+    return {"name": str(program._name), "paths": paths}
+
+
+def _captured(path):
+    """What a path reads besides its arguments, as it is now."""
+    from ._compile import _lifted_value
+
+    found = list(path.captured)
+    if path.watch is not None:
+        found = [_lifted_value(path.watch.innermost, *name) for name in path.lifted]
+        found += [path.watch.arrays[k] for k in path.captured]
+    return [np.array(x.detach().numpy()) if hasattr(x, "detach") else
+            x if type(x) is float else np.array(x) for x in found]
+
+
+def _kind(name, kind):
+    """A part of a signature as data."""
+    if kind == "float":
+        return kind
+    if type(kind) is str:
+        return "scalar", np.dtype(kind)
+    if type(kind) is tuple and type(kind[0]) is str:
+        return "array", np.dtype(kind[0]), tuple(kind[1])
+    if type(kind) is tuple and isinstance(kind[0], type) and len(kind) in (2, 3):
+        value = float("nan") if len(kind) == 3 and kind[1] == "nan" else kind[1]
+        if type(value) is kind[0]:
+            return "static", value
+    elif type(kind) is tuple:
+        return "tree", kind[0], [_kind(name, part) for part in kind[1]]
+    raise TypeError(f"{name} was recorded for an object among its arguments (the instance of a "
+                    "method, a function), which is no data; let it reach the object by a name")
+
+
+def _static(value):
+    """The part of a signature that a static argument has."""
+    if type(value) is float:
+        return float, value if value == value else "nan", math.copysign(1, value)
+    hash(value)
+    return type(value), value
+
+
+def _signature(kind):
+    """A part of a signature from data."""
+    if kind == "float":
+        return kind
+    _fault(type(kind) is not tuple or not kind, "a kind of argument is none")
+    tag, *rest = kind
+    if tag == "static" and len(rest) == 1:
+        return _static(rest[0])
+    if tag == "scalar" and len(rest) == 1 and isinstance(rest[0], np.dtype):
+        return rest[0].char
+    if tag == "array" and len(rest) == 2 and isinstance(rest[0], np.dtype):
+        return rest[0].char, tuple(_shape(list(rest[1])))
+    _fault(tag != "tree" or len(rest) != 2 or type(rest[1]) is not list,
+           "a kind of argument is none")
+    _structure(rest[0], len(rest[1]), "a static argument")
+    return rest[0], tuple([_signature(part) for part in rest[1]])
+
+
+def _structure(structure, count, what):
+    _fault(structure != _trees.LEAF and type(structure) is not _trees.Branch,
+           f"the structure of {what} is none")
+    _fault(_trees._count(structure) != count, f"the structure of {what} has not {count} leaves")
+
+
+def _program(state, what):
+    """The program of a state, which anybody may have written."""
+    from ._compile import Program, Static
+
+    try:
+        _fault(type(state) is not dict or set(state) != {"name", "paths"}
+               or type(state["name"]) is not str or type(state["paths"]) is not list
+               or not state["paths"], "it holds no paths")
+        program = None
+        for path in state["paths"]:
+            _fault(type(path) is not dict or set(path) != {
+                "arguments", "kinds", "keywords", "graph", "captured", "returned", "places"},
+                "a path is not described")
+            graph, captured, places = path["graph"], path["captured"], path["places"]
+            kinds = path["kinds"]
+            _fault(type(graph) is not Graph, "a path has no graph")
+            _fault(not all(type(part) is list for part in (kinds, captured, places))
+                   or type(path["keywords"]) is not bool, "a path is not described")
+            _structure(path["arguments"], len(kinds), "the arguments")
+            _fault(path["arguments"] == _trees.LEAF or path["arguments"].type is not tuple
+                   or path["keywords"] and [getattr(child, "type", None) for child in
+                                            path["arguments"].children] != [tuple, dict],
+                   "the arguments are no tuple")
+            _structure(path["returned"], len(places), "the result")
+            signature = [_signature(kind) for kind in kinds]
+            _inputs(graph, [kind for kind in kinds if kind == "float" or kind[0] in (
+                "scalar", "array")], captured)
+            for k, place in enumerate(places):
+                if type(place) is not int:
+                    _fault(type(place) is not tuple or len(place) != 2 or place[0] != "static",
+                           "a place of the result is none")
+                    places[k] = Static(place[1])
+                else:
+                    _fault(not 0 <= place < len(graph.outputs), "a result is not among the outputs")
+            arguments = graph, captured, path["returned"], places
+            options = dict(arguments=path["arguments"], kinds=signature, keywords=path["keywords"])
+            if program is None:
+                program = Program.of_graph(*arguments, name=state["name"], **options)
+            else:
+                program.add_graph(*arguments, **options)
+        return program
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{what}: no program that can be used: {error}") from None
+
+
+def _inputs(graph, kinds, captured):
+    """Check that a graph takes values of those kinds, then what is captured."""
+    _fault(len(graph.inputs) != len(kinds) + len(captured), "a path has not as many inputs as its "
+           "graph")
+    wanted = [(np.dtype(float), ()) if kind == "float" else (kind[1], tuple(kind[2:3][0] if kind[2:]
+                                                                           else ())) for kind in kinds]
+    for x in captured:
+        _fault(type(x) not in (float, np.ndarray), "what is captured is no array")
+        wanted.append((np.asarray(x).dtype, np.shape(x)))
+    for i, (dtype, shape) in zip(graph.inputs, wanted):
+        _fault(graph.dtype(i) != dtype or graph.shape(i) != shape,
+               f"input {i} is {graph.dtype(i)}{list(graph.shape(i))}, and given "
+               f"{dtype}{list(shape)}")
 
 
 # ---- writing --------------------------------------------------------------------------------

@@ -306,6 +306,117 @@ def test_large_graphs_are_read_in_linear_time():
     assert time.thread_time() - start < 1.5         # 0.03 s
 
 
+# ---- programs -------------------------------------------------------------------------------
+
+WEIGHTS = np.array([2.0, -1.0, 0.5])
+
+
+@fg.compile
+def model(x, power=2, *, scale=1.0):
+    """Reaches an array by name, has a branch, static and keyword arguments."""
+    if x.sum() > 0:
+        return {"value": fnp.sum(WEIGHTS * x ** power) * scale, "name": "up", "x": Pair(x, power)}
+    return {"value": fnp.sum(WEIGHTS * x), "name": "down", "x": Pair(x, power)}
+
+
+def saved(program, tmp_path):
+    program.save(tmp_path / "p.fgp")
+    return fg.load(tmp_path / "p.fgp")
+
+
+def equal(one, other):
+    a, b = _trees.flatten(one), _trees.flatten(other)
+    assert a[1] == b[1]
+    for x, y in zip(a[0], b[0]):
+        assert type(x) is type(y)
+        np.testing.assert_array_equal(x, y)
+
+
+def test_programs_come_back(tmp_path):
+    x = np.array([1.0, 2.0, 3.0])
+    for arguments in ((x,), (-x,), (x, 3)):
+        model(*arguments)
+    model(x, scale=0.5)
+    again = saved(model, tmp_path)
+    assert again.function is None and "model" in repr(again)
+    for arguments in ((x + 1,), (-x - 1,), (x + 1, 3)):
+        equal(again(*arguments), model(*arguments))
+    equal(again(x, scale=0.25), model(x, scale=0.25))
+    with pytest.raises((TypeError, ValueError)):
+        again(np.ones(4))
+    with pytest.raises((TypeError, ValueError)):
+        again(x, 4)
+    with pytest.raises(GuardError, match="test_persist.py"):
+        again(-x, 3)
+    value = fg.grad(lambda x: again(x)["value"])(x)
+    np.testing.assert_array_equal(value, 2 * WEIGHTS * x)
+    twice = saved(again, tmp_path)
+    equal(twice(x), model(x))
+    for copied in (copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))):
+        equal(copied(again)(x), model(x))
+
+
+def test_what_is_reached_is_frozen(tmp_path):
+    weights = np.array([1.0, 2.0])
+    program = fg.compile(lambda x: fnp.sum(weights * x))
+    x = np.ones(2)
+    assert program(x) == 3
+    again = saved(program, tmp_path)
+    weights[:] = 5
+    assert program(x) == 10 and again(x) == 3
+
+
+def test_transformed_programs_come_back(tmp_path):
+    x = np.array([1.0, 2.0, 3.0])
+    f = fg.compile(fg.value_and_grad(lambda x: fnp.sum(fnp.sin(x) * WEIGHTS)))
+    wanted = f(x)
+    equal(saved(f, tmp_path)(x), wanted)
+
+
+def run_program(program, x):
+    return program(x)
+
+
+def test_programs_go_to_other_processes(tmp_path):
+    model(np.ones(3))
+    again = saved(model, tmp_path)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        equal(pool.starmap(run_program, [(again, np.ones(3))])[0], model(np.ones(3)))
+
+
+def test_programs_that_cannot_be_saved(tmp_path):
+    with pytest.raises(RuntimeError, match="has no recorded path; call it once"):
+        fg.compile(lambda x: x).save(tmp_path / "p")
+    program = fg.compile(lambda x, f: f(x))
+    program(1.0, np.sin)
+    with pytest.raises(TypeError, match="an object among its arguments"):
+        program.save(tmp_path / "p")
+    assert not list(tmp_path.iterdir())
+
+
+def test_programs_at_random(tmp_path):
+    x = np.array([1.0, 2.0, 3.0])
+    program = fg.compile(lambda x, n, y=1.0: {"a": fnp.sin(x) * n + WEIGHTS, "b": (y * 2, "text", n)})
+    program(x, 2, y=3.0)
+    header, body = parts(_persist.dump(_persist.program_state(program, "save")))
+    draw, path = random.Random(10), tmp_path / "p.fgp"
+    loaded = refused = 0
+    for _ in range(500):
+        path.write_bytes(together(replaced(header, draw), body))
+        try:
+            found = fg.load(path)
+        except ValueError as error:
+            assert str(error).startswith(str(path))
+            refused += 1
+            continue
+        loaded += 1
+        try:
+            found(x, 2, y=3.0)
+        except (TypeError, ValueError, GuardError, IndexError):
+            pass
+    assert refused > 100 and loaded > 3
+
+
 # ---- damaged and hostile --------------------------------------------------------------------
 
 def parts(data):

@@ -19,6 +19,15 @@ Operator = namedtuple("Operator", "name kind arity smooth analytic steps mask re
 Operator.__doc__ = "One row of the operator table."
 
 
+class NotComputed(TypeError):
+    """Raised where something is asked for a value, or a shape, that it does not have yet."""
+
+
+cdef class Deferred:
+    """What is not computed yet: the base class of expressions (fastgrad.variable). A function that
+    meets one leaves the call to its `defer(function, args, kwargs)`."""
+
+
 @cython.final
 cdef class Row:
     """What a builtin of `functions` is bound to: its row of the table."""
@@ -80,6 +89,9 @@ cdef object elementwise(int op, PyObject *const *args, Py_ssize_t n):
                             f"argument{'s' if info.arity > 1 else ''} ({n} given)")
     for i in range(info.arity):
         tensors = tensors or isinstance(<object>args[i], Tensor)
+        if isinstance(<object>args[i], Deferred):
+            return (<object>args[i]).defer(functions[info.name.decode()],
+                                           tuple([<object>args[k] for k in range(info.arity)]), {})
     if not tensors:
         return plain_result(op, [<object>args[i] for i in range(info.arity)])
     if info.arity == 1:
@@ -619,6 +631,8 @@ def min(a, axis=None, keepdims=False):
 
 def logsumexp(a, axis=None, keepdims=False):
     """log(sum(exp(a))) over the given axes, without overflow."""
+    if isinstance(a, Deferred):
+        return a.defer(logsumexp, (a, axis, keepdims), {})
     if isinstance(a, Tensor):
         return reduced(FG_logsumexp, a, axis, keepdims)
     a = np.asarray(a)
@@ -630,6 +644,8 @@ def logsumexp(a, axis=None, keepdims=False):
 
 def matmul(a, b):
     """The matrix product a @ b for vectors, matrices and batches."""
+    if isinstance(a, Deferred) or isinstance(b, Deferred):
+        return (a if isinstance(a, Deferred) else b).defer(matmul, (a, b), {})
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return np.matmul(a, b)
     return push_matmul(a, b)

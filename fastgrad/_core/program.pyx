@@ -35,3 +35,4 @@ SOURCES = (<const char *>FG_SOURCES).decode()
 
 include "plan_graph.pyx"
 include "plan_run.pyx"
+include "program_call.pyx"

@@ -439,6 +439,8 @@ cdef class Tensor:
         return binary(FG_power, left, right)
 
     def __matmul__(left, right):
+        if isinstance(left, Deferred) or isinstance(right, Deferred):
+            return NotImplemented
         return push_matmul(left, right)
 
     def __neg__(self):
