@@ -164,7 +164,7 @@ def _guarded(step, i, guards):
     return checked
 
 
-_LOOKS = {"bool": bool, "int": operator.index}
+_LOOKS = {"bool": bool, "int": int}
 
 
 def look(kind, value):
@@ -351,7 +351,7 @@ _NUMPY = """
 for _name in _NUMPY:
     if hasattr(np, _name):
         CALLS[f"numpy.{_name}"] = getattr(np, _name)
-CALLS["numpy.astype"] = lambda a, dtype: np.asarray(a).astype(dtype)
+CALLS["numpy.astype"] = core.astype
 
 for _name in ("max", "min", "logsumexp"):
     register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)

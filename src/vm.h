@@ -7,11 +7,8 @@
 #define FG_VM_H
 
 #include "fg.h"
-#if __has_include("vm_scalar.h")
+#include "pool.h"
 #include "vm_scalar.h"
-#else
-#include "vm_stand_in.h"
-#endif
 
 /* ---- graphs, as fastgrad/_graph.py lays them out ------------------------------------------ */
 
@@ -228,8 +225,6 @@ void fg_plan_free(FgPlan *plan);
 const char *fg_plan_verify(const FgPlan *plan);
 
 /* ---- frames ------------------------------------------------------------------------------- */
-
-#define FG_THREADS_MAX 64
 
 typedef struct FgFrame {
     struct FgFrame *next;

@@ -5,16 +5,7 @@
 #include <string.h>
 
 #include "vm.h"
-#if __has_include("pool.h")
 #include "pool.h"
-#else
-static int fg_threads(void) { return 1; }
-static void fg_parallel(void (*work)(void *context, int64_t part, int thread), void *context,
-                        int64_t parts)
-{
-    for (int64_t part = 0; part < parts; part++) work(context, part, 0);
-}
-#endif
 
 const FgKernels **fg_vm_kernels;
 const FgCallInfo *fg_vm_matmul[2];

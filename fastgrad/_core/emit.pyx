@@ -130,7 +130,7 @@ cdef int entries_settle(Subgraph s, Slot *slot, FgNode *n) except -1:
     cdef Tensor t
     slot.entries = NULL
     Py_DECREF(entries)
-    places = np.array([place for place, x in entries], dtype=np.intp)
+    places = vouch(np.array([place for place, x in entries], dtype=np.intp))
     t = push_concatenate([x for place, x in entries], 0, True)
     t = scatter(t, places, (n.shape.size,))
     return s.add(slot.id, reshape_plain(t, tensor_dims(n)))

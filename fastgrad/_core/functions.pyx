@@ -651,9 +651,9 @@ def matmul(a, b):
     return push_matmul(a, b)
 
 
-cdef object astype(object a, str dtype):
+def astype(a, str dtype):
     """An array in another dtype."""
-    return a.astype(dtype)
+    return np.asarray(a).astype(dtype)
 
 
 def cast(a, dtype):

@@ -269,7 +269,7 @@ cdef class Plan:
             function = self.prepared.get(s.node)
             if function is None:
                 function = self.prepared[s.node] = prepare(self.graph, s.node)
-            y = function(values)
+            y = function(*values)
             if n.op == FG_custom:
                 self.objects(f)[s.node] = y
                 return 0

@@ -35,4 +35,6 @@ SOURCES = (<const char *>FG_SOURCES).decode()
 
 include "plan_graph.pyx"
 include "plan_run.pyx"
+include "program_pool.pyx"
+include "program_scalar.pyx"
 include "program_call.pyx"

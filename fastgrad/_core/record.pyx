@@ -299,6 +299,9 @@ cdef class Recorder:
                     self.guard(<Tensor>i, "count", int(np.count_nonzero(tensor_value(<Tensor>i))))
             whole.append(i)
         plain = [index_array(i) for i in whole]
+        for i in plain:
+            if PyArray_Check(i):
+                self.vouch(i)           # a node keeps it, and its derivative uses it again
         answer = tuple(plain) if type(index) is tuple else plain[0]
         if tensors:
             self.indices[id(answer)] = (answer, tuple(whole) if type(index) is tuple else whole[0])
@@ -364,6 +367,7 @@ cdef class Recorder:
                     else tensor_constant(np.asarray(y))
             t = <Tensor>y
             t.fresh()
+            self.holders.append(argument_of(t))     # no other leaf gets its number meanwhile
             self.traced(t)
             numbers.append(e.number(t.id))
             kinds.append("array" if t.node.rank else
@@ -457,6 +461,8 @@ cdef int decision_note(FgNode *n) noexcept:
         reach = n.attr
     else:
         return 0
+    if reach == FG_REACH_ANY:
+        reach = FG_REACH(0, reaches)    # any of those that there are
     if decisions[(decision_next + DECISIONS - 1) % DECISIONS] == reach:
         return 0
     if decisions[decision_next]:

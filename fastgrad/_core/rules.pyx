@@ -42,7 +42,7 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
             b = leaf_constant(y) if not y.id else y.id
             if y.id:
                 y.node.refs += 1
-        elif y != NULL and y.needs:
+        elif y != NULL and y.needs and not is_literal(y):
             b = y.id
             y.node.refs += 1
         elif y != NULL and get_keeping():
@@ -51,7 +51,7 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
             a = leaf_constant(x) if not x.id else x.id
             if x.id:
                 x.node.refs += 1
-        elif x != NULL and x.needs:
+        elif x != NULL and x.needs and not is_literal(x):
             a = x.id
             x.node.refs += 1
         elif x != NULL and get_keeping():
@@ -89,6 +89,14 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
         n.flags |= FG_READS_SELF
         n.uses += 1
     return tensor_noted(tensor_new(id, n, tape))
+
+
+cdef inline bint is_literal(Operand *x):
+    """Whether it is a leaf that a program holds as a constant, so that its value has to stay: a
+    table, say, of which an entry is picked by a place that is none."""
+    return (get_recorder() != NULL and x.node != NULL and x.node.flags & FG_LEAF != 0
+            and not x.node.flags & FG_NEEDS_GRAD
+            and x.id not in (<Recorder>get_recorder()).inputs)
 
 
 cdef int operand_ready(object o, Operand *x) except -1:

@@ -109,8 +109,21 @@ def wrapped(result):
     return result
 
 
+# What tells shapes and dtypes alone: no program depends on it.
+_OF_SHAPE = {np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type}
+
+
+def _shaped(operand):
+    """An array of the operand's shape and dtype."""
+    if isinstance(operand, Tensor):
+        return np.broadcast_to(np.zeros((), operand.dtype), operand.shape)
+    return operand
+
+
 def evaluated(numpy_function, args, kwargs):
     """NumPy's result on the values of the operands, as Tensors without derivative."""
+    if numpy_function in _OF_SHAPE:
+        return numpy_function(*map(_shaped, args), **kwargs)
     if core.recording_program():
         name = getattr(numpy_function, "__name__", None)
         return core.derive(f"numpy.{name}" if getattr(np, name or "", None) is numpy_function
