@@ -108,7 +108,8 @@ enum {
     FG_BLOCK_WIDEN, FG_BLOCK_NARROW, FG_BLOCK_WHOLE,        /* float to double, back; int64      */
     FG_BLOCK_TRUTH,             /* number to byte                                                 */
     FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT,  /* of bytes                          */
-    FG_BLOCK_COPY,
+    FG_BLOCK_FINITE,
+    FG_CALL_ALL_FINITE,         /* of an array: a step of its own                                 */
     FG_BLOCK_SUM,               /* b: which sum                                                   */
     FG_BLOCK_END
 };
@@ -166,7 +167,7 @@ typedef struct FgBlockRun {
 
 enum {
     FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY, FG_STEP_LOAD,
-    FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD
+    FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_PYTHON, FG_STEP_GUARD
 };
 
 typedef struct FgCopy {         /* part of a copying step: into a window of the result            */

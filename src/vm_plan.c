@@ -16,7 +16,7 @@ enum { UNIFORM = 1u << 16 };        /* a leaf: all entries are the number in `co
 /* What is to be done for a node. */
 enum {
     K_NONE, K_LEAF, K_VIEW, K_SCALAR, K_LANES, K_SUM, K_ROWS, K_LOAD, K_MATMUL, K_COPY, K_PACK,
-    K_PYTHON
+    K_FINITE, K_PYTHON
 };
 
 /* Where a value is: in the memory of the node `base`, or the number that node `base` is. */
@@ -558,7 +558,9 @@ static int kind_of(Planner *p, int32_t i)
         count = operands_of(p, i, few, &list);
         for (int32_t k = 0; k < count; k++) if (!is_number(p->nodes[list[k]].dtype)) return K_PYTHON;
         return K_PACK;
-    case FG_call:                       /* a logical operator of booleans                         */
+    case FG_call:                       /* a logical operator of booleans, or isfinite            */
+        if (attribute_of(p, i)->numbers[0] == FG_CALL_ALL_FINITE ||
+            (attribute_of(p, i)->numbers[0] == FG_BLOCK_FINITE && n->rank == 0)) return K_FINITE;
         return n->rank ? K_LANES : K_SCALAR;
     default:
         return K_PYTHON;
@@ -675,7 +677,8 @@ static void group_all(Planner *p)
                     level = p->groups[guard].level;
                 int32_t g = group_new(p, kind == K_ROWS ? FG_STEP_ROWS : kind == K_MATMUL
                                       ? FG_STEP_MATMUL : kind == K_COPY ? FG_STEP_COPY
-                                      : kind == K_PACK ? FG_STEP_PACK : FG_STEP_PYTHON,
+                                      : kind == K_PACK ? FG_STEP_PACK : kind == K_FINITE
+                                      ? FG_STEP_FINITE : FG_STEP_PYTHON,
                                       SPACE_ALONE, level + 1, i);
                 p->group[i] = g;
                 if (kind == K_PYTHON) p->groups[g].after = guard;
@@ -1045,6 +1048,7 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
         dtype = from;
     } else if (op == FG_call) {
         op = (int)attribute_of(p, i)->numbers[0];
+        if (op == FG_BLOCK_FINITE) dtype = from;
     } else if (op == FG_cast) {
         op = n->dtype == FG_BOOL ? FG_BLOCK_TRUTH : from == FG_BOOL ? FG_BLOCK_MASK
              : from == FG_INT64 ? FG_BLOCK_WHOLE : from == FG_FLOAT32 ? FG_BLOCK_WIDEN
@@ -1290,6 +1294,8 @@ static void step_all(Planner *p)
                         if (attr->numbers[r] == FG_INDEX_INT)
                             copy->from.offset += attr->numbers[r + 1] * copy->from.strides[axis++];
                 }
+                copy->from.rank = 0;
+                copy->from.size = 1;
                 copy->to = operand_for(p, nodes[j]);
             }
             step->count = fill[g];

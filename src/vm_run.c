@@ -327,6 +327,12 @@ static void block_op(const FgBlockOp *o, char **at, int64_t m)
     case FG_BLOCK_NOT:
         for (int64_t i = 0; i < m; i++) y[i] = !a[i];
         break;
+    case FG_BLOCK_FINITE:
+        if (o->dtype == FG_FLOAT64)
+            for (int64_t i = 0; i < m; i++) y[i] = fabs(((const double *)(void *)a)[i]) <= 1.7976931348623157e308;
+        else
+            for (int64_t i = 0; i < m; i++) y[i] = fabsf(((const float *)(void *)a)[i]) <= 3.4028234663852886e38f;
+        break;
     default:
         loops_of(o->dtype)->compare[o->op - FG_ELEMENTWISE_END](a, b, (uint8_t *)y, m);
     }
@@ -607,6 +613,43 @@ static int run_pack(FgFrame *f, const FgStep *s)
     return FG_RUN_DONE;
 }
 
+/* Calls look(context, entry) for each entry of an operand until it returns 0. */
+static int each_entry(const FgOperand *x, const char *p, int (*look)(void *context, double entry),
+                      void *context)
+{
+    int64_t index[64] = { 0 };
+    for (int64_t left = x->size; left > 0; left--) {
+        if (!look(context, fg_number_at(p, x->dtype))) return 0;
+        for (int32_t i = x->rank - 1; i >= 0; i--) {
+            p += x->strides[i];
+            if (++index[i] < x->dims[i]) break;
+            p -= x->dims[i] * x->strides[i];
+            index[i] = 0;
+        }
+    }
+    return 1;
+}
+
+static int is_finite_entry(void *context, double x)
+{
+    (void)context;
+    return x - x == 0;
+}
+
+static int count_entry(void *context, double x)
+{
+    *(int64_t *)context += x != 0;
+    return 1;
+}
+
+static int run_finite(FgFrame *f, const FgStep *s)
+{
+    char room[8];
+    f->registers[s->out.reg] = each_entry(&s->in[0], pointer_to(f, &s->in[0], room),
+                                          is_finite_entry, NULL);
+    return FG_RUN_DONE;
+}
+
 static int run_guard(FgFrame *f, const FgStep *s)
 {
     char room[8];
@@ -614,16 +657,7 @@ static int run_guard(FgFrame *f, const FgStep *s)
     const char *p = pointer_to(f, x, room);
     int64_t met = 0;
     if (s->guard_kind == FG_GUARD_COUNT) {
-        int64_t index[64] = { 0 };
-        for (int64_t left = x->size; left > 0; left--) {
-            met += fg_number_at(p, x->dtype) != 0;
-            for (int32_t i = x->rank - 1; i >= 0; i--) {
-                p += x->strides[i];
-                if (++index[i] < x->dims[i]) break;
-                p -= x->dims[i] * x->strides[i];
-                index[i] = 0;
-            }
-        }
+        each_entry(x, p, count_entry, &met);
     } else if (s->guard_kind == FG_GUARD_BOOL) {
         met = fg_number_at(p, x->dtype) != 0;
     } else if (x->dtype == FG_INT64) {
@@ -649,6 +683,7 @@ int fg_run(FgFrame *f)
         case FG_STEP_COPY: met = run_copy(f, s); break;
         case FG_STEP_LOAD: met = run_load(f, s); break;
         case FG_STEP_PACK: met = run_pack(f, s); break;
+        case FG_STEP_FINITE: met = run_finite(f, s); break;
         case FG_STEP_GUARD: met = run_guard(f, s); break;
         default: met = fg_vm_python(f, s); break;
         }

@@ -54,6 +54,7 @@ cdef extern from "vm.h" nogil:
         const int64_t *strides
         int32_t node
     enum: FG_BLOCK_GATHER, FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT
+    enum: FG_BLOCK_FINITE, FG_CALL_ALL_FINITE
     ctypedef struct FgBlockOp:
         uint16_t op
         uint8_t dtype, item

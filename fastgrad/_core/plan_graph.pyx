@@ -475,6 +475,12 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
                     n.flags &= ~<uint32_t>FG_GRAPH_MANY
                     check_elementwise(c, i, 2)
                     return 0
+            if name == "numpy.isfinite" or name == "fastgrad.all_finite":
+                x = &c.nodes[operand(c, i, 0)]
+                k = FG_BLOCK_FINITE if name == "numpy.isfinite" else FG_CALL_ALL_FINITE
+                if count == 1 and (x.dtype == FG_FLOAT32 or x.dtype == FG_FLOAT64) and (
+                        n.rank == 0 if k == FG_CALL_ALL_FINITE else x.shape == n.shape):
+                    return attribute_number(c, FG_ATTR_NUMBERS, (k,))
             bools = True
             for k in range(count):
                 x = &c.nodes[operand(c, i, k)]
