@@ -39,18 +39,22 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
     try:
         tape = tape_of_thread()
         if y != NULL and not y.needs and op == FG_matmul:
-            b = leaf_constant(y) if not y.id else y.id
-            if y.id:
+            if y.id and not is_literal(y):
+                b = y.id
                 y.node.refs += 1
+            else:
+                b = leaf_constant(y)
         elif y != NULL and y.needs and not is_literal(y):
             b = y.id
             y.node.refs += 1
         elif y != NULL and get_keeping():
             b = leaf_constant(y)
         if x != NULL and not x.needs and op == FG_matmul:
-            a = leaf_constant(x) if not x.id else x.id
-            if x.id:
+            if x.id and not is_literal(x):
+                a = x.id
                 x.node.refs += 1
+            else:
+                a = leaf_constant(x)
         elif x != NULL and x.needs and not is_literal(x):
             a = x.id
             x.node.refs += 1
