@@ -565,11 +565,13 @@ def run_loop(loop, operands):
 
 
 def _apply(name, loop, operands):
-    rule = _Rule(name, loop, operands)
     results = _computed(loop, [core.settle_plain(t) for t in operands])
-    weak = _weak_results(loop)
-    return core.custom(rule, rule.operands, [
-        core.weak(float(y)) if w else core.tensor(y) for y, w in zip(results, weak)])
+    results = [core.weak(float(y)) if weak else core.tensor(y)
+               for y, weak in zip(results, _weak_results(loop))]
+    if not recording_program() and not any([t.requires_grad for t in operands]):
+        return results
+    rule = _Rule(name, loop, operands)
+    return core.custom(rule, rule.operands, results)
 
 
 def _weak_results(loop):
