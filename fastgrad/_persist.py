@@ -46,8 +46,10 @@ from collections import OrderedDict, defaultdict
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._core import core, program
 
 from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, OPS, WEAK, Graph, Guard, Loop, Slot
+from ._replay import CALLS
 from ._verify import verify
 
 __all__ = ["classes", "dump", "load", "load_state", "program_state", "reduced", "restore",
@@ -468,7 +470,7 @@ class _Writer:
             return self.number[id(graph)][0]
         nodes = graph.nodes.astype(_FILE_NODE)
         ops = np.unique(graph.nodes["op"])
-        dtypes = [core_dtype(number) for number in np.unique(graph.nodes["dtype"])]
+        dtypes = [core.dtype_of_number(int(number)) for number in np.unique(graph.nodes["dtype"])]
         nodes["op"] = np.searchsorted(ops, graph.nodes["op"])
         nodes["dtype"] = np.searchsorted(np.unique(graph.nodes["dtype"]), graph.nodes["dtype"])
         attrs = []
@@ -488,13 +490,6 @@ class _Writer:
         self.graphs.append(entry)
         self.number[id(graph)] = len(self.graphs) - 1, graph
         return len(self.graphs) - 1
-
-
-def core_dtype(number):
-    """The dtype that nodes call by that number."""
-    from fastgrad._core import core
-
-    return core.dtype_of_number(int(number))
 
 
 def _unwritable(graph, k, where):
@@ -703,7 +698,8 @@ class _Reader:
             [self.value(guard, 0) for guard in _list(entry["guards"])], _list(entry["lines"]))
         for number in (*graph.inputs, *graph.outputs):
             _fault(not _whole(number) or not 0 <= number < len(graph), f"there is no node {number!r}")
-        verify(graph, _calls(), self.verified)
+        verify(graph, CALLS, self.verified)
+        program.validate(graph)             # what the planner relies on, it checks itself
         return graph
 
 
@@ -751,12 +747,3 @@ def _class(name, keys):
             not issubclass(found, (tuple, list, dict)) and not set(keys) <= set(fields)):
         raise ValueError(f"it takes or returns a {module}.{qualname}, whose fields are others now")
     return found
-
-
-def _calls():
-    """The functions that `call` nodes may name."""
-    try:
-        from ._replay import CALLS
-    except ImportError:
-        return ()
-    return CALLS

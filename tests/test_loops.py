@@ -13,6 +13,8 @@ from fastgrad._record import record
 from fastgrad._replay import replay
 from fastgrad._verify import verify
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not depend on the arguments")
+
 State = collections.namedtuple("State", "position velocity")
 
 
