@@ -22,7 +22,7 @@ from fastgrad._core import core
 from fastgrad.transforms import _Run
 
 from . import _record
-from ._graph import INPUT, MANY, OPS, WEAK, Graph, Loop
+from ._graph import INPUT, MANY, OPS, WEAK, Graph, Loop, Slot
 from ._replay import _plain_loop as unrolled
 from ._replay import Replay, replay
 
@@ -405,7 +405,7 @@ def recording_program():
 
 def _recorded_scan(name, both, carry, leaves, structure, count, reverse, whole=False):
     """(carry, ys) of a loop recorded as one node; None where the step has to be recorded step by
-    step."""
+    step. `whole`: x counts the steps."""
     kinds = _Carry(name, carry)
     starts = _trees.flatten(carry)[0]
     c, s = len(starts), len(leaves)
@@ -426,7 +426,11 @@ def _recorded_scan(name, both, carry, leaves, structure, count, reverse, whole=F
     if found is None:
         return None
     graph, captured, starts = found
-    loop = Loop("scan", graph, c, s, len(captured), count, reverse)
+    captured = [_operand(x) for x in captured]
+    if whole:
+        graph, more, captured = _along(graph, c, int(leaves[0][0]), count, captured)
+        leaves = [*leaves, *more]
+    loop = Loop("scan", graph, c, len(leaves), len(captured), count, reverse)
     results = _apply(name, loop, [_operand(x) for x in (*starts, *leaves, *captured)])
     return (_trees.unflatten(kinds.structure, results[:c]),
             _trees.unflatten(returned[0], results[c:]))
@@ -530,6 +534,51 @@ def _operand(x):
         if known is not None:
             return known
     return core.tensor(x)
+
+
+def _along(graph, c, lower, count, captured):
+    """The body of a loop over i from `lower`, what goes along with it as sequences, and the
+    constants that are left: what is read of a constant at i, or a fixed distance from it, is an
+    entry of a sequence. Its adjoint is then stacked, where that of a constant would be an array of
+    zeros and one entry at every step."""
+    nodes, more, places = graph.nodes.copy(), [], []
+    constants = {i: x for i, x in zip(graph.inputs[c + 1:], captured)}
+
+    def distance(i):
+        """How far node i is from the counter, or None."""
+        if i == graph.inputs[c]:
+            return 0
+        attribute = graph.attribute(i)
+        if graph.name(i) != "call" or len(graph.operands_of(i)) != 1 or attribute[2:] != ((), None):
+            return None
+        name, args = attribute[:2]
+        step = [x for x in args if type(x) is int]
+        if len(args) != 2 or len(step) != 1 or name == "numpy.subtract" and type(args[1]) is not int:
+            return None
+        base = distance(graph.operands_of(i)[0]) if name in ("numpy.add", "numpy.subtract") else None
+        return None if base is None else base + (step[0] if name == "numpy.add" else -step[0])
+
+    for j in np.flatnonzero(nodes["op"] == OPS["gather"]).tolist():
+        operands, index = graph.operands_of(j), graph.attribute(j)
+        index = index if type(index) is tuple else (index,)
+        if len(operands) != 2 or operands[0] not in constants or index[0] != Slot(1) or not all(
+                x is None or x is Ellipsis or type(x) is int or type(x) is slice for x in index[1:]):
+            continue
+        x, away = constants[operands[0]], distance(operands[1])
+        if away is None or lower + away < 0 or lower + away + count > x.shape[0]:
+            continue
+        more.append(x[(slice(lower + away, lower + away + count), *index[1:])])
+        places.append(j)
+        for column, value in (("op", OPS["leaf"]), ("flags", INPUT), ("a", -1), ("b", -1), ("c", -1),
+                              ("attr", 0)):
+            nodes[column][j] = value
+    if not places:
+        return graph, [], captured
+    needed = graph.inputs[:c + 1] + places
+    live = _live(graph, nodes, needed)
+    left = [i for i in constants if live[i]]
+    return (_compact(graph, nodes, graph.attrs, needed + left, live), more,
+            [constants[i] for i in left])
 
 
 def _with_inputs(graph, count, captured, wanted):
@@ -976,7 +1025,7 @@ def tidy_loops(graph):
         if which >= c:
             wanted = graph.attribute(i).body.outputs[which]
             nodes["constant"][r] = c + loops[moved[i]].body.outputs[c:].index(wanted)
-    live = _live(graph, nodes)
+    live = _live(graph, nodes, graph.inputs)
     for i, loop in loops.items():
         if not live[i]:
             continue
@@ -990,14 +1039,20 @@ def tidy_loops(graph):
         if loop is not graph.attribute(i):
             attrs.append(loop)
             nodes["attr"][i] = len(attrs) - 1
+    return _compact(graph, nodes, attrs, graph.inputs, live)
+
+
+def _compact(graph, nodes, attrs, inputs, live):
+    """The graph without the nodes that are not live."""
     number = np.cumsum(live) - 1
     many = (nodes["flags"] & MANY) != 0
-    operands = number[graph.operands]
+    operands = number[graph.operands] if len(graph.operands) else graph.operands
     for column in "abc":
         there = ~many & (nodes[column] >= 0)
         nodes[column][there] = number[nodes[column][there]]
+    nodes["constant"][inputs] = range(len(inputs))
     guards = [guard._replace(node=int(number[guard.node])) for guard in graph.guards]
-    return Graph(nodes[live], operands, graph.shapes, attrs, number[graph.inputs].tolist(),
+    return Graph(nodes[live], operands, graph.shapes, attrs, number[inputs].tolist(),
                  number[graph.outputs].tolist(), graph.kinds, guards, graph.lines)
 
 
@@ -1026,10 +1081,10 @@ def _source(graph, i):
     return int(node["dtype"]), graph.shape(i), bits.tobytes()
 
 
-def _live(graph, nodes):
-    """Which nodes something depends on; all inputs do."""
+def _live(graph, nodes, inputs):
+    """Which nodes something depends on; these inputs are needed in any case."""
     live = np.zeros(len(nodes), bool)
-    live[graph.inputs] = live[graph.outputs] = True
+    live[inputs] = live[graph.outputs] = True
     live[[guard.node for guard in graph.guards]] = True
     rows = list(zip(nodes["flags"].tolist(), nodes["a"].tolist(), nodes["b"].tolist(),
                     nodes["c"].tolist()))

@@ -71,6 +71,9 @@ def same(found, wanted, tol=1e-12):
 
 
 XS = np.array([0.3, -1.2, 0.8, 2.0])
+ORDER = np.array([1, 0])
+WEIGHTS = np.array([[0.2, -0.5], [0.1, 0.3]])
+ROW = np.array([0.4, -0.3])
 OTHER = np.array([-0.5, 0.4, 1.9, -0.7])
 
 
@@ -220,7 +223,7 @@ def wave(c, x):
 
 
 def rows(c, x):
-    c = fnp.tanh(c @ np.array([[0.2, -0.5], [0.1, 0.3]]) + x)
+    c = fnp.tanh(c @ WEIGHTS + x)
     return c, fnp.sum(c * x)
 
 
@@ -232,11 +235,13 @@ FUNCTIONS = {
     "reverse": (lambda x: fg.scan(wave, x[0], x, reverse=True), XS),
     "rows": (lambda x: fg.scan(rows, x[0], x), ROWS),
     "closure": (lambda x: fg.scan(lambda c, k: (c * x[0] + k.sum() + x[1, 1], c * x.sum()),
-                                  np.ones(2), x), ROWS),
-    "array of the closure": (lambda x: fg.scan(lambda c, k: (c * ROWS[0] + k, c.sum()), x[0], x),
+                                  fnp.ones(2), x), ROWS),
+    "array of the closure": (lambda x: fg.scan(lambda c, k: (c * ROW + k, c.sum()), x[0], x),
                              ROWS),
     "index": (lambda x: fg.fori_loop(0, 4, lambda i, c: c * x[i] + x.sum(), 1.0), XS),
     "indices": (lambda x: fg.fori_loop(1, 4, lambda i, c: c * x[i] + x[i - 1], x[0]), ROWS),
+    "distances": (lambda x: fg.fori_loop(1, 4, lambda i, c: c * x[i] + x[i - 1, ::-1] * x[i, 1]
+                                         + x[1 + i - 1, ...] * x[i - 2] + x[i % 3], x[0]), ROWS),
     "counter": (lambda x: fg.scan(lambda c, k: ((c[0] + 1, c[1] * k + c[0]), c[0]), (0, 1.0), x), XS),
     "flag": (lambda x: fg.scan(lambda c, k: ((k > c[1], fnp.maximum(c[1], k)), fnp.where(c[0], k, 0.0)),
                                (np.False_, -10.0), x), XS),
@@ -250,7 +255,7 @@ FUNCTIONS = {
     "constant y": (lambda x: fg.scan(lambda c, k: (c + k, 1.5), x[0], x), XS),
     "passed on": (lambda x: fg.scan(lambda c, k: (k, c), x[0], x), XS),
     "sums": (lambda x: fg.scan(lambda c, k: (c + fnp.logsumexp(k) * fnp.max(k), k @ k), 0.0, x), ROWS),
-    "gather": (lambda x: fg.scan(lambda c, k: (c[np.array([1, 0])] * k, c[::-1]), x[0], x), ROWS),
+    "gather": (lambda x: fg.scan(lambda c, k: (c[ORDER] * k, c[::-1]), x[0], x), ROWS),
 }
 EACH = pytest.mark.parametrize("name", FUNCTIONS)
 
@@ -266,7 +271,8 @@ def total(f):
         for k, leaf in enumerate(_trees.flatten(f(x))[0]):
             if getattr(leaf, "dtype", np.dtype(int)).kind == "f":
                 weights = np.cos(np.arange(1.0, 1 + np.prod(np.shape(leaf))) + k)
-                answer = answer + fnp.sum(leaf * weights.reshape(np.shape(leaf)))
+                weights = fg.constant(weights.reshape(np.shape(leaf)))
+                answer = answer + fnp.sum(leaf * weights)
         return answer
     return scalar
 
@@ -327,6 +333,21 @@ def test_programs_of_loops_are_differentiated_in_turn(name, through):
     same(fg.grad(again)(other(x)), fg.grad(g)(other(x)))
     same(fg.jvp(again, (x,), (np.sin(x),)), fg.jvp(g, (x,), (np.sin(x),)))
     same(fg.hessian(again)(x), fg.hessian(g)(x), 1e-9)
+
+
+def test_what_is_read_at_the_counter_goes_along():
+    """Its adjoint is stacked, and no array of zeros at each step."""
+    def f(x):
+        return fg.fori_loop(1, 4, lambda i, c: c * x[i] + x[i - 1, 0], x[0])
+
+    graph, _ = graph_of(lambda x: f(x.reshape(4, 1))[0], XS)
+    loop, = loops_in(graph)
+    assert (loop.carries, loop.sequences, loop.constants) == (1, 3, 0)
+    graph, _ = graph_of(lambda x: fg.fori_loop(0, 3, lambda i, c: c * x[i - 1] + x[i], 0.5), XS)
+    loop, = loops_in(graph)             # x[-1] comes first
+    assert (loop.sequences, loop.constants) == (2, 1)
+    x = graph(XS)[0]
+    assert x == ((0.5 * XS[3] + XS[0]) * XS[0] + XS[1]) * XS[1] + XS[2]
 
 
 def test_steps_run_once():
@@ -453,16 +474,19 @@ def test_mapped(name):
 
 
 @EACH
+@pytest.mark.filterwarnings("error:compile")
 def test_compiled(name):
-    if not hasattr(fg, "compile"):
-        pytest.skip("fg.compile is not there")
     f, x = FUNCTIONS[name]
     program = fg.compile(f)
     gradient = fg.compile(fg.value_and_grad(total(f)))
+    derived = fg.grad(fg.compile(total(f)))
     for point in (x, other(x), np.sin(x)):
         same(program(point), f(point))
         same(gradient(point), fg.value_and_grad(total(f))(point), 1e-10)
-        same(fg.grad(fg.compile(total(f)))(point), fg.grad(total(f))(point), 1e-10)
+        same(derived(point), fg.grad(total(f))(point), 1e-10)
+    for made in (program, gradient):
+        path, = made.paths
+        assert path.calls == 3 and not path.guards
 
 
 def test_operands_that_are_assigned_to_afterwards():
