@@ -80,6 +80,11 @@ class Loop(NamedTuple):
     reverse: bool = False
     condition: object = None
 
+    def __repr__(self):
+        steps = "" if self.length is None else f" of {self.length} steps"
+        return (f"{self.kind}{steps}{', reversed' if self.reverse else ''} ({self.carries} carries, "
+                f"{self.sequences} sequences, {self.constants} constants)")
+
 
 class GuardError(RuntimeError):
     """Raised where a program without a Python function meets another outcome than its recording."""

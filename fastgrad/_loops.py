@@ -71,6 +71,10 @@ def scan(step, carry, xs=None, length=None, reverse=False):
     outcomes become guards of the program, as with a loop written in Python; `fastgrad.numpy.where`
     keeps one loop.
 
+    A step may assign to the arrays of its carry (``carry += x``): nobody else sees it. Arrays made
+    by NumPy inside a compiled function (``np.zeros(3)``) come from nowhere known to the program;
+    start with ``fastgrad.numpy.zeros(3)``.
+
     A number of Python's in the carry gives way: if the step returns a NumPy scalar or a Tensor of
     another dtype in its place, it is of that dtype from there on (in a program it starts so), and
     where the carry has a dtype already, a number of Python's is taken into it. In a program the
@@ -114,6 +118,7 @@ def scan(step, carry, xs=None, length=None, reverse=False):
         if found is not None:
             return found
     kinds = _Carry(name, carry)
+    carry = _start(carry)
     order = range(count - 1, -1, -1) if reverse else range(count)
     returned = stacks = None
     for k in order:
@@ -128,7 +133,7 @@ def scan(step, carry, xs=None, length=None, reverse=False):
             except ValueError as error:
                 raise ValueError(f"{name}: y changes from one step to the next: {error}") from None
         for stack, part in zip(stacks, parts):
-            stack.append(part)
+            stack.append(_kept(part))
     return carry, _trees.unflatten(returned, [_stack(name, stack[::-1] if reverse else stack)
                                               for stack in stacks])
 
@@ -179,6 +184,7 @@ def fori_loop(lower, upper, body, carry):
         if found is not None:
             return found[0]
     kinds = _Carry(name, carry)
+    carry = _start(carry)
     for i in range(lower, upper):
         carry = kinds.checked(body(i, carry))
     return carry
@@ -230,6 +236,7 @@ def while_loop(condition, body, carry):
         if found is not None:
             return found[0]
     kinds = _Carry(name, carry)
+    carry = _start(carry)
     while _truth(name, condition(carry)):
         carry = kinds.checked(body(carry))
     return carry
@@ -363,6 +370,18 @@ class _Carry:
         return TypeError(
             f"{self.name}: it changes the dtype of the carry{self.path(k)} from {own} to "
             f"{dtype or 'float'}; start with that dtype, or convert what the step returns")
+
+
+def _start(carry):
+    """The carry for steps that may assign to it: the caller's arrays stay as they are."""
+    return _trees.tree_map(_kept, carry)
+
+
+def _kept(leaf):
+    """A number or array as it is now."""
+    if isinstance(leaf, np.ndarray):
+        return np.array(leaf)
+    return leaf.clone() if isinstance(leaf, Tensor) and leaf.ndim else leaf
 
 
 def _gives_way(leaf):

@@ -63,6 +63,8 @@ def check(f, *points, loops=None, tol=1e-12, count=None):
 
 
 def same(found, wanted, tol=1e-12):
+    if any(getattr(y, "dtype", None) == np.float32 for y in _trees.flatten(wanted)[0]):
+        tol = 1e-4
     a, b = _trees.flatten(found), _trees.flatten(wanted)
     assert a[1] == b[1]
     for x, y in zip(a[0], b[0]):
@@ -260,8 +262,40 @@ FUNCTIONS = {
 EACH = pytest.mark.parametrize("name", FUNCTIONS)
 
 
+def descent(w, _):
+    """A step of gradient descent."""
+    value, slope = fg.value_and_grad(lambda w: fnp.sum((w ** 2 - ROW) ** 2))(w)
+    return w - 0.1 * slope, value
+
+
+def in_place(c, x):
+    c += x
+    before = c * 1
+    c[0] = c[1] * x[0]
+    return c, (c, before)
+
+
+def limited(c, x):
+    c = fg.while_loop(lambda c: c > 1.0, lambda c: c * 0.6 + 0.1 * x, c * x)
+    return c, c * x
+
+
+FUNCTIONS.update({
+    "descent": (lambda x: fg.scan(descent, x[0], length=6), ROWS),
+    "in place": (lambda x: fg.scan(in_place, x[0] * 2, x), ROWS),
+    "stopped": (lambda x: fg.scan(lambda c, k: (c + fg.stop_gradient(k) * k, c), x[0], x), XS),
+    "single": (lambda x: fg.scan(wave, x[0], x), XS.astype(np.float32)),
+    "casts": (lambda x: fg.scan(lambda c, k: ((c[0] + k.astype(np.float32), c[1] * k), c[0] * k),
+                                (np.float32(1), 1.0), x), XS),
+    "where": (lambda x: fg.scan(lambda c, k: (fnp.where(c > k, c * 0.5, c + k), fnp.abs(c - k)), x[0],
+                                x), XS),
+    "matrix": (lambda x: fg.fori_loop(0, 3, lambda i, c: fnp.tanh(c @ x[:2] + x[2]), x[2:]), ROWS),
+})
+EACH = pytest.mark.parametrize("name", FUNCTIONS)
+
+
 def other(x):
-    return np.cos(3 * x) + 0.2 * x
+    return (np.cos(3 * x) + 0.2 * x).astype(x.dtype)
 
 
 def total(f):
@@ -450,6 +484,25 @@ def test_while_in_reverse_mode(name):
         else:
             same(tuple(found), fg.value_and_grad(f)(a))
     assert met or name == "limit"           # which takes as many steps for every a
+
+
+def test_while_in_a_step():
+    """The counts of a while loop in the step of a scan are guards of each step."""
+    f = total(lambda x: fg.scan(limited, 1.5, x))
+    check(f, (np.abs(XS) + 0.5,), (np.abs(OTHER) + 0.7,), loops=1)
+    check(lambda x: fg.jvp(f, (x,), (np.cos(x),)), (np.abs(XS) + 0.5,), (np.abs(OTHER) + 0.7,))
+    check(fg.value_and_grad(f), (np.abs(XS) + 0.5,), (np.abs(XS) + 0.501,))
+
+
+def test_steps_that_assign_to_their_carry():
+    start = np.ones(2)
+    carry, (after, before) = fg.scan(in_place, start, ROWS)
+    assert start.tolist() == [1, 1] and not np.array_equal(after[0], after[1])
+    same(after[-1], carry)
+    fg.fori_loop(0, 2, lambda i, c: in_place(c, ROWS[i])[0], start)
+    fg.while_loop(lambda c: c[1] < 3, lambda c: in_place(c, ROWS[3])[0], start)
+    assert start.tolist() == [1, 1]
+    fg.testing.check_grads(lambda x: total(lambda x: fg.scan(in_place, x[0], x))(x), ROWS, order=2)
 
 
 def test_while_without_steps():

@@ -500,6 +500,8 @@ cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
             dots = True
         elif item is None:
             pass
+        elif is_index_tensor(item) and is_traced(item):
+            return 1                    # to a program it is a place among others
         elif PySlice_Check(item) or PyLong_CheckExact(item) or isinstance(item, np_integer) \
                 or is_index_tensor(item) and not place_moves(item):
             used += 1
