@@ -610,7 +610,9 @@ cdef Tensor softmax_of(FgNode *n, uint32_t id, FgNode *x):
     cdef Tensor y = node_tensor(id)
     cdef Tensor d = emit_two(FG_subtract, node_tensor(n.a), expand(y, n, x))
     cdef Arg a[3]
-    if derived("fastgrad.all_finite", all_finite, (y,), {}):
+    cdef Recorder r = recorder()
+    # The body of a loop is recorded once for all values: there the choice is made by a mask.
+    if not (r is not None and r.places_move) and derived("fastgrad.all_finite", all_finite, (y,), {}):
         return emit_one(FG_exp, d)
     mask = derived("numpy.isfinite", np.isfinite, (expand(y.detach(), n, x),), {})
     a[0] = arg_tensor(d)

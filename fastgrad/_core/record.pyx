@@ -37,6 +37,12 @@ cdef enum:
 cdef uint32_t recordings = 0
 
 
+cdef bint place_moves(object i) except -1:
+    """Whether a place in an index is left open: the body of a loop is recorded once for all i."""
+    cdef Recorder r = recorder()
+    return r is not None and r.places_move and r.traced(<Tensor>i)
+
+
 cdef inline Recorder recorder():
     """The one at work in this thread, or None."""
     return <Recorder>get_recorder() if get_recorder() != NULL else None
@@ -83,6 +89,7 @@ cdef class Recorder:
     cdef readonly str reason        # why the recording must not be replayed, or None
     cdef readonly list guards       # (id of a node, kind, outcome, line)
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
+    cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard
     cdef uint32_t *ids              # the recorded nodes, oldest first, each counted once
     cdef int64_t count, size
     cdef uint32_t serial

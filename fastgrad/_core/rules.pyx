@@ -503,7 +503,7 @@ cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
         elif is_index_tensor(item) and is_traced(item):
             return 1                    # to a program it is a place among others
         elif PySlice_Check(item) or PyLong_CheckExact(item) or isinstance(item, np_integer) \
-                or is_index_tensor(item):
+                or is_index_tensor(item) and not place_moves(item):
             used += 1
         else:
             return 1
@@ -767,6 +767,8 @@ cdef object push_gather(Operand *x, object index):
     """x[index] with integer arrays or boolean masks in the index: a copy."""
     cdef object plain = index_plain(index)
     cdef object array = operand_ndarray(x)[plain]
+    cdef object whole
+    cdef Tensor t
     cdef Operand y
     cdef bint needs = x.needs
     if get_recorder() != NULL and id(plain) in (<Recorder>get_recorder()).indices:
@@ -776,8 +778,12 @@ cdef object push_gather(Operand *x, object index):
     y.foreign = 0
     try:
         if y.shape == NULL:
-            return push_shaped(FG_gather, x.dtype, 0, NULL, NULL, y.number, x, NULL,
-                               attr_new(0, NULL, plain) if needs else 0, 0)
+            t = push_shaped(FG_gather, x.dtype, 0, NULL, NULL, y.number, x, NULL,
+                            attr_new(0, NULL, plain) if needs else 0, 0)
+            if not is_float(x.dtype):
+                whole = np.ascontiguousarray(array)
+                t.node.value = <FgValue *><void *>scalar_whole(PyArray_DATA(<ndarray>whole), x.dtype)
+            return t
         return push_shaped(FG_gather, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, x, NULL,
                            attr_new(0, NULL, plain) if needs else 0, 0)
     finally:
