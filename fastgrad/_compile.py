@@ -20,36 +20,22 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
-from fastgrad._core.program import Checks
+from fastgrad._core.program import (
+    Caller,
+    Checks,
+    Entry,
+    Plan,
+    branch_part,
+    captured_with,
+    leaf_part,
+    result_part,
+    use_vectorcall,
+)
 
 from . import _record, _watch
 from ._graph import WEAK, GuardError
 from ._replay import replay
 from ._watch import BYTES, Watch, constant
-
-try:
-    from fastgrad._core.program import Plan
-except ImportError:
-    from ._replay import Replay
-
-    class Plan:
-        def __init__(self, graph):
-            self.graph, self._replay = graph, Replay(graph)
-
-        def run(self, values):
-            try:
-                return self._replay(list(values))
-            except GuardError:
-                return 0
-
-        def __str__(self):
-            return str(self.graph)
-
-        def explain(self):
-            return "nothing planned"
-
-        def memory(self):
-            return {}
 
 __all__ = ["Path", "Program", "compile", "constant"]
 
@@ -156,7 +142,9 @@ class Path:
 
     def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=(),
                  compared=()):
-        self.signature, self.calls, self.left = signature, 1, None
+        self.signature, self.left = signature, None
+        self._calls, self._entry = 1, None
+        self.arguments = None           # what it takes, for calls without detours; see Entry
         self.graph, self.guards = graph, list(graph.guards)
         self.plan = Plan(graph)
         self.replays = 0
@@ -167,6 +155,26 @@ class Path:
         self.watch = self.checks = None
         if watch is not None:
             self._arm(watch)
+
+    @property
+    def calls(self):
+        return self._calls + (self._entry.calls if self._entry is not None else 0)
+
+    def entry(self):
+        """What makes calls short; None where that cannot be."""
+        if self.arguments is None:
+            return None
+        if self._entry is not None:
+            self._calls += self._entry.calls
+        lifted = None
+        if self.lifted:
+            function = self.watch.innermost
+            lifted = [(_cell(function, name), None) if kind == "cell" else
+                      (function.__globals__, name) for kind, name in self.lifted]
+        self._entry = Entry(self.arguments, _result_part(self.returned, iter(self.places)),
+                            self.plan, self.checks if self.checks is not None else
+                            Checks([], list(self.captured)), lifted, self)
+        return self._entry
 
     def _arm(self, watch):
         """Compare with this state from now on."""
@@ -233,11 +241,52 @@ class Path:
         return f"<path {self.signature}, {self.calls} calls{left}>{guards}"
 
 
+def _result_part(structure, places):
+    if structure == _trees.LEAF:
+        place = next(places)
+        return result_part(-1, place.value) if type(place) is Static else result_part(place)
+    return branch_part(structure, [_result_part(x, places) for x in structure.children])
+
+
+def _argument_parts(structure, leaves):
+    """What is taken in the place of each argument; None where that takes Python to see."""
+    parts = []
+    for child in structure.children:
+        parts.append(_argument_part(child, leaves))
+        if parts[-1] is None:
+            return None
+    return parts
+
+
+def _argument_part(structure, leaves):
+    if structure != _trees.LEAF:
+        parts = [_argument_part(x, leaves) for x in structure.children]
+        return None if None in parts else branch_part(structure, parts)
+    leaf = next(leaves)
+    if type(leaf) is np.ndarray:
+        return leaf_part((leaf.dtype.char, leaf.shape))
+    if isinstance(leaf, np.generic):
+        return leaf_part(leaf.dtype.char)
+    if type(leaf) is float:
+        return leaf_part("float")
+    if type(leaf) is Static:
+        leaf, identity = leaf.value, leaf.by_identity
+        if not identity:
+            try:
+                hash(leaf)
+            except TypeError:
+                return None
+    return leaf_part([leaf])
+
+
 def _value(x):
     """What a plan takes for a captured array or Tensor."""
     if not isinstance(x, Tensor):
         return x
     return x.detach().numpy() if x.ndim else core.settle_plain(x)
+
+
+captured_with(_value)
 
 
 def _cell(function, name):
@@ -275,10 +324,10 @@ class _Signature:
     def __init__(self, text):
         self.text = text
         self.paths = []             # the one used last comes first
-        self.calls = 0
         self.recorded = collections.deque(maxlen=MISSES + 1)    # at which calls
         self.changed = 0            # recordings that changed what they reach
         self.plain = False          # call the function as it is
+        self.history = False        # ... and let it return Tensors
         self.guarded = set()        # floats that must not become inputs
 
 
@@ -313,7 +362,7 @@ class _Call(types.SimpleNamespace):
 
 # ---- programs -------------------------------------------------------------------------------
 
-class Program:
+class Program(Caller):
     """A function that is recorded and replayed. Made by `compile`, `function` and `load`.
 
     Attributes
@@ -354,6 +403,7 @@ class Program:
         self._method = False
         self._signatures = collections.OrderedDict()
         self._left = []
+        self._slow_calls = 0
         self._warned = set()
         self._last = None
 
@@ -442,7 +492,10 @@ class Program:
 
     # ---- a call -----------------------------------------------------------------------------
 
-    def __call__(self, *args, **kwargs):
+    def __init_subclass__(cls):
+        use_vectorcall(cls)
+
+    def _call(self, args, kwargs):
         if core.nested() or core.recording_program():
             return self._inside(args, kwargs)
         args, kwargs = self._bound(args, kwargs)
@@ -452,9 +505,9 @@ class Program:
         entry = self._signatures.get(call.key)
         if entry is None:
             entry = self._new_signature(call) if self.function is not None else self._nearest(call)
-        entry.calls += 1
+        self._slow_calls += 1
         if entry.plain:
-            return self.function(*args, **kwargs)
+            return self._as_it_is(entry, args, kwargs)
         now = []
         for path in tuple(entry.paths):
             captured = path.inputs(call.roots, now)
@@ -464,7 +517,7 @@ class Program:
             if type(result) is int:
                 failed = path, result
                 continue
-            return self._replayed(entry, path, result, args, kwargs)
+            return self._replayed(entry, call, path, result, args, kwargs)
         if self.function is None:
             self._guard_error(entry, failed)
         return self._recorded(entry, call, args, kwargs, now)
@@ -573,10 +626,12 @@ class Program:
         entry = _Signature(self._text(call))
         for key in [key for key in self._signatures if any(
                 type(kind) is _ByIdentity and kind.get() is None for kind in key[1])]:
-            del self._signatures[key]
+            for path in self._signatures.pop(key).paths:
+                self._drop(path)
         self._signatures[call.key] = entry
         if len(self._signatures) > SIGNATURES:
-            self._signatures.popitem(last=False)
+            for path in self._signatures.popitem(last=False)[1].paths:
+                self._drop(path)
             self._warn("many", f"it has been called with more than {SIGNATURES} different shapes "
                        "and static arguments; floats and arrays can change from call to call "
                        "without a recording, ints cannot: pass float(n) or np.int64(n)")
@@ -599,18 +654,30 @@ class Program:
                 words.append(text if len(text) <= 30 else text[:27] + "...")
         return f"({', '.join(words)})"
 
-    def _replayed(self, entry, path, result, args, kwargs):
-        path.calls += 1
+    def _replayed(self, entry, call, path, result, args, kwargs):
+        path._calls += 1
         path.replays += 1
         if entry.paths[0] is not path and path in entry.paths:
             entry.paths.remove(path)
             entry.paths.insert(0, path)
         self._last = path
+        self._shorten(path, call)
         answer = _answer(path, result)
         if self._verify and (path.replays <= self._verify
                              or path.replays & path.replays - 1 == 0):
             self._compare(path, answer, args, kwargs)
         return answer
+
+    def _shorten(self, path, call):
+        """Let the next call with such arguments find the path at once."""
+        if call.keywords or self._verify:
+            return
+        if path.arguments is None:
+            path.arguments = _argument_parts(call.structure, iter(call.leaves))
+        entry = path.entry()
+        if entry is not None:
+            self._drop(path)
+            self._enter(entry)
 
     # ---- recording --------------------------------------------------------------------------
 
@@ -625,14 +692,16 @@ class Program:
         if state.reason is None:
             for k, x in enumerate(state.arrays):
                 if isinstance(x, Tensor) and x.requires_grad and core.is_recording():
+                    entry.history = True
                     state.reason = (f"the Tensor `{state.labels[k]}` requires a gradient, so what "
                                     "is computed with it has a history; pass it as an argument"
                                     + state.line_of(state.labels[k]))
                     break
         if state.reason is not None:
             return self._plainly(entry, state.reason, args, kwargs)
-        entry.recorded.append(entry.calls)
-        if (len(entry.recorded) > MISSES and entry.calls - entry.recorded[0] <= WINDOW):
+        calls = self._slow_calls + self.fast_calls
+        entry.recorded.append(calls)
+        if len(entry.recorded) > MISSES and calls - entry.recorded[0] <= WINDOW:
             changing = self._changing(entry)
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
                                  f"outcome or another state{changing}; it is recorded at each call "
@@ -654,6 +723,8 @@ class Program:
         found = {}
 
         def run(tensors):
+            for array in state.vouched:
+                core.vouch(array)
             function = self.function
             if lifted:
                 clone = _watch.lifted(inner, lifted, tensors[len(call.values):])
@@ -664,7 +735,8 @@ class Program:
             for leaf in leaves:
                 if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
                     places.append(len(outputs))
-                    outputs.append(leaf)
+                    known = core.known_array(leaf) if isinstance(leaf, np.ndarray) else None
+                    outputs.append(leaf if known is None else known)
                 else:
                     places.append(Static(leaf))
             found["places"], found["leaves"] = places, leaves
@@ -676,7 +748,7 @@ class Program:
             if lifted:
                 return None
             # The plain function may do what Tensors refuse: math.sin(x), float(x).
-            answer = self.function(*args, **kwargs)
+            answer = self._as_it_is(entry, args, kwargs)
             entry.plain = True
             self._warn(str(error), f"{type(error).__name__}: {error}")
             return (answer,)
@@ -720,9 +792,11 @@ class Program:
                     lifted, compared)
         entry.paths.insert(0, path)
         self._last = path
+        self._shorten(path, call)
         if len(entry.paths) > self._limit:
             least = min(entry.paths[1:], key=lambda other: other.calls)
             entry.paths.remove(least)
+            self._drop(least)
             least.left = f"the path used least of more than {self._limit}"
             self._left = self._left[-LEFT + 1:] + [least]
         return answer
@@ -780,9 +854,16 @@ class Program:
         self._warn(reason, reason)
         for path in entry.paths:
             path.left = reason
+            self._drop(path)
         self._left = (self._left + entry.paths)[-LEFT:]
         entry.paths = []
-        return self.function(*args, **kwargs)
+        return self._as_it_is(entry, args, kwargs)
+
+    def _as_it_is(self, entry, args, kwargs):
+        """What the function returns, without Tensors as ever; with them, where they have a history
+        that somebody may want to differentiate."""
+        answer = self.function(*args, **kwargs)
+        return answer if entry.history else core.settled(answer)
 
     def _warn(self, key, reason):
         """Warn once, at the user's line."""
@@ -857,7 +938,7 @@ class Program:
         if key not in self._signatures:
             self._signatures[key] = _Signature(f"({', '.join(map(_kind_text, kinds))})")
         path = Path(self._signatures[key].text, graph, returned, places, None, list(captured))
-        path.calls = 0
+        path._calls = 0
         self._signatures[key].paths.append(path)
 
     @property
@@ -922,6 +1003,9 @@ def _kind_text(kind):
         kind[1] if isinstance(kind, tuple) else kind)
 
 
+use_vectorcall(Program)
+
+
 def _made(function, options):
     """Unpickle a program."""
     return Program(function, **options)
@@ -955,9 +1039,11 @@ def _changes(before, copies, after):
     """What a run has changed of what it reaches; "" if nothing."""
     if after.reason or len(before.tokens) != len(after.tokens) or _differences(
             before.tokens, after.tokens):
-        names = [entry[2] for entry, other in zip(before.entries, after.entries)
-                 if entry[3] is not other[3] and isinstance(entry[2], str)]
-        return f"`{names[0]}`" if names else "something that it reaches"
+        old = {(id(entry[1]), entry[2]): entry[3] for entry in before.entries}
+        for kind, holder, key, value in after.entries:
+            if (id(holder), key) in old and old[id(holder), key] is not value:
+                return f"`{key}`"
+        return "something that it reaches"
     for k, x in enumerate(after.arrays):
         if _contents(x).tobytes() != copies[k]:
             return f"the array `{before.labels[k]}`"

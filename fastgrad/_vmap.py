@@ -17,11 +17,12 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
+from fastgrad._core.program import Plan
 
 from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import Replay, filled, function_of, has_slots, register_call
-from .transforms import _Derivative, _function, _name
+from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
 
 __all__ = ["map_graph", "vmap"]
 
@@ -771,6 +772,7 @@ register_call("fastgrad.lanes", _lane_by_lane)
 
 # ---- functions ------------------------------------------------------------------------------
 
+@of_programs
 def vmap(f, in_axes=0, out_axes=0):
     """A function mapped over an axis of its arguments: as a loop over the entries, without one.
 
@@ -861,14 +863,15 @@ class _Known:
     def __init__(self):
         self.last = None
 
-    def mapped(self, graph, count, lanes):
-        """The Replay of a graph of which `count` inputs are mapped, and which outputs are."""
+    def mapped(self, graph, count, lanes, plain):
+        """What runs a graph of which `count` inputs are mapped, on plain values or on Tensors, and
+        which outputs are mapped."""
         last = self.last
-        if last is not None and last[1] == (count, lanes) and same_graph(last[0], graph):
-            return last[2:]
-        made, has = map_graph(graph, [k < count for k in range(len(graph.inputs))], lanes)
-        self.last = graph, (count, lanes), Replay(made), has
-        return self.last[2:]
+        kind = count, lanes, plain
+        if last is None or last[1] != kind or not same_graph(last[0], graph):
+            made, has = map_graph(graph, [k < count for k in range(len(graph.inputs))], lanes)
+            self.last = last = graph, kind, (Plan if plain else Replay)(made), has
+        return last[2:]
 
 
 def same_graph(one, other):
@@ -908,10 +911,16 @@ class _Call:
         else:
             axes = (axes,) * len(args)
         self.tree = args, kwargs
-        self.leaves, self.structure = _trees.flatten(self.tree)
+        if not kwargs and all([type(arg) in _LEAVES for arg in args]):
+            self.leaves, self.structure = list(args), None
+        else:
+            self.leaves, self.structure = _trees.flatten(self.tree)
         self.axes = []
         for k, (axis, arg) in enumerate(zip(axes, args)):
-            self.axes += _axes_of(axis, arg, f"in_axes[{k}]")
+            if type(arg) in _LEAVES and (axis is None or type(axis) is int):
+                self.axes.append(axis)
+            else:
+                self.axes += _axes_of(axis, arg, f"in_axes[{k}]")
         self.axes += [0] * (len(self.leaves) - len(self.axes))
         self.lanes = self._lanes()
         self.mapped = [k for k, axis in enumerate(self.axes) if axis is not None]
@@ -973,14 +982,22 @@ class _Call:
             recording = record(self.function, [_one_lane(x) for x in given] + shared, None)
             if recording.reason is not None:
                 raise Unmappable(recording.reason)
-            replay, has = known.mapped(recording.graph, len(given), self.lanes)
-            if core.recording_program():
-                _tell(recording)
-            results = replay(given + shared + recording.captured, True if core.nested() else None)
+            given_too = shared + recording.captured
+            plain = not core.nested() and not any([isinstance(x, Tensor)
+                                                   for x in given + given_too])
+            program, has = known.mapped(recording.graph, len(given), self.lanes, plain)
+            if plain:
+                results = program.run(given + given_too)
+                if type(results) is int:
+                    raise Unmappable("lanes of which some take another path")
+            else:
+                if core.recording_program():
+                    _tell(recording)
+                results = program(given + given_too, core.nested() or None)
         except (Unmappable, GuardError):
             return self.lane_by_lane(out_axes, given)
-        axes = self.result_axes(out_axes)
-        return _trees.unflatten(self.returned, [
+        axes = self.result_axes(out_axes, len(results))
+        return _built(self.returned, [
             self.placed(value, lanes, axis)
             for value, lanes, axis in zip(results, has, axes)])
 
@@ -989,17 +1006,20 @@ class _Call:
         leaves = list(self.leaves)
         for k, argument in zip(self.mapped + self.shared, arguments):
             leaves[k] = argument
-        args, kwargs = _trees.unflatten(self.structure, leaves)
-        result = self.f(*args, **kwargs)
+        if self.structure is None:
+            result = self.f(*leaves)
+        else:
+            args, kwargs = _trees.unflatten(self.structure, leaves)
+            result = self.f(*args, **kwargs)
         core.check_results("vmap", result)
-        results, self.returned = _trees.flatten(result)
+        results, self.returned = _flat(result)
         return results
 
-    def result_axes(self, out_axes):
-        count = _trees._count(self.returned)
+    def result_axes(self, out_axes, count):
+        """The axis of each of so many leaves of the result."""
         if out_axes is None or hasattr(out_axes, "__index__"):
             return [out_axes] * count
-        return _axes_of(out_axes, _trees.unflatten(self.returned, [0] * count), "out_axes")
+        return _axes_of(out_axes, _built(self.returned, [0] * count), "out_axes")
 
     def placed(self, value, has, axis):
         """A result with its lanes where they are wanted."""
@@ -1036,9 +1056,9 @@ class _Call:
             raise ValueError(f"vmap: {_name(self.f)} has to be called lane by lane, and there "
                              "are no lanes")
         results = []
-        for parts, axis in zip(zip(*found), self.result_axes(out_axes)):
+        for parts, axis in zip(zip(*found), self.result_axes(out_axes, len(found[0]))):
             results.append(core.settled(self.placed(fnp.stack(parts), True, axis)))
-        return _trees.unflatten(self.returned, results)
+        return _built(self.returned, results)
 
 
 def _one_lane(x):

@@ -292,6 +292,7 @@ class Watch:
         self.tokens, self.entries, self.arrays, self.labels = [], [], [], []
         self.origins = {}               # place in tokens of a float -> (function, kind, name)
         self.generators = []            # with their names
+        self.vouched = []
         self.readers = {}               # (id of a globals dict, name) -> functions that read it
         self.functions = []
         self.pairs = set()
@@ -318,9 +319,10 @@ class Watch:
         if place is not None:
             self.tokens.append(("again", place))
             return
-        if len(self._seen) >= OBJECTS:
-            self._refuse(f"it reaches more than {OBJECTS:,} objects through {label or 'its names'}; "
-                         "pass what it needs as arguments")
+        if len(self._seen) + len(self.entries) + _length(value) > OBJECTS:
+            self._refuse(f"it reaches more than {OBJECTS:,} objects through "
+                         f"{f'`{label}`' if label else 'its names'}; pass what it needs as an argument "
+                         "or as an array")
             return
         self._seen[id(value)] = len(self._seen)
         self._held.append(value)        # so that no id is used twice
@@ -364,6 +366,7 @@ class Watch:
 
     def _array(self, value, label):
         if isinstance(value, np.ndarray) and vouched(value):
+            self.vouched.append(value)
             self.tokens.append(("object", id(value)))
             return
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
@@ -414,9 +417,9 @@ class Watch:
                 value = cell.cell_contents
             except ValueError:
                 self.tokens.append(("empty cell",))
-                self.entries.append((CELL, cell, None, ABSENT))
+                self.entries.append((CELL, cell, name, ABSENT))
                 continue
-            self.entries.append((CELL, cell, None, value))
+            self.entries.append((CELL, cell, name, value))
             self._visit(value, name, (function, "cell", name))
         if known:
             return
@@ -536,12 +539,12 @@ class Watch:
 
     def _instance(self, value, label):
         kind = type(value)
+        if hasattr(value, "__wrapped__"):           # functools.lru_cache, functions of Cython
+            self._visit(value.__wrapped__, label, None)
         if id(value) in _IMPURE:
             self._refuse(f"it may call {_IMPURE[id(value)]}")
         if _known_module(kind.__module__) and not isinstance(value, types.SimpleNamespace):
             self.tokens.append(("object", id(value)))
-            if hasattr(value, "__wrapped__"):       # functools.lru_cache
-                self._visit(value.__wrapped__, label, None)
             return
         self.tokens.append(("instance", kind))
         if kind not in self._seen:
@@ -564,6 +567,10 @@ class Watch:
                         self._visit(item, f"{label}.{name}" if label else name, None)
         if space is None and not hasattr(kind, "__slots__"):
             self.tokens.append(("object", id(value)))
+
+
+def _length(value):
+    return len(value) if isinstance(value, (list, tuple, dict, collections.deque)) else 0
 
 
 # ---- functions made of functions ------------------------------------------------------------

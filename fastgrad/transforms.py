@@ -1021,7 +1021,7 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
             blocks = _blocks(run, "forward", chunk)
             for i, (row, shape) in enumerate(zip(blocks, trace.input_shapes)):
                 size = math.prod(shape)
-                total = total + row[i].reshape((size, size))[range(size), range(size)].sum()
+                total = total + row[i].reshape((size, size)).trace()
         else:
             total = _trace_of(trace, chunk)
             if any(type(leaf) is not float for leaf in run.leaves):

@@ -905,8 +905,6 @@ def custom(rule, operands, results):
         t = <Tensor?>o
         t.fresh()
         needs = needs or (t.node.flags & FG_NEEDS_GRAD and get_recording()) or is_traced(t)
-    if needs and get_recorder() != NULL and not hasattr(rule, "loop"):
-        unreplayable("a function with a derivative rule of its own is used")
     results = [x if isinstance(x, Tensor) else tensor_constant(np.array(x)) for x in results]
     if not needs:
         return results
@@ -957,6 +955,9 @@ def custom(rule, operands, results):
                 y.re = r.node.re
                 y.im = r.node.im        # an integer keeps all its bits there
             made.append(tensor_new(at, y, tape))
+            if get_recorder() != NULL and not hasattr(rule, "loop"):
+                # What the rule's function computed has been taken down, too.
+                (<Recorder>get_recorder()).aliases[at] = argument_of(r)
     finally:
         node_drop(id)
     return made

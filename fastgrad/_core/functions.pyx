@@ -675,3 +675,12 @@ def cast(a, dtype):
         return t
     operand_tensor_ready(t, &x)
     return push_cast(&x, dtype.num)
+
+
+cdef int busy() noexcept nogil:
+    """Whether a function is being transformed or recorded in this thread."""
+    return get_depth() != 0 or get_recorder() != NULL
+
+
+# For program.pyx, which has no other way to what belongs to a thread.
+BUSY = PyCapsule_New(<void *>busy, "fastgrad.busy", NULL)

@@ -101,7 +101,7 @@ cdef class Recorder:
     cdef dict vouched               # id of an array: array
     cdef readonly dict frozen       # the same, of arrays that must have the same contents each time
     cdef dict indices               # id of a plain index: (the index, the same with Tensors)
-    cdef list kinds                 # of the arguments
+    cdef dict aliases               # id of a result of a rule: the node that has its value
     cdef void *outer
     cdef void *kept
     cdef uint32_t outer_serial
@@ -115,6 +115,7 @@ cdef class Recorder:
         self.serial = recordings
         self.arguments, self.captured, self.guards, self.holders = [], [], [], []
         self.inputs, self.arrays, self.vouched, self.indices, self.frozen = {}, {}, {}, {}, {}
+        self.aliases = {}
         self.known = None if known is None else {id(x): x for x in known}
         for v in values:
             t = record_leaf(v, len(self.arguments))
@@ -827,6 +828,9 @@ cdef class Extraction:
         cdef object attribute = None
         cdef list many = None
         if n.op == FG_leaf or id in self.numbers:
+            return 0
+        if id in self.recorder.aliases:
+            self.numbers[id] = self.number((<Argument>self.recorder.aliases[id]).id)
             return 0
         numbers[0] = numbers[1] = numbers[2] = -1
         if n.op < FG_COMPARE_END:
