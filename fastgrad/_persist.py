@@ -542,12 +542,16 @@ class _Reader:
                f"{header['operators']!r}; this version of fastgrad has {OPERATORS}")
         start = _PREFIX.size + len(text)
         self.views = self.arrays(header["arrays"], view[start + -start % ALIGNMENT:])
-        self.made, self.graphs, self.verified = {}, [], {}
+        self.made, self.graphs, self.verified, self.bodies = {}, [], {}, set()
         for k, entry in enumerate(_list(header["graphs"])):
             try:
                 self.graphs.append(self.graph(entry))
             except ValueError as error:
                 raise ValueError(f"graph {k}: {error}") from None
+        # What the planner relies on it checks itself, with all bodies of a graph.
+        for k, graph in enumerate(self.graphs):
+            if k not in self.bodies:
+                program.validate(graph)
         self.state = self.value(header["state"], 0)
 
     def arrays(self, table, section):
@@ -643,6 +647,7 @@ class _Reader:
     def loop(self, x):
         _fault(len(_list(x)) != 8, "a loop has not eight parts")
         kind, body, *counts, length, reverse, condition = x
+        self.bodies.update((body, condition))
         return Loop(kind, self.graph_at(body), *counts, length, reverse,
                     None if condition is None else self.graph_at(condition))
 
@@ -703,7 +708,6 @@ class _Reader:
             _fault(not _whole(number) or not 0 <= number < len(graph),
                    f"there is no node {number!r}")
         verify(graph, CALLS, self.verified)
-        program.validate(graph)             # what the planner relies on, it checks itself
         return graph
 
 

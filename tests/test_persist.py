@@ -616,26 +616,29 @@ def test_lengths_that_lie():
         _persist.restore(bytes(data))
 
 
-def test_loops_nested_in_a_hostile_way():
-    """Each graph holds the one before twice: looked at once, not 2**40 times; nested at most so
-    deep."""
+@pytest.mark.parametrize("times, depth, message", [
+    (2, 10, None), (2, 20, "unfold to"), (1, 20, None), (1, 40, "nested more than 30 deep"),
+])
+def test_loops_nested_in_a_hostile_way(times, depth, message):
+    """Each graph holds the one before several times."""
     b = Builder()
     graph = b.graph([b.input()])
-    for depth in range(40):
+    for _ in range(depth):
         b = Builder()
         x = b.input()
-        for _ in range(2):
+        for _ in range(times):
             loop = b.add("custom", [x], attribute=Loop("scan", graph, 1, 0, 0, 1))
             x = b.add("result", [loop], constant=0)
         graph = b.graph([x])
-        if depth == 20:
-            start = time.thread_time()
-            _persist.restore(_persist.dump(graph))
-            assert time.thread_time() - start < 1
-    with pytest.raises(ValueError, match="nested more than 32 deep"):
-        _persist.restore(_persist.dump(graph))
-    with pytest.raises(ValueError, match="nested more than 32 deep"):
+    data, start = _persist.dump(graph), time.thread_time()
+    if message is None:
         verify(graph)
+        assert replay(_persist.restore(data), [np.float64(2.0)]) == [2.0]
+    else:
+        for look in (verify, lambda graph: _persist.restore(data)):
+            with pytest.raises(ValueError, match=message):
+                look(graph)
+    assert time.thread_time() - start < 2
 
 
 def test_booleans_are_zero_or_one():
