@@ -15,11 +15,12 @@ import functools
 import numpy as np
 
 from fastgrad._core import core
+from fastgrad._core.program import Plan
 from fastgrad.transforms import _Run
 
 from . import _record
-from ._graph import INPUT, MANY, OPS, STOP, WEAK, Graph, Loop
-from ._replay import Replay, replay
+from ._graph import INPUT, MANY, OPS, STOP, WEAK, Builder, Graph, Loop
+from ._replay import replay
 from ._replay import _plain_loop as unrolled
 
 __all__ = ["Rule", "compact", "live_nodes", "loop_results", "run_loop", "tidy_loops"]
@@ -53,43 +54,33 @@ def _weak_results(loop):
 def _computed(loop, values):
     """The results for plain numbers and arrays. Nothing of it is part of what is recorded around
     it, if anything is."""
+    plan = _planned(loop)
     if not core.recording_program():
-        return _steps(loop, values)
+        return plan.run(values)
     recorder = core.Recorder([], None)
     recorder.begin()
     try:
-        return _steps(loop, values)
+        return plan.run(values)
     finally:
         recorder.end()
 
 
-def _steps(loop, values):
-    body, condition = _runner(loop.body), loop.condition and _runner(loop.condition)
-    c, s = loop.carries, loop.sequences
-    carries, sequences, constants = values[:c], values[c:c + s], values[c + s:]
-    if condition is not None:
-        while condition(carries + constants)[0]:
-            carries = body(carries + constants)
-        return carries
-    stacks = [np.empty((loop.length, *loop.body.shape(o)), loop.body.dtype(o))
-              for o in loop.body.outputs[c:]]
-    for k in range(loop.length - 1, -1, -1) if loop.reverse else range(loop.length):
-        results = body(carries + [x[k] for x in sequences] + constants)
-        carries = results[:c]
-        for stack, part in zip(stacks, results[c:]):
-            stack[k] = part
-    return carries + stacks
-
-
 @functools.lru_cache(maxsize=256)
-def _runner(graph):
-    """A function from the list of a graph's inputs to that of its outputs."""
-    try:
-        from fastgrad._core.program import Plan
-
-        return Plan(graph).run
-    except (ImportError, NotImplementedError):
-        return Replay(graph)
+def _planned(loop):
+    """A program of nothing but the loop."""
+    build, body = Builder(), loop.body
+    inputs = []
+    for k, i in enumerate(body.inputs):
+        along = loop.carries <= k < loop.carries + loop.sequences
+        shape = (loop.length, *body.shape(i)) if along else body.shape(i)
+        inputs.append(build.input(shape, body.dtype(i),
+                                  not shape and bool(body.nodes["flags"][i] & WEAK)))
+    node = build.add("custom", inputs, attribute=loop)
+    outputs = []
+    for k, o in enumerate(body.outputs):
+        shape = body.shape(o) if k < loop.carries else (loop.length, *body.shape(o))
+        outputs.append(build.add("result", [node], shape, body.dtype(o), constant=k))
+    return Plan(build.graph(outputs))
 
 
 class Rule:
