@@ -6,8 +6,6 @@ and mapped. `prepare` makes a function of plain arrays out of one node: the exec
 has no code of its own. `CALLS` says which functions a `call` node may name.
 """
 
-import operator
-
 import numpy as np
 
 from fastgrad._core import core

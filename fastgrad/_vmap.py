@@ -9,7 +9,6 @@ transformation the call stands.
 Start reading at `vmap`, then `_Mapper`, which has one method for each kind of operator.
 """
 
-import functools
 import math
 import operator
 
@@ -139,8 +138,6 @@ class _Mapper:
                 else:
                     new[i] = add(name, [new[k] for k in operands], shape, dtype, attribute,
                                  flags & ~MANY, constant)
-                    if name == "custom":
-                        has[i] = False
                     if i in guards:
                         self.guards += [guard._replace(node=new[i]) for guard in guards[i]]
                     continue
@@ -491,7 +488,8 @@ class _Mapper:
             known = entries.get(place % shape[0])
             if known is not None:
                 has = known[1] or entry[1]
-                entry = self.add("add", [known[0], entry[0]], (self.lanes,) if has else (), dtype), has
+                both = [known[0], entry[0]]
+                entry = self.add("add", both, (self.lanes,) if has else (), dtype), has
             entries[place % shape[0]] = entry
         zero = None
         if len(entries) < shape[0]:
@@ -644,8 +642,8 @@ def _map_loop(mapper, i, operands, loop):
 
 
 def _inputs_of(build, graph, has, lanes):
-    return [(build.input((lanes, *graph.shape(i)) if lane else graph.shape(i), graph.dtype(i)), lane)
-            for i, lane in zip(graph.inputs, has)]
+    return [(build.input((lanes, *graph.shape(i)) if lane else graph.shape(i), graph.dtype(i)),
+             lane) for i, lane in zip(graph.inputs, has)]
 
 
 def _any_lane(condition, has, lanes):
@@ -697,7 +695,8 @@ _DECISIONS = {
     "bool": "a condition (`if`, `while`, `and`, `or`, bool()) depends on a value that differs "
             "between lanes; write fnp.where(condition, x, y), which computes both",
     "int": "int(), range() or the index of a list or NumPy array needs one integer, but the value "
-           "differs between lanes; write fnp.asarray(table)[k] to look entries up, fnp.where to choose",
+           "differs between lanes; write fnp.asarray(table)[k] to look entries up, fnp.where to "
+           "choose",
     "count": "a boolean mask that differs between lanes selects another number of entries in each; "
              "write fnp.where(mask, x, 0.0) in place of x[mask]",
 }
