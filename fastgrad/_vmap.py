@@ -798,8 +798,10 @@ def vmap(f, in_axes=0, out_axes=0):
 
     Notes
     -----
-    f is run once a call, with the first lane, and what it records is then done for all lanes at
-    once. Functions with a derivative rule of the user's are called lane by lane.
+    f is run once a call, with Tensors for the first lane, and what it records is then done for all
+    lanes at once: operations on numbers become operations on arrays. Where a recording does not
+    tell all, f is called lane by lane: if a value leaves its Tensor (``float(x)``), and if functions
+    with a derivative rule of the user's are differentiated through the mapped function.
 
     Examples
     --------
@@ -977,11 +979,13 @@ class _Call:
         try:
             shared = [self.leaves[k] for k in self.shared]
             recording = record(self.function, [_one_lane(x) for x in given] + shared, None)
-            if recording.reason is not None:
-                raise Unmappable(recording.reason)
             given_too = shared + recording.captured
             plain = not core.nested() and not any([isinstance(x, Tensor)
                                                    for x in given + given_too])
+            if recording.reason is not None:
+                raise Unmappable(recording.reason)
+            if recording.ruled and not plain:
+                raise Unmappable("a derivative rule, which the graph does not tell")
             program, has = known.mapped(recording.graph, len(given), self.lanes, plain)
             if plain:
                 results = program.run(given + given_too)
