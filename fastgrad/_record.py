@@ -80,7 +80,7 @@ def _recording(recorder, outputs, extracted):
     graph = Graph(rows.view(NODE), operands, shapes, attrs, inputs, numbers, kinds,
                   [Guard(*guard) for guard in guards])
     if any(type(attribute) is Loop for attribute in attrs):
-        from ._loops import tidy_loops      # which needs this module
+        from ._loop_nodes import tidy_loops      # which needs this module
 
         graph = tidy_loops(graph)
     return Recording(graph, recorder, outputs)

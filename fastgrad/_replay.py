@@ -10,7 +10,7 @@ import numpy as np
 
 from fastgrad._core import core
 
-from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, WEAK, GuardError, Loop, Slot
+from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, GuardError, Loop, Slot
 
 __all__ = ["CALLS", "Replay", "evaluate", "prepare", "register_call", "replay"]
 
@@ -80,6 +80,8 @@ class Replay:
                              self._numbers(row, rows, operands[i]))
             elif not row[3] & INPUT:
                 self.start[i] = self._constant(row)
+            if row[3] & STOP:
+                step = _detached(step)
             if i in guards:
                 step = _guarded(step, i, guards[i])
             if step is not None:
@@ -151,6 +153,10 @@ def _settled(value, kind):
         return float(value)
     value = value.numpy()
     return value[()] if kind == "scalar" else np.array(value)
+
+
+def _detached(step):
+    return lambda v: step(v).detach()
 
 
 def _guarded(step, i, guards):
@@ -383,7 +389,7 @@ def _call(attribute, operands):
 
 def _run_loop():
     try:
-        from ._loops import run_loop
+        from ._loop_nodes import run_loop
     except ImportError:
         return _plain_loop
     return run_loop

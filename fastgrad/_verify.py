@@ -14,7 +14,7 @@ import numpy as np
 from fastgrad._core import core
 
 from . import _graph
-from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, WEAK, Graph, Guard, Loop, Slot
+from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, STOP, WEAK, Graph, Guard, Loop, Slot
 
 __all__ = ["MAX_NESTING", "verify"]
 
@@ -106,7 +106,7 @@ class _Check:
         wrong(not known[nodes["dtype"]].all(),
               f"node {_first(~known[nodes['dtype']])}: there is no such dtype")
         self.dtypes = dtypes
-        bad = nodes["flags"] & ~np.uint32(INPUT | WEAK | LITERAL | MANY) != 0
+        bad = nodes["flags"] & ~np.uint32(INPUT | WEAK | LITERAL | MANY | STOP) != 0
         wrong(bad.any(), f"node {_first(bad)}: it has unknown flags")
         for column, count, what in (("shape", len(graph.shapes), "shape"),
                                     ("attr", len(graph.attrs), "attribute"),
@@ -128,7 +128,8 @@ class _Check:
             own = graph.operands[start[i]:start[i] + count[i]]
             wrong(len(own) and (own.min() < 0 or own.max() >= i),
                   f"node {i}: an operand does not stand before it")
-        bad = ~many & (((nodes["a"] < 0) & (nodes["b"] >= 0)) | ((nodes["b"] < 0) & (nodes["c"] >= 0)))
+        a, b, c = nodes["a"] >= 0, nodes["b"] >= 0, nodes["c"] >= 0
+        bad = ~many & ((b & ~a) | (c & ~b))
         wrong(bad.any(), f"node {_first(bad)}: an operand is missing")
 
         # A custom node has results and no value of its own.
@@ -443,7 +444,7 @@ class _Check:
     # ---- axes and indices -------------------------------------------------------------------
 
     def axes(self, axes, rank):
-        wrong(type(axes) is not tuple or not all(map(_whole, axes)), "its axes are no tuple of ints")
+        wrong(type(axes) is not tuple or not all(map(_whole, axes)), "its axes are no ints")
         for k in axes:
             wrong(not -rank <= k < rank, f"there is no axis {_short(k)}")
         axes = [k % rank for k in axes]

@@ -18,7 +18,7 @@ from fastgrad import _trees
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 
-from ._graph import INPUT, MANY, NAMES, OPS, WEAK, Builder, Graph, GuardError, Loop, Slot
+from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import Replay, filled, function_of, has_slots, register_call
 from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
@@ -153,8 +153,10 @@ class _Mapper:
                     rule = getattr(self, "map_" + name, None)
                     if rule is None:
                         raise Unmappable(name)
-                    new[i] = rule(i, operands, shape, dtype, attribute, flags & ~(WEAK | MANY),
-                                  constant)
+                    new[i] = rule(i, operands, shape, dtype, attribute,
+                                  flags & ~(WEAK | MANY | STOP), constant)
+                    if flags & STOP:
+                        new[i] = add("reshape", [new[i]], (lanes, *shape), dtype, None, STOP, 0.0)
             if i in guards:
                 if has[i]:
                     raise _decision(guards[i][0])

@@ -16,7 +16,7 @@ enum { UNIFORM = 1u << 16 };        /* a leaf: all entries are the number in `co
 /* What is to be done for a node. */
 enum {
     K_NONE, K_LEAF, K_VIEW, K_SCALAR, K_LANES, K_SUM, K_ROWS, K_LOAD, K_MATMUL, K_COPY, K_PACK,
-    K_FINITE, K_PYTHON
+    K_FINITE, K_LOOP, K_RESULT, K_PYTHON
 };
 
 /* Where a value is: in the memory of the node `base`, or the number that node `base` is. */
@@ -362,8 +362,7 @@ static int may_merge(const Planner *p, int32_t i)
 {
     const FgGraphNode *n = &p->nodes[i];
     if (n->op == FG_leaf) return !(n->flags & FG_GRAPH_INPUT);
-    return n->op != FG_custom && n->op != FG_result &&
-           attribute_of(p, i)->kind != FG_ATTR_PYTHON;
+    return n->op != FG_custom && attribute_of(p, i)->kind != FG_ATTR_PYTHON;
 }
 
 /* The node that computes the same, or i itself, which is then found by later ones. */
@@ -533,6 +532,8 @@ static int kind_of(Planner *p, int32_t i)
     int32_t few[3], *list, count;
     int dtype = n->dtype, from = n->a >= 0 && !(n->flags & FG_GRAPH_MANY) ? p->nodes[n->a].dtype : 0;
     if (n->op == FG_leaf) return K_LEAF;
+    if (n->op == FG_custom && attribute_of(p, i)->kind == FG_ATTR_LOOP) return K_LOOP;
+    if (n->op == FG_result && p->kind[n->a] == K_LOOP) return K_RESULT;
     if (attribute_of(p, i)->kind == FG_ATTR_PYTHON) return K_PYTHON;
     if (is_value(n->op)) return !is_float(dtype) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
     if (is_compare(n->op)) return !is_float(from) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
@@ -654,6 +655,9 @@ static void group_all(Planner *p)
             switch (kind) {
             case K_LEAF: case K_VIEW:
                 break;
+            case K_RESULT:
+                p->group[i] = p->group[list[0]];
+                break;
             case K_SCALAR:
                 p->group[i] = group_for(p, i, FG_STEP_SCALARS, SPACE_SCALARS, list, count);
                 break;
@@ -678,7 +682,8 @@ static void group_all(Planner *p)
                 int32_t g = group_new(p, kind == K_ROWS ? FG_STEP_ROWS : kind == K_MATMUL
                                       ? FG_STEP_MATMUL : kind == K_COPY ? FG_STEP_COPY
                                       : kind == K_PACK ? FG_STEP_PACK : kind == K_FINITE
-                                      ? FG_STEP_FINITE : FG_STEP_PYTHON,
+                                      ? FG_STEP_FINITE : kind == K_LOOP ? FG_STEP_LOOP
+                                      : FG_STEP_PYTHON,
                                       SPACE_ALONE, level + 1, i);
                 p->group[i] = g;
                 if (kind == K_PYTHON) p->groups[g].after = guard;
@@ -797,7 +802,7 @@ static void place_all(Planner *p)
         p->outside[p->spots[p->same[s->guards[k].node]].base] = 1;
     for (int32_t i = 0; i < p->count; i++) {
         const FgGraphNode *n = &p->nodes[i];
-        if (!p->needed[i] || p->kind[i] == K_VIEW || p->spots[i].number ||
+        if (!p->needed[i] || p->kind[i] == K_VIEW || p->kind[i] == K_LOOP || p->spots[i].number ||
             (p->kind[i] == K_LANES && !p->outside[i]) || is_constant(p, i)) continue;
         FgPlace *place = &plan->places[plan->place_count];
         p->place[i] = plan->place_count++;
@@ -1240,6 +1245,24 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
     step->zero = n->op == FG_place;
 }
 
+/* Whoever wants no result of a loop finds no place and no register for it. */
+static void loop_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
+{
+    const FgLoop *loop = attribute_of(p, nodes[0])->data;
+    int32_t few[3], *list;
+    step->count = operands_of(p, nodes[0], few, &list);
+    step->in = KEEP(FgOperand, step->count);
+    for (int32_t k = 0; k < step->count; k++) step->in[k] = operand_for(p, list[k]);
+    step->loop = loop;
+    step->loop_number = p->plan->loop_count++;
+    step->results = KEEP(FgOperand, loop->body->output_count);
+    for (int32_t k = 0; k < loop->body->output_count; k++)
+        step->results[k] = (FgOperand){ .place = -1, .reg = UINT32_MAX };
+    for (int32_t k = 1; k < count; k++)
+        step->results[(int32_t)p->nodes[nodes[k]].constant] = operand_for(p, nodes[k]);
+    step->work = (loop->length < 0 ? 1000000 : loop->length) * (loop->body->work + 20);
+}
+
 static void step_all(Planner *p)
 {
     FgPlan *plan = p->plan;
@@ -1303,6 +1326,9 @@ static void step_all(Planner *p)
             break;
         case FG_STEP_COPY:
             copy_step(p, step, i);
+            break;
+        case FG_STEP_LOOP:
+            loop_step(p, step, nodes, fill[g]);
             break;
         case FG_STEP_GUARD:
             step->node = p->groups[g].place;
@@ -1606,7 +1632,7 @@ const char *fg_plan_verify(const FgPlan *plan)
         } else if (s->kind != FG_STEP_SCALARS) {
             for (int32_t j = 0; fault == NULL && j < s->count; j++)
                 fault = operand_fault(plan, &s->in[j], k, 0);
-            if (fault == NULL && s->kind != FG_STEP_GUARD) fault = operand_fault(plan, &s->out, k, 1);
+            if (fault == NULL && s->kind != FG_STEP_GUARD && s->kind != FG_STEP_LOOP) fault = operand_fault(plan, &s->out, k, 1);
         }
     }
     /* Arrays that are alive together: those of a step against all that begin no later. */

@@ -33,6 +33,9 @@ cdef extern from *:
     object array_plain(object)
     bint PyArray_CheckExact(object)
 
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
 cdef enum:
     UNLOCK = 20000              # the work from which a run lets other Python threads run meanwhile
     KIND_FLOAT = 0
@@ -163,9 +166,7 @@ cdef class Plan:
                     results[k] = self.result(f, k)
             return results
         finally:
-            if f.objects != NULL:
-                Py_DECREF(<object>f.objects)
-                f.objects = NULL
+            frame_clear(f)
             f.next = self.frames
             self.frames = f
 
@@ -288,9 +289,28 @@ cdef class Plan:
 
     cdef int raise_error(self, FgFrame *f) except -1:
         error = self.objects(f).pop("error", None)
-        if error is None:
-            raise MemoryError("not enough memory to run the program")
-        raise error
+        if error is not None:
+            raise error
+        if f.broken >= 0:
+            raise self.guard_error(f)
+        raise MemoryError("not enough memory to run the program")
+
+    cdef object guard_error(self, FgFrame *f):
+        """A guard of a loop's body: the loop has one path."""
+        cdef Plan inner
+        for body, condition, *_ in self.source.loops.values():
+            for inner in (body, condition):
+                if inner is None:
+                    continue
+                if inner.plan == f.broken_plan:
+                    guard = inner.graph.guards[f.broken]
+                    return GuardError(f"{guard.line}: inside of a loop, the outcome of a condition or "
+                                      f"the integer taken from a value is no longer {guard.outcome}; "
+                                      "write the choice with fastgrad.numpy.where")
+                error = inner.guard_error(f)
+                if error is not None:
+                    return error
+        return None
 
     # ---- for people -------------------------------------------------------------------------
 
@@ -329,7 +349,8 @@ cdef class Plan:
         cdef const FgStep *s
         cdef FgBlockRun *run
         names = {FG_STEP_SCALARS: "scalars", FG_STEP_BLOCKS: "blocks", FG_STEP_LOAD: "load",
-                 FG_STEP_COPY: "copy", FG_STEP_PACK: "pack", FG_STEP_GUARD: "guard"}
+                 FG_STEP_COPY: "copy", FG_STEP_PACK: "pack", FG_STEP_GUARD: "guard",
+                 FG_STEP_FINITE: "finite"}
         lines = []
         for k in range(self.plan.step_count):
             s = &self.plan.steps[k]
@@ -411,6 +432,32 @@ cdef object prepare(object graph, int64_t i):
     return _replay.prepare(graph, i)
 
 
+cdef void frame_clear(FgFrame *f) noexcept:
+    """Let go of what a run has left in its frame."""
+    cdef int32_t k
+    f.stop = 0
+    f.broken = -1
+    if f.objects != NULL:
+        Py_DECREF(<object>f.objects)
+        f.objects = NULL
+    for k in range(f.plan.loop_count):
+        if f.loops[k].body != NULL:
+            frame_clear(f.loops[k].body)
+        if f.loops[k].condition != NULL:
+            frame_clear(f.loops[k].condition)
+
+
+cdef int look_at_signals(FgFrame *f) noexcept nogil:
+    """Whether the run is to end because of a signal."""
+    with gil:
+        try:
+            PyErr_CheckSignals()
+            return 0
+        except BaseException as error:
+            (<Plan>f.owner).objects(f)["error"] = error
+            return 1
+
+
 cdef int python_step(FgFrame *f, const FgStep *s) noexcept nogil:
     """Called by fg_run for what it cannot do."""
     with gil:
@@ -419,8 +466,9 @@ cdef int python_step(FgFrame *f, const FgStep *s) noexcept nogil:
             plan.python_step(f, s)
             return FG_RUN_DONE
         except BaseException as error:
-            plan.objects(f)["error"] = error
+            plan.objects(f.root)["error"] = error
             return FG_RUN_ERROR
 
 
 fg_vm_python = python_step
+fg_vm_signals = look_at_signals
