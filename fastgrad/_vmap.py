@@ -156,7 +156,8 @@ class _Mapper:
                     new[i] = rule(i, operands, shape, dtype, attribute,
                                   flags & ~(WEAK | MANY | STOP), constant)
                     if flags & STOP:
-                        new[i] = add("reshape", [new[i]], (lanes, *shape), dtype, None, STOP, 0.0)
+                        whole = (lanes, *shape) if has[i] else shape
+                        new[i] = add("reshape", [new[i]], whole, dtype, None, STOP, 0.0)
             if i in guards:
                 if has[i]:
                     raise _decision(guards[i][0])

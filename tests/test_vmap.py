@@ -769,6 +769,18 @@ def test_rules_of_the_user():
     near(fg.vmap(lambda x: f(x) * x, 0, 1)(X), (np.sum(X ** 2, 1)[:, None] * X).T)
 
 
+def test_stopped_gradients():
+    def f(x, c):
+        return fnp.sum(x * fg.stop_gradient(x) ** 2) + fnp.sum(fg.stop_gradient(c)[:2] * c[2:])
+
+    slopes = loop(fg.grad(f, (0, 1)), [X, Y], [0, 0])
+    for g in (fg.vmap(fg.grad(f, (0, 1))),
+              fg.grad(lambda x, c: fnp.sum(fg.vmap(f)(x, c)), (0, 1)),
+              fg.compile(fg.grad(lambda x, c: fnp.sum(fg.vmap(f)(x, c)), (0, 1)))):
+        for found, value in zip(g(X, Y), slopes):
+            near(found, value, 8)
+
+
 def test_values_that_get_out():
     """As in a loop: f is called for each lane."""
     near(fg.vmap(lambda x: x * float(np.asarray(x.detach())[0]))(X), X * X[:, :1])
