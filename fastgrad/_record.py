@@ -25,6 +25,9 @@ class Recording:
         NumPy scalars went into the graph; they may have been computed from any array.
     reason : str or None
         Why the graph must not be replayed in place of the function, with the line.
+    ruled : bool
+        Functions with a derivative rule of their own were used: of them the graph tells the values
+        alone, so that it must not be differentiated.
     outputs : list
         What the function returned: Tensors, floats, NumPy scalars, arrays.
     """
@@ -33,6 +36,7 @@ class Recording:
         self.graph, self.outputs = graph, outputs
         self.captured, self.reason = list(recorder.captured), recorder.reason
         self.frozen, self.scalars = list(recorder.frozen.values()), recorder.scalars
+        self.ruled = recorder.ruled
 
     @property
     def results(self):

@@ -6,8 +6,6 @@ and mapped. `prepare` makes a function of plain arrays out of one node: the exec
 has no code of its own. `CALLS` says which functions a `call` node may name.
 """
 
-import operator
-
 import numpy as np
 
 from fastgrad._core import core
@@ -211,8 +209,9 @@ def _step(graph, i, name, row, rows, operands):
     if name == "call":
         return _call(attribute, operands)
     if name == "custom" and isinstance(attribute, Loop):
-        run = _run_loop()
-        return lambda v: run(attribute, [v[k] for k in operands])
+        from ._loop_nodes import run_loop
+
+        return lambda v: run_loop(attribute, [v[k] for k in operands])
     if name == "custom":
         raise NotImplementedError(f"{attribute!r} cannot be run again: its rule belongs to the run "
                                   "that was recorded")
@@ -388,14 +387,6 @@ def _call(attribute, operands):
 
 
 # ---- loops ----------------------------------------------------------------------------------
-
-def _run_loop():
-    try:
-        from ._loop_nodes import run_loop
-    except ImportError:
-        return _plain_loop
-    return run_loop
-
 
 def _plain_loop(loop, operands):
     """A loop of a graph, unrolled."""

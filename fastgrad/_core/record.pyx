@@ -231,6 +231,12 @@ cdef class Recorder:
         self.holders.append(argument_of(t))
         return t
 
+    @property
+    def ruled(self):
+        """Whether functions with a derivative rule of their own were used: of them the graph tells
+        the values alone."""
+        return len(self.aliases) > 0
+
     cdef int refuse(self, str why) except -1:
         """The recording must not be replayed."""
         if self.reason is None:
