@@ -166,11 +166,7 @@ class Path:
             return None
         if self._entry is not None:
             self._calls += self._entry.calls
-        lifted = None
-        if self.lifted:
-            function = self.watch.innermost
-            lifted = [(_cell(function, name), None) if kind == "cell" else
-                      (function.__globals__, name) for kind, name in self.lifted]
+        lifted = [_place(self.watch, *name) for name in self.lifted] or None
         self._entry = Entry(self.arguments, _result_part(self.returned, iter(self.places)),
                             self.plan, self.checks if self.checks is not None else
                             Checks([], list(self.captured)), lifted, self)
@@ -181,9 +177,11 @@ class Path:
         self.watch = watch
         slots = {id(watch.arrays[k]): slot for slot, k in enumerate(self.captured)}
         holders = collections.Counter(id(entry[3]) for entry in watch.entries)
+        places = {(id(holder), key) for holder, key in
+                  [_place(watch, *name) for name in self.lifted]}
         entries = []
         for kind, holder, key, expected in watch.entries:
-            if self.lifted and self._is_lifted(kind, holder, key):
+            if (id(holder), None if kind == _watch.CELL else key) in places:
                 continue
             slot = slots.get(id(expected), -1)
             if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray):
@@ -196,29 +194,20 @@ class Path:
                 entries.append((BYTES, array, None, self.copies[k], -1))
         self.checks = Checks(entries, [watch.arrays[k] for k in self.captured])
 
-    def _is_lifted(self, kind, holder, key):
-        function = self.watch.innermost
-        for what, name in self.lifted:
-            if what == "global" and kind == _watch.DICT and key == name and (
-                    holder is function.__globals__):
-                return True
-            if what == "cell" and kind == _watch.CELL and holder is _cell(function, name):
-                return True
-        return False
-
-    def inputs(self, roots, now):
+    def inputs(self, roots, instance, now):
         """Captured arrays and floats as they are now; None if something else has changed. `now` is
         a list that holds the present state once somebody has looked."""
         if self.checks is None:
             return [_value(x) for x in self.captured]
         if not self.checks.holds():
             if not now:
-                now.append(Watch(roots))
+                now.append(Watch(roots, instance))
             if not self._same(now[0]):
                 return None
             self._arm(now[0])
         values = [_value(x) for x in self.checks.captured]
-        return [_lifted_value(self.watch.innermost, *name) for name in self.lifted] + values
+        floats = [_lifted_value(self.watch, name) for name in self.lifted]
+        return floats + values if all(type(x) is float for x in floats) else None
 
     def _same(self, state):
         """Whether a state is the one recorded, but for the contents of captured arrays and floats
@@ -294,8 +283,19 @@ def _cell(function, name):
     return function.__closure__[code.co_freevars.index(name)] if name in code.co_freevars else None
 
 
-def _lifted_value(function, kind, name):
-    return _cell(function, name).cell_contents if kind == "cell" else function.__globals__[name]
+def _place(state, kind, name):
+    """Where a float is found that has become an input: (holder, key); (cell, None)."""
+    if kind == "cell":
+        return _cell(state.innermost, name), None
+    return state.innermost.__globals__ if kind == "global" else state.instance.__dict__, name
+
+
+def _lifted_value(state, place):
+    holder, key = _place(state, *place)
+    try:
+        return holder.cell_contents if key is None else holder.get(key)
+    except ValueError:              # an empty cell
+        return None
 
 
 def _differences(old, new):
@@ -304,9 +304,11 @@ def _differences(old, new):
 
 
 def _origin(state, k):
-    """(kind, name) of a float in the innermost function itself; None for any other."""
-    function, kind, name = state.origins[k]
-    return (kind, name) if function is state.innermost else None
+    """(kind, name) of a float that the innermost function reads itself, or of its bound self; None
+    for any other."""
+    owner, kind, name = state.origins[k]
+    return (kind, name) if owner is (state.instance if kind == "attribute" else state.innermost
+                                     ) else None
 
 
 def _contents(x):
@@ -507,7 +509,7 @@ class Program(Caller):
             return self._as_it_is(entry, args, kwargs)
         now = []
         for path in tuple(entry.paths):
-            captured = path.inputs(call.roots, now)
+            captured = path.inputs(call.roots, call.instance, now)
             if captured is None:
                 continue
             result = path.plan.run(call.values + captured)
@@ -544,8 +546,11 @@ class Program(Caller):
 
     def _taken_apart(self, args, kwargs, tensors=False):
         """The call as a signature and values; None if it has Tensors that are not asked for."""
+        instance = _watch.bound_to(self.function)
         if self._method or self._static_positions or self._static_names:
             args, kwargs = list(args), dict(kwargs)
+            if self._method and args:
+                instance = args[0]
             if self._method and args:
                 args[0] = Static(args[0], True)
             for k in self._static_positions:
@@ -578,7 +583,8 @@ class Program(Caller):
             else:
                 kinds.append(self._static_key(leaf, roots, args, kwargs, k))
         return _Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, leaves=leaves,
-                     structure=structure, roots=roots, keywords=bool(kwargs))
+                     structure=structure, roots=roots, keywords=bool(kwargs),
+                     instance=instance)
 
     def _static_key(self, leaf, roots, args, kwargs, k):
         """What a static argument adds to the signature."""
@@ -680,7 +686,7 @@ class Program(Caller):
 
     def _recorded(self, entry, call, args, kwargs, now):
         """Run the function once and keep the run, if it may be replayed."""
-        state = now[0] if now else Watch(call.roots)
+        state = now[0] if now else Watch(call.roots, call.instance)
         if state.reason is None and sum(x.nbytes for x in state.arrays) > _watch.COPIES:
             largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
             state.reason = (f"it reaches {state.arrays[largest].nbytes >> 20} MB in "
@@ -713,8 +719,7 @@ class Program(Caller):
 
     def _record_once(self, entry, call, state, args, kwargs, lifted):
         """The answer, in a tuple; None if floats cannot be inputs."""
-        inner = state.innermost
-        values = call.values + [_lifted_value(inner, *name) for name in lifted]
+        values = call.values + [_lifted_value(state, name) for name in lifted]
         random = _watch.random_states(state.generators)
         copies = [_contents(x).tobytes() for x in state.arrays]
         found = {}
@@ -723,10 +728,12 @@ class Program(Caller):
             for array in state.vouched:
                 core.vouch(array)
             function = self.function
-            if lifted:
-                clone = _watch.lifted(inner, lifted, tensors[len(call.values):])
-                function = _watch.rewrap(function, clone)
             call_args, call_kwargs = self._rebuilt(call, tensors)
+            if lifted:
+                clone, twin = _watch.lifted(state, lifted, tensors[len(call.values):])
+                function = _watch.rewrap(function, clone, twin)
+                if self._method:
+                    call_args = (twin, *call_args[1:])
             leaves, found["returned"] = _trees.flatten(function(*call_args, **call_kwargs))
             outputs, places = [], []
             for leaf in leaves:
@@ -774,7 +781,7 @@ class Program(Caller):
                 entry.plain = True
             self._warn(reason, reason)
             return answer
-        after = Watch(call.roots)
+        after = Watch(call.roots, call.instance)
         changed = _changes(state, copies, after)
         if changed:
             entry.changed += 1
@@ -1019,8 +1026,14 @@ def _answer(path, results):
 
 
 def _only_reader(state, kind, name):
-    """Whether the innermost function alone reads a name, and does not bind it."""
+    """Whether a copy with another value may stand for the innermost function, or for its self: the
+    name is read by the function alone, and not bound by it."""
     function = state.innermost
+    if kind == "attribute":
+        # All that is done to the copy is lost.
+        codes = [_watch.Code(f.__code__) for f in state.functions]
+        return not (id(state.instance) in state.met_again or state.everything or any(
+            code.sets_attributes or "setattr" in code.globals for code in codes))
     code = _watch.Code(function.__code__)
     if name in code.stores:
         return False

@@ -101,6 +101,8 @@ class Code:
         A name and the attribute that is read of it: ``("data", "mean")``.
     lines : dict
         Name of a global, cell or attribute -> line where it is first read.
+    sets_attributes : bool
+        Whether it binds any attribute.
     dynamic : bool
         Whether it may read attributes it does not name.
     """
@@ -120,6 +122,7 @@ class Code:
     def _scan(self, code):
         self.globals, self.attributes, self.chains = {}, set(), []
         self.imports, self.stores, self.pairs, self.lines = set(), set(), set(), {}
+        self.sets_attributes = False
         chain, line, last = None, code.co_firstlineno, None
         for step in dis.get_instructions(code):
             if step.positions is not None and step.positions.lineno is not None:
@@ -140,6 +143,7 @@ class Code:
                 chain = None
                 if name.endswith(("GLOBAL", "NAME", "DEREF", "ATTR")):
                     self.stores.add(step.argval)
+                self.sets_attributes = self.sets_attributes or name.endswith("ATTR")
             elif name == "IMPORT_NAME":
                 self.imports.add(step.argval)
                 chain = None
@@ -161,6 +165,7 @@ class Code:
                 self.chains += inner.chains
                 self.imports |= inner.imports
                 self.stores |= inner.stores
+                self.sets_attributes = self.sets_attributes or inner.sets_attributes
                 self.pairs |= inner.pairs
                 self.lines = {**inner.lines, **self.lines}
         self.dynamic = bool(_DYNAMIC & (self.attributes | set(self.globals)))
@@ -271,10 +276,12 @@ class Watch:
     ----------
     roots : list
         Functions and other objects.
+    instance : object
+        What the innermost function is a method of, if it is one.
     """
 
-    def __init__(self, roots):
-        self.roots = roots
+    def __init__(self, roots, instance=None):
+        self.roots, self.instance = roots, instance
         self.innermost = innermost(roots[0]) if roots else None
         names, everything = set(), False
         while True:
@@ -293,6 +300,7 @@ class Watch:
         self.origins = {}               # place in tokens of a float -> (function, kind, name)
         self.generators = []            # with their names
         self.vouched = []
+        self.met_again = set()          # ids of what has been reached on two ways
         self.readers = {}               # (id of a globals dict, name) -> functions that read it
         self.functions = []
         self.pairs = set()
@@ -318,6 +326,7 @@ class Watch:
         place = self._seen.get(id(value))
         if place is not None:
             self.tokens.append(("again", place))
+            self.met_again.add(id(value))
             return
         if len(self._seen) + len(self.entries) + _length(value) > OBJECTS:
             self._refuse(f"it reaches more than {OBJECTS:,} objects through "
@@ -513,7 +522,7 @@ class Watch:
         if isinstance(value, types.ModuleType):
             if _installed(getattr(value, "__file__", None)):
                 return
-            self._named(value.__dict__, value.__dict__, label)
+            self._named(value.__dict__, None, label)
             return
         self._class(value, label, ("__init__", "__new__", "__post_init__"))
 
@@ -528,14 +537,15 @@ class Watch:
                     self.tokens.append(("name", name))
                     self._visit(item, f"{label}.{name}" if label else name, None)
 
-    def _named(self, space, holder, label):
+    def _named(self, space, owner, label):
         """The attributes in a dictionary that code names."""
         everything = self.all and not isinstance(space.get("__name__"), str)
         for name in list(space) if everything else sorted(self.wanted & space.keys()):
             item = space[name]
             self.tokens.append(("name", name))
             self.entries.append((DICT, space, name, item))
-            self._visit(item, f"{label}.{name}" if label else name, None)
+            self._visit(item, f"{label}.{name}" if label else name,
+                        None if owner is None else (owner, "attribute", name))
 
     def _instance(self, value, label):
         kind = type(value)
@@ -555,7 +565,7 @@ class Watch:
             self.entries.append((LENGTH, space, len(space), None))
             if hasattr(kind, "__getattr__"):
                 self.everything = True
-            self._named(space, space, label)
+            self._named(space, value, label)
         for base in kind.__mro__:
             slots = vars(base).get("__slots__", ())
             for name in (slots,) if isinstance(slots, str) else slots:
@@ -603,35 +613,54 @@ def innermost(function):
     return function
 
 
-def rewrap(function, clone):
-    """The same function with another one innermost."""
+def bound_to(function):
+    """The instance that the innermost function is bound to, or None."""
+    while not isinstance(function, (types.FunctionType, types.MethodType)):
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif innermost(function) is not None:
+            function = function.__wrapped__
+        else:
+            return None
+    return function.__self__ if isinstance(function, types.MethodType) else None
+
+
+def rewrap(function, clone, instance):
+    """The same function with another one innermost, bound to another instance."""
     if isinstance(function, types.FunctionType):
         return clone
     if isinstance(function, types.MethodType):
-        return types.MethodType(rewrap(function.__func__, clone), function.__self__)
+        return types.MethodType(clone, instance)
     if isinstance(function, functools.partial):
-        return functools.partial(rewrap(function.func, clone), *function.args, **function.keywords)
+        return functools.partial(rewrap(function.func, clone, instance), *function.args,
+                                 **function.keywords)
     maker, rest = _parts_of(function)
-    return maker(rewrap(function.__wrapped__, clone), *rest)
+    return maker(rewrap(function.__wrapped__, clone, instance), *rest)
 
 
-def lifted(function, names, values):
-    """A copy of a Python function in which cells and globals hold other values.
+def lifted(state, names, values):
+    """Copies of the innermost function and of its instance, in which names have other values.
 
-    names : list of ("cell" or "global", name)
+    names : list of ("cell", "global" or "attribute", name)
     """
+    function, instance = state.innermost, state.instance
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
     space = function.__globals__
     if any(kind == "global" for kind, _ in names):
         space = dict(space)
+    if any(kind == "attribute" for kind, _ in names):
+        instance = object.__new__(type(instance))
+        instance.__dict__.update(state.instance.__dict__)
     for (kind, name), value in zip(names, values):
         if kind == "cell":
             cells[name] = types.CellType(value)
-        else:
+        elif kind == "global":
             space[name] = value
+        else:
+            instance.__dict__[name] = value
     clone = types.FunctionType(function.__code__, space, function.__name__, function.__defaults__,
                                tuple([cells[name] for name in function.__code__.co_freevars]))
     clone.__kwdefaults__ = function.__kwdefaults__
     clone.__dict__.update(function.__dict__)
     clone.__module__ = function.__module__
-    return clone
+    return clone, instance
