@@ -50,7 +50,8 @@ MISSES, WINDOW = 16, 32
 _DTYPES = frozenset("?bhilqBHILQfd")
 
 # Static arguments that are told apart by their value; others by what they are.
-_VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type, slice, range, np.dtype)
+_VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type, slice, range,
+           np.dtype)
 
 
 def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0):
@@ -144,7 +145,7 @@ class Path:
                  compared=()):
         self.signature, self.left = signature, None
         self._calls, self._entry = 1, None
-        self.arguments = None           # what it takes, for calls without detours; see Entry
+        self.arguments, self.names = None, ()   # what it takes, for short calls; see Entry
         self.graph, self.guards = graph, list(graph.guards)
         self.plan = Plan(graph)
         self.replays = 0
@@ -167,9 +168,10 @@ class Path:
         if self._entry is not None:
             self._calls += self._entry.calls
         lifted = [_place(self.watch, *name) for name in self.lifted] or None
-        self._entry = Entry(self.arguments, _result_part(self.returned, iter(self.places)),
-                            self.plan, self.checks if self.checks is not None else
-                            Checks([], list(self.captured)), lifted, self)
+        checks = self.checks if self.checks is not None else Checks([], list(self.captured))
+        self._entry = Entry(self.arguments, self.names,
+                            _result_part(self.returned, iter(self.places)), self.plan, checks,
+                            lifted, self)
         return self._entry
 
     def _arm(self, watch):
@@ -367,14 +369,33 @@ class _Call(types.SimpleNamespace):
 class Program(Caller):
     """A function that is recorded and replayed. Made by `compile`, `function` and `load`.
 
-    Attributes
+    Parameters
     ----------
     function : callable or None
         The Python function; None for a program that was loaded or made from a history: it raises
         GuardError where a guard does not hold.
+    static_argnums, static_argnames, paths, verify
+        As of `compile`.
+    name : str, optional
+        For messages.
+
+    Attributes
+    ----------
+    function : callable or None
     paths : list of Path
         The recorded runs, with their signatures and guards, and how often each ran; those that
         have left say why.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> f = fg.compile(lambda x: x * 2 if x > 1 else x)
+    >>> f(1.0), f(3.0), f(5.0)
+    (1.0, 6.0, 10.0)
+    >>> [(path.signature, path.calls, path.guards[0].outcome) for path in f.paths]
+    [('(float)', 2, True), ('(float)', 1, False)]
+    >>> isinstance(fg.grad(f), fg.Program)
+    True
     """
 
     def __init__(self, function, static_argnums=(), static_argnames=(), paths=8, verify=0,
@@ -617,8 +638,10 @@ class Program(Caller):
         if kwargs:
             where = where[3:]
         where = f"{self._name}: argument {where}"
-        if isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray and leaf.dtype.char in "fd":
-            return f"{where} is a {type(leaf).__name__}; pass an ndarray (for masked arrays .filled())"
+        if (isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray
+                and leaf.dtype.char in _DTYPES):
+            return (f"{where} is a {type(leaf).__name__}; pass an ndarray (of a masked array "
+                    ".filled())")
         if isinstance(leaf, (np.ndarray, np.generic)):
             return (f"{where} has dtype {leaf.dtype}, which a program does not take; write "
                     ".astype(float), or name the argument in static_argnames if it is hashable")
@@ -673,10 +696,15 @@ class Program(Caller):
 
     def _shorten(self, path, call):
         """Let the next call with such arguments find the path at once."""
-        if call.keywords or self._verify:
+        if self._verify:
             return
         if path.arguments is None:
-            path.arguments = _argument_parts(call.structure, iter(call.leaves))
+            branch = call.structure
+            if call.keywords:
+                branch, keywords = branch.children
+                path.names = keywords.keys
+                branch = branch._replace(children=branch.children + keywords.children)
+            path.arguments = _argument_parts(branch, iter(call.leaves))
         entry = path.entry()
         if entry is not None:
             self._drop(path)
@@ -792,8 +820,8 @@ class Program(Caller):
         # NumPy scalars may have been computed from any array, also from those that are inputs.
         compared = captured if scalars else [numbers[id(x)] for x in recording.frozen
                                              if id(x) in numbers]
-        path = Path(entry.text, recording.graph, found["returned"], found["places"], after, captured,
-                    lifted, compared)
+        path = Path(entry.text, recording.graph, found["returned"], found["places"], after,
+                    captured, lifted, compared)
         entry.paths.insert(0, path)
         self._last = path
         self._shorten(path, call)
@@ -974,7 +1002,8 @@ class Program(Caller):
         what = f"{self._name}: argument {k}"
         if isinstance(kind, tuple) and isinstance(kind[0], type) or type(kind) is _ByIdentity:
             if type(kind) is _ByIdentity or kind != (type(leaf), leaf):
-                raise TypeError(f"{what} is {leaf!r}, but the program was recorded with {kind[1]!r}")
+                raise TypeError(f"{what} is {leaf!r}, but the program was recorded with "
+                                f"{kind[1]!r}")
             return []
         char, shape = ("d", ()) if kind == "float" else kind if isinstance(kind, tuple) else (
             kind, ())

@@ -26,6 +26,7 @@ import random
 import secrets
 import struct
 import sys
+import sysconfig
 import time
 import types
 import uuid
@@ -47,8 +48,8 @@ COPIES = 1 << 28                        # bytes of arrays that are compared by c
 # Kinds of entries, as in program_call.pyx.
 DICT, CELL, LIST, LENGTH, ATTR, TYPE, EQUAL, FUNCTION, BYTES = range(9)
 
-_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented),
-              slice, range, np.generic, np.dtype, datetime.date, datetime.timedelta)
+_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis),
+              type(NotImplemented), slice, range, np.generic, np.dtype, datetime.date, datetime.timedelta)
 _KNOWN_PACKAGES = frozenset(sys.stdlib_module_names) | {"fastgrad", "numpy", "scipy"}
 
 # What answers otherwise each time, though nothing that is reached has changed.
@@ -76,8 +77,8 @@ _SHAPE_ONLY = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes",
 # Methods that no name in the code stands for.
 _UNNAMED = frozenset(f"__{name}__" for name in (
     "call getitem len iter next contains bool int float index enter exit getattr getattribute get "
-    "array array_ufunc array_function add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv "
-    "mod rmod divmod rdivmod pow rpow matmul rmatmul neg pos abs invert and rand or ror xor rxor "
+    "array array_ufunc array_function add radd sub rsub mul rmul truediv rtruediv floordiv "
+    "rfloordiv mod rmod divmod rdivmod pow rpow matmul rmatmul neg pos abs invert and rand or ror xor rxor "
     "lshift rlshift rshift rrshift lt le gt ge round").split())
 
 
@@ -175,14 +176,47 @@ def _package(name):
     return (name or "").partition(".")[0]
 
 
+def _folders():
+    """Where code is that is taken to be the same always."""
+    packages = os.path.dirname(os.path.dirname(np.__file__))
+    return tuple([os.path.join(folder, "") for folder in (
+        sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(__file__),
+        os.path.dirname(np.__file__), os.path.join(packages, "scipy"))])
+
+
+_FOLDERS = _folders()
+
+
+@functools.lru_cache(maxsize=10_000)
+def _known_file(file):
+    """Whether a file is of fastgrad, NumPy, SciPy or the standard library."""
+    if file.startswith("<"):
+        return file.startswith("<frozen")
+    return any(file.startswith(folder) and "-packages" not in file[len(folder):]
+               for folder in _FOLDERS)
+
+
 def _known_module(name):
-    """Whether code of that module is taken to be the same always."""
-    return _package(name) in _KNOWN_PACKAGES
+    """The same of the module of that name, which need not be a file. A user's module may have the
+    name of one of the standard library's."""
+    if _package(name) not in _KNOWN_PACKAGES:
+        return False
+    module = sys.modules.get(name) or sys.modules.get(_package(name))
+    file = getattr(module, "__file__", None)
+    return file is None or _known_file(file)
 
 
-@functools.lru_cache(maxsize=1000)
+def _known_function(function):
+    """Whether a function is of known code, and made around no other code."""
+    while _known_file(function.__code__.co_filename):
+        function = getattr(function, "__wrapped__", None)
+        if not isinstance(function, types.FunctionType):
+            return function is None or _known_module(getattr(function, "__module__", None))
+    return False
+
+
 def _installed(file):
-    return file is None or "site-packages" in file or "dist-packages" in file
+    return file is None or "-packages" in file or _known_file(file)
 
 
 def _bits(x):
@@ -210,6 +244,11 @@ def constant(a):
     Returns
     -------
     The same object.
+
+    Raises
+    ------
+    TypeError
+        For anything else; vouch for each array in a container.
 
     Examples
     --------
@@ -330,8 +369,8 @@ class Watch:
             return
         if len(self._seen) + len(self.entries) + _length(value) > OBJECTS:
             self._refuse(f"it reaches more than {OBJECTS:,} objects through "
-                         f"{f'`{label}`' if label else 'its names'}; pass what it needs as an argument "
-                         "or as an array")
+                         f"{f'`{label}`' if label else 'its names'}; pass what it needs as an "
+                         "argument, or as an array")
             return
         self._seen[id(value)] = len(self._seen)
         self._held.append(value)        # so that no id is used twice
@@ -397,18 +436,18 @@ class Watch:
     def read_otherwise(self, k):
         """Whether code calls methods of array k: its contents may be known to plain Python."""
         name = self.labels[k].rpartition(".")[2].partition("[")[0]
-        return any(first == name and attribute not in _SHAPE_ONLY for first, attribute in self.pairs)
+        return any(first == name and attribute not in _SHAPE_ONLY
+                   for first, attribute in self.pairs)
 
     # ---- functions --------------------------------------------------------------------------
 
     def _function(self, function, label):
         self.tokens.append(("function", function.__code__))
-        if _known_module(function.__module__):
+        if _known_function(function):
             self.tokens[-1] = ("object", id(function))
             return
-        # A wrapper of the standard library's or fastgrad's around a function of the user's has the
-        # module of what it wraps.
-        known = _known_module(function.__globals__.get("__name__"))
+        # If known code is around other code (functools.wraps), its closure leads there.
+        known = _known_file(function.__code__.co_filename)
         self.functions.append(function)
         self.entries.append((FUNCTION, function, function.__code__, function.__defaults__))
         code = Code(function.__code__)
@@ -529,7 +568,7 @@ class Watch:
     def _class(self, kind, label, more=()):
         """What instances of a class find there."""
         for base in kind.__mro__:
-            if _known_module(base.__module__) and base.__module__ != "__main__":
+            if _known_module(base.__module__):
                 continue
             for name, item in list(vars(base).items()):
                 if name in more or name in _UNNAMED or name in self.wanted:
