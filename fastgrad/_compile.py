@@ -495,7 +495,7 @@ class Program(Caller):
     def save(self, path):
         """Write the recorded paths to a file that `fastgrad.load` reads."""
         from fastgrad import _persist
-        return _persist.save(self, path)
+        _persist.save(self, path)
 
     def __reduce__(self):
         found = sys.modules.get(getattr(self, "__module__", None))
@@ -503,6 +503,9 @@ class Program(Caller):
             found = getattr(found, name, None)
         if found is self:
             return self.__qualname__
+        if self.function is None:
+            from fastgrad import _persist
+            return _persist.reduced(self)
         return _made, (self.function, self._options)
 
     def _transformed(self, transformation, args, kwargs):

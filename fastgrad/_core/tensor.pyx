@@ -749,6 +749,11 @@ def is_tensor(x):
     return isinstance(x, Tensor)
 
 
+def is_weak(Tensor t):
+    """Whether a Tensor stands for a Python float, which gives way in promotion."""
+    return t.node.rank == 0 and is_float(t.node.dtype) and t.node.flags & FG_WEAK != 0
+
+
 # ---- values as ndarrays ---------------------------------------------------------------------
 
 @cython.final
