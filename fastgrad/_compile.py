@@ -503,10 +503,16 @@ class Program(Caller):
             found = getattr(found, name, None)
         if found is self:
             return self.__qualname__
-        if self.function is None:
+        if self.function is None or self._local() and self._all():
             from fastgrad import _persist
             return _persist.reduced(self)
         return _made, (self.function, self._options)
+
+    def _local(self):
+        """Whether the function is none that another process finds by its name: what has been
+        recorded of it travels instead."""
+        inner = _watch.innermost(self.function)
+        return inner is None or "<" in inner.__qualname__
 
     def _transformed(self, transformation, args, kwargs):
         """The program of a transformation of this one's function."""

@@ -248,7 +248,7 @@ def _captured(path):
 
     found = list(path.captured)
     if path.watch is not None:
-        found = [_lifted_value(path.watch.innermost, *name) for name in path.lifted]
+        found = [_lifted_value(path.watch, name) for name in path.lifted]
         found += [path.watch.arrays[k] for k in path.captured]
     return [np.array(x.detach().numpy()) if hasattr(x, "detach") else
             x if type(x) is float else np.array(x) for x in found]

@@ -548,6 +548,23 @@ def test_pickle_and_copy():
     assert g(2.0) == 4.0
 
 
+def test_local_functions_travel_as_what_was_recorded(tmp_path):
+    scale, w = 2.0, np.ones(3)
+    f = fg.compile(lambda x: x * scale if x > 0 else fnp.sum(x * w))
+    for scale in (2.0, 3.0, 4.0):
+        f(1.0), f(-1.0)
+    f.save(tmp_path / "f.fgp")
+    for g in (pickle.loads(pickle.dumps(f)), fg.load(tmp_path / "f.fgp")):
+        assert g.function is None
+        assert g(2.0) == 8.0 and g(-2.0) == -6.0 and fg.grad(g)(2.0) == 4.0
+    with pytest.raises(Exception, match="lambda"):
+        pickle.dumps(fg.compile(lambda x: x))
+    a = fg.variable("a")
+    h = fg.function([a], a * 2)
+    h(1.0)
+    assert pickle.loads(pickle.dumps(h))(4.0) == 8.0
+
+
 def test_what_it_tells():
     f = fg.compile(energy)
     assert "no path" in str(f) and f.paths == [] and "energy" in repr(f)
