@@ -20,28 +20,30 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
-from fastgrad._core.program import (
-    Caller,
-    Checks,
-    Entry,
-    Plan,
-    branch_part,
-    captured_with,
-    leaf_part,
-    result_part,
-    use_vectorcall,
-)
+from fastgrad._core.program import Caller, use_vectorcall
 
 from . import _record, _watch
 from ._graph import WEAK, GuardError
+from ._paths import (
+    Path,
+    Static,
+    argument_parts,
+    captured_value,
+    changes,
+    contents,
+    differences,
+    lifted_name,
+    lifted_value,
+    only_reader,
+)
 from ._replay import replay
-from ._watch import BYTES, Watch, constant
+from ._watch import Watch, constant
 
 __all__ = ["Path", "Program", "compile", "constant"]
 
 Tensor = core.Tensor
 
-SIGNATURES = 256            # so many are kept of a program; the one unused for longest goes
+SIGNATURES = 256            # so many are kept of a program; then the oldest goes
 LEFT = 32                   # paths that have left are remembered
 
 # More than MISSES recordings in WINDOW calls of one signature: recording costs more than it saves.
@@ -122,205 +124,7 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     return Program(f, **options)
 
 
-# ---- what is kept of a recording ------------------------------------------------------------
-
-class Path:
-    """One recorded run of a program.
-
-    Attributes
-    ----------
-    signature : str
-        The arguments it was recorded for.
-    guards : list of Guard
-        What it took for granted, with outcome and line.
-    calls : int
-        How often it ran, the recording included.
-    left : str or None
-        Why it is no longer among the paths in use.
-    graph : Graph
-    plan : Plan
-    """
-
-    def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=(),
-                 compared=()):
-        self.signature, self.left = signature, None
-        self._calls, self._entry = 1, None
-        self.arguments, self.names = None, ()   # what it takes, for short calls; see Entry
-        self.graph, self.guards = graph, list(graph.guards)
-        self.plan = Plan(graph)
-        self.replays = 0
-        self.returned, self.places = returned, places   # the tree of results: structure and leaves
-        self.lifted = lifted            # (kind, name) of floats that have become inputs
-        self.captured = captured        # numbers of arrays of the watch; without one, the arrays
-        self.compared = compared        # numbers of those whose contents count though captured
-        self.watch = self.checks = None
-        if watch is not None:
-            self._arm(watch)
-
-    @property
-    def calls(self):
-        return self._calls + (self._entry.calls if self._entry is not None else 0)
-
-    def entry(self):
-        """What makes calls short; None where that cannot be."""
-        if self.arguments is None:
-            return None
-        if self._entry is not None:
-            self._calls += self._entry.calls
-        lifted = [_place(self.watch, *name) for name in self.lifted] or None
-        checks = self.checks if self.checks is not None else Checks([], list(self.captured))
-        self._entry = Entry(self.arguments, self.names,
-                            _result_part(self.returned, iter(self.places)), self.plan, checks,
-                            lifted, self)
-        return self._entry
-
-    def _arm(self, watch):
-        """Compare with this state from now on."""
-        self.watch = watch
-        slots = {id(watch.arrays[k]): slot for slot, k in enumerate(self.captured)}
-        holders = collections.Counter(id(entry[3]) for entry in watch.entries)
-        places = {(id(holder), key) for holder, key in
-                  [_place(watch, *name) for name in self.lifted]}
-        entries = []
-        for kind, holder, key, expected in watch.entries:
-            if (id(holder), None if kind == _watch.CELL else key) in places:
-                continue
-            slot = slots.get(id(expected), -1)
-            if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray):
-                slot = -1
-            entries.append((kind, holder, key, expected, slot))
-        self.copies = [None] * len(watch.arrays)
-        for k, array in enumerate(watch.arrays):
-            if id(array) not in slots or k in self.compared or watch.read_otherwise(k):
-                self.copies[k] = np.array(_contents(array))
-                entries.append((BYTES, array, None, self.copies[k], -1))
-        self.checks = Checks(entries, [watch.arrays[k] for k in self.captured])
-
-    def inputs(self, roots, instance, now):
-        """Captured arrays and floats as they are now; None if something else has changed. `now` is
-        a list that holds the present state once somebody has looked."""
-        if self.checks is None:
-            return [_value(x) for x in self.captured]
-        if not self.checks.holds():
-            if not now:
-                now.append(Watch(roots, instance))
-            if not self._same(now[0]):
-                return None
-            self._arm(now[0])
-        values = [_value(x) for x in self.checks.captured]
-        floats = [_lifted_value(self.watch, name) for name in self.lifted]
-        return floats + values if all(type(x) is float for x in floats) else None
-
-    def _same(self, state):
-        """Whether a state is the one recorded, but for the contents of captured arrays and floats
-        that are inputs."""
-        old = self.watch
-        if len(state.tokens) != len(old.tokens) or state.reason:
-            return False
-        for k in _differences(old.tokens, state.tokens):
-            if not (k in state.origins and _origin(state, k) in self.lifted
-                    and state.tokens[k][0] == "float"):
-                return False
-        for k, copy in enumerate(self.copies):
-            if copy is not None and not _same_bytes(state.arrays[k], copy):
-                return False
-        return True
-
-    def __repr__(self):
-        guards = "".join(f"\n    {g.kind} == {g.outcome}  {g.line}" for g in self.guards)
-        left = f", left: {self.left}" if self.left else ""
-        return f"<path {self.signature}, {self.calls} calls{left}>{guards}"
-
-
-def _result_part(structure, places):
-    if structure == _trees.LEAF:
-        place = next(places)
-        return result_part(-1, place.value) if type(place) is Static else result_part(place)
-    return branch_part(structure, [_result_part(x, places) for x in structure.children])
-
-
-def _argument_parts(structure, leaves):
-    """What is taken in the place of each argument; None where that takes Python to see."""
-    parts = []
-    for child in structure.children:
-        parts.append(_argument_part(child, leaves))
-        if parts[-1] is None:
-            return None
-    return parts
-
-
-def _argument_part(structure, leaves):
-    if structure != _trees.LEAF:
-        parts = [_argument_part(x, leaves) for x in structure.children]
-        return None if None in parts else branch_part(structure, parts)
-    leaf = next(leaves)
-    if type(leaf) is np.ndarray:
-        return leaf_part((leaf.dtype.char, leaf.shape))
-    if isinstance(leaf, np.generic):
-        return leaf_part(leaf.dtype.char)
-    if type(leaf) is float:
-        return leaf_part("float")
-    if type(leaf) is Static:
-        leaf, identity = leaf.value, leaf.by_identity
-        if not identity:
-            try:
-                hash(leaf)
-            except TypeError:
-                return None
-    return leaf_part([leaf])
-
-
-def _value(x):
-    """What a plan takes for a captured array or Tensor."""
-    if not isinstance(x, Tensor):
-        return x
-    return x.detach().numpy() if x.ndim else core.settle_plain(x)
-
-
-captured_with(_value)
-
-
-def _cell(function, name):
-    code = function.__code__
-    return function.__closure__[code.co_freevars.index(name)] if name in code.co_freevars else None
-
-
-def _place(state, kind, name):
-    """Where a float is found that has become an input: (holder, key); (cell, None)."""
-    if kind == "cell":
-        return _cell(state.innermost, name), None
-    return state.innermost.__globals__ if kind == "global" else state.instance.__dict__, name
-
-
-def _lifted_value(state, place):
-    holder, key = _place(state, *place)
-    try:
-        return holder.cell_contents if key is None else holder.get(key)
-    except ValueError:              # an empty cell
-        return None
-
-
-def _differences(old, new):
-    """The places in which two lists of one length differ."""
-    return [k for k, (a, b) in enumerate(zip(old, new)) if a != b]
-
-
-def _origin(state, k):
-    """(kind, name) of a float that the innermost function reads itself, or of its bound self; None
-    for any other."""
-    owner, kind, name = state.origins[k]
-    return (kind, name) if owner is (state.instance if kind == "attribute" else state.innermost
-                                     ) else None
-
-
-def _contents(x):
-    return np.ascontiguousarray(x.detach().numpy() if isinstance(x, Tensor) else x)
-
-
-def _same_bytes(x, copy):
-    x = _contents(x)
-    return x.dtype == copy.dtype and x.shape == copy.shape and x.tobytes() == copy.tobytes()
-
+# ---- signatures ----------------------------------------------------------------------------
 
 class _Signature:
     """The paths for arguments of one signature."""
@@ -351,13 +155,6 @@ class _ByIdentity:
     def __eq__(self, other):
         value = self.get()
         return (type(other) is _ByIdentity and value is not None and value is other.get())
-
-
-class Static:
-    """Wraps an argument so that it is one leaf."""
-
-    def __init__(self, value, by_identity=False):
-        self.value, self.by_identity = value, by_identity
 
 
 class _Call(types.SimpleNamespace):
@@ -428,7 +225,6 @@ class Program(Caller):
         self._left = []
         self._slow_calls = 0
         self._warned = set()
-        self._last = None
 
     def _statics(self, argnums, argnames):
         """Positions and names of the static arguments, each argument by both."""
@@ -487,9 +283,10 @@ class Program(Caller):
         if not paths:
             raise RuntimeError(f"{what}: no path of {self._name} has been recorded yet; call it "
                                "once")
-        if self._last in paths:
-            paths.remove(self._last)
-            paths.insert(0, self._last)
+        last = self._first_path()
+        if last in paths:
+            paths.remove(last)
+            paths.insert(0, last)
         return paths
 
     def save(self, path):
@@ -566,7 +363,7 @@ class Program(Caller):
         call = self._taken_apart(args, kwargs, True)
         entry, error = self._nearest(call), None
         for path in entry.paths:
-            values = call.values + [x if isinstance(x, Tensor) else _value(x)
+            values = call.values + [x if isinstance(x, Tensor) else captured_value(x)
                                     for x in path.captured]
             try:
                 return _answer(path, replay(path.graph, values))
@@ -695,7 +492,6 @@ class Program(Caller):
         if entry.paths[0] is not path and path in entry.paths:
             entry.paths.remove(path)
             entry.paths.insert(0, path)
-        self._last = path
         self._shorten(path, call)
         answer = _answer(path, result)
         if self._verify and (path.replays <= self._verify
@@ -713,7 +509,7 @@ class Program(Caller):
                 branch, keywords = branch.children
                 path.names = keywords.keys
                 branch = branch._replace(children=branch.children + keywords.children)
-            path.arguments = _argument_parts(branch, iter(call.leaves))
+            path.arguments = argument_parts(branch, iter(call.leaves))
         entry = path.entry()
         if entry is not None:
             self._drop(path)
@@ -756,9 +552,9 @@ class Program(Caller):
 
     def _record_once(self, entry, call, state, args, kwargs, lifted):
         """The answer, in a tuple; None if floats cannot be inputs."""
-        values = call.values + [_lifted_value(state, name) for name in lifted]
+        values = call.values + [lifted_value(state, name) for name in lifted]
         random = _watch.random_states(state.generators)
-        copies = [_contents(x).tobytes() for x in state.arrays]
+        copies = [contents(x).tobytes() for x in state.arrays]
         found = {}
 
         def run(tensors):
@@ -819,7 +615,7 @@ class Program(Caller):
             self._warn(reason, reason)
             return answer
         after = Watch(call.roots, call.instance)
-        changed = _changes(state, copies, after)
+        changed = changes(state, copies, after)
         if changed:
             entry.changed += 1
             if entry.changed > 1:
@@ -832,7 +628,6 @@ class Program(Caller):
         path = Path(entry.text, recording.graph, found["returned"], found["places"], after,
                     captured, lifted, compared)
         entry.paths.insert(0, path)
-        self._last = path
         self._shorten(path, call)
         if len(entry.paths) > self._limit:
             least = min(entry.paths[1:], key=lambda other: other.calls)
@@ -867,13 +662,13 @@ class Program(Caller):
             old = path.watch
             if old is None or len(old.tokens) != len(state.tokens):
                 continue
-            changed = _differences(old.tokens, state.tokens)
+            changed = differences(old.tokens, state.tokens)
             names = list(path.lifted)
             for k in changed:
                 if k not in state.origins or old.tokens[k][0] != state.tokens[k][0]:
                     break
-                name = _origin(state, k)
-                if name is None or name in entry.guarded or not _only_reader(state, *name):
+                name = lifted_name(state, k)
+                if name is None or name in entry.guarded or not only_reader(state, *name):
                     break
                 if name not in names:
                     names.append(name)
@@ -1061,41 +856,6 @@ def _answer(path, results):
     if path.returned == _trees.LEAF and path.places[0] == 0:
         return results[0]
     return _trees.unflatten(path.returned, _filled(path.places, results))
-
-
-def _only_reader(state, kind, name):
-    """Whether a copy with another value may stand for the innermost function, or for its self: the
-    name is read by the function alone, and not bound by it."""
-    function = state.innermost
-    if kind == "attribute":
-        # All that is done to the copy is lost.
-        codes = [_watch.Code(f.__code__) for f in state.functions]
-        return not (id(state.instance) in state.met_again or state.everything or any(
-            code.sets_attributes or "setattr" in code.globals for code in codes))
-    code = _watch.Code(function.__code__)
-    if name in code.stores:
-        return False
-    if kind == "cell":
-        cell = _cell(function, name)
-        return all(cell is not other for f in state.functions if f is not function
-                   for other in f.__closure__ or ())
-    return (len(state.readers.get((id(function.__globals__), name), ())) == 1
-            and not any(s in function.__globals__ for s in code.stores))
-
-
-def _changes(before, copies, after):
-    """What a run has changed of what it reaches; "" if nothing."""
-    if after.reason or len(before.tokens) != len(after.tokens) or _differences(
-            before.tokens, after.tokens):
-        old = {(id(entry[1]), entry[2]): entry[3] for entry in before.entries}
-        for kind, holder, key, value in after.entries:
-            if (id(holder), key) in old and old[id(holder), key] is not value:
-                return f"`{key}`"
-        return "something that it reaches"
-    for k, x in enumerate(after.arrays):
-        if _contents(x).tobytes() != copies[k]:
-            return f"the array `{before.labels[k]}`"
-    return ""
 
 
 def _difference(got, wanted):

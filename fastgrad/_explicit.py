@@ -14,7 +14,8 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._core import core
 
-from ._compile import Program, Static
+from ._compile import Program
+from ._paths import Static
 
 __all__ = ["Expression", "Variable", "function", "variable"]
 

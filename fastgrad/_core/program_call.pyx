@@ -438,6 +438,10 @@ cdef class Caller:
         """Try this entry first from now on."""
         self.entries = [entry] + self.entries[:ENTRIES - 1]
 
+    def _first_path(self):
+        """The path that was used last, or None."""
+        return (<Entry>self.entries[0]).path if self.entries else None
+
     def _drop(self, path):
         """Never try the entry of this path again (None: any)."""
         self.entries = [] if path is None else [
