@@ -74,6 +74,9 @@ _DYNAMIC = frozenset(["getattr", "vars", "dir", "__dict__", "eval", "exec", "glo
 # Attributes of arrays that do not depend on the contents.
 _SHAPE_ONLY = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "T", "reshape"])
 
+# Instructions that look into an array.
+_INDEXING = ("BINARY_SUBSCR", "BINARY_SLICE", "GET_ITER", "UNPACK_SEQUENCE", "BINARY_OP")
+
 # Methods that no name in the code stands for.
 _UNNAMED = frozenset(f"__{name}__" for name in (
     "call getitem len iter next contains bool int float index enter exit getattr getattribute get "
@@ -99,7 +102,8 @@ class Code:
     stores : set
         Globals, cells and attributes that it binds.
     pairs : set of (str, str)
-        A name and the attribute that is read of it: ``("data", "mean")``.
+        A name and the attribute that is read of it: ``("data", "mean")``; "[]" where it is indexed
+        or iterated over.
     lines : dict
         Name of a global, cell or attribute -> line where it is first read.
     sets_attributes : bool
@@ -124,6 +128,7 @@ class Code:
         self.globals, self.attributes, self.chains = {}, set(), []
         self.imports, self.stores, self.pairs, self.lines = set(), set(), set(), {}
         self.sets_attributes = False
+        stack = []                      # names of what lies there, None where that has none
         chain, line, last = None, code.co_firstlineno, None
         for step in dis.get_instructions(code):
             if step.positions is not None and step.positions.lineno is not None:
@@ -152,6 +157,11 @@ class Code:
                 self.attributes.add(step.argval)
             else:
                 chain = None
+            if name.startswith(_INDEXING):
+                at = -3 if name == "BINARY_SLICE" else -2 if name.startswith("BINARY") else -1
+                if len(stack) >= -at and stack[at] is not None and _indexes(step):
+                    self.pairs.add((stack[at], "[]"))
+            self._follow(step, stack)
             last = step.argval if name.startswith("LOAD_") else None
             if isinstance(last, str) and name != "LOAD_CONST":
                 self.lines.setdefault(last, line)
@@ -170,6 +180,32 @@ class Code:
                 self.pairs |= inner.pairs
                 self.lines = {**inner.lines, **self.lines}
         self.dynamic = bool(_DYNAMIC & (self.attributes | set(self.globals)))
+
+    @staticmethod
+    def _follow(step, stack):
+        """What lies on the stack after an instruction, as far as names go. Jumps are not followed:
+        what lies there at their targets is forgotten."""
+        if step.is_jump_target:
+            stack[:] = [None] * len(stack)
+        try:
+            effect = dis.stack_effect(step.opcode, step.arg, jump=False)
+        except ValueError:
+            effect = 0
+        if step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD")):
+            if stack:
+                stack[-1] = step.argval
+            stack += [None] * effect
+            return
+        if effect > 0:
+            stack += [None] * effect
+            if step.opname.startswith("LOAD_") and isinstance(step.argval, str) and (
+                    step.opname != "LOAD_CONST"):
+                stack[-1] = step.argval
+            return
+        if effect < 0:
+            del stack[effect:]
+        if stack and not step.opname.startswith(("STORE_", "POP_", "RESUME", "CACHE", "PRECALL")):
+            stack[-1] = None            # an operation's result
 
 
 def _package(name):
@@ -217,6 +253,11 @@ def _known_function(function):
 
 def _installed(file):
     return file is None or "-packages" in file or _known_file(file)
+
+
+def _indexes(step):
+    """Whether an instruction of _INDEXING does; from Python 3.14 on BINARY_OP may."""
+    return step.opname != "BINARY_OP" or "[" in step.argrepr
 
 
 def _bits(x):

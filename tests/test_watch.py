@@ -288,6 +288,39 @@ def test_data_that_is_used_directly_and_looked_at():
         same(f, plain, X)
 
 
+def test_data_that_decides():
+    data = np.array([1.0, 2.0, 3.0])
+
+    def entry(x):
+        return np.sum(x * data) * (1 if data[0] > 0 else -1)
+
+    def loop(x):
+        total = 0.0
+        for v in data:
+            total += float(v)
+        return np.sum(x * data) * total
+
+    def piece(x):
+        return np.sum(x * data) * (1 if data[1:].any() else -1)
+
+    for plain in (entry, loop, piece):
+        f = fg.compile(plain)
+        for k in range(5):
+            data[:] = [k - 2.0, 0.0, 0.0]
+            same(silent(f), plain, X)
+
+
+def test_code_that_indexes():
+    def f(x):
+        a = data[0] + (x[1] * other_data)       # noqa: F821
+        for v in rows:                          # noqa: F821
+            a = a + v[x]
+        return a + [w * 2 for w in columns]     # noqa: F821
+
+    indexed = {name for name, attribute in Code(f.__code__).pairs if attribute == "[]"}
+    assert {"data", "x", "rows", "columns"} <= indexed and "other_data" not in indexed
+
+
 def test_data_used_by_two_names():
     first = second = np.array([1.0, 2.0, 3.0])
 
