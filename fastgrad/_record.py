@@ -10,9 +10,6 @@ from ._graph import NODE, Graph, Guard, Loop
 
 __all__ = ["Recording", "history", "record"]
 
-ALL = None          # for `captured`: whatever the function uses may become an input
-
-
 class Recording:
     """One run of a function, taken down.
 

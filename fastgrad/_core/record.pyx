@@ -299,7 +299,7 @@ cdef class Recorder:
                 if (<Tensor>i).node.dtype == FG_BOOL:
                     self.guard(<Tensor>i, "count", int(np.count_nonzero(tensor_value(<Tensor>i))))
             whole.append(i)
-        plain = [index_array(i) for i in whole]
+        plain = [index_plain_item(i) for i in whole]
         for i in plain:
             if PyArray_Check(i):
                 self.vouch(i)           # a node keeps it, and its derivative uses it again
@@ -489,21 +489,6 @@ cdef inline bint node_traced(uint32_t id, FgNode *n):
     if n.flags & FG_LEAF:
         return id in (<Recorder>get_recorder()).inputs
     return True
-
-
-cdef object index_array(object i):
-    """A part of an index as a node may keep it."""
-    if isinstance(i, Tensor):
-        if is_float((<Tensor>i).node.dtype):
-            raise IndexError("gather: a floating-point Tensor cannot be an index; write "
-                             "int(t.item()), or .astype(int) for an array of indices")
-        return np.array(tensor_value(<Tensor>i))
-    if isinstance(i, list):
-        return np.array(sequence_array(i), dtype=None if len(i) else np.intp)
-    if isinstance(i, np.ndarray):
-        refuse_masked(i)
-        return np.array(i)
-    return i
 
 
 # ---- functions without derivative -----------------------------------------------------------
