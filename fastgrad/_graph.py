@@ -88,7 +88,20 @@ class Loop(NamedTuple):
 
 
 class GuardError(RuntimeError):
-    """Raised where a program without a Python function meets another outcome than its recording."""
+    """Raised where a program without a Python function meets another outcome than its recording.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> source = fg.compile(lambda x: x * 2 if x > 0 else -x)
+    >>> y = source(1.0)                             # a path, and its graph
+    >>> f = fg.Program.of_graph(source.paths[0].graph)
+    >>> try:
+    ...     f(-1.0)
+    ... except fg.GuardError as error:
+    ...     print("bool True" in str(error))
+    True
+    """
 
 
 class Graph:

@@ -245,11 +245,11 @@ def program_state(program, what):
 
 def _captured(path):
     """What a path reads besides its arguments, as it is now."""
-    from ._compile import _lifted_value
+    from ._paths import lifted_value
 
     found = list(path.captured)
     if path.watch is not None:
-        found = [_lifted_value(path.watch.innermost, *name) for name in path.lifted]
+        found = [lifted_value(path.watch, name) for name in path.lifted]
         found += [path.watch.arrays[k] for k in path.captured]
     return [np.array(x.detach().numpy()) if hasattr(x, "detach") else
             x if type(x) is float else np.array(x) for x in found]
@@ -307,7 +307,8 @@ def _structure(structure, count, what):
 
 def _program(state, what):
     """The program of a state, which anybody may have written."""
-    from ._compile import Program, Static
+    from ._compile import Program
+    from ._paths import Static
 
     try:
         _fault(type(state) is not dict or set(state) != {"name", "paths"}

@@ -74,8 +74,8 @@ def test_integers_and_masks(dtype):
 def test_layouts():
     f = fg.compile(lambda x: x @ x + 1)
     a = np.arange(16.0).reshape(4, 4)
-    for x in (a, a.T, a[::-1], np.asfortranarray(a), a.astype(">f8"), np.lib.stride_tricks.as_strided(
-            np.arange(7.0), (4, 4), (8, 8))):
+    hankel = np.lib.stride_tricks.as_strided(np.arange(7.0), (4, 4), (8, 8))
+    for x in (a, a.T, a[::-1], np.asfortranarray(a), a.astype(">f8"), hankel):
         agrees(f, x)
     assert len(f.paths) == 1
 
@@ -96,7 +96,10 @@ def test_trees():
 
 
 def test_keywords_and_defaults():
-    f = fg.compile(lambda x, y=2.0, *rest, k=3.0, **more: x * y + k + sum(rest) + sum(more.values()))
+    def plain(x, y=2.0, *rest, k=3.0, **more):
+        return x * y + k + sum(rest) + sum(more.values())
+
+    f = fg.compile(plain)
     for args, kwargs in (((1.0,), {}), ((1.0, 5.0), {}), ((1.0,), {"y": 5.0}), ((1.0,), {"k": 1.0}),
                          ((1.0, 2.0, 3.0), {"k": 4.0, "m": 5.0}), ((), {"x": 2.0})):
         agrees(f, *args, **kwargs)
@@ -145,7 +148,8 @@ def test_arguments_that_do_not_do():
     f = fg.compile(lambda x, y=None: x)
     for bad, name in (({1, 2}, "set"), (bytearray(b"x"), "bytearray"), (np.array(["a"]), "dtype"),
                       (np.array([1j]), "complex"), (np.array([None]), "object"),
-                      (np.float16(1), "float16"), (np.ma.masked_array([1.0], [True]), "MaskedArray")):
+                      (np.float16(1), "float16"),
+                      (np.ma.masked_array([1.0], [True]), "MaskedArray")):
         with pytest.raises(TypeError, match=name):
             f(bad)
         with pytest.raises(TypeError, match=name):
@@ -542,6 +546,23 @@ def test_pickle_and_copy():
         assert made(2.0) == 8.0 and made._limit == 3
     g = pickle.loads(pickle.dumps(fg.grad(f)))
     assert g(2.0) == 4.0
+
+
+def test_local_functions_travel_as_what_was_recorded(tmp_path):
+    scale, w = 2.0, np.ones(3)
+    f = fg.compile(lambda x: x * scale if x > 0 else fnp.sum(x * w))
+    for scale in (2.0, 3.0, 4.0):
+        f(1.0), f(-1.0)
+    f.save(tmp_path / "f.fgp")
+    for g in (pickle.loads(pickle.dumps(f)), fg.load(tmp_path / "f.fgp")):
+        assert g.function is None
+        assert g(2.0) == 8.0 and g(-2.0) == -6.0 and fg.grad(g)(2.0) == 4.0
+    with pytest.raises(Exception, match="lambda"):
+        pickle.dumps(fg.compile(lambda x: x))
+    a = fg.variable("a")
+    h = fg.function([a], a * 2)
+    h(1.0)
+    assert pickle.loads(pickle.dumps(h))(4.0) == 8.0
 
 
 def test_what_it_tells():

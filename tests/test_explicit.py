@@ -71,7 +71,8 @@ def test_indexing():
 def test_methods_and_attributes():
     for build in (lambda a: a.T, lambda a: a.mT, lambda a: a.sum(), lambda a: a.sum(axis=0),
                   lambda a: a.reshape(3, 2), lambda a: a.reshape((-1,)), lambda a: a.mean(1),
-                  lambda a: a.max(axis=1, keepdims=True), lambda a: a.transpose(), lambda a: a.copy(),
+                  lambda a: a.max(axis=1, keepdims=True), lambda a: a.transpose(),
+                  lambda a: a.copy(),
                   lambda a: a.astype(np.float32), lambda a: a.clip(0, 1), lambda a: a.ravel()):
         check(build, A)
     assert program(lambda a: a.sum())(2.0) == 2.0
@@ -85,7 +86,8 @@ def test_methods_and_attributes():
     fnp.logsumexp, fnp.zeros_like, np.ones_like, fnp.ptp,
     lambda a: fnp.sum(a, axis=0), lambda a: np.sum(a, axis=1, keepdims=True),
     lambda a: fnp.maximum(a, 0.0), lambda a: np.maximum(0.0, a), lambda a: fnp.where(a > 0, a, -a),
-    lambda a: np.where(a > 0, a, 0.0), lambda a: fnp.concatenate([a, A]), lambda a: np.stack([a, a]),
+    lambda a: np.where(a > 0, a, 0.0), lambda a: fnp.concatenate([a, A]),
+    lambda a: np.stack([a, a]),
     lambda a: fnp.array([a[0, 0], 1.0, a[1, 1] * 2]), lambda a: fnp.array([[a[0, 0]], [a[0, 1]]]),
     lambda a: fnp.full((2,), a[0, 0]), lambda a: fnp.linspace(0.0, a[0, 0], 4),
     lambda a: np.einsum("ij,ij->i", a, a), lambda a: fnp.dot(A.T, a), lambda a: np.dot(a.T, A),
@@ -102,7 +104,8 @@ def test_functions(build):
 def test_with_tensors():
     w = fg.tensor(A)
     a = fg.variable("a")
-    for expression, wanted in ((w + a, A + B), (a * w, B * A), (w @ a.T, A @ B.T), (a.T @ w, B.T @ A),
+    for expression, wanted in ((w + a, A + B), (a * w, B * A), (w @ a.T, A @ B.T),
+                               (a.T @ w, B.T @ A),
                                (fnp.dot(w, a.T), A @ B.T), (np.add(w, a), A + B),
                                (fnp.maximum(w, a), np.maximum(A, B)), (fnp.matmul(w, a.T), A @ B.T),
                                (w > a, A > B), (fnp.concatenate([w, a]), np.concatenate([A, B]))):
@@ -182,10 +185,12 @@ def test_declarations():
 
 def test_what_is_not_there_yet():
     a = fg.variable("a")
-    for what, cure in ((bool, "fnp.where"), (len, "shape="), (list, "shape="), (float, "fg.function"),
+    for what, cure in ((bool, "fnp.where"), (len, "shape="), (list, "shape="),
+                       (float, "fg.function"),
                        (int, "fg.function"), (range, "index"), (np.asarray, "fg.function"),
                        (lambda a: a.shape, "shape="), (lambda a: a.ndim, "shape="),
-                       (lambda a: np.array([a]), "fg.function"), (lambda a: 1 if a > 0 else 2, "where"),
+                       (lambda a: np.array([a]), "fg.function"),
+                       (lambda a: 1 if a > 0 else 2, "where"),
                        (lambda a: a and 1, "where")):
         with pytest.raises(TypeError, match=cure):
             what(a)

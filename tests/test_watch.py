@@ -90,6 +90,9 @@ def test_a_float_that_decides_keeps_its_branches():
     for threshold in (1.0, 2.0, 3.0, 2.5, 0.0, -0.0, 5.0):
         for x in (-1.0, 0.0, 1.5, 2.2, 4.0):
             same(silent(f), plain, x)
+    threshold = 3                           # no float any more
+    for x in (2.2, 4.0):
+        same(silent(f), plain, x)
 
 
 def test_a_float_that_python_needs_is_compared():
@@ -283,6 +286,39 @@ def test_data_that_is_used_directly_and_looked_at():
     for k in range(4):
         data[:] = np.arange(3.0) - k
         same(f, plain, X)
+
+
+def test_data_that_decides():
+    data = np.array([1.0, 2.0, 3.0])
+
+    def entry(x):
+        return np.sum(x * data) * (1 if data[0] > 0 else -1)
+
+    def loop(x):
+        total = 0.0
+        for v in data:
+            total += float(v)
+        return np.sum(x * data) * total
+
+    def piece(x):
+        return np.sum(x * data) * (1 if data[1:].any() else -1)
+
+    for plain in (entry, loop, piece):
+        f = fg.compile(plain)
+        for k in range(5):
+            data[:] = [k - 2.0, 0.0, 0.0]
+            same(silent(f), plain, X)
+
+
+def test_code_that_indexes():
+    def f(x):
+        a = data[0] + (x[1] * other_data)       # noqa: F821
+        for v in rows:                          # noqa: F821
+            a = a + v[x]
+        return a + [w * 2 for w in columns]     # noqa: F821
+
+    indexed = {name for name, attribute in Code(f.__code__).pairs if attribute == "[]"}
+    assert {"data", "x", "rows", "columns"} <= indexed and "other_data" not in indexed
 
 
 def test_data_used_by_two_names():
@@ -495,6 +531,48 @@ def test_attributes_read_by_name_at_run_time():
     f = fg.compile(lambda x: x * getattr(model, "ra" + "te"))
     for model.rate in (2.0, 3.0):
         assert f(1.0) == model.rate
+
+
+def test_a_float_attribute_that_changes_becomes_an_input():
+    class Annealed:
+        def __init__(self):
+            self.temperature, self.weights = 1.0, np.ones(3)
+
+        def weigh(self, x):
+            return x * self.weights if self.temperature > 0.3 else self.weights - x
+
+        def loss(self, x):
+            return np.sum(np.exp(-self.weigh(x) / self.temperature))
+
+        @fg.compile
+        def compiled(self, x):
+            return self.loss(x)
+
+    model = Annealed()
+    bound, gradient = fg.compile(model.loss), fg.compile(fg.grad(model.loss))
+    for k in range(10):
+        same(silent(model.compiled), model.loss, X)
+        same(silent(bound), model.loss, X)
+        np.testing.assert_allclose(silent(gradient)(X), fg.grad(model.loss)(X), rtol=1e-12)
+        model.temperature *= 0.8
+        model.weights = model.weights + 1
+    assert recorded(bound) == 3             # as a number; as an input, on either side of 0.3
+    model.temperature = 2
+    same(silent(bound), model.loss, X)
+
+
+def test_a_float_attribute_of_an_object_met_twice_is_compared():
+    class Node:
+        def __init__(self):
+            self.rate, self.me = 1.0, self
+
+        def run(self, x):
+            return x * self.rate + self.me.rate
+
+    node = Node()
+    f = fg.compile(node.run)
+    for node.rate in (1.0, 2.0, 3.0):
+        same(silent(f), node.run, 5.0)
 
 
 # ---- state that moves on --------------------------------------------------------------------

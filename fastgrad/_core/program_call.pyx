@@ -1,8 +1,8 @@
 """Calls of programs: the short way from arguments to results.
 
 `Checks` tells whether everything that a function reaches is still what it was. `Entry` holds what
-one recorded path takes and returns: if the arguments are of that kind, and the checks hold, its plan
-runs at once. `Caller`, the base class of fastgrad._compile.Program, tries the entries it was given,
+one recorded path takes and returns: if the arguments are of that kind, and the checks hold, its
+plan runs at once. `Caller`, the base class of fastgrad._compile.Program, tries the entries it was given,
 and leaves every other call to Python.
 """
 
@@ -245,8 +245,8 @@ def branch_part(branch, list parts):
     """A branch (of fastgrad._trees) with these parts."""
     cdef Part p = Part.__new__(Part)
     kind = branch.type
-    p.kind = (PART_TUPLE if kind is tuple else PART_LIST if kind is list else PART_DICT if kind is dict
-              else PART_NONE if kind is type(None) else PART_OTHER)
+    p.kind = (PART_TUPLE if kind is tuple else PART_LIST if kind is list else
+              PART_DICT if kind is dict else PART_NONE if kind is type(None) else PART_OTHER)
     p.keys, p.parts, p.value = branch.keys, parts, branch
     return p
 
@@ -293,7 +293,8 @@ cdef bint taken(Part p, object x, list values) except -1:
         if type(x) is not list or len(<list>x) != len(p.parts):
             return False
         for i in range(len(p.parts)):
-            if i >= len(<list>x) or not taken(<Part>PyList_GET_ITEM(p.parts, i), (<list>x)[i], values):
+            if i >= len(<list>x) or not taken(<Part>PyList_GET_ITEM(p.parts, i), (<list>x)[i],
+                                              values):
                 return False
         return True
     if p.kind == PART_DICT:
@@ -330,7 +331,7 @@ cdef object returned(Part p, list results):
 
 from fastgrad._trees import close_branch as CLOSE
 
-cdef str SWAPPED = ">" if np.little_endian else "<"
+cdef str SWAPPED = ">" if np.little_endian else "<"     # in dtype.byteorder
 
 
 # ---- paths ----------------------------------------------------------------------------------
@@ -342,7 +343,9 @@ cdef class Entry:
     Parameters
     ----------
     arguments : list of Part
-        What it takes, by position.
+        What it takes: by position, then by name.
+    names : tuple of str
+        Of the last ones.
     result : Part
     plan : Plan
     checks : Checks
@@ -350,6 +353,7 @@ cdef class Entry:
         Where floats that are inputs are found: dictionaries, and cells with None.
     """
     cdef list arguments
+    cdef tuple names
     cdef Part result
     cdef Plan plan
     cdef Checks checks
@@ -358,16 +362,24 @@ cdef class Entry:
     cdef public object path
     cdef readonly int64_t calls
 
-    def __init__(self, list arguments, Part result, Plan plan, Checks checks, list lifted, path):
+    def __init__(self, list arguments, tuple names, Part result, Plan plan, Checks checks,
+                 list lifted, path):
+        self.names = names
         self.arguments, self.result, self.plan, self.checks = arguments, result, plan, checks
         self.lifted, self.path = lifted, path
 
-    cdef object attempt(self, PyObject *const *args, Py_ssize_t n):
+    cdef object attempt(self, PyObject *const *args, Py_ssize_t n, PyObject *names):
         """The result, or NOTHING where this path does not fit."""
         cdef Py_ssize_t i
         cdef list values
         cdef PyObject *found
         cdef object answer
+        if names != NULL:
+            if <tuple>names != self.names:
+                return NOTHING
+            n += len(self.names)
+        elif len(self.names):
+            return NOTHING
         if n != PyList_GET_SIZE(self.arguments):
             return NOTHING
         values = []
@@ -426,9 +438,14 @@ cdef class Caller:
         """Try this entry first from now on."""
         self.entries = [entry] + self.entries[:ENTRIES - 1]
 
+    def _first_path(self):
+        """The path that was used last, or None."""
+        return (<Entry>self.entries[0]).path if self.entries else None
+
     def _drop(self, path):
         """Never try the entry of this path again (None: any)."""
-        self.entries = [] if path is None else [e for e in self.entries if (<Entry>e).path is not path]
+        self.entries = [] if path is None else [
+            e for e in self.entries if (<Entry>e).path is not path]
 
 
 def use_vectorcall(type kind):
@@ -447,9 +464,9 @@ cdef PyObject *caller_call(PyObject *self, PyObject *const *args, size_t flags,
     cdef Py_ssize_t i, n = PyVectorcall_NARGS(flags)
     cdef list entries = c.entries
     cdef object result = NOTHING
-    if names == NULL and PyList_GET_SIZE(entries) and not busy():
+    if PyList_GET_SIZE(entries) and not busy():
         for i in range(PyList_GET_SIZE(entries)):
-            result = (<Entry>PyList_GET_ITEM(entries, i)).attempt(args, n)
+            result = (<Entry>PyList_GET_ITEM(entries, i)).attempt(args, n, names)
             if result is not NOTHING:
                 c.fast_calls += 1
                 if i:
