@@ -114,6 +114,29 @@ enum {
     FG_BLOCK_END
 };
 
+/* Two operators in one: the result of the first is needed by the second alone. */
+#define FG_FUSED_TABLE(ROW) \
+    ROW(multiply_add, a * b + c) \
+    ROW(multiply_subtract, a * b - c) \
+    ROW(subtract_multiply, c - a * b) \
+    ROW(multiply_multiply, (a * b) * c) \
+    ROW(weigh_add, WEIGH(a, b) + c) \
+    ROW(weigh_subtract, WEIGH(a, b) - c) \
+    ROW(subtract_weigh, c - WEIGH(a, b)) \
+    ROW(weigh_weigh, WEIGH(WEIGH(a, b), c))
+
+enum {
+    FG_FUSED_FIRST = FG_BLOCK_END, FG_FUSED_BEFORE = FG_FUSED_FIRST - 1,
+#define FG_FUSED_ROW(name, formula) FG_FUSED_##name,
+    FG_FUSED_TABLE(FG_FUSED_ROW)
+#undef FG_FUSED_ROW
+    FG_FUSED_END
+};
+
+typedef struct FgFusedLoops {
+    FgValueLoop loop[FG_FUSED_END - FG_FUSED_FIRST][2];         /* float, double                  */
+} FgFusedLoops;
+
 typedef struct FgBlockOp {
     uint16_t op;
     uint8_t dtype, item;        /* item: bytes of an element of the result                        */

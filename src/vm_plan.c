@@ -1071,6 +1071,59 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
     b->value[i] = y;
 }
 
+static int fused_operator(int first, int second, int at)
+{
+    int weighs = first == FG_weigh;
+    if (first != FG_multiply && first != FG_weigh) return 0;
+    if (second == FG_add) return weighs ? FG_FUSED_weigh_add : FG_FUSED_multiply_add;
+    if (second == FG_subtract && at == 0) return weighs ? FG_FUSED_weigh_subtract : FG_FUSED_multiply_subtract;
+    if (second == FG_subtract) return weighs ? FG_FUSED_subtract_weigh : FG_FUSED_subtract_multiply;
+    if (second == first) return weighs ? FG_FUSED_weigh_weigh : FG_FUSED_multiply_multiply;
+    return 0;
+}
+
+/* A product that only the next sum, difference or product needs is computed with it. */
+static void block_fuse(Planner *p, BlockBuilder *b)
+{
+    int32_t *uses = SCRATCH(int32_t, b->value_count), *made = SCRATCH(int32_t, b->value_count);
+    int32_t kept = 0;
+    for (int32_t v = 0; v < b->value_count; v++) made[v] = -1;
+    for (int32_t k = 0; k < b->count; k++) {
+        const FgBlockOp *o = &b->ops[k];
+        if (o->op != FG_BLOCK_GATHER && (int32_t)o->a >= 0) uses[o->a]++;
+        if (o->op != FG_BLOCK_SUM && (int32_t)o->b >= 0) uses[o->b]++;
+        if ((int32_t)o->c >= 0) uses[o->c]++;
+    }
+    for (int32_t k = 0; k < b->count; k++) {
+        FgBlockOp *o = &b->ops[k];
+        if (is_value(o->op) && (int32_t)o->b >= 0 && (int32_t)o->c < 0)
+            for (int at = 1; at >= 0; at--) {
+                int32_t x = (int32_t)(at ? o->b : o->a), other = (int32_t)(at ? o->a : o->b);
+                if (uses[x] != 1 || b->fixed[x] || made[x] < 0) continue;
+                FgBlockOp *first = &b->ops[made[x]];
+                int op = fused_operator(first->op, o->op, at);
+                if (op == 0 || first->dtype != o->dtype) continue;
+                o->op = (uint16_t)op;
+                o->a = first->a;
+                o->b = first->b;
+                o->c = (uint32_t)other;
+                first->op = UINT16_MAX;
+                break;
+            }
+        if ((int32_t)o->y >= 0) made[o->y] = k;
+    }
+    for (int32_t v = 0; v < b->value_count; v++) b->last[v] = -1;
+    for (int32_t k = 0; k < b->count; k++) {
+        FgBlockOp *o = &b->ops[k];
+        if (o->op == UINT16_MAX) continue;
+        if (o->op != FG_BLOCK_GATHER && (int32_t)o->a >= 0) b->last[o->a] = kept;
+        if (o->op != FG_BLOCK_SUM && (int32_t)o->b >= 0) b->last[o->b] = kept;
+        if ((int32_t)o->c >= 0) b->last[o->c] = kept;
+        b->ops[kept++] = *o;
+    }
+    b->count = kept;
+}
+
 /* Values to block registers. Inputs that are read in place, filled ones and outputs have registers
  * of their own; the others take what has become free. A kernel may write over an operand of the
  * same width. */
@@ -1083,7 +1136,7 @@ static void block_registers(Planner *p, BlockBuilder *b)
     for (int32_t k = 0; k < b->count; k++) {
         FgBlockOp *o = &b->ops[k];
         int32_t y = (int32_t)o->y, x[3] = { (int32_t)o->a, (int32_t)o->b, (int32_t)o->c };
-        int over = is_value(o->op);
+        int over = is_value(o->op) || o->op >= FG_FUSED_FIRST;
         if (o->op == FG_BLOCK_GATHER) x[0] = -1;
         if (o->op == FG_BLOCK_SUM) x[1] = -1;
         if (y >= 0 && !over && reg[y] < 0) reg[y] = free_count ? free_list[--free_count] : next++;
@@ -1144,6 +1197,7 @@ static void blocks_step(Planner *p, BlockBuilder *b, FgStep *step, const int32_t
     run->sums = KEEP(FgBlockSum, count);
     run->size = p->groups[group].space;
     for (int32_t k = 0; k < count; k++) block_node(p, b, nodes[k], group, at);
+    block_fuse(p, b);
     block_registers(p, b);
     run->op_count = b->count;
     run->ops = KEEP(FgBlockOp, b->count);

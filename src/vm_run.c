@@ -16,6 +16,22 @@ int (*fg_vm_signals)(FgFrame *root);
  * a sum, so that sums do not depend on how many threads there are. */
 enum { PART = 32768 };
 
+extern const FgFusedLoops fg_fused_base;
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+extern const FgFusedLoops fg_fused_avx2, fg_fused_avx512;
+#endif
+
+/* For the instruction set that the core has chosen. */
+static const FgFusedLoops *fused_loops(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+    const char *isa = (*fg_vm_kernels)->isa;
+    if (strcmp(isa, "avx2") == 0) return &fg_fused_avx2;
+    if (strcmp(isa, "avx512") == 0) return &fg_fused_avx512;
+#endif
+    return &fg_fused_base;
+}
+
 static const FgLoops *loops_of(int dtype)
 {
     return dtype == FG_FLOAT64 ? &(*fg_vm_kernels)->f64 : &(*fg_vm_kernels)->f32;
@@ -24,7 +40,7 @@ static const FgLoops *loops_of(int dtype)
 /* Look now and then whether a signal has come. The caller's thread alone may do so. */
 static int interrupted(FgFrame *f, int64_t work)
 {
-    enum { SELDOM = 20000000 };
+    enum { SELDOM = 4000000 };
     FgFrame *root = f->root;
     if ((root->since += work) >= SELDOM) {
         root->since = 0;
@@ -368,6 +384,7 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
     FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
     char *slots = memory + slots_at(run);
     const int64_t slot = (int64_t)run->length * 8;
+    const FgFusedLoops *fused = fused_loops();
     const FgLoops *f32 = &(*fg_vm_kernels)->f32, *f64 = &(*fg_vm_kernels)->f64;
     for (uint32_t r = 0; r < run->registers; r++) at[r] = slots + r * slot;
     for (int32_t k = 0; k < run->sum_count; k++) {
@@ -407,6 +424,9 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
             if (o->op < FG_ELEMENTWISE_END) {
                 const FgLoops *loops = o->dtype == FG_FLOAT64 ? f64 : f32;
                 loops->value[o->op](at[o->a], at[o->b], at[o->c], at[o->y], m);
+            } else if (o->op >= FG_FUSED_FIRST) {
+                fused->loop[o->op - FG_FUSED_FIRST][o->dtype == FG_FLOAT64](
+                    at[o->a], at[o->b], at[o->c], at[o->y], m);
             } else if (o->op == FG_BLOCK_GATHER) {
                 const FgBlockInput *in = &run->inputs[o->a];
                 walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,

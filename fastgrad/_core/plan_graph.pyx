@@ -523,8 +523,6 @@ cdef int loop_depth = 0
 
 cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list operands) except -1:
     """A graph inside of node i takes what the node gives it: (dtype, shape) of each."""
-    if type(graph).__name__ != "Graph":
-        raise c.fault(i, f"its {what} is no graph")
     if len(graph.inputs) != len(operands):
         raise c.fault(i, f"its {what} has {len(graph.inputs)} inputs, not {len(operands)}")
     for k, (dtype, shape) in enumerate(operands):
@@ -566,6 +564,9 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
                 raise c.fault(i, f"a sequence of shape {shape} has not {length} entries")
             shape = shape[1:]
         operands.append((dtypes[c.nodes[x].dtype], shape))
+    for what in (loop.body, *((loop.condition,) if loop.kind == "while" else ())):
+        if type(what).__name__ != "Graph":
+            raise c.fault(i, f"{what!r} in the place of a graph")
     if loop_depth > 30:
         raise c.fault(i, "loops are nested too deeply")
     loop_depth += 1
