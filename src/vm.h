@@ -110,6 +110,7 @@ enum {
     FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT,  /* of bytes                          */
     FG_BLOCK_FINITE,
     FG_CALL_ALL_FINITE,         /* of an array: a step of its own                                 */
+    FG_CALL_WEIGHTS,            /* the partials of max, min, logsumexp: which, and along which axes */
     FG_BLOCK_SUM,               /* b: which sum                                                   */
     FG_BLOCK_END
 };
@@ -190,7 +191,8 @@ typedef struct FgBlockRun {
 
 enum {
     FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY, FG_STEP_LOAD,
-    FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_LOOP, FG_STEP_PYTHON, FG_STEP_GUARD
+    FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_WEIGHTS,
+    FG_STEP_LOOP, FG_STEP_PYTHON, FG_STEP_GUARD
 };
 
 typedef struct FgCopy {         /* part of a copying step: into a window of the result            */
@@ -222,7 +224,8 @@ typedef struct FgStep {
         FgCopy *copies;
         struct { const FgLoop *loop; FgOperand *results; int32_t loop_number; };
         struct { int64_t outcome; int32_t guard_kind; };
-        struct { FgWalk walk; int64_t rows, length; int32_t extra; };   /* extra: a place to work */
+        /* Rows of an operand, and of the result; a place to work. */
+        struct { FgWalk walk, back; int64_t rows, length; int32_t extra; };
     };
     uint8_t zero;               /* a copying step: the rest is 0                                  */
     int32_t nodes, node_count;  /* where its nodes stand in FgPlan.order                          */

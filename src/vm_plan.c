@@ -16,7 +16,7 @@ enum { UNIFORM = 1u << 16 };        /* a leaf: all entries are the number in `co
 /* What is to be done for a node. */
 enum {
     K_NONE, K_LEAF, K_VIEW, K_SCALAR, K_LANES, K_SUM, K_ROWS, K_LOAD, K_MATMUL, K_COPY, K_PACK,
-    K_FINITE, K_LOOP, K_RESULT, K_PYTHON
+    K_FINITE, K_WEIGHTS, K_LOOP, K_RESULT, K_PYTHON
 };
 
 /* Where a value is: in the memory of the node `base`, or the number that node `base` is. */
@@ -560,6 +560,7 @@ static int kind_of(Planner *p, int32_t i)
         for (int32_t k = 0; k < count; k++) if (!is_number(p->nodes[list[k]].dtype)) return K_PYTHON;
         return K_PACK;
     case FG_call:                       /* a logical operator of booleans, or isfinite            */
+        if (attribute_of(p, i)->numbers[0] == FG_CALL_WEIGHTS) return K_WEIGHTS;
         if (attribute_of(p, i)->numbers[0] == FG_CALL_ALL_FINITE ||
             (attribute_of(p, i)->numbers[0] == FG_BLOCK_FINITE && n->rank == 0)) return K_FINITE;
         return n->rank ? K_LANES : K_SCALAR;
@@ -683,6 +684,7 @@ static void group_all(Planner *p)
                                       ? FG_STEP_MATMUL : kind == K_COPY ? FG_STEP_COPY
                                       : kind == K_PACK ? FG_STEP_PACK : kind == K_FINITE
                                       ? FG_STEP_FINITE : kind == K_LOOP ? FG_STEP_LOOP
+                                      : kind == K_WEIGHTS ? FG_STEP_WEIGHTS
                                       : FG_STEP_PYTHON,
                                       SPACE_ALONE, level + 1, i);
                 p->group[i] = g;
@@ -1243,6 +1245,13 @@ static void rows_step(Planner *p, FgStep *step, int64_t mask, int32_t at)
         }
     *turned = (FgDims){ x->rank, x->size, dims };
     step->walk = walk_new(p, turned, turned, strides);
+    if (step->kind == FG_STEP_WEIGHTS) {
+        r = 0;
+        for (int reduced = 0; reduced < 2; reduced++)
+            for (int32_t k = 0; k < x->rank; k++)
+                if ((int)(mask >> k & 1) == reduced) strides[r++] = step->out.strides[k];
+        step->back = walk_new(p, turned, turned, strides);
+    }
     int64_t together = fg_rows_together(step->length);
     step->extra = place_extra(p, step->node, together * (step->length * fg_item(x->dtype) + 8) + 64,
                               at);
@@ -1396,6 +1405,10 @@ static void step_all(Planner *p)
             step->op = p->nodes[i].op;
             operands_step(p, step, i);
             if (step->kind == FG_STEP_ROWS) rows_step(p, step, attribute_of(p, i)->numbers[0], k);
+            if (step->kind == FG_STEP_WEIGHTS) {
+                step->op = (uint16_t)attribute_of(p, i)->numbers[1];
+                rows_step(p, step, attribute_of(p, i)->numbers[2], k);
+            }
             if (step->kind == FG_STEP_MATMUL && step->in[0].rank && step->in[1].rank)
                 step->work = step->out.size * step->in[0].dims[step->in[0].rank - 1];
         }

@@ -220,6 +220,23 @@ static void walk_gather(const FgWalk *w, char *data, int64_t start, int64_t n, c
     }
 }
 
+/* The other way round. */
+static void walk_scatter(const FgWalk *w, char *data, int64_t start, int64_t n, const char *from,
+                         int64_t item)
+{
+    int64_t index[64];
+    const int32_t last = w->rank - 1;
+    char *p = walk_seek(w, data, start, index);
+    while (n > 0) {
+        int64_t run = w->dims[last] - index[last];
+        if (run > n) run = n;
+        copy_run(p, w->strides[last], from, item, run, item);
+        from += run * item;
+        n -= run;
+        p = walk_step(w, p, index, run);
+    }
+}
+
 /* Add a block to the doubles that the walk visits. */
 static void walk_add(const FgWalk *w, char *data, int64_t start, int64_t n, const char *from,
                      int dtype)
@@ -546,6 +563,66 @@ static double row_value(const FgStep *s, const FgLoops *loops, const char *row, 
     }
 }
 
+/* Rows to exp(row - top), top being the maximum of each; an infinite one shifts by nothing. */
+static void rows_shift(const FgStep *s, const FgLoops *loops, char *block, int64_t n, double *top)
+{
+    for (int64_t i = 0; i < n; i++) {
+        char *row = block + i * s->length * fg_item(s->dtype);
+        double shift = top[i] = loops->max(row, s->length);
+        if (shift - shift != 0) shift = 0;
+        for (int64_t k = 0; k < s->length; k++)
+            entry_set(row, k, entry(row, k, s->dtype) - shift, s->dtype);
+    }
+    loops->value[FG_exp](block, NULL, NULL, block, n * s->length);
+}
+
+/* The partial of a row's reduction with respect to each entry, in place of the entry. */
+static void row_weights(const FgStep *s, const FgLoops *loops, char *row, double top)
+{
+    if (s->op == FG_logsumexp) {
+        double total = 0;
+        for (int64_t k = 0; k < s->length; k++) {
+            /* exp(inf) are the entries that count; all -inf: none does. */
+            if (top - top != 0 && top == top)
+                entry_set(row, k, entry(row, k, s->dtype) > 1e300, s->dtype);
+            total += entry(row, k, s->dtype);
+        }
+        total = total != 0 ? 1 / total : 0;
+        for (int64_t k = 0; k < s->length; k++) {
+            double x = entry(row, k, s->dtype) * total;
+            entry_set(row, k, x == 0 ? 0 : x, s->dtype);
+        }
+        return;
+    }
+    double y = s->op == FG_max ? loops->max(row, s->length) : loops->min(row, s->length);
+    int64_t ties = 0;
+    for (int64_t k = 0; k < s->length; k++) {
+        double x = entry(row, k, s->dtype);
+        ties += x == y || (x != x && y != y);
+    }
+    for (int64_t k = 0; k < s->length; k++) {
+        double x = entry(row, k, s->dtype);
+        entry_set(row, k, x == y || (x != x && y != y) ? 1 / (double)ties : 0, s->dtype);
+    }
+}
+
+static int run_weights(FgFrame *f, const FgStep *s)
+{
+    const FgLoops *loops = loops_of(s->dtype);
+    const int64_t item = fg_item(s->dtype), together = fg_rows_together(s->length);
+    char room[8], *data = pointer_to(f, &s->in[0], room), *block = f->memory[s->extra];
+    double *top = (double *)(void *)(block + ((together * s->length * item + 7) & ~(int64_t)7));
+    for (int64_t start = 0; start < s->rows && s->length; start += together) {
+        int64_t n = s->rows - start < together ? s->rows - start : together;
+        walk_gather(&s->walk, data, start * s->length, n * s->length, block, item);
+        if (s->op == FG_logsumexp) rows_shift(s, loops, block, n, top);
+        for (int64_t i = 0; i < n; i++) row_weights(s, loops, block + i * s->length * item, top[i]);
+        walk_scatter(&s->back, f->memory[s->out.place], start * s->length, n * s->length, block,
+                     item);
+    }
+    return FG_RUN_DONE;
+}
+
 static int run_rows(FgFrame *f, const FgStep *s)
 {
     const FgLoops *loops = loops_of(s->dtype);
@@ -555,16 +632,7 @@ static int run_rows(FgFrame *f, const FgStep *s)
     for (int64_t start = 0; start < s->rows; start += together) {
         int64_t n = s->rows - start < together ? s->rows - start : together;
         if (s->length) walk_gather(&s->walk, data, start * s->length, n * s->length, block, item);
-        if (s->op == FG_logsumexp && s->length) {
-            for (int64_t i = 0; i < n; i++) {
-                char *row = block + i * s->length * item;
-                double shift = top[i] = loops->max(row, s->length);
-                if (shift - shift != 0) shift = 0;
-                for (int64_t k = 0; k < s->length; k++)
-                    entry_set(row, k, entry(row, k, s->dtype) - shift, s->dtype);
-            }
-            loops->value[FG_exp](block, NULL, NULL, block, n * s->length);
-        }
+        if (s->op == FG_logsumexp && s->length) rows_shift(s, loops, block, n, top);
         for (int64_t i = 0; i < n; i++) {
             double y = s->length ? row_value(s, loops, block + i * s->length * item, top[i])
                        : s->op == FG_prod ? 1 : -INFINITY;
@@ -919,6 +987,7 @@ int fg_run(FgFrame *f)
         case FG_STEP_LOAD: met = run_load(f, s); break;
         case FG_STEP_PACK: met = run_pack(f, s); break;
         case FG_STEP_FINITE: met = run_finite(f, s); break;
+        case FG_STEP_WEIGHTS: met = run_weights(f, s); break;
         case FG_STEP_LOOP: met = run_loop(f, s); break;
         case FG_STEP_GUARD: met = run_guard(f, s); break;
         default: met = fg_vm_python(f, s); break;

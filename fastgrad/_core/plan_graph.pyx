@@ -39,6 +39,8 @@ cdef dict native_calls = {"numpy.logical_and": FG_BLOCK_AND, "numpy.bitwise_and"
                           "numpy.logical_xor": FG_BLOCK_XOR, "numpy.bitwise_xor": FG_BLOCK_XOR,
                           "numpy.logical_not": FG_BLOCK_NOT, "numpy.invert": FG_BLOCK_NOT,
                           "numpy.bitwise_not": FG_BLOCK_NOT}
+cdef dict weights_calls = {"fastgrad.weights_max": FG_max, "fastgrad.weights_min": FG_min,
+                           "fastgrad.weights_logsumexp": FG_logsumexp}
 cdef dict compare_calls
 
 
@@ -463,6 +465,13 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         name, args, kwargs, which = attr
         check_slots(c, i, args, count, 0)
         check_slots(c, i, [value for key, value in kwargs], count, 0)
+        if not kwargs and which is None and name in weights_calls:
+            if type(args) in (tuple, list) and len(args) == 3 and slots_in_order(args[:1], count):
+                x = &c.nodes[operand(c, i, 0)]
+                if x.dtype == n.dtype and x.shape == n.shape and n.rank and (
+                        x.dtype == FG_FLOAT32 or x.dtype == FG_FLOAT64):
+                    return attribute_number(c, FG_ATTR_NUMBERS, (
+                        FG_CALL_WEIGHTS, weights_calls[name], axes_mask(c, i, args[2], n.rank)))
         if not kwargs and which is None and n.dtype == FG_BOOL and slots_in_order(args, count):
             if name in compare_calls and count == 2:
                 x = &c.nodes[operand(c, i, 0)]
