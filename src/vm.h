@@ -33,8 +33,9 @@ typedef struct FgDims {
 
 /* An attribute in numbers. By operator: a transposition's axes; the mask of reduced or flipped
  * axes; an index as (kind, start, step, count) an axis; the axis of a concatenation, or -1 for
- * packing; a constant's data; an FgLoop. PYTHON: only NumPy knows how. */
-enum { FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_PYTHON };
+ * packing; a constant's data; an FgLoop. ROWS: the
+ * entries along axis 0, int64: `data`, or the last operand. PYTHON: only NumPy knows how. */
+enum { FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_ROWS, FG_ATTR_PYTHON };
 enum { FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS = 4 };
 
 typedef struct FgAttribute {
@@ -192,7 +193,7 @@ typedef struct FgBlockRun {
 enum {
     FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY, FG_STEP_LOAD,
     FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_WEIGHTS,
-    FG_STEP_LOOP, FG_STEP_PYTHON, FG_STEP_GUARD
+    FG_STEP_ROWS_AT, FG_STEP_LOOP, FG_STEP_PYTHON, FG_STEP_GUARD
 };
 
 typedef struct FgCopy {         /* part of a copying step: into a window of the result            */
@@ -222,6 +223,7 @@ typedef struct FgStep {
         FgScalarCode *scalars;
         FgBlockRun *blocks;
         FgCopy *copies;
+        struct { const int64_t *places; int64_t place_count, width; };  /* rows of an array      */
         struct { const FgLoop *loop; FgOperand *results; int32_t loop_number; };
         struct { int64_t outcome; int32_t guard_kind; };
         /* Rows of an operand, and of the result; a place to work. */

@@ -16,7 +16,7 @@ enum { UNIFORM = 1u << 16 };        /* a leaf: all entries are the number in `co
 /* What is to be done for a node. */
 enum {
     K_NONE, K_LEAF, K_VIEW, K_SCALAR, K_LANES, K_SUM, K_ROWS, K_LOAD, K_MATMUL, K_COPY, K_PACK,
-    K_FINITE, K_WEIGHTS, K_LOOP, K_RESULT, K_PYTHON
+    K_FINITE, K_WEIGHTS, K_ROWS_AT, K_LOOP, K_RESULT, K_PYTHON
 };
 
 /* Where a value is: in the memory of the node `base`, or the number that node `base` is. */
@@ -535,6 +535,12 @@ static int kind_of(Planner *p, int32_t i)
     if (n->op == FG_custom && attribute_of(p, i)->kind == FG_ATTR_LOOP) return K_LOOP;
     if (n->op == FG_result && p->kind[n->a] == K_LOOP) return K_RESULT;
     if (attribute_of(p, i)->kind == FG_ATTR_PYTHON) return K_PYTHON;
+    if (attribute_of(p, i)->kind == FG_ATTR_ROWS) {
+        count = operands_of(p, i, few, &list);
+        for (int32_t k = 0; k < count; k++)
+            if (!p->spots[list[k]].contiguous || p->spots[list[k]].number) return K_PYTHON;
+        return n->rank == 0 ? K_PYTHON : K_ROWS_AT;
+    }
     if (is_value(n->op)) return !is_float(dtype) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
     if (is_compare(n->op)) return !is_float(from) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
     switch (n->op) {
@@ -552,7 +558,7 @@ static int kind_of(Planner *p, int32_t i)
         return is_float(dtype) ? K_ROWS : K_PYTHON;
     case FG_matmul:
         return is_float(dtype) && fg_vm_matmul[dtype == FG_FLOAT64] != NULL ? K_MATMUL : K_PYTHON;
-    case FG_place:
+    case FG_place: case FG_assign:
         return K_COPY;
     case FG_concatenate:
         if (attribute_of(p, i)->numbers[0] >= 0) return K_COPY;
@@ -678,17 +684,18 @@ static void group_all(Planner *p)
                     if (g >= 0 && p->groups[g].level > level) level = p->groups[g].level;
                 }
                 /* What may fail or cost much comes after the guards taken before it. */
-                if (kind == K_PYTHON && guard >= 0 && p->groups[guard].level > level)
+                if ((kind == K_PYTHON || kind == K_ROWS_AT) && guard >= 0 && p->groups[guard].level > level)
                     level = p->groups[guard].level;
                 int32_t g = group_new(p, kind == K_ROWS ? FG_STEP_ROWS : kind == K_MATMUL
                                       ? FG_STEP_MATMUL : kind == K_COPY ? FG_STEP_COPY
                                       : kind == K_PACK ? FG_STEP_PACK : kind == K_FINITE
                                       ? FG_STEP_FINITE : kind == K_LOOP ? FG_STEP_LOOP
                                       : kind == K_WEIGHTS ? FG_STEP_WEIGHTS
+                                      : kind == K_ROWS_AT ? FG_STEP_ROWS_AT
                                       : FG_STEP_PYTHON,
                                       SPACE_ALONE, level + 1, i);
                 p->group[i] = g;
-                if (kind == K_PYTHON) p->groups[g].after = guard;
+                if (kind == K_PYTHON || kind == K_ROWS_AT) p->groups[g].after = guard;
             }
             if (p->group[i] >= 0) p->groups[p->group[i]].last = i;
         }
@@ -1257,6 +1264,25 @@ static void rows_step(Planner *p, FgStep *step, int64_t mask, int32_t at)
                               at);
 }
 
+/* Let an operand have the shape of what an index selects. */
+static void window_operand(Planner *p, FgOperand *x, const FgAttribute *attr)
+{
+    int64_t *dims = KEEP(int64_t, attr->count), *strides = KEEP(int64_t, attr->count);
+    int32_t rank = 0;
+    for (int32_t j = 0; j < attr->count; j += FG_INDEX_FIELDS)
+        if (attr->numbers[j] != FG_INDEX_INT) dims[rank++] = attr->numbers[j + 3];
+    x->size = 1;
+    for (int32_t k = 0; k < rank; k++) {
+        int32_t own = k - (rank - x->rank);
+        x->size *= dims[k];
+        strides[k] = own >= 0 && x->dims[own] != 1 ? x->strides[own] : 0;
+    }
+    x->rank = rank;
+    x->dims = dims;
+    x->strides = strides;
+    x->contiguous = 0;
+}
+
 /* A copy into the window of the result that a basic index, or a place along an axis, tells. */
 static void copy_step(Planner *p, FgStep *step, int32_t i)
 {
@@ -1276,7 +1302,10 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
             copy->to.offset = at * step->out.strides[along];
             copy->to.contiguous = 0;
             at += copy->from.dims[along];
-        } else if (n->op == FG_place) {
+        } else if (n->op == FG_assign && k != 1) {
+            continue;                   /* all of it, as it was                                   */
+        } else if (n->op == FG_assign || n->op == FG_place) {
+            if (n->op == FG_assign) window_operand(p, &copy->from, attr);
             int64_t *strides = strides_new(p, copy->from.rank);
             int32_t axis = 0, r = 0;
             for (int32_t j = 0; j < attr->count; j += FG_INDEX_FIELDS) {
@@ -1405,6 +1434,14 @@ static void step_all(Planner *p)
             step->op = p->nodes[i].op;
             operands_step(p, step, i);
             if (step->kind == FG_STEP_ROWS) rows_step(p, step, attribute_of(p, i)->numbers[0], k);
+            if (step->kind == FG_STEP_ROWS_AT) {
+                const FgOperand *wide = step->op == FG_gather ? &step->in[0] : &step->out;
+                const FgOperand *whole = step->op == FG_gather ? &step->out : &step->in[0];
+                step->places = attribute_of(p, i)->data;
+                step->width = 1;
+                for (int32_t r = 1; r < wide->rank; r++) step->width *= wide->dims[r];
+                step->place_count = step->width ? whole->size / step->width : 0;
+            }
             if (step->kind == FG_STEP_WEIGHTS) {
                 step->op = (uint16_t)attribute_of(p, i)->numbers[1];
                 rows_step(p, step, attribute_of(p, i)->numbers[2], k);

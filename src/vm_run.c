@@ -706,6 +706,38 @@ static int run_copy(FgFrame *f, const FgStep *s)
     return FG_RUN_DONE;
 }
 
+/* Entries along axis 0, taken or added to zeros. What is out of bounds is left to NumPy, which
+ * knows what to say. */
+static int run_rows_at(FgFrame *f, const FgStep *s)
+{
+    const int64_t item = fg_item(s->dtype), row = s->width * item;
+    const FgOperand *wide = s->op == FG_gather ? &s->in[0] : &s->out;
+    const int64_t length = wide->dims[0];
+    const int64_t *places = s->places;
+    const char *from = f->memory[s->in[0].place] + s->in[0].offset;
+    char *to = f->memory[s->out.place];
+    if (places == NULL)
+        places = (const void *)(f->memory[s->in[s->count - 1].place] + s->in[s->count - 1].offset);
+    if (s->op == FG_scatter) memset(to, 0, (size_t)(s->out.size * item));
+    for (int64_t i = 0; i < s->place_count; i++) {
+        int64_t at = places[i] < 0 ? places[i] + length : places[i];
+        if (at < 0 || at >= length) return fg_vm_python(f, s);
+        if (s->op == FG_gather) {
+            if (row == 8) memcpy(to + i * 8, from + at * 8, 8);
+            else memcpy(to + i * row, from + at * row, (size_t)row);
+        } else if (s->dtype == FG_FLOAT64) {
+            double *y = (double *)(void *)(to + at * row);
+            const double *x = (const void *)(from + i * row);
+            for (int64_t k = 0; k < s->width; k++) y[k] += x[k];
+        } else {
+            float *y = (float *)(void *)(to + at * row);
+            const float *x = (const void *)(from + i * row);
+            for (int64_t k = 0; k < s->width; k++) y[k] += x[k];
+        }
+    }
+    return FG_RUN_DONE;
+}
+
 static int run_load(FgFrame *f, const FgStep *s)
 {
     for (int32_t k = 0; k < s->count; k++) {
@@ -988,6 +1020,7 @@ int fg_run(FgFrame *f)
         case FG_STEP_PACK: met = run_pack(f, s); break;
         case FG_STEP_FINITE: met = run_finite(f, s); break;
         case FG_STEP_WEIGHTS: met = run_weights(f, s); break;
+        case FG_STEP_ROWS_AT: met = run_rows_at(f, s); break;
         case FG_STEP_LOOP: met = run_loop(f, s); break;
         case FG_STEP_GUARD: met = run_guard(f, s); break;
         default: met = fg_vm_python(f, s); break;

@@ -629,3 +629,46 @@ def test_random_programs(seed):
     near(lambda a: [v for v in fg.grad(f, argnums=(0, 1, 2))(*a)])
     if seed % 3 == 0:
         near(lambda a: [fg.grad(lambda x: fnp.sum(fnp.sin(fg.grad(f)(x, a[1], a[2]))))(a[0])])
+
+
+# ---- entries along the first axis, and assignment -----------------------------------------------
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_by_index(dtype):
+    index = np.array([[3, 0], [-1, 3]])
+
+    def f(x):
+        return fnp.sum(fnp.sin(x[index]) * x[np.array([1, 1])]) if x.ndim == 1 else fnp.sum(
+            fnp.sin(x[index]))
+
+    for shape in ((4,), (4, 3), (4, 2, 3)):
+        plan = agree(lambda a: list(fg.value_and_grad(f)(a[0])) + [a[0][index]],
+                     [draw(*shape, dtype=dtype)], ulps=4)
+        assert "NumPy" not in plan.explain()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_assignment(dtype):
+    def f(x, v):
+        y = x * 2.0
+        y[1:] = v * 3.0
+        y[0, ::-1] = fnp.sin(v[0]) * v[0]
+        y[2, 1] = fnp.sum(v)
+        return y
+
+    def total(x, v):
+        return fnp.sum(fnp.sin(f(x, v)))
+
+    values = [draw(3, 4, dtype=dtype), draw(2, 4, dtype=dtype)]
+    plan = agree(lambda a: [f(*a), *fg.grad(total, argnums=(0, 1))(*a)], values, ulps=4)
+    assert "NumPy" not in plan.explain()
+
+
+def test_weights_of_maxima():
+    x = np.array([[1.0, 3.0, 3.0], [np.nan, 1.0, 2.0], [-np.inf] * 3, [np.inf, np.inf, 0.0]])
+    for dtype in ("float32", "float64"):
+        for axis in (0, 1, (0, 1), None):
+            for function in (fnp.max, fnp.min, fnp.logsumexp):
+                plan = agree(lambda a: [fg.grad(lambda x: fnp.sum(function(x, axis=axis)))(a[0])],
+                             [x.astype(dtype)])
+                assert "left to NumPy" not in plan.explain()
