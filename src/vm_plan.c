@@ -52,7 +52,7 @@ typedef struct Planner {
     uint8_t *needed, *kind, *outside;
     Spot *spots;
     Group *groups;
-    int32_t group_count;
+    int32_t group_count, step_count;
     int32_t *order;                 /* groups in order of execution                               */
     int32_t *table;                 /* of merged nodes                                            */
     int32_t mask;
@@ -712,6 +712,50 @@ static void group_all(Planner *p)
     }
 }
 
+/* A node that its own group does not need moves to the one later group that does, where its
+ * operands are in memory anyway: it is stored no longer. Consumers stand after their operands, so
+ * that all of a node's have moved before it is its turn. */
+static void sink_all(Planner *p)
+{
+    enum { NOBODY = -1, SEVERAL = -2 };
+    int32_t *wanted_by = SCRATCH(int32_t, p->count), few[3], *list;
+    uint8_t *stored = SCRATCH(uint8_t, p->count);
+    for (int32_t i = 0; i < p->count; i++) wanted_by[i] = NOBODY;
+    for (int32_t i = 0; i < p->count; i++) {
+        if (!p->needed[i] || p->kind[i] == K_VIEW) continue;
+        int32_t count = operands_of(p, i, few, &list);
+        for (int32_t k = 0; k < count; k++)
+            if (!is_inside(p, list[k], p->group[i])) stored[p->spots[list[k]].base] = 1;
+    }
+    for (int64_t k = 0; k < p->source->output_count; k++)
+        wanted_by[p->spots[p->same[p->source->outputs[k]]].base] = SEVERAL;
+    for (int64_t k = 0; k < p->source->guard_count; k++)
+        wanted_by[p->spots[p->same[p->source->guards[k].node]].base] = SEVERAL;
+    for (int32_t i = (int32_t)p->count - 1; i >= 0; i--) {
+        if (!p->needed[i] || p->group[i] < 0) continue;
+        int32_t count = operands_of(p, i, few, &list), to = wanted_by[i];
+        int lanes = p->kind[i] == K_LANES;
+        if (lanes && to >= 0 && to != p->group[i] &&
+            p->groups[to].space == p->groups[p->group[i]].space) {
+            int ready = 1;
+            for (int32_t k = 0; k < count; k++) {
+                int32_t base = p->spots[list[k]].base;
+                ready = ready && (p->group[base] < 0 || p->kind[base] != K_LANES || stored[base]);
+            }
+            if (ready) p->group[i] = to;
+        }
+        for (int32_t k = 0; k < count; k++) {
+            int32_t x = list[k], base = p->spots[x].base;
+            int whole = p->spots[x].contiguous && p->spots[x].offset == 0 &&
+                        dims_of(p, x)->size == dims_of(p, base)->size &&
+                        (lanes || p->kind[i] == K_SUM);
+            if (!whole) wanted_by[base] = SEVERAL;
+            else if (wanted_by[base] == NOBODY) wanted_by[base] = p->group[i];
+            else if (wanted_by[base] != p->group[i]) wanted_by[base] = SEVERAL;
+        }
+    }
+}
+
 /* ---- pass 5: the order of the groups ------------------------------------------------------ */
 
 static void heap_push(const Planner *p, int32_t *heap, int32_t *count, int32_t g)
@@ -767,14 +811,22 @@ static void order_groups(Planner *p)
     for (int32_t g = 0; g < n; g++) first[g + 1] += first[g];
     int32_t *consumers = SCRATCH(int32_t, first[n]), *fill = SCRATCH(int32_t, n);
     EACH_EDGE(from, to, consumers[first[from] + fill[from]++] = to;)
-    for (int32_t g = 0; g < n; g++) if (waits[g] == 0) heap_push(p, heap, &ready, g);
+    int32_t *nodes = SCRATCH(int32_t, n), filled = 0;
+    for (int32_t i = 0; i < p->count; i++)
+        if (p->needed[i] && p->group[i] >= 0) nodes[p->group[i]]++;
+    for (int32_t g = 0; g < n; g++) {
+        if (nodes[g] == 0 && p->groups[g].kind != FG_STEP_GUARD) continue;
+        filled++;
+        if (waits[g] == 0) heap_push(p, heap, &ready, g);
+    }
     while (ready) {
         int32_t g = heap_pop(p, heap, &ready);
         p->order[done++] = g;
         for (int32_t k = first[g]; k < first[g + 1]; k++)
             if (--waits[consumers[k]] == 0) heap_push(p, heap, &ready, consumers[k]);
     }
-    if (done != n) p->plan->error = "the groups of nodes depend on each other in a circle";
+    p->step_count = done;
+    if (done != filled) p->plan->error = "the groups of nodes depend on each other in a circle";
 }
 
 /* ---- pass 6: what has to be kept, and where ----------------------------------------------- */
@@ -792,7 +844,7 @@ static void place_all(Planner *p)
     FgPlan *plan = p->plan;
     int32_t few[3], *list;
     int32_t *when = SCRATCH(int32_t, p->group_count);
-    for (int32_t k = 0; k < p->group_count; k++) when[p->order[k]] = k;
+    for (int32_t k = 0; k < p->step_count; k++) when[p->order[k]] = k;
     plan->places = KEEP(FgPlace, 2 * p->count + 1);
     plan->node_count = p->count;
     for (int32_t i = 0; i < p->count; i++) {
@@ -841,7 +893,7 @@ static void place_all(Planner *p)
     for (int32_t k = 0; k < s->output_count; k++) {
         int32_t x = p->same[s->outputs[k]], base = p->spots[x].base, at = p->place[base];
         plan->output_place[k] = -1;
-        note_use(p, x, p->group_count);
+        note_use(p, x, p->step_count);
         if (at >= 0 && plan->places[at].kind == FG_PLACE_FRAME && p->spots[x].contiguous &&
             p->spots[x].offset == 0 && dims_of(p, x)->size == dims_of(p, base)->size &&
             p->nodes[x].rank) {
@@ -1358,8 +1410,8 @@ static void loop_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t co
 static void step_all(Planner *p)
 {
     FgPlan *plan = p->plan;
-    int32_t n = p->group_count;
-    int32_t *first = SCRATCH(int32_t, n + 1), *fill = SCRATCH(int32_t, n), total = 0;
+    int32_t n = p->step_count, total = 0;
+    int32_t *first = SCRATCH(int32_t, p->group_count), *fill = SCRATCH(int32_t, p->group_count);
     BlockBuilder b = { 0 };
     for (int32_t i = 0; i < p->count; i++)
         if (p->needed[i] && p->group[i] >= 0) fill[p->group[i]]++;
@@ -1550,7 +1602,7 @@ static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
 static int64_t memory_by_class(Planner *p, const int32_t *arrays, int32_t count)
 {
     FgPlace *places = p->plan->places;
-    int32_t steps = p->group_count;
+    int32_t steps = p->step_count;
     int32_t *ending = SCRATCH(int32_t, steps + 1), *next = SCRATCH(int32_t, p->plan->place_count);
     int32_t *free_next = SCRATCH(int32_t, p->plan->place_count);
     int32_t heads[64];
@@ -1605,16 +1657,16 @@ static void memory_all(Planner *p)
     enum { FEW = 512 };
     FgPlan *plan = p->plan;
     int32_t *arrays = SCRATCH(int32_t, plan->place_count), count = 0;
-    int64_t *change = SCRATCH(int64_t, p->group_count + 3), live = 0;
+    int64_t *change = SCRATCH(int64_t, p->step_count + 3), live = 0;
     for (int32_t k = 0; k < plan->place_count; k++) {
         FgPlace *x = &plan->places[k];
         if (x->kind != FG_PLACE_FRAME) continue;
-        if (x->last > p->group_count) x->last = p->group_count;
+        if (x->last > p->step_count) x->last = p->step_count;
         arrays[count++] = k;
         change[x->first] += rounded(x->nbytes);
         change[x->last + 1] -= rounded(x->nbytes);
     }
-    for (int32_t k = 0; k <= p->group_count; k++) {
+    for (int32_t k = 0; k <= p->step_count; k++) {
         live += change[k];
         if (live > plan->bound) plan->bound = live;
     }
@@ -1669,6 +1721,7 @@ FgPlan *fg_plan_new(const FgSource *source)
     simplify_all(p);
     mark_needed(p);
     group_all(p);
+    sink_all(p);
     order_groups(p);
     if (plan->error == NULL) {
         place_all(p);
