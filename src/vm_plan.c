@@ -50,6 +50,7 @@ typedef struct Planner {
     int32_t *operands;
     int32_t *same, *group, *place, *reg;
     uint8_t *needed, *kind, *outside;
+    uint8_t *again;                 /* computed again in each run that needs it, never stored       */
     Spot *spots;
     Group *groups;
     int32_t group_count, step_count;
@@ -756,6 +757,65 @@ static void sink_all(Planner *p)
     }
 }
 
+/* About how many arithmetic operations an operator costs. */
+static int cost_of(int op)
+{
+    switch (op) {
+    case FG_add: case FG_subtract: case FG_multiply: case FG_negative: case FG_square: case FG_weigh:
+    case FG_where: case FG_abs: case FG_maximum: case FG_minimum: case FG_relu: case FG_step:
+    case FG_is_zero: case FG_tanh_da: case FG_cast: case FG_call:
+        return 1;
+    case FG_divide: case FG_reciprocal: case FG_sqrt:
+        return 3;
+    default:
+        return is_compare(op) ? 1 : 8;
+    }
+}
+
+/* Large values that several runs need are computed in each of them, where that costs less than to
+ * bring them to memory and back: 16 bytes an element, as long as 20 additions. */
+static void again_all(Planner *p)
+{
+    enum { LARGE = 32768, LIMIT = 20, NEVER = 1 << 20 };
+    int32_t few[3], *list;
+    int32_t *cost = SCRATCH(int32_t, p->count);
+    uint8_t *crosses = SCRATCH(uint8_t, p->count), *stored = SCRATCH(uint8_t, p->count);
+    for (int32_t i = 0; i < p->count; i++) {
+        if (!p->needed[i] || p->group[i] < 0) continue;
+        int32_t count = operands_of(p, i, few, &list);
+        for (int32_t k = 0; k < count; k++) {
+            int32_t x = list[k], base = p->spots[x].base;
+            if (is_inside(p, x, p->group[i])) continue;
+            if ((p->kind[i] == K_LANES || p->kind[i] == K_SUM) && p->spots[x].contiguous &&
+                p->spots[x].offset == 0 && dims_of(p, x)->size == dims_of(p, base)->size &&
+                p->groups[p->group[i]].space == dims_of(p, base)->size) crosses[base] = 1;
+            else stored[base] = 1;
+        }
+    }
+    for (int64_t k = 0; k < p->source->output_count; k++)
+        stored[p->spots[p->same[p->source->outputs[k]]].base] = 1;
+    for (int64_t k = 0; k < p->source->guard_count; k++)
+        stored[p->spots[p->same[p->source->guards[k].node]].base] = 1;
+    for (int32_t i = 0; i < p->count; i++) {
+        if (p->needed[i] && p->kind[i] == K_LANES && dims_of(p, i)->size < LARGE)
+            p->again[i] = stored[i] || crosses[i] ? 2 : 0;
+        if (!p->needed[i] || p->kind[i] != K_LANES || dims_of(p, i)->size < LARGE) continue;
+        int32_t count = operands_of(p, i, few, &list);
+        cost[i] = cost_of(p->nodes[i].op);
+        for (int32_t k = 0; k < count; k++) {
+            int32_t base = p->spots[list[k]].base;
+            if (p->kind[base] != K_LANES || stored[base]) continue;
+            if (dims_of(p, base)->size < LARGE || p->spots[list[k]].offset ||
+                !p->spots[list[k]].contiguous || dims_of(p, base)->size != dims_of(p, i)->size)
+                cost[i] = NEVER;
+            if (cost[i] < NEVER) cost[i] += cost[base];
+        }
+        if (cost[i] > LIMIT && crosses[i]) stored[i] = 1;
+        if (cost[i] > LIMIT) cost[i] = NEVER;
+        p->again[i] = stored[i] ? 2 : crosses[i];
+    }
+}
+
 /* ---- pass 5: the order of the groups ------------------------------------------------------ */
 
 static void heap_push(const Planner *p, int32_t *heap, int32_t *count, int32_t g)
@@ -838,6 +898,19 @@ static void note_use(Planner *p, int32_t x, int32_t at)
         p->plan->places[p->place[base]].last = at;
 }
 
+/* What node i, which is computed again in step `at`, reads there from memory. */
+static void note_again(Planner *p, int32_t i, int32_t group, int32_t at)
+{
+    int32_t few[3], *list, count = operands_of(p, i, few, &list);
+    for (int32_t k = 0; k < count; k++) {
+        int32_t base = p->spots[list[k]].base;
+        if (is_inside(p, list[k], group)) continue;
+        if (p->kind[base] == K_LANES && p->again[base] != 2) note_again(p, base, group, at);
+        else if (at < 0) p->outside[base] = 1;
+        else note_use(p, list[k], at);
+    }
+}
+
 static void place_all(Planner *p)
 {
     const FgSource *s = p->source;
@@ -855,7 +928,10 @@ static void place_all(Planner *p)
         if (!p->needed[i] || p->kind[i] == K_VIEW) continue;
         int32_t count = operands_of(p, i, few, &list);
         for (int32_t k = 0; k < count; k++)
-            if (!is_inside(p, list[k], p->group[i])) p->outside[p->spots[list[k]].base] = 1;
+            if (is_inside(p, list[k], p->group[i])) continue;
+            else if (p->again[p->spots[list[k]].base] == 1)
+                note_again(p, p->spots[list[k]].base, p->group[i], -1);
+            else p->outside[p->spots[list[k]].base] = 1;
     }
     for (int64_t k = 0; k < s->output_count; k++)
         p->outside[p->spots[p->same[s->outputs[k]]].base] = 1;
@@ -884,7 +960,10 @@ static void place_all(Planner *p)
     for (int32_t i = 0; i < p->count; i++) {
         if (!p->needed[i] || p->group[i] < 0) continue;
         int32_t count = operands_of(p, i, few, &list);
-        for (int32_t k = 0; k < count; k++) note_use(p, list[k], when[p->group[i]]);
+        for (int32_t k = 0; k < count; k++)
+            if (p->again[p->spots[list[k]].base] != 1) note_use(p, list[k], when[p->group[i]]);
+            else if (!is_inside(p, list[k], p->group[i]))
+                note_again(p, p->spots[list[k]].base, p->group[i], when[p->group[i]]);
     }
     for (int32_t g = 0; g < p->group_count; g++)
         if (p->groups[g].kind == FG_STEP_GUARD)
@@ -1038,11 +1117,18 @@ static void block_emit(BlockBuilder *b, int op, int dtype, int32_t y, int32_t x0
     b->count++;
 }
 
+static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, int32_t at);
+
 /* The value that stands for operand x of a node of that shape. */
 static int32_t block_value(Planner *p, BlockBuilder *b, int32_t x, uint32_t shape, int32_t group)
 {
     int32_t base = p->spots[x].base;
     if (is_inside(p, x, group)) return b->value[base];
+    if (p->kind[base] == K_LANES && p->again[base] != 2) {
+        if (b->stamp[base] != b->now) block_node(p, b, base, group, b->now);
+        b->stamp[base] = b->now;
+        return b->value[base];
+    }
     const FgDims *own = dims_of(p, x), *wide = &p->source->shapes[shape];
     int direct = !p->spots[x].number && p->spots[x].contiguous && own->size == wide->size;
     int item = (int)fg_item(p->nodes[x].dtype);
@@ -1121,8 +1207,9 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
              : FG_BLOCK_NARROW;
         if (op == FG_BLOCK_TRUTH) dtype = from;
     }
-    int32_t y = value_new(b, (int)fg_item(n->dtype), p->outside[i]);
-    if (p->outside[i]) {
+    int own = p->group[i] == group && p->outside[i];
+    int32_t y = value_new(b, (int)fg_item(n->dtype), own);
+    if (own) {
         FgBlockOutput *out = &b->run->outputs[b->run->output_count++];
         out->place = p->place[i];
         out->reg = (uint32_t)y;
@@ -1240,7 +1327,12 @@ static void blocks_step(Planner *p, BlockBuilder *b, FgStep *step, const int32_t
 {
     FgBlockRun *run = KEEP(FgBlockRun, 1);
     int32_t operands = 0, few[3], *list;
-    for (int32_t k = 0; k < count; k++) operands += operands_of(p, nodes[k], few, &list);
+    for (int32_t k = 0; k < count; k++) {
+        int32_t n = operands_of(p, nodes[k], few, &list);
+        operands += n;
+        for (int32_t j = 0; j < n; j++)         /* what is computed again: at most 20 operators   */
+            if (p->again[p->spots[list[j]].base] == 1) operands += 64;
+    }
     int32_t room = count + 2 * operands;
     b->run = run;
     b->now = at;
@@ -1711,6 +1803,7 @@ FgPlan *fg_plan_new(const FgSource *source)
     p->needed = SCRATCH(uint8_t, p->count);
     p->kind = SCRATCH(uint8_t, p->count);
     p->outside = SCRATCH(uint8_t, p->count);
+    p->again = SCRATCH(uint8_t, p->count);
     p->spots = SCRATCH(Spot, p->count);
     for (int32_t i = 0; i < p->count; i++) p->same[i] = i;
     for (int32_t i = 0; i <= p->count; i++) p->reg[i] = -1;
@@ -1722,6 +1815,7 @@ FgPlan *fg_plan_new(const FgSource *source)
     mark_needed(p);
     group_all(p);
     sink_all(p);
+    again_all(p);
     order_groups(p);
     if (plan->error == NULL) {
         place_all(p);

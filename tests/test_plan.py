@@ -672,3 +672,27 @@ def test_weights_of_maxima():
                 plan = agree(lambda a: [fg.grad(lambda x: fnp.sum(function(x, axis=axis)))(a[0])],
                              [x.astype(dtype)])
                 assert "left to NumPy" not in plan.explain()
+
+
+# ---- what is stored -----------------------------------------------------------------------------
+
+def test_large_values_are_computed_again_rather_than_stored():
+    def f(x, y):
+        e = fnp.exp(x * y)
+        s = fnp.sum(e)
+        return fnp.log(s) + fnp.sum(e / s * y)
+
+    for n in (1000, 40_000, 100_001):
+        plan = agree(lambda a: list(fg.value_and_grad(f, argnums=(0, 1))(*a)) and
+                     [f(*a), *fg.grad(f, argnums=(0, 1))(*a)], [draw(n), draw(n, seed=1)], ulps=64)
+        if n > 32768:
+            assert plan.memory()["frame"] < 8 * n
+
+
+def test_a_value_that_only_a_later_run_needs_is_computed_there():
+    def f(a):
+        x, w = a
+        return [fnp.sum((-x) * (x @ w))]
+
+    plan = agree(f, [draw(30, 30), draw(30, 30, seed=1)], ulps=500)
+    assert str(plan).count("blocks of") == 1
