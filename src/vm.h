@@ -33,8 +33,9 @@ typedef struct FgDims {
 
 /* An attribute in numbers. By operator: a transposition's axes; the mask of reduced or flipped
  * axes; an index as (kind, start, step, count) an axis; the axis of a concatenation, or -1 for
- * packing; a constant's data; an FgLoop. PYTHON: only NumPy knows how. */
-enum { FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_PYTHON };
+ * packing; a constant's data; an FgLoop. ROWS: the
+ * entries along axis 0, int64: `data`, or the last operand. PYTHON: only NumPy knows how. */
+enum { FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_ROWS, FG_ATTR_PYTHON };
 enum { FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS = 4 };
 
 typedef struct FgAttribute {
@@ -110,9 +111,33 @@ enum {
     FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT,  /* of bytes                          */
     FG_BLOCK_FINITE,
     FG_CALL_ALL_FINITE,         /* of an array: a step of its own                                 */
+    FG_CALL_WEIGHTS,            /* the partials of max, min, logsumexp: which, and along which axes */
     FG_BLOCK_SUM,               /* b: which sum                                                   */
     FG_BLOCK_END
 };
+
+/* Two operators in one: the result of the first is needed by the second alone. */
+#define FG_FUSED_TABLE(ROW) \
+    ROW(multiply_add, a * b + c) \
+    ROW(multiply_subtract, a * b - c) \
+    ROW(subtract_multiply, c - a * b) \
+    ROW(multiply_multiply, (a * b) * c) \
+    ROW(weigh_add, WEIGH(a, b) + c) \
+    ROW(weigh_subtract, WEIGH(a, b) - c) \
+    ROW(subtract_weigh, c - WEIGH(a, b)) \
+    ROW(weigh_weigh, WEIGH(WEIGH(a, b), c))
+
+enum {
+    FG_FUSED_FIRST = FG_BLOCK_END, FG_FUSED_BEFORE = FG_FUSED_FIRST - 1,
+#define FG_FUSED_ROW(name, formula) FG_FUSED_##name,
+    FG_FUSED_TABLE(FG_FUSED_ROW)
+#undef FG_FUSED_ROW
+    FG_FUSED_END
+};
+
+typedef struct FgFusedLoops {
+    FgValueLoop loop[FG_FUSED_END - FG_FUSED_FIRST][2];         /* float, double                  */
+} FgFusedLoops;
 
 typedef struct FgBlockOp {
     uint16_t op;
@@ -167,7 +192,8 @@ typedef struct FgBlockRun {
 
 enum {
     FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY, FG_STEP_LOAD,
-    FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_LOOP, FG_STEP_PYTHON, FG_STEP_GUARD
+    FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_WEIGHTS,
+    FG_STEP_ROWS_AT, FG_STEP_LOOP, FG_STEP_PYTHON, FG_STEP_GUARD
 };
 
 typedef struct FgCopy {         /* part of a copying step: into a window of the result            */
@@ -197,9 +223,11 @@ typedef struct FgStep {
         FgScalarCode *scalars;
         FgBlockRun *blocks;
         FgCopy *copies;
+        struct { const int64_t *places; int64_t place_count, width; };  /* rows of an array      */
         struct { const FgLoop *loop; FgOperand *results; int32_t loop_number; };
         struct { int64_t outcome; int32_t guard_kind; };
-        struct { FgWalk walk; int64_t rows, length; int32_t extra; };   /* extra: a place to work */
+        /* Rows of an operand, and of the result; a place to work. */
+        struct { FgWalk walk, back; int64_t rows, length; int32_t extra; };
     };
     uint8_t zero;               /* a copying step: the rest is 0                                  */
     int32_t nodes, node_count;  /* where its nodes stand in FgPlan.order                          */

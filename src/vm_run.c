@@ -16,6 +16,22 @@ int (*fg_vm_signals)(FgFrame *root);
  * a sum, so that sums do not depend on how many threads there are. */
 enum { PART = 32768 };
 
+extern const FgFusedLoops fg_fused_base;
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+extern const FgFusedLoops fg_fused_avx2, fg_fused_avx512;
+#endif
+
+/* For the instruction set that the core has chosen. */
+static const FgFusedLoops *fused_loops(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+    const char *isa = (*fg_vm_kernels)->isa;
+    if (strcmp(isa, "avx2") == 0) return &fg_fused_avx2;
+    if (strcmp(isa, "avx512") == 0) return &fg_fused_avx512;
+#endif
+    return &fg_fused_base;
+}
+
 static const FgLoops *loops_of(int dtype)
 {
     return dtype == FG_FLOAT64 ? &(*fg_vm_kernels)->f64 : &(*fg_vm_kernels)->f32;
@@ -24,7 +40,7 @@ static const FgLoops *loops_of(int dtype)
 /* Look now and then whether a signal has come. The caller's thread alone may do so. */
 static int interrupted(FgFrame *f, int64_t work)
 {
-    enum { SELDOM = 20000000 };
+    enum { SELDOM = 4000000 };
     FgFrame *root = f->root;
     if ((root->since += work) >= SELDOM) {
         root->since = 0;
@@ -204,6 +220,23 @@ static void walk_gather(const FgWalk *w, char *data, int64_t start, int64_t n, c
     }
 }
 
+/* The other way round. */
+static void walk_scatter(const FgWalk *w, char *data, int64_t start, int64_t n, const char *from,
+                         int64_t item)
+{
+    int64_t index[64];
+    const int32_t last = w->rank - 1;
+    char *p = walk_seek(w, data, start, index);
+    while (n > 0) {
+        int64_t run = w->dims[last] - index[last];
+        if (run > n) run = n;
+        copy_run(p, w->strides[last], from, item, run, item);
+        from += run * item;
+        n -= run;
+        p = walk_step(w, p, index, run);
+    }
+}
+
 /* Add a block to the doubles that the walk visits. */
 static void walk_add(const FgWalk *w, char *data, int64_t start, int64_t n, const char *from,
                      int dtype)
@@ -368,6 +401,7 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
     FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
     char *slots = memory + slots_at(run);
     const int64_t slot = (int64_t)run->length * 8;
+    const FgFusedLoops *fused = fused_loops();
     const FgLoops *f32 = &(*fg_vm_kernels)->f32, *f64 = &(*fg_vm_kernels)->f64;
     for (uint32_t r = 0; r < run->registers; r++) at[r] = slots + r * slot;
     for (int32_t k = 0; k < run->sum_count; k++) {
@@ -407,6 +441,9 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
             if (o->op < FG_ELEMENTWISE_END) {
                 const FgLoops *loops = o->dtype == FG_FLOAT64 ? f64 : f32;
                 loops->value[o->op](at[o->a], at[o->b], at[o->c], at[o->y], m);
+            } else if (o->op >= FG_FUSED_FIRST) {
+                fused->loop[o->op - FG_FUSED_FIRST][o->dtype == FG_FLOAT64](
+                    at[o->a], at[o->b], at[o->c], at[o->y], m);
             } else if (o->op == FG_BLOCK_GATHER) {
                 const FgBlockInput *in = &run->inputs[o->a];
                 walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,
@@ -526,6 +563,66 @@ static double row_value(const FgStep *s, const FgLoops *loops, const char *row, 
     }
 }
 
+/* Rows to exp(row - top), top being the maximum of each; an infinite one shifts by nothing. */
+static void rows_shift(const FgStep *s, const FgLoops *loops, char *block, int64_t n, double *top)
+{
+    for (int64_t i = 0; i < n; i++) {
+        char *row = block + i * s->length * fg_item(s->dtype);
+        double shift = top[i] = loops->max(row, s->length);
+        if (shift - shift != 0) shift = 0;
+        for (int64_t k = 0; k < s->length; k++)
+            entry_set(row, k, entry(row, k, s->dtype) - shift, s->dtype);
+    }
+    loops->value[FG_exp](block, NULL, NULL, block, n * s->length);
+}
+
+/* The partial of a row's reduction with respect to each entry, in place of the entry. */
+static void row_weights(const FgStep *s, const FgLoops *loops, char *row, double top)
+{
+    if (s->op == FG_logsumexp) {
+        double total = 0;
+        for (int64_t k = 0; k < s->length; k++) {
+            /* exp(inf) are the entries that count; all -inf: none does. */
+            if (top - top != 0 && top == top)
+                entry_set(row, k, entry(row, k, s->dtype) > 1e300, s->dtype);
+            total += entry(row, k, s->dtype);
+        }
+        total = total != 0 ? 1 / total : 0;
+        for (int64_t k = 0; k < s->length; k++) {
+            double x = entry(row, k, s->dtype) * total;
+            entry_set(row, k, x == 0 ? 0 : x, s->dtype);
+        }
+        return;
+    }
+    double y = s->op == FG_max ? loops->max(row, s->length) : loops->min(row, s->length);
+    int64_t ties = 0;
+    for (int64_t k = 0; k < s->length; k++) {
+        double x = entry(row, k, s->dtype);
+        ties += x == y || (x != x && y != y);
+    }
+    for (int64_t k = 0; k < s->length; k++) {
+        double x = entry(row, k, s->dtype);
+        entry_set(row, k, x == y || (x != x && y != y) ? 1 / (double)ties : 0, s->dtype);
+    }
+}
+
+static int run_weights(FgFrame *f, const FgStep *s)
+{
+    const FgLoops *loops = loops_of(s->dtype);
+    const int64_t item = fg_item(s->dtype), together = fg_rows_together(s->length);
+    char room[8], *data = pointer_to(f, &s->in[0], room), *block = f->memory[s->extra];
+    double *top = (double *)(void *)(block + ((together * s->length * item + 7) & ~(int64_t)7));
+    for (int64_t start = 0; start < s->rows && s->length; start += together) {
+        int64_t n = s->rows - start < together ? s->rows - start : together;
+        walk_gather(&s->walk, data, start * s->length, n * s->length, block, item);
+        if (s->op == FG_logsumexp) rows_shift(s, loops, block, n, top);
+        for (int64_t i = 0; i < n; i++) row_weights(s, loops, block + i * s->length * item, top[i]);
+        walk_scatter(&s->back, f->memory[s->out.place], start * s->length, n * s->length, block,
+                     item);
+    }
+    return FG_RUN_DONE;
+}
+
 static int run_rows(FgFrame *f, const FgStep *s)
 {
     const FgLoops *loops = loops_of(s->dtype);
@@ -535,16 +632,7 @@ static int run_rows(FgFrame *f, const FgStep *s)
     for (int64_t start = 0; start < s->rows; start += together) {
         int64_t n = s->rows - start < together ? s->rows - start : together;
         if (s->length) walk_gather(&s->walk, data, start * s->length, n * s->length, block, item);
-        if (s->op == FG_logsumexp && s->length) {
-            for (int64_t i = 0; i < n; i++) {
-                char *row = block + i * s->length * item;
-                double shift = top[i] = loops->max(row, s->length);
-                if (shift - shift != 0) shift = 0;
-                for (int64_t k = 0; k < s->length; k++)
-                    entry_set(row, k, entry(row, k, s->dtype) - shift, s->dtype);
-            }
-            loops->value[FG_exp](block, NULL, NULL, block, n * s->length);
-        }
+        if (s->op == FG_logsumexp && s->length) rows_shift(s, loops, block, n, top);
         for (int64_t i = 0; i < n; i++) {
             double y = s->length ? row_value(s, loops, block + i * s->length * item, top[i])
                        : s->op == FG_prod ? 1 : -INFINITY;
@@ -614,6 +702,38 @@ static int run_copy(FgFrame *f, const FgStep *s)
             copy_strided(c->from.rank, c->from.dims, f->memory[c->to.place] + c->to.offset,
                          c->to.strides, pointer_to(f, &c->from, room), c->from.strides,
                          fg_item(c->from.dtype));
+    }
+    return FG_RUN_DONE;
+}
+
+/* Entries along axis 0, taken or added to zeros. What is out of bounds is left to NumPy, which
+ * knows what to say. */
+static int run_rows_at(FgFrame *f, const FgStep *s)
+{
+    const int64_t item = fg_item(s->dtype), row = s->width * item;
+    const FgOperand *wide = s->op == FG_gather ? &s->in[0] : &s->out;
+    const int64_t length = wide->dims[0];
+    const int64_t *places = s->places;
+    const char *from = f->memory[s->in[0].place] + s->in[0].offset;
+    char *to = f->memory[s->out.place];
+    if (places == NULL)
+        places = (const void *)(f->memory[s->in[s->count - 1].place] + s->in[s->count - 1].offset);
+    if (s->op == FG_scatter) memset(to, 0, (size_t)(s->out.size * item));
+    for (int64_t i = 0; i < s->place_count; i++) {
+        int64_t at = places[i] < 0 ? places[i] + length : places[i];
+        if (at < 0 || at >= length) return fg_vm_python(f, s);
+        if (s->op == FG_gather) {
+            if (row == 8) memcpy(to + i * 8, from + at * 8, 8);
+            else memcpy(to + i * row, from + at * row, (size_t)row);
+        } else if (s->dtype == FG_FLOAT64) {
+            double *y = (double *)(void *)(to + at * row);
+            const double *x = (const void *)(from + i * row);
+            for (int64_t k = 0; k < s->width; k++) y[k] += x[k];
+        } else {
+            float *y = (float *)(void *)(to + at * row);
+            const float *x = (const void *)(from + i * row);
+            for (int64_t k = 0; k < s->width; k++) y[k] += x[k];
+        }
     }
     return FG_RUN_DONE;
 }
@@ -899,6 +1019,8 @@ int fg_run(FgFrame *f)
         case FG_STEP_LOAD: met = run_load(f, s); break;
         case FG_STEP_PACK: met = run_pack(f, s); break;
         case FG_STEP_FINITE: met = run_finite(f, s); break;
+        case FG_STEP_WEIGHTS: met = run_weights(f, s); break;
+        case FG_STEP_ROWS_AT: met = run_rows_at(f, s); break;
         case FG_STEP_LOOP: met = run_loop(f, s); break;
         case FG_STEP_GUARD: met = run_guard(f, s); break;
         default: met = fg_vm_python(f, s); break;

@@ -16,7 +16,7 @@ cdef extern from "vm.h" nogil:
         int32_t rank
         int64_t size
         const int64_t *dims
-    enum: FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_PYTHON
+    enum: FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_ROWS, FG_ATTR_PYTHON
     enum: FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS
     ctypedef struct FgAttribute:
         int32_t kind, count
@@ -54,7 +54,7 @@ cdef extern from "vm.h" nogil:
         const int64_t *strides
         int32_t node
     enum: FG_BLOCK_GATHER, FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT
-    enum: FG_BLOCK_FINITE, FG_CALL_ALL_FINITE
+    enum: FG_BLOCK_FINITE, FG_CALL_ALL_FINITE, FG_CALL_WEIGHTS
     ctypedef struct FgBlockOp:
         uint16_t op
         uint8_t dtype, item
@@ -80,7 +80,7 @@ cdef extern from "vm.h" nogil:
         FgBlockOutput *outputs
         FgBlockSum *sums
     enum: FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY
-    enum: FG_STEP_LOAD, FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD, FG_STEP_FINITE, FG_STEP_LOOP
+    enum: FG_STEP_LOAD, FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD, FG_STEP_FINITE, FG_STEP_WEIGHTS, FG_STEP_ROWS_AT, FG_STEP_LOOP
     ctypedef struct FgPlan
     ctypedef struct FgStep:
         uint8_t kind, dtype

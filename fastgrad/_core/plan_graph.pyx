@@ -39,6 +39,8 @@ cdef dict native_calls = {"numpy.logical_and": FG_BLOCK_AND, "numpy.bitwise_and"
                           "numpy.logical_xor": FG_BLOCK_XOR, "numpy.bitwise_xor": FG_BLOCK_XOR,
                           "numpy.logical_not": FG_BLOCK_NOT, "numpy.invert": FG_BLOCK_NOT,
                           "numpy.bitwise_not": FG_BLOCK_NOT}
+cdef dict weights_calls = {"fastgrad.weights_max": FG_max, "fastgrad.weights_min": FG_min,
+                           "fastgrad.weights_logsumexp": FG_logsumexp}
 cdef dict compare_calls
 
 
@@ -463,6 +465,13 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         name, args, kwargs, which = attr
         check_slots(c, i, args, count, 0)
         check_slots(c, i, [value for key, value in kwargs], count, 0)
+        if not kwargs and which is None and name in weights_calls:
+            if type(args) in (tuple, list) and len(args) == 3 and slots_in_order(args[:1], count):
+                x = &c.nodes[operand(c, i, 0)]
+                if x.dtype == n.dtype and x.shape == n.shape and n.rank and (
+                        x.dtype == FG_FLOAT32 or x.dtype == FG_FLOAT64):
+                    return attribute_number(c, FG_ATTR_NUMBERS, (
+                        FG_CALL_WEIGHTS, weights_calls[name], axes_mask(c, i, args[2], n.rank)))
         if not kwargs and which is None and n.dtype == FG_BOOL and slots_in_order(args, count):
             if name in compare_calls and count == 2:
                 x = &c.nodes[operand(c, i, 0)]
@@ -511,7 +520,56 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
     for k in range(count):
         if c.nodes[operand(c, i, k)].op == FG_custom:
             raise c.fault(i, "a function of several results is no operand")
+    if n.op == FG_assign and count == 2:
+        return attribute_assign(c, i, attr)
+    if (n.op == FG_gather or n.op == FG_scatter) and n.rank:
+        return attribute_rows(c, i, attr, count)
     return attribute_python(c)
+
+
+cdef int attribute_assign(Checked c, int64_t i, object attr) except -1:
+    """A basic index of an assignment in numbers."""
+    cdef FgGraphNode *n = &c.nodes[i]
+    cdef FgGraphNode *x = &c.nodes[operand(c, i, 0)]
+    cdef FgGraphNode *v = &c.nodes[operand(c, i, 1)]
+    if x.dtype != n.dtype or v.dtype != n.dtype or x.shape != n.shape:
+        return attribute_python(c)
+    found = index_numbers(attr, c.shape_tuples[n.shape], f"graph: node {i}")
+    if found is None:
+        return attribute_python(c)
+    numbers, window = found
+    own = c.shape_tuples[v.shape]
+    if len(own) > len(window) or np.broadcast_shapes(own, window) != window:
+        return attribute_python(c)
+    return attribute_number(c, FG_ATTR_NUMBERS, numbers)
+
+
+cdef int attribute_rows(Checked c, int64_t i, object index, int count) except -1:
+    """Entries along axis 0, by one array of int64: a constant, or the last operand."""
+    cdef FgGraphNode *n = &c.nodes[i]
+    cdef FgGraphNode *x = &c.nodes[operand(c, i, 0)]
+    cdef FgGraphNode *places
+    if type(index) is tuple and len(index) == 1:
+        index = index[0]
+    wide = c.shape_tuples[x.shape if n.op == FG_gather else n.shape]
+    whole = c.shape_tuples[n.shape if n.op == FG_gather else x.shape]
+    if x.dtype != n.dtype or not wide or not (n.dtype == FG_FLOAT64 or n.dtype == FG_FLOAT32):
+        return attribute_python(c)
+    if type(index).__name__ == "Slot" and index.operand == 1 and count == 2:
+        places = &c.nodes[operand(c, i, 1)]
+        if places.dtype != FG_INT64 or c.shape_tuples[places.shape] + wide[1:] != whole:
+            return attribute_python(c)
+        if FG_ATTR_ROWS not in c.known:
+            c.known[FG_ATTR_ROWS] = len(c.kinds)
+            c.kinds.append(FG_ATTR_ROWS)
+            c.decoded.append(None)
+        return c.known[FG_ATTR_ROWS]
+    if type(index) is not np.ndarray or index.dtype != np.int64 or count != 1 \
+            or index.shape + wide[1:] != whole or np.any(index < -wide[0]) or np.any(index >= wide[0]):
+        return attribute_python(c)
+    c.kinds.append(FG_ATTR_ROWS)
+    c.decoded.append(np.ascontiguousarray(index))
+    return len(c.kinds) - 1
 
 
 cdef int attribute_python(Checked c) except -1:
@@ -523,8 +581,6 @@ cdef int loop_depth = 0
 
 cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list operands) except -1:
     """A graph inside of node i takes what the node gives it: (dtype, shape) of each."""
-    if type(graph).__name__ != "Graph":
-        raise c.fault(i, f"its {what} is no graph")
     if len(graph.inputs) != len(operands):
         raise c.fault(i, f"its {what} has {len(graph.inputs)} inputs, not {len(operands)}")
     for k, (dtype, shape) in enumerate(operands):
@@ -566,6 +622,9 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
                 raise c.fault(i, f"a sequence of shape {shape} has not {length} entries")
             shape = shape[1:]
         operands.append((dtypes[c.nodes[x].dtype], shape))
+    for what in (loop.body, *((loop.condition,) if loop.kind == "while" else ())):
+        if type(what).__name__ != "Graph":
+            raise c.fault(i, f"{what!r} in the place of a graph")
     if loop_depth > 30:
         raise c.fault(i, "loops are nested too deeply")
     loop_depth += 1
@@ -730,7 +789,9 @@ cdef Checked checked(object graph):
         raise MemoryError()
     for i in range(len(c.kinds)):
         c.attributes[i].kind = c.kinds[i]
-        if c.kinds[i] == FG_ATTR_DATA or c.kinds[i] == FG_ATTR_LOOP:
+        if c.decoded[i] is None:
+            continue
+        if c.kinds[i] == FG_ATTR_DATA or c.kinds[i] == FG_ATTR_LOOP or c.kinds[i] == FG_ATTR_ROWS:
             c.attributes[i].data = PyArray_DATA(<ndarray>c.decoded[i])
         elif c.kinds[i] != FG_ATTR_NONE:
             c.attributes[i].count = len(c.decoded[i])
