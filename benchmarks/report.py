@@ -29,6 +29,7 @@ from pathlib import Path
 from statistics import geometric_mean, quantiles
 from typing import NamedTuple
 
+import by_hand
 import memory
 import numpy as np
 import workloads
@@ -40,8 +41,7 @@ WARM_UP = 0.2           # seconds
 SETTLE = 0.04           # seconds between turns: idle BLAS and OpenMP threads spin up to 0.03
 PATIENCE = 600          # seconds until a tool is given up
 
-# Recorded mode is one thread; BLAS keeps the threads that it takes by itself.
-ENVIRONMENT = {"FASTGRAD_NUM_THREADS": "1"}
+ENVIRONMENT = dict(workloads.ONE_THREAD)        # of what is recorded
 
 
 class Target(NamedTuple):
@@ -92,7 +92,7 @@ def serve(tool):
     """Answer requests on standard input, one JSON object a line, until it ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)           # what a library prints must not get between
-    cases = {case.name: case for case in workloads.cases()}
+    cases = {case.name: case for case in workloads.cases() + workloads.program_cases()}
     current = None
 
     def prepare(name):
@@ -110,18 +110,19 @@ def serve(tool):
         call = f"function({', '.join(names)})"
         # timeit switches the garbage collector off; a user's loop has it on.
         timer = timeit.Timer(call, "import gc; gc.enable()", time.perf_counter, bound)
+        seconds = prepared.seconds or timer.timeit
         count, total = 1, 0.0
         while total < WARM_UP:
-            taken = timer.timeit(count)
+            taken = seconds(count)
             total += taken
             if taken < ROUND:
                 count = max(count + 1, math.ceil(count * min(ROUND / max(taken, 1e-9), 10) * 1.1))
-        current = timer, count, prepared    # some tools hold no references to their buffers
+        current = seconds, count, prepared  # some tools hold no references to their buffers
         return {"first": first, "difference": difference, "count": count}
 
     def measure():
-        timer, count, _ = current
-        return {"seconds": timer.timeit(count) / count}
+        seconds, count, _ = current
+        return {"seconds": seconds(count) / count}
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -139,6 +140,8 @@ def serve(tool):
 
 def describe_tool(tool):
     """Return version, threads and whatever else decides how fast a tool is."""
+    if tool == "c":
+        return by_hand.describe()
     module = workloads.TOOLS[tool].module
     if module == "numpy":
         blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -147,7 +150,9 @@ def describe_tool(tool):
         import fastgrad
         from fastgrad._core import core
 
-        return f"fastgrad {fastgrad.__version__}, instruction set {core.isa()}, 1 thread"
+        threads = workloads.TOOLS[tool].environment.get("FASTGRAD_NUM_THREADS", "default")
+        plural = "thread" if threads == "1" else "threads"
+        return f"fastgrad {fastgrad.__version__}, instruction set {core.isa()}, {threads} {plural}"
     version = f"{module} {importlib.metadata.version(module)}"
     if module == "torch":
         import torch
@@ -176,7 +181,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, str(HERE / "report.py"), "--serve", self.tool],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env=os.environ | ENVIRONMENT,
+                env=os.environ | workloads.TOOLS[self.tool].environment,
             )
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
