@@ -18,7 +18,6 @@ Writes programs.md and programs.json to the output folder.
 import argparse
 import json
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -168,9 +167,8 @@ def line(what, value, unit, limit=None):
     return {"what": what, "value": value, "unit": unit, "limit": limit, "reached": reached}
 
 
-def plan_once(kind, count):
-    """Return how many nodes a graph has, and the seconds its planning takes for each."""
-    from fastgrad._core.program import Plan
+def long_graph(kind, count):
+    """Return a graph of about `count` nodes: `arith`, `chain`, or `chain` on vectors."""
     from fastgrad._graph import Builder
 
     build = Builder()
@@ -185,7 +183,14 @@ def plan_once(kind, count):
             product = build.add("multiply", [build.add("sin", [y], shape), x], shape)
             y = build.add("add", [product, y], shape)
             nodes += 3
-    graph = build.graph([y])
+    return build.graph([y])
+
+
+def plan_once(kind, count):
+    """Return how many nodes a graph has, and the seconds its planning takes for each."""
+    from fastgrad._core.program import Plan
+
+    graph = long_graph(kind, count)
     times = []
     for _ in range(3):
         started = time.perf_counter()
@@ -340,7 +345,7 @@ def main(arguments=None):
         if not cases:
             parser.error(f"no case begins with {options.cases}")
 
-    found = {"machine": report.machine() | {"environment": limits()}}
+    found = {"machine": report.machine({})}
     rounds = 3 if options.quick else max(options.rounds, 2)
     tools = [tool for tool in TOOLS if tool in wanted and not reasons[tool]]
     found["tools"], found["cases"] = report.run(cases, tools, rounds)
@@ -362,13 +367,6 @@ def main(arguments=None):
     (options.output / "programs.json").write_text(json.dumps(found, indent=1))
     print("\n" + page)
     return 1 if failed else 0
-
-
-def limits():
-    """Return what the environment says of threads and instruction sets."""
-    found = {name: value for name, value in os.environ.items()
-             if name.endswith("NUM_THREADS") or name in ("FASTGRAD_ISA", "XLA_FLAGS")}
-    return ", ".join(f"{name}={value}" for name, value in found.items()) or "nothing set"
 
 
 if __name__ == "__main__":

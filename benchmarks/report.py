@@ -150,9 +150,9 @@ def describe_tool(tool):
         import fastgrad
         from fastgrad._core import core
 
-        threads = workloads.TOOLS[tool].environment.get("FASTGRAD_NUM_THREADS", "default")
-        plural = "thread" if threads == "1" else "threads"
-        return f"fastgrad {fastgrad.__version__}, instruction set {core.isa()}, {threads} {plural}"
+        threads = workloads.TOOLS[tool].environment.get("FASTGRAD_NUM_THREADS")
+        return (f"fastgrad {fastgrad.__version__}, instruction set {core.isa()}, "
+                + ("1 thread" if threads == "1" else f"threads by its default, {os.cpu_count()}"))
     version = f"{module} {importlib.metadata.version(module)}"
     if module == "torch":
         import torch
@@ -270,8 +270,11 @@ def progress(entry):
     return f"{entry['name']}: " + ", ".join(times)
 
 
-def machine():
-    """Return what the numbers depend on, beside the tools themselves."""
+def machine(environment=ENVIRONMENT):
+    """Return what the numbers depend on, beside the tools themselves.
+
+    `environment` is what all processes are started with.
+    """
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as file:
@@ -290,7 +293,8 @@ def machine():
         "load before": load(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "flags": build_flags(),
-        "environment": ", ".join(f"{k}={v}" for k, v in (limits | ENVIRONMENT).items()),
+        "environment": ", ".join(f"{k}={v}" for k, v in (limits | environment).items())
+        or "nothing set",
     }
 
 
@@ -397,22 +401,24 @@ def markdown(report):
         "",
     ]
 
-    others = [tool for tool in tools if tool != "fastgrad"]
-    if "fastgrad" in tools and others:
+    for base in ("fastgrad", "compiled"):
+        others = [tool for tool in tools if tool != base]
         rows = []
         for e in results:
-            own = e["tools"].get("fastgrad", {}).get("median")
+            own = e["tools"].get(base, {}).get("median")
             if own:
                 rows.append(
                     [e["name"],
                      *(cell(e, t, lambda m, own=own: f"{m['median'] / own:.3g}") for t in others)]
                 )
+        if not rows or not others:
+            continue
         parts += [
-            "## Times of fastgrad's time",
+            f"## Times of {titles[base]}",
             "",
-            "More than 1: fastgrad is faster.",
+            "More than 1: it is faster.",
             "",
-            table(["", *(titles[tool] for tool in others)], rows + geometric_means(report)),
+            table(["", *(titles[tool] for tool in others)], rows + geometric_means(report, base)),
             "",
         ]
 
@@ -467,18 +473,18 @@ def markdown(report):
     return "\n".join(parts)
 
 
-def geometric_means(report):
-    """Return a row: each tool's ratio to fastgrad over the cases of at most 1,000 numbers."""
+def geometric_means(report, base="fastgrad"):
+    """Return a row: each tool's ratio to `base` over the cases of at most 1,000 numbers."""
     row = ["geometric mean, n <= 1000"]
     for tool in report["tools"]:
-        if tool == "fastgrad":
+        if tool == base:
             continue
         ratios = [
-            e["tools"][tool]["median"] / e["tools"]["fastgrad"]["median"]
+            e["tools"][tool]["median"] / e["tools"][base]["median"]
             for e in report["cases"]
             if e["size"] <= 1000 and e["family"] != "mlp"
             and "median" in e["tools"].get(tool, {})
-            and "median" in e["tools"].get("fastgrad", {})
+            and "median" in e["tools"].get(base, {})
         ]
         row.append(f"{geometric_mean(ratios):.3g}" if ratios else "")
     return [row]
@@ -550,7 +556,7 @@ def main(arguments=None):
         if not cases:
             parser.error(f"no case begins with {options.cases}")
 
-    report = {"machine": machine()}
+    report = {"machine": machine({})}
     rounds = 3 if options.quick else max(options.rounds, 2)
     report["tools"], report["cases"] = run(cases, tools, rounds)
     report |= {"skipped": skipped, "rounds": rounds, "memory": []}
@@ -572,7 +578,7 @@ def main(arguments=None):
         "error" in times
         for entry in report["cases"]
         for tool, times in entry["tools"].items()
-        if tool.startswith("fastgrad")
+        if tool.startswith(("fastgrad", "compiled"))
     )
     return 1 if failed else 0
 
