@@ -14,7 +14,7 @@ import warnings
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from test_random_derivatives import Program, Rejected
+from test_random_derivatives import SHAPES, Program, Rejected, stored
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
@@ -31,6 +31,7 @@ INDEXED = ["K.ravel({a})[int(K.argmax({b})) % {a}.size]", "K.ravel({a})[K.argmin
 PRODUCTS = ["{a} @ {a}.T", "{a}.T @ {a}", "K.matmul({a}, K.ravel({a})[:{a}.shape[-1]])",
             "K.outer({a}, {b})", "K.tensordot({a}, {a}, {a}.ndim)", "K.inner({a}, {a})",
             "K.einsum('i,j->ij', K.ravel({a}), K.ravel({b}))"]
+LARGE = [(), (1,), (700,), (1025,), (3, 700), (3, 1), (1, 700), (2, 1024), (5, 4, 60), (4, 60)]
 REORDERED = {"sum", "prod", "logsumexp", "matmul", "scatter", "custom", "call"}
 
 
@@ -90,9 +91,14 @@ class Drawn(Program):
              "captured": 0.04}
     branching = True
 
-    def __init__(self, seed, dtype):
+    def __init__(self, seed, dtype, large=False):
         self.reached = {}
-        super().__init__(seed, dtype)
+        if large:
+            self.LARGEST = 4000
+        super().__init__(seed, dtype, LARGE if large else SHAPES)
+
+    def away(self, name, points=(0.0,)):
+        """Kinks are welcome: both ways must agree there too."""
 
     def ending(self):
         self.result, second = self.name(), self.name(False)
@@ -189,23 +195,34 @@ def draw(seed, k):
         rng = np.random.default_rng((seed, k, attempt, 1))
         kind = Straight if rng.random() < 0.3 else Drawn
         dtype = "float32" if rng.random() < 0.3 else "float64"
+        large = rng.random() < 0.15             # several blocks, and what is left over
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
-                return kind((seed, k, attempt), dtype).text_of((seed, k))
+                return kind((seed, k, attempt), dtype, large).text_of((seed, k))
         except (Rejected, ValueError, IndexError, TypeError):
             continue
 
 
 def points(text, count=3):
-    """Where a program is run: its inputs, others with other signs and sizes, its inputs again."""
+    """Where a program is run: its inputs, others with other signs and sizes, its inputs again.
+
+    One of them is stored in other ways than arrays mostly are; another has one array for all
+    arguments of a shape.
+    """
     rng = np.random.default_rng((*text.seed, 7))
     found = [text.inputs]
     for _ in range(count):
         found.append([np.asarray(x * rng.choice([-1, 1], x.shape) * rng.uniform(0.5, 1.5, x.shape),
                                  x.dtype) for x in text.inputs])
     found.append(text.inputs)
-    return [[_plain(x, text) for x in xs] for xs in found]
+    found = [[_plain(x, text) for x in xs] for xs in found]
+    if count > 2:
+        found[2] = [x if isinstance(x, float) else
+                    list(stored(x).values())[rng.integers(len(stored(x)))] for x in found[2]]
+        by_shape = {np.shape(x): x for x in found[3]}
+        found[3] = [by_shape[np.shape(x)] for x in found[3]]
+    return found
 
 
 def _plain(x, text):
@@ -258,16 +275,27 @@ def check(text, compile=None, only=None):
     return None
 
 
-def compare(text, plain, compiled, what, reached=None, tries=1):
+def compare(text, plain, compiled, what, reached=None):
     """Call two functions at the points of a program; `reached` changes in between."""
     for k, xs in enumerate(points(text)):
         if reached and k == 2:
             for arrays in reached:
                 for x in arrays.values():
                     x *= 1.25
+        before = [np.array(x) for x in [*xs, *(a for r in reached or () for a in r.values())]]
         wanted = outcome(plain, xs)
         found = outcome(compiled, xs)
-        same(text, plain, xs, wanted, found, f"{what}, point {k}")
+        where = f"{what}, point {k}"
+        same(text, plain, xs, wanted, found, where)
+        if isinstance(found, Exception):
+            continue
+        for result in found:            # it is the caller's; no later call may see this
+            if isinstance(result, np.ndarray) and result.flags.writeable:
+                result[...] = np.nan
+        after = [*xs, *(a for r in reached or () for a in r.values())]
+        for x, y in zip(after, before):
+            if not bits(np.asarray(x), y):
+                raise Difference("shares memory", f"{where}: an input changes with a result")
 
 
 def outcome(f, xs):

@@ -54,6 +54,7 @@ class Program:
     # What a step is, and how often.
     KINDS = {"unary": 0.25, "binary": 0.2, "reduced": 0.13, "shaped": 0.1, "axis": 0.12,
              "assigned": 0.2}
+    LARGEST = 40                # entries of a value
 
     def __init__(self, seed, dtype, shapes=SHAPES):
         self.rng = np.random.default_rng(seed)
@@ -116,7 +117,7 @@ class Program:
         scope = {name: np.asarray(x) for name, x in scope.items()
                  if name not in ("view", "i")}
         for x in scope.values():
-            if x.size > 40 or x.size and not np.max(abs(x)) < 20:
+            if x.size > self.LARGEST or x.size and not np.max(abs(x)) < 20:
                 raise Rejected
         self.values = {name: x.astype(self.dtype) for name, x in scope.items()}
         self.lines += text.split("\n")
