@@ -44,7 +44,7 @@ __all__ = [
     "elementwise_grad", "explain", "fixed_point", "grad", "gradients", "hessian", "hvp",
     "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "no_grad", "numeric", "numpy",
     "optim", "record", "root", "special", "stop_gradient", "symbolic", "taylor", "tensor",
-    "testing", "value_and_grad", "vjp",
+    "testing", "value_and_grad", "vjp", "vmap",
 ]
 
 # What few programs need is imported when it is first used: name -> module, and whether the name is
@@ -53,7 +53,7 @@ _LATER = {
     "ConvergenceError": ("_implicit", False), "explain": ("_explain", False),
     "fixed_point": ("_implicit", False), "numeric": ("numeric", True), "optim": ("optim", True),
     "root": ("_implicit", False), "symbolic": ("_symbolic", False), "taylor": ("_taylor", False),
-    "testing": ("testing", True),
+    "testing": ("testing", True), "vmap": ("_vmap", False),
 }
 
 

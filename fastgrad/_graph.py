@@ -243,3 +243,6 @@ class Builder:
                      for i in outputs]
         return Graph(nodes, self._operands, self.shapes, self.attrs, self.inputs, outputs, kinds,
                      guards, self.lines)
+
+
+core.use_slots(Slot)

@@ -1,12 +1,16 @@
-"""Recording a function into a graph."""
+"""Recording a function into a graph.
 
-import numpy as np
+The recorder itself is compiled (fastgrad/_core/record.pyx); here stand the graph's Python side and
+what can go wrong around the function.
+"""
 
 from fastgrad._core import core
 
-from ._graph import LITERAL, Builder
+from ._graph import NODE, Graph, Guard
 
-__all__ = ["Recording", "record"]
+__all__ = ["Recording", "history", "record"]
+
+ALL = None          # for `captured`: whatever the function uses may become an input
 
 
 class Recording:
@@ -17,15 +21,26 @@ class Recording:
     graph : Graph
         Its inputs are the values, then the captured arrays.
     captured : list of ndarray or Tensor
-        Arrays that the function used though they are no arguments, each once.
+        Arrays and Tensors that the function used though they are no arguments, each once.
+    frozen : list of ndarray
+        Arrays whose contents went into the graph: they must be the same at each run.
+    scalars : bool
+        NumPy scalars went into the graph; they may have been computed from any array.
     reason : str or None
         Why the graph must not be replayed in place of the function, with the line.
-    results : list
-        What the run returned: floats, NumPy scalars, arrays.
+    outputs : list
+        What the function returned: Tensors, floats, NumPy scalars, arrays.
     """
 
-    def __init__(self, graph, captured, reason, results):
-        self.graph, self.captured, self.reason, self.results = graph, captured, reason, results
+    def __init__(self, graph, recorder, outputs):
+        self.graph, self.outputs = graph, outputs
+        self.captured, self.reason = list(recorder.captured), recorder.reason
+        self.frozen, self.scalars = list(recorder.frozen.values()), recorder.scalars
+
+    @property
+    def results(self):
+        """The same as the plain function would have returned it, without Tensors."""
+        return [core.settle_plain(y) for y in self.outputs]
 
 
 def record(function, values, captured=()):
@@ -37,32 +52,45 @@ def record(function, values, captured=()):
         Called with the list of Tensors that stand for the values; returns a list of Tensors,
         numbers and arrays.
     values : list of float, ndarray, NumPy scalar or Tensor
-    captured : iterable of ndarray
-        Arrays that the function is known to reach: their present contents are inputs.
+        Tensors stand for their values.
+    captured : iterable of ndarray and Tensor, or None
+        What the function is known to reach: its present contents are inputs. None: whatever it
+        uses.
+
+    Returns
+    -------
+    Recording
     """
-    trace = core.Trace("compile", list(values), [f"argument {k}" for k in range(len(values))],
-                       keep=True)
-    arguments = list(trace.arguments)
-    trace.begin()
+    recorder = core.Recorder(list(values), captured)
+    recorder.begin()
     try:
-        outputs = function(arguments)
+        outputs = list(function(list(recorder.arguments)))
+        extracted = recorder.graph(outputs)
     finally:
-        del arguments
-        trace.end()
-    trace.results(list(outputs))
-    listed, ends = trace.nodes()
-    build, numbers = Builder(), []
-    for node in listed:
-        if node.op == "argument":
-            numbers.append(build.input(node.shape, node.dtype, type(values[len(build.inputs)]) is float))
-        elif node.op == "constant":
-            numbers.append(build.constant(node.value if node.shape or not isinstance(node.value, float)
-                                          else node.value, None if node.shape == () else node.dtype))
-        else:
-            attribute = node.attribute
-            if node.op == "concatenate":
-                attribute = None if attribute[0] else attribute[1]
-            numbers.append(build.add(node.op, [numbers[k] for k in node.operands], node.shape,
-                                     node.dtype, attribute, 0 if node.tie else LITERAL))
-    outputs = [numbers[k] for k in ends]
-    return Recording(build.graph(outputs), [], None, trace.plain())
+        recorder.end()
+    return _recording(recorder, outputs, extracted)
+
+
+def _recording(recorder, outputs, extracted):
+    rows, operands, shapes, attrs, inputs, numbers, kinds, guards = extracted
+    graph = Graph(rows.view(NODE), operands, shapes, attrs, inputs, numbers, kinds,
+                  [Guard(*guard) for guard in guards])
+    return Recording(graph, recorder, outputs)
+
+
+def history(inputs, outputs):
+    """What was recorded between some Tensors and others computed from them.
+
+    Parameters
+    ----------
+    inputs, outputs : list of Tensor
+        Other leaves that the outputs depend on are inputs, too: Recording.captured.
+
+    Raises
+    ------
+    RuntimeError
+        If the history is not complete: it has been differentiated without ``retain_graph``, lacks
+        a constant that no derivative reads, or Python code has looked at a value.
+    """
+    recorder = core.Recorder.of_history(list(inputs), list(outputs))
+    return _recording(recorder, list(outputs), recorder.graph(list(outputs)))

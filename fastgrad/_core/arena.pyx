@@ -568,7 +568,8 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
     n.index = 0
     n.refs = 1
     n.uses = 0
-    n.a = n.b = n.c = FG_NO_ID
+    n.a = n.c = FG_NO_ID
+    n.b = get_serial()
     n.attr = 0
     n.re = n.im = 0
     n.constant = 0
@@ -675,7 +676,7 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
     if n.attr and n.op >= FG_ELEMENTWISE_END:
         attr = n.attr
         n.attr = 0
-        if n.op == FG_concatenate or n.op == FG_custom:
+        if n.op == FG_concatenate or n.op == FG_custom or n.op == FG_call:
             count = attr_count(attr)
             for i in range(1, count):
                 if attr_items(attr)[i]:

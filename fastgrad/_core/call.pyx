@@ -19,10 +19,12 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     cdef int found
     visited_begin(&visited)
     try:
-        if prune or strict or tape.consumed or tape.stale or tape.customs or tape.duals:
+        if (prune or strict or tape.consumed or tape.stale or tape.customs or tape.duals
+                or get_recorder() != NULL):
             mark(s, id)
             found = sweep_survey(s, &visited, targets, floor)
-            if found & (FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0)):
+            if (found & (FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0))
+                    or get_recorder() != NULL):
                 return subgraph_visited(s, &visited, [argument_of(t)], found)
         if root.rank == 0:
             mark(s, id)
@@ -186,6 +188,7 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
     cdef FgNode *n
     cdef Subgraph g = None
     root_check(root, "backward")
+    unreplayable("backward() is called")
     seed_operand(root, seed, "backward", &x)
     try:
         if root.tape == NULL:
@@ -219,7 +222,7 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
         else:
             g = subgraph([argument_of(root)], None, FG_NO_ID)
         if g is not None:
-            create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
+            create = create or get_recorder() != NULL or (get_depth() > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "backward"), create)
             accumulate_recorded(g)
             if not retain and not create:
@@ -325,7 +328,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
         else:
             g = subgraph([argument_of(root)], targets, FG_NO_ID)
         if g is not None:
-            create = create or (get_depth() > 0 and g.found & FOUND_OUTER)
+            create = create or get_recorder() != NULL or (get_depth() > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "gradients"), create)
             for w in wanted_:
                 t = g.get((<Tensor>w).id)
@@ -586,6 +589,7 @@ cdef Tensor argument_nested(Tensor outer):
     t = push_reshape(&x, outer.node.rank, outer.node.shape.dims if outer.node.rank else NULL)
     if outer.node.rank == 0:
         t.node.flags |= outer.node.flags & FG_WEAK
+    t.node.flags |= FG_NEEDS_GRAD       # also of something that a program only takes down
     return t
 
 
@@ -604,7 +608,7 @@ cdef Tensor argument_leaf(object value, str where_):
         if not is_float(outer.node.dtype):
             raise TypeError(f"{where_} is a Tensor of dtype {outer.dtype}, which has no derivative; "
                             "write .astype(float)")
-        if outer.node.flags & FG_NEEDS_GRAD and get_recording():
+        if outer.node.flags & FG_NEEDS_GRAD and get_recording() or is_traced(outer):
             return argument_nested(outer)
         t = outer.detach()
     elif type(value) is np_ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
@@ -874,7 +878,8 @@ cdef class Differentiated:
             sweep_end(&s)
         if g is not None:
             emit_from(g, t, seed_tensor(t, None, "grad"),
-                      recorded and g.found & (FOUND_OUTER | FOUND_PARAMETER))
+                      recorded and (g.found & (FOUND_OUTER | FOUND_PARAMETER) != 0
+                                    or get_recorder() != NULL))
             if depth == self.outermost:
                 for leaf in leaves:
                     if g.get((<Argument>leaf).id) is not None:

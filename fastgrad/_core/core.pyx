@@ -7,6 +7,7 @@ this order:
     arena.pyx       nodes, buffers and how long they live
     blocks.pyx      element loops over strided and broadcast arrays
     tape.pyx        recording
+    record.pyx      recording for programs
     sweep.pyx       the reverse sweep
     rules.pyx       the operators that are not element-wise
     formulas.pyx    partial derivatives as recorded operations
@@ -61,6 +62,10 @@ cdef extern from *:
     /* The list (borrowed) of what is recorded while everything recorded is to keep its value and
        its constants (Trace, keep=True), else NULL. */
     static FG_TLS void *fg_kept;
+    /* The Recorder (borrowed) that takes down a function for a program, else NULL, and its number:
+       leaves that are made meanwhile carry it. While it is set, fg_kept is it, too. */
+    static FG_TLS void *fg_recorder;
+    static FG_TLS uint32_t fg_serial;
     #define get_thread_tape() (fg_thread_tape)
     #define set_thread_tape(t) (fg_thread_tape = (t))
     #define get_recording() (!fg_not_recording)
@@ -74,6 +79,10 @@ cdef extern from *:
     #define get_keeping() (__builtin_expect(fg_kept != NULL, 0))
     #define get_kept() (fg_kept)
     #define set_kept(x) (fg_kept = (x))
+    #define get_recorder() (fg_recorder)
+    #define set_recorder(x) (fg_recorder = (x))
+    #define get_serial() (fg_serial)
+    #define set_serial(x) (fg_serial = (x))
 
     #define clz(x) __builtin_clzll((unsigned long long)(x))
 
@@ -135,6 +144,10 @@ cdef extern from *:
     int get_keeping() nogil
     void *get_kept() nogil
     void set_kept(void *) nogil
+    void *get_recorder() nogil
+    void set_recorder(void *) nogil
+    uint32_t get_serial() nogil
+    void set_serial(uint32_t) nogil
     int clz(int64_t) nogil
     void *aligned_chunk(int64_t) nogil
     void free_chunk(void *) nogil
@@ -246,6 +259,7 @@ class NoDerivativeError(TypeError):
 include "arena.pyx"
 include "blocks.pyx"
 include "tape.pyx"
+include "record.pyx"
 include "sweep.pyx"
 include "rules.pyx"
 include "formulas.pyx"

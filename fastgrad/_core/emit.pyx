@@ -534,6 +534,8 @@ cdef int emit_assign_reverse(Subgraph s, FgNode *n, Tensor g) except -1:
     if n.b and s.find(n.b) != NULL:
         operand_tensor_ready(g, &o)
         t = push_item(&o, index)
+        if get_recorder() != NULL and id(index) in (<Recorder>get_recorder()).indices:
+            unreplayable("an assignment to places that depend on a value is differentiated")
         if n.attr and attrs[n.attr].owner != NULL and t.node.rank:
             # Of entries assigned twice the last one stands: only it gets the adjoint.
             places = np.empty(tensor_dims(n), dtype=np.intp)
@@ -572,6 +574,9 @@ cdef Tensor weights_constant(FgNode *n, FgNode *x):
     """The partials of max, min and logsumexp with respect to every entry, as constants."""
     cdef FgValue *g
     cdef FgValue *w
+    if get_recorder() != NULL:
+        return derived("fastgrad.weights_" + fg_op_info[n.op].name.decode(), reduction_weights_of,
+                       (node_tensor(n.a), fg_op_info[n.op].name.decode(), graph_attribute(n)), {})
     g = number_value(1, n.dtype)
     try:
         w = reduction_weights(n, x, g, 1)
@@ -580,15 +585,34 @@ cdef Tensor weights_constant(FgNode *n, FgNode *x):
     return tensor_of_value(shape_ref(x.shape), w, n.dtype)
 
 
+def reduction_weights_of(array, name, axes):
+    """The partials of max, min and logsumexp of an array along axes with respect to its entries."""
+    cdef Unseen unseen = Unseen()
+    cdef Tensor x = tensor(array)
+    cdef Tensor y
+    try:
+        leaf_require(x.node, True)
+        y = reduced({"max": FG_max, "min": FG_min, "logsumexp": FG_logsumexp}[name], x, tuple(axes),
+                    False)
+        return tensor_value(weights_constant(y.node, x.node))
+    finally:
+        leaf_require(x.node, False)
+        unseen.end()
+
+
+def all_finite(array):
+    """Whether all entries are finite."""
+    return bool(np.isfinite(array).all())
+
+
 cdef Tensor softmax_of(FgNode *n, uint32_t id, FgNode *x):
     """exp(x - y): the partials of logsumexp. Where y is infinite they are constants."""
     cdef Tensor y = node_tensor(id)
     cdef Tensor d = emit_two(FG_subtract, node_tensor(n.a), expand(y, n, x))
     cdef Arg a[3]
-    finite = np.isfinite(tensor_ndarray(y))
-    if finite.all():
+    if derived("fastgrad.all_finite", all_finite, (y,), {}):
         return emit_one(FG_exp, d)
-    mask = tensor_constant(np.isfinite(tensor_ndarray(expand(y.detach(), n, x))))
+    mask = derived("numpy.isfinite", np.isfinite, (expand(y.detach(), n, x),), {})
     a[0] = arg_tensor(d)
     a[1] = arg_number(0)
     a[2] = arg_tensor(mask)
@@ -878,7 +902,9 @@ def custom(rule, operands, results):
     for o in operands:
         t = <Tensor?>o
         t.fresh()
-        needs = needs or (t.node.flags & FG_NEEDS_GRAD and get_recording())
+        needs = needs or (t.node.flags & FG_NEEDS_GRAD and get_recording()) or is_traced(t)
+    if needs and get_recorder() != NULL and not hasattr(rule, "loop"):
+        unreplayable("a function with a derivative rule of its own is used")
     results = [x if isinstance(x, Tensor) else tensor_constant(np.array(x)) for x in results]
     if not needs:
         return results
@@ -890,7 +916,7 @@ def custom(rule, operands, results):
         ids[0] = len(results)
         for i in range(count):
             t = <Tensor>operands[i]
-            ids[i + 1] = t.id if t.node.flags & FG_NEEDS_GRAD else 0
+            ids[i + 1] = t.id if t.node.flags & FG_NEEDS_GRAD or get_recorder() != NULL else 0
             if t.tape != NULL and t.tape != tape and t.node.flags & FG_NEEDS_GRAD:
                 raise thread_error(t.tape)
         attr = attr_new(count + 1, ids, rule)
@@ -913,7 +939,7 @@ def custom(rule, operands, results):
     try:
         for i in range(len(results)):
             r = <Tensor>results[i]
-            if not is_float(r.node.dtype):
+            if not is_float(r.node.dtype) and get_recorder() == NULL:
                 made.append(r)
                 continue
             y = node_append(tape, &at)
@@ -927,6 +953,7 @@ def custom(rule, operands, results):
                 y.value = value_ref(value_of(r.node, r.id))
             else:
                 y.re = r.node.re
+                y.im = r.node.im        # an integer keeps all its bits there
             made.append(tensor_new(at, y, tape))
     finally:
         node_drop(id)
@@ -952,7 +979,8 @@ cdef int emit_custom_reverse(Subgraph s, FgNode *n, uint32_t id) except -1:
     Py_DECREF(entries)
     for place, t in entries:
         cotangents[place] = t if cotangents[place] is None else emit_two(FG_add, cotangents[place], t)
-    answer = rule_answer(rule, rule.pull(cotangents, [x != 0 for x in ids]), len(ids))
+    answer = rule_answer(rule, rule.pull(cotangents, [
+        x != 0 and node_at(<uint32_t>x).flags & FG_NEEDS_GRAD != 0 for x in ids]), len(ids))
     still_there(s, n, id)
     for i in range(len(ids)):
         if ids[i] and answer[i] is not None:

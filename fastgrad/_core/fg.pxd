@@ -21,7 +21,7 @@ cdef extern from "fg.h" nogil:
         FG_greater, FG_greater_equal, FG_where, FG_exp, FG_square, FG_weigh
         FG_leaf, FG_reshape, FG_transpose, FG_broadcast, FG_flip, FG_item, FG_gather, FG_scatter
         FG_assign, FG_cast, FG_concatenate, FG_sum, FG_prod, FG_max, FG_min, FG_logsumexp
-        FG_matmul, FG_place, FG_custom, FG_result, FG_dual
+        FG_matmul, FG_place, FG_custom, FG_call, FG_result, FG_dual
 
     ctypedef struct FgOpInfo:
         const char *name

@@ -174,7 +174,7 @@ cdef int operand_arg(Arg *a, Operand *x) except -1:
     x.node = n
     x.dtype = n.dtype
     x.weak = (n.flags & FG_WEAK) != 0
-    x.needs = (n.flags & FG_NEEDS_GRAD) != 0 and get_recording()
+    x.needs = (n.flags & FG_NEEDS_GRAD) != 0 and get_recording() or node_traced(a.id, n)
     if n.rank:
         x.shape = n.shape
         x.value = n.value
@@ -199,7 +199,9 @@ cdef Tensor emit(int op, int arity, Arg *x):
             needs = needs or x[k].node.flags & FG_NEEDS_GRAD
             flags &= x[k].node.flags
             u[k] = x[k].node.re
-    if scalars:
+    if get_recorder() != NULL:
+        pass                            # what a derivative takes for constant may be recorded
+    elif scalars:
         needs = needs and get_recording() and not fg_op_info[op].props & FG_STEPS
         if not needs:
             return scalar_constant(fg_value(op, FG_FLOAT64, u[0], u[1] if arity > 1 else 0,
@@ -247,6 +249,11 @@ cdef inline Tensor emit_scalars(int op, uint32_t ia, FgNode *a, uint32_t ib, FgN
     cdef int flags = a.flags & b.flags & FG_WEAK
     cdef double constant = 0
     cdef double value = fg_value(op, FG_FLOAT64, a.re, b.re, 0)
+    cdef Arg x[2]
+    if get_recorder() != NULL:
+        x[0] = arg_node(ia)
+        x[1] = arg_node(ib)
+        return emit(op, 2, x)
     if not (a.flags | b.flags) & FG_NEEDS_GRAD or not get_recording():
         return scalar_constant(value, FG_FLOAT64, flags)
     if not a.flags & FG_NEEDS_GRAD:
@@ -319,7 +326,8 @@ cdef Arg formula_source(int source, double number, FgNode *n, uint32_t id, list 
 
 cdef bint is_one(Tensor t) noexcept:
     """Whether it is the number 1 that a sweep starts with."""
-    return t.node.flags & (FG_LEAF | FG_NEEDS_GRAD) == FG_LEAF and t.node.rank == 0 and t.node.re == 1
+    return (t.node.flags & (FG_LEAF | FG_NEEDS_GRAD) == FG_LEAF and t.node.rank == 0
+            and t.node.re == 1 and not node_traced(t.id, t.node))
 
 
 cdef Tensor emit_term(FgNode *n, uint32_t id, int which, Tensor g):

@@ -152,11 +152,11 @@ cdef object numpy_result(int op, Operand *x, int count):
     cdef list args = []
     cdef int i
     for i in range(count):
-        args.append(operand_ndarray(&x[i]) if x[i].source == NULL else plain(<object>x[i].source))
+        args.append(operand_ndarray(&x[i]) if x[i].source == NULL else <object>x[i].source)
     if op == FG_where:
-        return tensor_constant(np.where(args[2], args[0], args[1]))
+        return derived("numpy.where", np.where, (args[2], args[0], args[1]), {})
     with np.errstate(all="ignore"):
-        return tensor_constant(numpy_functions[op](*args))
+        return derived("numpy." + numpy_functions[op].__name__, numpy_functions[op], tuple(args), {})
 
 
 # ---- the table ------------------------------------------------------------------------------
@@ -473,17 +473,60 @@ def scatter(values, index, shape):
     spread = broadcast_to(t, flat.shape) if t.shape != flat.shape else t
     if out.ndim == 0:
         return sum(spread)
-    np.add.at(out, plain_index, plain(spread))
-    if not t.requires_grad or not get_recording():
-        return tensor_constant(out)
+    np.add.at(out, plain_index, tensor_value(<Tensor>spread))
     operand_clear(&y)
-    operand_array(out, &y)
     operand_tensor_ready(spread, &x)
+    if get_recorder() != NULL and id(plain_index) in (<Recorder>get_recorder()).indices:
+        x.needs = True
+    if not x.needs:
+        return tensor_constant(out)
+    operand_array(out, &y)
     try:
         return push_shaped(FG_scatter, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, &x,
                            NULL, attr_new(0, NULL, plain_index), 0)
     finally:
         operand_drop(&y)
+
+
+def place(part, index, shape):
+    """Zeros of the given shape with `part` where the basic index says."""
+    cdef Operand x
+    cdef Index parsed
+    cdef int64_t dims[64]
+    cdef FgShape *whole
+    cdef uint32_t attr
+    cdef int i
+    cdef Tensor t = part if isinstance(part, Tensor) else tensor(part)
+    for i in range(len(shape)):
+        dims[i] = shape[i]
+    whole = shape_new(<int>len(shape), dims)
+    try:
+        if index_parse(whole, index, &parsed) or parsed.rank == 0:
+            raise IndexError("place: the index must be basic and leave an axis")
+        t = reshape_plain(t, tuple([parsed.dims[i] for i in range(parsed.rank)]))
+        operand_tensor_ready(t, &x)
+        attr = attr_new(INDEX_FIELDS * parsed.count, parsed.items, None)
+        try:
+            return push_place(&x, attr, whole)
+        finally:
+            attr_release(attr)
+    finally:
+        shape_release(whole)
+
+
+def assigned(a, index, value):
+    """`a` with the entries at the index replaced, as another Tensor."""
+    cdef Operand x
+    cdef Tensor t = a if isinstance(a, Tensor) else tensor(a)
+    operand_tensor_ready(t, &x)
+    t = push_reshape(&x, t.node.rank, x.shape.dims if x.shape != NULL else NULL)
+    push_assign(t, index, value)
+    return t
+
+
+def weak(double number):
+    """A number as an unrecorded Tensor that gives way in promotion, as Python's floats do."""
+    return scalar_constant(number, FG_FLOAT64, FG_WEAK)
 
 
 cdef int reverse_scatter(Sweep *s, FgNode *n, FgValue *g) except -1:
@@ -500,7 +543,8 @@ cdef object reduced(int op, object a, object axis, bint keepdims):
         if op == FG_logsumexp:
             return reduced(op, cast(a, np.float64), axis, keepdims)
         function = {FG_prod: np.prod, FG_max: np.max, FG_min: np.min}[op]
-        return tensor_constant(function(operand_ndarray(&x), axis=axis, keepdims=keepdims))
+        return derived("numpy." + fg_op_info[op].name.decode(), function, (a,),
+                       {"axis": axis, "keepdims": keepdims})
     operands_hold(&x, 1)
     try:
         return push_reduction(op, &x, mask, keepdims)
@@ -535,7 +579,7 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
     operand_clear(&x)
     operand_tensor(t, &x)
     if not is_float(x.dtype):
-        return tensor_constant(np.sum(tensor_ndarray(t), axis=axis, keepdims=keepdims, dtype=dtype))
+        return derived("numpy.sum", np.sum, (t,), {"axis": axis, "keepdims": keepdims})
     axes_of(axis, x.shape.rank if x.shape != NULL else 0, &mask, "sum")
     if x.shape == NULL or x.shape.size < UNLOCK and mask_full(&x, mask):
         return push_sum(&x, mask, keepdims)
@@ -585,6 +629,11 @@ def matmul(a, b):
     return push_matmul(a, b)
 
 
+cdef object astype(object a, str dtype):
+    """An array in another dtype."""
+    return a.astype(dtype)
+
+
 def cast(a, dtype):
     """`a` in another dtype; differentiable between float32 and float64."""
     cdef Operand x
@@ -596,7 +645,10 @@ def cast(a, dtype):
     if not is_float(dtype.num) or not is_float(t.node.dtype):
         if t.node.flags & FG_NEEDS_GRAD and dtype.kind in "cfO" and get_recording():
             raise TypeError(dtype_message(dtype))
-        return tensor_constant(tensor_ndarray(t).astype(dtype))
+        if is_float(dtype.num) and is_traced(t):
+            operand_tensor_ready(t, &x)
+            return push_cast(&x, dtype.num)
+        return derived("numpy.astype", astype, (t, dtype.name), {})
     if dtype.num == t.node.dtype and not t.node.flags & FG_WEAK:
         return t
     operand_tensor_ready(t, &x)

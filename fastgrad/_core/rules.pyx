@@ -403,13 +403,20 @@ cdef int reverse_flip(Sweep *s, FgNode *n, FgValue *g) except -1:
 # ---- cast -----------------------------------------------------------------------------------
 
 cdef Tensor push_cast(Operand *x, int dtype):
-    """Between float32 and float64."""
+    """Between float32 and float64; for programs, from integers and booleans to them, too."""
     cdef FgValue *v
+    cdef Operand y
     if x.shape == NULL:
         return push_shaped(FG_cast, dtype, 0, NULL, NULL, round_to(dtype, x.number), x, NULL, 0, 0)
     if x.value == NULL:
         x.value = value_of(x.node, x.id)
-    v = value_cast(x.shape, x.value, x.dtype, dtype)
+    if not is_float(x.dtype):
+        operand_clear(&y)
+        operand_replace(&y, operand_ndarray(x).astype(dtypes[dtype]))
+        v = value_ref(y.value)
+        operand_drop(&y)
+    else:
+        v = value_cast(x.shape, x.value, x.dtype, dtype)
     return push_shaped(FG_cast, dtype, 0, shape_ref(x.shape), v, 0, x, NULL, 0, 0)
 
 
@@ -573,21 +580,25 @@ cdef object push_item(Operand *x, object index):
     cdef FgShape *shape
     cdef FgValue *v
     cdef FgValue *w
+    cdef Tensor t
     if index_parse(x.shape, index, &parsed):
         return push_gather(x, index)
     if x.shape == NULL:
         return push_reshape(x, parsed.rank, parsed.dims)
     strides_of(x.shape, x.value, item, own)
     p = index_apply(parsed.items, parsed.count, x.value.data, own, strides)
-    if parsed.rank == 0 and not is_float(x.dtype):
+    if parsed.rank == 0 and not is_float(x.dtype) and not x.needs:
         return whole_constant(p, x.dtype)
     if parsed.rank == 0:
         for i in range(x.shape.rank - 1, -1, -1):
             flat += parsed.items[INDEX_FIELDS * i + 1] * step
             step *= x.shape.dims[i]
         # The place among the entries is all the rule needs: it fits into the node.
-        return push_shaped(FG_item, x.dtype, 0, NULL, NULL, scalar_number(p, x.dtype), x, NULL, 0,
-                           <double>flat)
+        t = push_shaped(FG_item, x.dtype, 0, NULL, NULL, scalar_number(p, x.dtype), x, NULL, 0,
+                        <double>flat)
+        if not is_float(x.dtype):
+            t.node.value = <FgValue *><void *>scalar_whole(p, x.dtype)
+        return t
     shape = shape_new(parsed.rank, parsed.dims)
     v = value_strided(x.value, p, shape, strides, item)
     if x.needs and shape.size * 8 <= x.shape.size:
@@ -681,6 +692,8 @@ cdef void add_block(Walker *w, int64_t start, int64_t n, const char *source, int
 
 cdef object index_plain(object index):
     """The index with Tensors and lists made arrays, arrays copied: what a node may keep."""
+    if get_recorder() != NULL:
+        return (<Recorder>get_recorder()).index(index)
     if type(index) is tuple:
         return tuple([index_plain_item(i) for i in index])
     return index_plain_item(index)
@@ -691,7 +704,7 @@ cdef object index_plain_item(object i):
         if is_float((<Tensor>i).node.dtype):
             raise IndexError("gather: a floating-point Tensor cannot be an index; write "
                              "int(t.item()), or .astype(int) for an array of indices")
-        return np.array((<Tensor>i).numpy())
+        return np.array(tensor_value(<Tensor>i))
     if isinstance(i, list):
         return np.array(sequence_array(i), dtype=None if len(i) else np.intp)
     if isinstance(i, np.ndarray):
@@ -741,15 +754,18 @@ cdef object push_gather(Operand *x, object index):
     cdef object plain = index_plain(index)
     cdef object array = operand_ndarray(x)[plain]
     cdef Operand y
+    cdef bint needs = x.needs
+    if get_recorder() != NULL and id(plain) in (<Recorder>get_recorder()).indices:
+        x.needs = needs = True          # of a table that is a constant, an entry that is none
     operand_clear(&y)
     operand_array(np.asarray(array), &y)
     y.foreign = 0
     try:
         if y.shape == NULL:
             return push_shaped(FG_gather, x.dtype, 0, NULL, NULL, y.number, x, NULL,
-                               attr_new(0, NULL, plain) if x.needs else 0, 0)
+                               attr_new(0, NULL, plain) if needs else 0, 0)
         return push_shaped(FG_gather, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, x, NULL,
-                           attr_new(0, NULL, plain) if x.needs else 0, 0)
+                           attr_new(0, NULL, plain) if needs else 0, 0)
     finally:
         operand_drop(&y)
 
@@ -800,11 +816,11 @@ cdef object push_assign(Tensor t, object index, object value):
         operand_tensor(t, &x)
         operand_of(value, &v, False)
         if is_float(x.dtype):
-            if not is_float(v.dtype) and v.shape != NULL:
+            if not is_float(v.dtype) and v.shape != NULL and not v.needs:
                 operand_replace(&v, operand_ndarray(&v).astype(dtypes[x.dtype]))
             elif v.dtype != x.dtype:
                 operand_convert(&v, x.dtype)
-        elif v.needs:
+        elif v.needs and v.node.flags & FG_NEEDS_GRAD and get_recording():
             raise TypeError(f"assign: a recorded {dtypes[v.dtype]} Tensor cannot be stored in a "
                             f"{dtypes[x.dtype]} Tensor; make the target with fastgrad.numpy.zeros(n)")
         if x.shape != NULL and x.value == NULL:
@@ -1095,6 +1111,10 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                 raise ValueError("concatenate: zero-dimensional arrays cannot be concatenated; "
                                  "use fastgrad.numpy.stack or fastgrad.numpy.array([...])")
         dtype = common_dtype(x, count, &weak)
+        if dtype == -2 and needs:
+            return derived("numpy.array" if scalars else "numpy.concatenate",
+                           np.array if scalars else np.concatenate,
+                           (items,) if scalars else (items, axis), {})
         if dtype == -2 or not needs:
             parts = [operand_ndarray(&x[i]) for i in range(count)]
             return tensor_constant(np.array(parts) if scalars else np.concatenate(parts, axis))

@@ -25,7 +25,8 @@ cdef struct Operand:
     uint8_t dtype
     uint8_t weak                # a Python number, or a Tensor that stands for one
     uint8_t literal             # written as a number: decides ties (maximum, minimum)
-    uint8_t needs               # a derivative is to be recorded with respect to it
+    uint8_t needs               # a derivative is to be recorded with respect to it (for a program:
+                                # it is to be recorded at all)
     uint8_t owned               # shape and value are references of the operand itself
     uint8_t foreign             # the memory is the user's: to be copied before it is kept
     uint8_t held                # counted by operands_hold
@@ -115,6 +116,8 @@ cdef int operand_tensor(Tensor t, Operand *x) except -1:
             raise thread_error(t.tape)
         if n.flags & FG_PENDING:
             value_of(t.node, t.id)
+    if get_keeping() and get_recorder() != NULL and not x.needs:
+        x.needs = (<Recorder>get_recorder()).traced(t)
     if n.rank:
         x.shape = n.shape
         x.value = n.value
@@ -220,8 +223,14 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
         operand_tensor(<Tensor>o, x)
     elif PyArray_Check(o):
         refuse_masked(o)
+        if get_keeping() and get_recorder() != NULL:
+            stand_in = (<Recorder>get_recorder()).array_operand(o)
+            if stand_in is not None:
+                return operand_tensor(<Tensor>stand_in, x)      # the recording keeps it
         operand_array(<ndarray>o, x)
     elif isinstance(o, np_generic):
+        if get_recorder() != NULL:
+            (<Recorder>get_recorder()).scalars = True
         operand_array(np.asarray(o), x)
         x.literal = 1
     elif PyComplex_Check(o):
@@ -537,9 +546,18 @@ cdef object push(int op, int arity, Operand *x):
 
 cdef int mask_operand(int op, Operand *c) except -1:
     """The condition of `where`: booleans; numbers count as true where they are not zero."""
-    if c.needs and is_float(c.dtype):
+    cdef Tensor t
+    if c.needs and is_float(c.dtype) and c.node.flags & FG_NEEDS_GRAD and get_recording():
         raise TypeError(f"{fg_op_info[op].name.decode()}: the condition is a recorded {dtypes[c.dtype]} "
                         "Tensor; compare it, for example `x > 0`, to say what counts as true")
+    if c.needs and get_recorder() != NULL:
+        if c.dtype != FG_BOOL:
+            t = derived("numpy.not_equal", np.not_equal, (node_tensor(c.id), 0), {})
+            operand_drop(c)
+            operand_tensor(t, c)
+            Py_INCREF(t)
+            c.keeper = <void *>t
+        return 0
     if c.shape == NULL:
         c.number = c.number != 0
     elif c.dtype != FG_BOOL:
@@ -598,7 +616,7 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
     cdef FgNode *n
     cdef FgTape *tape
     cdef int i
-    cdef bint needs = False, inlined = False
+    cdef bint needs = False, inlined = False, program = get_recorder() != NULL
     cdef uint32_t ids[3]
     cdef double u[3]
     for i in range(3):
@@ -607,10 +625,15 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
         if i < arity:
             needs = needs or x[i].needs
     if fg_op_info[op].kind == FG_COMPARE:
-        return scalar_constant(fg_compare(op, dtype, u[0], u[1]), FG_BOOL, 0)
-    value = fg_value(op, dtype, u[0], u[1], u[2])
-    if not needs or fg_op_info[op].props & FG_STEPS:
-        return scalar_constant(value, dtype, flags)
+        value = fg_compare(op, dtype, u[0], u[1])
+        dtype = FG_BOOL
+        flags = 0
+        if not program:
+            return mask_noted(scalar_constant(value, dtype, flags), x, arity)
+    else:
+        value = fg_value(op, dtype, u[0], u[1], u[2])
+    if not needs or fg_op_info[op].props & FG_STEPS and not program:
+        return mask_noted(scalar_constant(value, dtype, flags), x, arity)
     for i in range(arity):
         if x[i].needs:
             ids[i] = x[i].id
@@ -635,10 +658,25 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
                 node_drop(ids[i])
         raise
     node_set(n, op, dtype, 0, flags, ids[0], ids[1], ids[2])
-    n.attr = reach_operands(ids)
+    if op < FG_ELEMENTWISE_END:
+        n.attr = reach_operands(ids)
     n.re = value
     n.constant = constant
     return tensor_new(id, n, tape)
+
+
+cdef inline Tensor mask_noted(Tensor t, Operand *x, int count):
+    """A result without derivative: it remembers which leaves it depends on."""
+    cdef uint32_t reach = FG_REACH_NONE
+    cdef int i
+    for i in range(count):
+        if x[i].needs:
+            reach = fg_reach_both(reach, reach_of(x[i].node))
+        elif x[i].node != NULL and x[i].node.flags & FG_LEAF and x[i].node.attr:
+            reach = fg_reach_both(reach, x[i].node.attr)
+    if reach != FG_REACH_NONE:
+        t.node.attr = reach
+    return t
 
 
 cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape):
@@ -653,13 +691,14 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
     cdef Source source[3]
     cdef const FgOpInfo *info = &fg_op_info[op]
     cdef FgTape *tape
+    cdef bint program = get_recorder() != NULL
 
-    if info.kind != FG_COMPARE and not info.props & FG_STEPS:
+    if info.kind != FG_COMPARE and not info.props & FG_STEPS or program:
         for i in range(arity):
             if x[i].needs:
                 needs = True
                 reads |= info.reads[i]
-    wait = needs and shape.size >= LAZY
+    wait = needs and shape.size >= LAZY and not program
     for i in range(arity):
         # A pending operand can go on waiting only in a run of results of its own shape; memory
         # of the user that would not be kept anyway is not copied just for that.
@@ -685,8 +724,9 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
             value_release(out)
             raise
         if not needs:
-            return tensor_of_value(shape_ref(shape), out,
-                                   FG_BOOL if info.kind == FG_COMPARE else dtype)
+            return mask_noted(tensor_of_value(shape_ref(shape), out,
+                                              FG_BOOL if info.kind == FG_COMPARE else dtype),
+                              x, arity)
 
     holds = reads | FG_A | FG_B | FG_C if wait or get_keeping() else reads
     for i in range(3):
@@ -719,8 +759,10 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
         if out != NULL:
             value_release(out)
         raise
-    node_set(n, op, dtype, shape.rank, flags, ids[0], ids[1], ids[2])
-    n.attr = reach_operands(ids)
+    node_set(n, op, FG_BOOL if info.kind == FG_COMPARE else dtype, shape.rank, flags, ids[0], ids[1],
+             ids[2])
+    if info.kind != FG_COMPARE:
+        n.attr = reach_operands(ids)
     n.shape = shape_ref(shape)
     n.value = out
     n.constant = constant

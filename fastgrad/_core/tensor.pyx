@@ -155,6 +155,10 @@ cdef class Tensor:
         if index:
             return tensor_ndarray(self).item(*index)
         self.fresh()
+        if get_recorder() != NULL:
+            (<Recorder>get_recorder()).escape(self)
+        else:
+            decision_note(self.node)
         if self.node.rank:
             if self.node.shape.size != 1:
                 raise ValueError(f"item: a Tensor of shape {self.shape} is not one number; use "
@@ -171,6 +175,8 @@ cdef class Tensor:
         cdef uint32_t id
         cdef FgNode *n
         self.fresh()
+        if is_traced(self):
+            return detached(self)
         if self.node.rank == 0:
             return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
                 if is_float(self.node.dtype) else tensor_constant(node_ndarray(self.node))
@@ -180,7 +186,7 @@ cdef class Tensor:
     def clone(self):
         """A copy that is part of the history."""
         if not is_float(self.node.dtype):
-            return tensor_constant(np.array(tensor_ndarray(self)))
+            return derived("numpy.array", np.array, (self,), {})
         return functions["positive"](self)
 
     copy = clone
@@ -312,8 +318,8 @@ cdef class Tensor:
                 raise ValueError(
                     f"bool: the truth value of a Tensor of shape {self.shape} is ambiguous; use "
                     ".any(), .all(), or fastgrad.numpy.where")
-            return bool(tensor_ndarray(self).item())
-        return self.node.re != 0
+            return decided(self, "bool", bool(tensor_value(self).item()))
+        return decided(self, "bool", self.node.re != 0)
 
     def __float__(self):
         return float(self.number_for("float", ".item() for the number alone, the function of "
@@ -321,6 +327,8 @@ cdef class Tensor:
                                      "an array to be filled with Tensors"))
 
     def __int__(self):
+        if is_traced(self) and not (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)):
+            return decided(self, "int", int(tensor_value(self).item()))
         return int(self.number_for("int", "int(t.item())"))
 
     def __complex__(self):
@@ -329,6 +337,8 @@ cdef class Tensor:
     def __index__(self):
         if is_float(self.node.dtype) or self.node.dtype == FG_BOOL:
             raise TypeError(f"a {self.dtype} Tensor cannot be an index; write int(t.item())")
+        if is_traced(self) and self.size == 1:
+            return decided(self, "int", int(tensor_value(self).item()))
         return int(self.item())
 
     cdef object number_for(self, str what, str cure):
@@ -493,7 +503,7 @@ cdef class Tensor:
         return logical(np.bitwise_xor, left, right)
 
     def __invert__(self):
-        return tensor_constant(np.asarray(~plain(self)))
+        return derived("numpy.invert", np.invert, (self,), {})
 
 
 # ---- making Tensors -------------------------------------------------------------------------
@@ -515,7 +525,10 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
     t.tape = tape
     n.handle = <void *>t
     if tape != NULL and get_keeping():
-        (<list>get_kept()).append(t)
+        if get_recorder() != NULL:
+            (<Recorder>get_recorder()).note(id, n)
+        else:
+            (<list>get_kept()).append(t)
     return t
 
 
@@ -774,6 +787,17 @@ cdef object node_ndarray(FgNode *n):
 
 
 cdef object tensor_ndarray(Tensor t):
+    """The value, for people and their code to see."""
+    t.fresh()
+    if get_recorder() != NULL:
+        (<Recorder>get_recorder()).escape(t)
+    else:
+        decision_note(t.node)
+    return tensor_value(t)
+
+
+cdef object tensor_value(Tensor t):
+    """The value, for computing what is recorded itself."""
     t.fresh()
     if t.node.rank:
         value_of(t.node, t.id)
@@ -830,6 +854,28 @@ cdef str user_line():
         return f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
     except ValueError:
         return ""
+
+
+cdef object decided(Tensor t, str kind, object outcome):
+    """What Python code does next depends on the value of t."""
+    if get_recorder() != NULL:
+        (<Recorder>get_recorder()).guard(t, kind, outcome)
+    else:
+        decision_note(t.node)
+    return outcome
+
+
+cdef Tensor detached(Tensor t):
+    """The same value without derivative, taken down for a program."""
+    cdef Operand x
+    cdef int flags = t.node.flags & FG_WEAK
+    operand_clear(&x)
+    operand_tensor(t, &x)
+    if x.shape != NULL and x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    t = push_reshape(&x, t.node.rank, t.node.shape.dims if t.node.rank else NULL)
+    t.node.flags = <uint16_t>(t.node.flags & ~FG_NEEDS_GRAD | (flags if t.node.rank == 0 else 0))
+    return t
 
 
 # ---- versions and views ---------------------------------------------------------------------
@@ -959,11 +1005,22 @@ cdef int leaf_guard(Tensor t, str what) except -1:
     return 0
 
 
+cdef int outside_guard(Tensor t) except -1:
+    """A program changes nothing but what it makes."""
+    cdef Recorder r = recorder()
+    if r is not None and not r.made(t) and t.id not in r.inputs:
+        r.refuse("a Tensor that was made outside of it is changed")
+    elif r is not None and t.id in r.inputs and not t.node.flags & FG_ARGUMENT:
+        r.refuse("a Tensor that was made outside of it is changed")
+    return 0
+
+
 cdef int assign(Tensor t, object index, object value) except -1:
     """t[index] = value."""
     cdef Tensor v
     t.fresh()
     leaf_guard(t, "assign")
+    outside_guard(t)
     if t.parent is not None and t.extra.how[0] == "broadcast":
         raise ValueError("assign: a broadcast Tensor is read-only; assign to a copy")
     value = operand_settled(value)
@@ -990,6 +1047,7 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
         raise ValueError(f"{what}: the result has shape {tensor_dims(made.node)}, which does not fit "
                          f"into the Tensor of shape {tensor_dims(t.node)}")
     leaf_guard(t, what)
+    outside_guard(t)
     if made.node.dtype != t.node.dtype:
         if is_float(made.node.dtype) and not is_float(t.node.dtype):
             raise TypeError(f"{what}: a {made.dtype} result does not fit into a {t.dtype} Tensor")
@@ -1130,7 +1188,7 @@ cdef object logical(object function, object left, object right):
     for x in (left, right):
         if not isinstance(x, (Tensor, np.ndarray, np_generic, int)):
             return NotImplemented
-    return tensor_constant(np.asarray(function(plain(left), plain(right))))
+    return derived("numpy." + function.__name__, function, (left, right), {})
 
 
 # ---- NumPy's ufuncs -------------------------------------------------------------------------
@@ -1149,15 +1207,11 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         if not any([isinstance(x, Tensor) and is_float((<Tensor>x).node.dtype) for x in inputs]):
             # Integers and booleans: NumPy's own results.
             with np.errstate(all="ignore"):
-                result = ufunc(*[plain(x) for x in inputs], **kwargs)
-            result = (tuple([tensor_constant(r) for r in result]) if type(result) is tuple
-                      else tensor_constant(result))
+                result = derived("numpy." + ufunc.__name__, ufunc, inputs, kwargs)
         elif function is not None:
             result = function(*inputs, **kwargs)
         elif ufunc in PLAIN_UFUNCS:
-            result = ufunc(*[plain(x) for x in inputs])
-            result = (tuple([tensor_constant(r) for r in result]) if type(result) is tuple
-                      else tensor_constant(result))
+            result = derived("numpy." + ufunc.__name__, ufunc, inputs, {})
         else:
             raise no_rule(ufunc.__name__)
         if out is not None:

@@ -151,6 +151,8 @@ cdef class Trace:
 
     cdef bint recorded(self, Subgraph g, list seeds):
         """Whether a sweep has to be recorded itself."""
+        if get_recorder() != NULL:
+            return True
         if not get_recording() or not (get_depth() or self.tensors):
             return False
         for x in seeds:
@@ -321,6 +323,7 @@ cdef class Trace:
         cdef int i, l
         cdef int before = get_not_recording()
         cdef object array, out
+        unreplayable(f"{self.name} computes several tangents at once")
         if lanes < 1:
             raise ValueError(f"{self.name}: there must be at least one tangent")
         set_not_recording(1)

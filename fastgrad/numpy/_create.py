@@ -147,6 +147,8 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, lik
     21.0
     """
     kind = kind_of((object,))
+    if kind == PLAIN and core.recording_program():
+        return _taken_down(object, dtype, copy, ndmin)
     if kind == PLAIN:
         result = np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin,
                           like=like)
@@ -209,10 +211,22 @@ def _created(result, borrowed=False):
     return wrapped(result.copy() if borrowed else result)
 
 
+def _taken_down(a, dtype, copy, ndmin):
+    """What `array` makes of plain data while a program is recorded: of a known array the Tensor
+    that stands for it, of anything else NumPy's result."""
+    if type(a) is np.ndarray and a.dtype.char in "fd" and ndmin <= a.ndim:
+        known = core.known_array(a)
+        if known is not None:
+            known = cast("array", known, dtype)
+            return known.copy() if copy else known
+    return evaluated(np.array, (a, dtype), {"ndmin": ndmin})
+
+
 def _creates(numpy_function, summary):
     """The public function for one that makes an array from sizes and numbers."""
     @functools.wraps(numpy_function)
     def function(*args, **kwargs):
+        core.by_value(args)
         return _created(numpy_function(*args, **kwargs))
 
     function.__module__ = "fastgrad.numpy"
@@ -225,7 +239,8 @@ def _creates_like(numpy_function, summary):
     @functools.wraps(numpy_function)
     def function(a, *args, **kwargs):
         if kind_of((a,)):
-            return wrapped(numpy_function(values_of(a), *args, **kwargs))
+            a = lift(a)
+            return wrapped(numpy_function(np.empty(a.shape, a.dtype), *args, **kwargs))
         return _created(numpy_function(a, *args, **kwargs))
 
     function.__module__ = "fastgrad.numpy"
@@ -256,9 +271,10 @@ def full(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
     6.0
     """
     if not kind_of((fill_value,)):
+        core.by_value(fill_value)
         return _created(np.full(shape, fill_value, dtype, order, like=like))
     if kind_of((fill_value,)) != FLOATING:
-        return wrapped(np.full(shape, values_of(fill_value), dtype, order))
+        return evaluated(np.full, (shape, fill_value, dtype, order), {})
     fill_value = cast("full", lift(fill_value), dtype)
     try:
         # A copy: what has been filled may be assigned to, which a broadcast view may not.
@@ -277,10 +293,10 @@ def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, d
     3.0
     """
     if not kind_of((a, fill_value)):
+        core.by_value(fill_value)
         return _created(np.full_like(a, fill_value, dtype, order, subok, shape))
     if kind_of((fill_value,)) != FLOATING:
-        return wrapped(np.full_like(values_of(a), values_of(fill_value), dtype, order, subok,
-                                    shape))
+        return evaluated(np.full_like, (a, fill_value, dtype, order, subok, shape), {})
     a = lift(a)
     return full(a.shape if shape is None else shape, fill_value, dtype or a.dtype)
 
@@ -300,6 +316,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     """
     kind = kind_of((start, stop))
     if not kind:
+        core.by_value((start, stop))
         result = np.linspace(start, stop, num, endpoint, retstep, dtype, axis)
         return (_created(result[0]), result[1]) if retstep else _created(result)
     if kind != FLOATING:
@@ -311,7 +328,8 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     # Python numbers stay what they are: they take the dtype of the other end.
     start, stop = (lift(end) if isinstance(end, (list, tuple)) else end for end in (start, stop))
     difference = _subtract(stop, start)
-    counts = np.arange(num, dtype=difference.dtype).reshape((-1,) + (1,) * difference.ndim)
+    counts = core.vouch(np.arange(num, dtype=difference.dtype)
+                        .reshape((-1,) + (1,) * difference.ndim))
     step = _divide(difference, float(intervals)) if intervals > 0 else np.nan
     result = _add(_multiply(counts, step if intervals > 0 else difference), start)
     if endpoint and num > 1:

@@ -80,6 +80,10 @@ def wrapped(result):
 
 def evaluated(numpy_function, args, kwargs):
     """NumPy's result on the values of the operands, as Tensors without derivative."""
+    if core.recording_program():
+        name = getattr(numpy_function, "__name__", None)
+        return core.derive(f"numpy.{name}" if getattr(np, name or "", None) is numpy_function
+                           else None, numpy_function, tuple(args), kwargs)
     return wrapped(numpy_function(*map(values_of, args),
                                   **{name: values_of(x) for name, x in kwargs.items()}))
 

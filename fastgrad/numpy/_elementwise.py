@@ -5,7 +5,7 @@ import numpy as np
 from fastgrad._core import core
 
 from ._create import lift
-from ._dispatch import Tensor, by_value, implements, refuse, values_of
+from ._dispatch import Tensor, by_value, evaluated, implements, refuse
 from ._index import nonzero
 
 _clip, _where = core.functions["clip"], core.functions["where"]
@@ -98,8 +98,7 @@ def fabs(x, /, out=None, **kwargs):
     refuse("fabs", out, **kwargs)
     if isinstance(x, Tensor) and x.dtype.kind == "f":
         return core.functions["abs"](x)
-    value = np.fabs(values_of(x))
-    return core.tensor(value) if isinstance(x, Tensor) else value
+    return evaluated(np.fabs, (x,), {}) if isinstance(x, Tensor) else np.fabs(x)
 
 
 @implements(np.float_power)
@@ -132,10 +131,10 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     """
     x = lift(x)
     limits = np.finfo(x.dtype)
-    value = values_of(x)
-    x = _where(nan, x, np.isnan(value))
-    x = _where(limits.max if posinf is None else posinf, x, np.isposinf(value))
-    return _where(limits.min if neginf is None else neginf, x, np.isneginf(value))
+    value = x
+    x = _where(nan, x, isnan(value))
+    x = _where(limits.max if posinf is None else posinf, x, isposinf(value))
+    return _where(limits.min if neginf is None else neginf, x, isneginf(value))
 
 
 @implements(np.select)

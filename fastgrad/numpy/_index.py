@@ -10,20 +10,20 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import lift
-from ._dispatch import Tensor, axes_of, by_value, implements, refuse, values_of, wrapped
+from ._dispatch import Tensor, axes_of, by_value, evaluated, implements, refuse, values_of
 
 _where = core.functions["where"]
 
 
 def _picked(a, numpy_function, *args, **kwargs):
     """What NumPy's function does to `a`, done by picking entries."""
-    numbers = numpy_function(np.arange(a.size).reshape(a.shape), *args, **kwargs)
+    numbers = core.vouch(numpy_function(np.arange(a.size).reshape(a.shape), *args, **kwargs))
     return core.getitem(core.reshape(a, (a.size,)), numbers)
 
 
 def _picked_or(fill, a, numpy_function, *args, **kwargs):
     """The same for a function that puts `fill` where no entry goes; NumPy would put 0 there."""
-    numbers = numpy_function(np.arange(1, a.size + 1).reshape(a.shape), *args, **kwargs)
+    numbers = core.vouch(numpy_function(np.arange(1, a.size + 1).reshape(a.shape), *args, **kwargs))
     return core.getitem(core.concatenate([fill, core.reshape(a, (a.size,))]), numbers)
 
 
@@ -46,7 +46,7 @@ def take(a, indices, axis=None, out=None, mode="raise"):
     axis = normalize_axis_index(axis, a.ndim, "take")
     if mode != "raise":
         # NumPy knows the modes and their errors.
-        indices = np.take(np.arange(a.shape[axis]), values_of(indices), mode=mode)
+        indices = evaluated(np.take, (np.arange(a.shape[axis]), indices), {"mode": mode})
     return core.getitem(a, (*(slice(None),) * axis, indices))
 
 
@@ -76,7 +76,7 @@ def take_along_axis(arr, indices, axis=-1):
     if indices.ndim != arr.ndim:
         raise ValueError("take_along_axis: `indices` and `arr` must have the same number of "
                          f"dimensions, but have the shapes {indices.shape} and {arr.shape}")
-    index = list(np.ogrid[tuple(map(slice, arr.shape))])
+    index = [core.vouch(places) for places in np.ogrid[tuple(map(slice, arr.shape))]]
     index[axis] = indices
     return core.getitem(arr, tuple(index))
 
@@ -125,14 +125,15 @@ def diagflat(v, k=0):
 
 
 def _zero(a):
-    return np.zeros(1, a.dtype)
+    return core.vouch(np.zeros(1, a.dtype))
 
 
 def _triangle(name, m, k, below):
     m = lift(m)
     if m.ndim == 0:
         raise ValueError(f"{name}: the array must have at least one axis")
-    inside = np.tri(*(m.shape * 2 if m.ndim == 1 else m.shape)[-2:], k if below else k - 1, bool)
+    inside = core.vouch(np.tri(*(m.shape * 2 if m.ndim == 1 else m.shape)[-2:],
+                               k if below else k - 1, bool))
     return _where(m, 0.0, inside) if below else _where(0.0, m, inside)
 
 
@@ -176,6 +177,7 @@ def delete(arr, obj, axis=None):
     """
     arr = lift(arr)
     axis = axis if axis is None else normalize_axis_index(axis, arr.ndim, "delete")
+    core.by_value(obj)
     return _picked(arr, np.delete, values_of(obj), axis)
 
 
@@ -185,16 +187,16 @@ def compress(condition, a, axis=None, out=None):
     refuse("compress", out)
     a = lift(a)
     axis = axis if axis is None else normalize_axis_index(axis, a.ndim, "compress")
-    return core.getitem(core.reshape(a, (a.size,)),
-                        np.compress(values_of(condition), np.arange(a.size).reshape(a.shape), axis))
+    core.by_value(condition)
+    return core.getitem(core.reshape(a, (a.size,)), core.vouch(
+        np.compress(values_of(condition), np.arange(a.size).reshape(a.shape), axis)))
 
 
 @implements(np.extract)
 def extract(condition, arr):
     """The entries for which a condition holds, along one axis. As `numpy.extract`."""
     arr = lift(arr)
-    return core.getitem(core.reshape(arr, (arr.size,)),
-                        np.flatnonzero(values_of(lift(condition))))
+    return core.getitem(core.reshape(arr, (arr.size,)), flatnonzero(lift(condition)))
 
 
 @implements(np.pad)
@@ -253,8 +255,8 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None):
     if axis is None:
         a, axis = core.reshape(a, (a.size,)), 0
     axis = normalize_axis_index(axis, a.ndim, "sort")
-    places = np.argsort(values_of(a), axis, kind, order, stable=stable)
-    return take_along_axis(a, wrapped(places), axis)
+    places = evaluated(np.argsort, (a, axis, kind, order), {"stable": stable})
+    return take_along_axis(a, places, axis)
 
 
 argsort = by_value(np.argsort, "The indices that would sort.")

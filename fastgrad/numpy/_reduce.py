@@ -12,7 +12,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import cast, lift
-from ._dispatch import Tensor, axes_of, by_value, implements, refuse, values_of
+from ._dispatch import Tensor, axes_of, by_value, evaluated, implements, refuse, values_of
 from ._index import diagonals_of
 
 _subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
@@ -166,7 +166,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
         axis = axes_of("average", tuple(axis) if isinstance(axis, list) else axis, a.ndim)
     if weights is None:
         result = mean(a, axis, keepdims=keepdims)
-        total = np.asarray(_count("average", a, axis), result.dtype)
+        total = core.vouch(np.asarray(_count("average", a, axis), result.dtype))
     else:
         weights = _matching(lift(weights), a, axis)
         # Promoted before the sum, as NumPy does: integers and float32 add up in the result's dtype.
@@ -174,7 +174,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
         weights = (weights.astype(dtype) if not isinstance(weights, Tensor) or
                    weights.dtype.kind != "f" else cast("average", weights, dtype))
         total = core.sum(core.broadcast_to(weights, a.shape), axis=axis, keepdims=keepdims)
-        if np.any(values_of(total) == 0):
+        if bool(evaluated(np.any, (total == 0,), {})):
             raise ZeroDivisionError("average: weights sum to zero, can't be normalized")
         result = _divide(core.sum(_multiply(a, weights), axis=axis, keepdims=keepdims), total)
     if returned:

@@ -619,6 +619,7 @@ def repeat(a, repeats, axis=None):
     if axis is None:
         a, axis = core.reshape(a, (a.size,)), 0
     axis = normalize_axis_index(axis, a.ndim, "repeat")
+    core.by_value(repeats)
     repeats = as_array(values_of(repeats))
     before, length, after = a.shape[:axis], a.shape[axis], a.shape[axis + 1:]
     if repeats.size == 1 and repeats.dtype.kind in "iu" and repeats.item() >= 0:
@@ -626,5 +627,5 @@ def repeat(a, repeats, axis=None):
         spread = core.reshape(a, (*before, length, 1, *after))
         return core.reshape(core.broadcast_to(spread, (*before, length, times, *after)),
                             (*before, length * times, *after))
-    index = np.repeat(np.arange(length), repeats)
+    index = core.vouch(np.repeat(np.arange(length), repeats))
     return core.getitem(a, (*(slice(None),) * axis, index))

@@ -94,8 +94,7 @@ def _vector_norm(name, x, ord, axis, keepdims):
     if ord == -math.inf:
         return core.min(size, axis, keepdims)
     if ord == 0:
-        nonzero = (values_of(x) != 0).astype(x.dtype)
-        return core.constant(np.asarray(nonzero.sum(axis=axis, keepdims=keepdims)))
+        return core.sum(core.cast(x != 0, x.dtype), axis=axis, keepdims=keepdims)
     if ord == 1:
         return core.sum(size, axis=axis, keepdims=keepdims)
     return _power(core.sum(_power(size, ord), axis=axis, keepdims=keepdims), 1.0 / ord)

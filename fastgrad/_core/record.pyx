@@ -1,0 +1,876 @@
+"""Recording for programs: everything that depends on what a program will be given, nothing else.
+
+Between `begin` and `end` of a Recorder every operation that a derivative is wanted for is recorded
+as always, and so is whatever else is computed from the inputs: comparisons, steps, integers, values
+that were detached. Such nodes do not carry FG_NEEDS_GRAD, so that sweeps take them for the
+constants that they are to a derivative. `Operand.needs` then means "to be recorded".
+
+A recording sees operands, not where they come from:
+
+- what was made while recording and does not depend on an input is a literal (leaves carry the
+  number of the recording in their field `b`);
+- arrays and Tensors from outside become inputs if the caller knows them, and else the reason why
+  the recording cannot be replayed;
+- a value of a recorded Tensor that gets out, as a number or an ndarray, is such a reason too,
+  unless it is a decision (bool, index, count): that is a guard.
+"""
+
+cdef struct GraphNode:          # NODE of fastgrad/_graph.py
+    uint16_t op
+    uint8_t dtype
+    uint8_t rank
+    uint32_t flags
+    int32_t a
+    int32_t b
+    int32_t c
+    uint32_t shape
+    uint32_t attr
+    uint32_t line
+    double constant
+
+cdef enum:
+    GRAPH_INPUT = 1
+    GRAPH_WEAK = 2
+    GRAPH_LITERAL = 4
+    GRAPH_MANY = 8
+
+cdef uint32_t recordings = 0
+
+
+cdef inline Recorder recorder():
+    """The one at work in this thread, or None."""
+    return <Recorder>get_recorder() if get_recorder() != NULL else None
+
+
+@cython.final
+cdef class Unseen:
+    """From its making to `end` no recording for a program sees what is done, and derivatives are
+    recorded as always."""
+    cdef void *recorder
+    cdef void *kept
+    cdef uint32_t serial
+    cdef int before
+
+    def __cinit__(self):
+        self.recorder, self.kept, self.serial = get_recorder(), get_kept(), get_serial()
+        self.before = get_not_recording()
+        set_recorder(NULL)
+        set_kept(NULL)
+        set_serial(0)
+        set_not_recording(0)
+
+    cdef void end(self) noexcept:
+        set_recorder(self.recorder)
+        set_kept(self.kept)
+        set_serial(self.serial)
+        set_not_recording(self.before)
+
+
+@cython.final
+cdef class Recorder:
+    """Takes down one run of a function.
+
+    Parameters
+    ----------
+    values : list
+        Floats, arrays, NumPy scalars or Tensors: the inputs.
+    known : iterable or None
+        Arrays and Tensors that the function is known to reach: they become inputs when they are
+        used. None: whatever it uses.
+    """
+    cdef readonly list arguments    # Tensors to call the function with
+    cdef readonly list captured     # arrays and Tensors from outside, in the order of their use
+    cdef readonly str reason        # why the recording must not be replayed, or None
+    cdef readonly list guards       # (id of a node, kind, outcome, line)
+    cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
+    cdef uint32_t *ids              # the recorded nodes, oldest first, each counted once
+    cdef int64_t count, size
+    cdef uint32_t serial
+    cdef dict inputs                # id of a node: its place among the inputs
+    cdef list holders               # Tensors of these nodes
+    cdef dict known                 # id of an object: the object; None: all are
+    cdef dict arrays                # id of an array: (array, the Tensor that stands for it)
+    cdef dict vouched               # id of an array: array
+    cdef readonly dict frozen       # the same, of arrays that must have the same contents each time
+    cdef dict indices               # id of a plain index: (the index, the same with Tensors)
+    cdef list kinds                 # of the arguments
+    cdef void *outer
+    cdef void *kept
+    cdef uint32_t outer_serial
+    cdef int depth, before
+    cdef bint open
+
+    def __cinit__(self, list values, known=()):
+        global recordings
+        cdef Tensor t
+        recordings = recordings + 1 if recordings + 1 != 0 else 1
+        self.serial = recordings
+        self.arguments, self.captured, self.guards, self.holders = [], [], [], []
+        self.inputs, self.arrays, self.vouched, self.indices, self.frozen = {}, {}, {}, {}, {}
+        self.known = None if known is None else {id(x): x for x in known}
+        for v in values:
+            t = record_leaf(v, len(self.arguments))
+            self.inputs[t.id] = len(self.arguments)
+            self.holders.append(argument_of(t))
+            self.arguments.append(t)
+
+    def __dealloc__(self):
+        cdef int64_t i
+        if self.open:
+            self.end()
+        for i in range(self.count):
+            node_drop(self.ids[i])
+        free(self.ids)
+
+    def begin(self):
+        """Before the function is called."""
+        self.depth, self.before = get_depth(), get_not_recording()
+        self.outer, self.kept, self.outer_serial = get_recorder(), get_kept(), get_serial()
+        set_recorder(<void *>self)
+        set_kept(<void *>self)
+        set_serial(self.serial)
+        set_depth(self.depth + 1)
+        set_not_recording(0)
+        self.open = True
+
+    def end(self):
+        """After it, in any case."""
+        if self.open:
+            self.open = False
+            set_recorder(self.outer)
+            set_kept(self.kept)
+            set_serial(self.outer_serial)
+            set_depth(self.depth)
+            set_not_recording(self.before)
+
+    # ---- while the function runs ------------------------------------------------------------
+
+    cdef int note(self, uint32_t id, FgNode *n) except -1:
+        """A node that has just been recorded."""
+        self.hold(id, n)
+        if not carries_derivative(n):
+            n.flags &= ~FG_NEEDS_GRAD
+        return 0
+
+    cdef int hold(self, uint32_t id, FgNode *n) except -1:
+        """Keep a node."""
+        cdef void *grown
+        if self.count == self.size:
+            grown = realloc(self.ids, (self.size * 2 + 256) * sizeof(uint32_t))
+            if grown == NULL:
+                raise MemoryError()
+            self.ids = <uint32_t *>grown
+            self.size = self.size * 2 + 256
+        self.ids[self.count] = id
+        self.count += 1
+        n.refs += 1
+        return 0
+
+    cdef bint own(self, uint32_t id, FgNode *n):
+        """Whether the node was made by this recording, or stands for one of its inputs."""
+        if n.flags & FG_LEAF:
+            return n.b == self.serial or id in self.inputs
+        # Nodes of one recording carry its number nowhere: the outermost recording's oldest node
+        # tells them from older ones.
+        return self.count != 0 and not node_before(id, self.ids[0])
+
+    cdef bint traced(self, Tensor t) except -1:
+        """Whether the value depends on an input; one from outside becomes an input."""
+        cdef uint32_t id = t.id
+        if id in self.inputs:
+            return True
+        if t.node.flags & FG_LEAF:
+            if t.node.b == self.serial:
+                return False
+        elif self.own(id, t.node):
+            return True
+        return self.capture(t)
+
+    cdef bint capture(self, Tensor t) except -1:
+        """A Tensor from outside."""
+        if self.known is not None and id(t) not in self.known:
+            self.refuse("a Tensor that was made outside of it is used")
+            return False
+        self.inputs[t.id] = len(self.arguments) + len(self.captured)
+        self.captured.append(t)
+        self.holders.append(argument_of(t))
+        return True
+
+    cdef Tensor array_operand(self, object a):
+        """The Tensor that stands for an array from outside, or None for a literal."""
+        cdef Tensor t
+        entry = self.arrays.get(id(a))
+        if entry is not None:
+            t = entry[1]
+            if not np.array_equal(a, tensor_value(t), equal_nan=a.dtype.kind == "f"):
+                self.refuse("an array is changed while it is recorded")
+                return None
+            return t
+        if id(a) in self.vouched:
+            return None
+        if id(a) in self.frozen:
+            self.refuse("an array is used as an operand and by value")
+            return None
+        if self.known is not None and id(a) not in self.known:
+            self.refuse("an array is used that is no argument and that the function does not reach "
+                        "by a name (fg.constant(array) vouches for one)")
+            return None
+        t = tensor(a)
+        self.arrays[id(a)] = (a, t)
+        self.inputs[t.id] = len(self.arguments) + len(self.captured)
+        self.captured.append(a)
+        self.holders.append(argument_of(t))
+        return t
+
+    cdef int refuse(self, str why) except -1:
+        """The recording must not be replayed."""
+        if self.reason is None:
+            self.reason = why + user_line()
+        return 0
+
+    cdef int escape(self, Tensor t) except -1:
+        """Its value is about to be seen by Python code."""
+        if self.traced(t):
+            self.refuse("the value of a Tensor leaves it as a number or an array")
+        if self.outer != NULL and not self.made(t):
+            (<Recorder>self.outer).escape(t)
+        return 0
+
+    cdef bint made(self, Tensor t) except -1:
+        """Whether the Tensor was made by this recording."""
+        if t.node.flags & FG_LEAF:
+            return t.node.b == self.serial
+        return self.own(t.id, t.node)
+
+    cdef int guard(self, Tensor t, str kind, object outcome) except -1:
+        """A decision depends on its value."""
+        if self.traced(t):
+            self.guards.append((t.id, kind, outcome, user_line().strip(" ()")))
+            self.holders.append(argument_of(t))
+        if self.outer != NULL and not self.made(t):
+            (<Recorder>self.outer).guard(t, kind, outcome)
+        return 0
+
+    cdef int freeze(self, object x) except -1:
+        """The contents of an array are used by value."""
+        if PyArray_Check(x) and id(x) not in self.vouched:
+            if self.known is not None and id(x) not in self.known:
+                self.refuse("an array is used that is no argument and that the function does not "
+                            "reach by a name (fg.constant(array) vouches for one)")
+            elif id(x) in self.arrays:
+                self.refuse("an array is used as an operand and by value")
+            else:
+                self.frozen[id(x)] = x
+        elif isinstance(x, Tensor):
+            self.escape(<Tensor>x)
+        elif type(x) is list or type(x) is tuple:
+            for y in x:
+                self.freeze(y)
+        return 0
+
+    def vouch(self, array):
+        """Its contents never change."""
+        self.vouched[id(array)] = array
+
+    # ---- indices ----------------------------------------------------------------------------
+
+    cdef object index(self, object index):
+        """An index with what it is made of as plain arrays; where these depend on inputs, the
+        same with Tensors is remembered."""
+        cdef bint tensors = False
+        if id(index) in self.indices:
+            return index
+        parts = list(index) if type(index) is tuple else [index]
+        whole = []
+        for i in parts:
+            if PyArray_Check(i):
+                t = self.array_operand(i)
+                i = i if t is None else t
+            if isinstance(i, Tensor) and self.traced(<Tensor>i):
+                tensors = True
+                if (<Tensor>i).node.dtype == FG_BOOL:
+                    self.guard(<Tensor>i, "count", int(np.count_nonzero(tensor_value(<Tensor>i))))
+            whole.append(i)
+        plain = [index_array(i) for i in whole]
+        answer = tuple(plain) if type(index) is tuple else plain[0]
+        if tensors:
+            self.indices[id(answer)] = (answer, tuple(whole) if type(index) is tuple else whole[0])
+        return answer
+
+    # ---- the graph --------------------------------------------------------------------------
+
+    @classmethod
+    def of_history(cls, list inputs, list outputs):
+        """A recorder that holds what was recorded without one, from some Tensors to others."""
+        cdef Recorder r = cls([], None)
+        cdef Tensor t
+        cdef Subgraph g
+        cdef int64_t i
+        cdef FgNode *n
+        cdef uint32_t reach = FG_REACH_NONE
+        for x in inputs:
+            t = <Tensor>x
+            t.fresh()
+            r.inputs[t.id] = len(r.arguments)
+            r.holders.append(argument_of(t))
+            r.arguments.append(t)
+            reach = fg_reach_both(reach, reach_of(t.node))
+        roots = []
+        for y in outputs:
+            t = <Tensor>y
+            t.fresh()
+            if t.tape != NULL and t.tape != get_thread_tape():
+                raise thread_error(t.tape)
+            if t.node.flags & FG_CONSUMED:
+                raise graph_gone()
+            roots.append(argument_of(t))
+        if decided_on(reach):
+            raise RuntimeError(
+                "function: Python code has looked at the value of a Tensor that depends on these "
+                "inputs (a branch, an index, .item()), which this recording does not tell; record "
+                "the function with fg.compile")
+        g = subgraph(roots, None, FG_NO_ID)
+        for i in range(g.count - 1, -1, -1):
+            n = node_at(g.ids[i])
+            if n.flags & FG_CONSUMED:
+                raise graph_gone()
+            if g.ids[i] not in r.inputs:
+                r.hold(g.ids[i], n)
+        return r
+
+    def graph(self, list outputs):
+        """Rows, operand lists, shapes, attributes, numbers of the inputs and of the outputs, kinds
+        of the outputs, and guards."""
+        cdef Extraction e = Extraction.__new__(Extraction)
+        cdef int64_t i
+        cdef Tensor t
+        e.begin(self)
+        for i in range(self.count):
+            e.add(self.ids[i])
+        numbers, kinds = [], []
+        for y in outputs:
+            if PyArray_Check(y):
+                x = self.array_operand(y)
+                y = x if x is not None else tensor_constant(np.array(y))
+            elif not isinstance(y, Tensor):
+                y = scalar_constant(y, FG_FLOAT64, FG_WEAK) if PyFloat_CheckExact(y) \
+                    else tensor_constant(np.asarray(y))
+            t = <Tensor>y
+            t.fresh()
+            self.traced(t)
+            numbers.append(e.number(t.id))
+            kinds.append("array" if t.node.rank else
+                         "float" if t.node.flags & FG_WEAK and is_float(t.node.dtype) else "scalar")
+        guards = [(e.number(<uint32_t>node), kind, outcome, line)
+                  for node, kind, outcome, line in self.guards]
+        e.finish()
+        inputs = [e.numbers[node] for node, place in sorted(self.inputs.items(), key=second)]
+        return e.rows(), e.operands, e.shapes, e.attrs, inputs, numbers, kinds, guards
+
+
+def second(pair):
+    return pair[1]
+
+
+cdef bint node_before(uint32_t x, uint32_t y) noexcept:
+    """Whether node x of a tape is older than node y."""
+    cdef uint64_t a = directory[x >> FG_SEGMENT_BITS].sequence
+    cdef uint64_t b = directory[y >> FG_SEGMENT_BITS].sequence
+    return a < b or (a == b and (x & (FG_SEGMENT - 1)) < (y & (FG_SEGMENT - 1)))
+
+
+cdef bint carries_derivative(FgNode *n) noexcept:
+    """Whether a sweep may have to enter the node."""
+    cdef int k
+    cdef uint32_t x
+    if (n.op == FG_call or (FG_ELEMENTWISE_END <= n.op < FG_COMPARE_END)
+            or (n.op < FG_ELEMENTWISE_END and fg_op_info[n.op].props & FG_STEPS)
+            or not is_float(n.dtype) or not get_recording()):
+        return False
+    if n.op == FG_result or n.op == FG_leaf or n.op == FG_dual:
+        return True
+    for k in range(operand_count(n)):
+        x = operand_at(n, k)
+        if x and node_at(x).flags & FG_NEEDS_GRAD:
+            return True
+    return False
+
+
+cdef Tensor record_leaf(object value, Py_ssize_t place):
+    """The leaf that stands for an input."""
+    cdef Tensor t
+    if isinstance(value, Tensor):
+        value = tensor_value(<Tensor>value) if (<Tensor>value).node.rank else settle_unseen(value)
+    if PyFloat_CheckExact(value):
+        t = scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64, FG_WEAK)
+    else:
+        t = tensor(value)
+    if is_float(t.node.dtype):
+        t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
+        t.node.attr = reach_new()
+    return t
+
+
+cdef object settle_unseen(object t):
+    """The value of a scalar Tensor, not seen by a recording."""
+    cdef FgNode *n = (<Tensor>t).node
+    if n.flags & FG_WEAK and is_float(n.dtype):
+        return n.re
+    return dtypes[n.dtype].type(scalar_python(n))
+
+
+cdef bint is_traced(object x) except -1:
+    """Whether a recording for a program has to take down what is done to x."""
+    return (get_recorder() != NULL and isinstance(x, Tensor)
+            and (<Recorder>get_recorder()).traced(<Tensor>x))
+
+
+cdef object forgotten(FgNode *n):
+    return RuntimeError(
+        f"function: the recording of {fg_op_info[n.op].name.decode()} has let go of a constant that "
+        "no derivative reads; record the function with fg.compile")
+
+
+# Decisions of Python code outside of recordings for programs: which leaves they depended on, the
+# last ones one by one, older ones together.
+cdef enum:
+    DECISIONS = 64
+cdef uint32_t decisions[DECISIONS]
+cdef int decision_next = 0
+cdef uint32_t decisions_older = FG_REACH_NONE
+
+
+cdef int decision_note(FgNode *n) noexcept:
+    """Python code has looked at the value of a node: a recorded one, or a mask made of one."""
+    global decision_next, decisions_older
+    cdef uint32_t reach
+    if n.flags & FG_NEEDS_GRAD:
+        reach = reach_of(n)
+    elif n.flags & FG_LEAF and n.attr:
+        reach = n.attr
+    else:
+        return 0
+    if decisions[(decision_next + DECISIONS - 1) % DECISIONS] == reach:
+        return 0
+    if decisions[decision_next]:
+        decisions_older = fg_reach_both(decisions_older, decisions[decision_next])
+    decisions[decision_next] = reach
+    decision_next = (decision_next + 1) % DECISIONS
+    return 0
+
+
+cdef bint decided_on(uint32_t reach) noexcept:
+    """Whether such a decision may have depended on one of these leaves."""
+    cdef int i
+    for i in range(DECISIONS):
+        if decisions[i] and fg_reach_meets(decisions[i], reach):
+            return True
+    return fg_reach_meets(decisions_older, reach)
+
+
+cdef inline bint node_traced(uint32_t id, FgNode *n):
+    """The same of a node, whose Tensor may stand for another one by now."""
+    if get_recorder() == NULL:
+        return False
+    if n.flags & FG_LEAF:
+        return id in (<Recorder>get_recorder()).inputs
+    return True
+
+
+cdef object index_array(object i):
+    """A part of an index as a node may keep it."""
+    if isinstance(i, Tensor):
+        if is_float((<Tensor>i).node.dtype):
+            raise IndexError("gather: a floating-point Tensor cannot be an index; write "
+                             "int(t.item()), or .astype(int) for an array of indices")
+        return np.array(tensor_value(<Tensor>i))
+    if isinstance(i, list):
+        return np.array(sequence_array(i), dtype=None if len(i) else np.intp)
+    if isinstance(i, np.ndarray):
+        refuse_masked(i)
+        return np.array(i)
+    return i
+
+
+# ---- functions without derivative -----------------------------------------------------------
+
+cdef object derived(str name, object function, tuple args, dict kwargs):
+    """function(*args, **kwargs) on the values of Tensors, as Tensors; taken down where it depends
+    on an input. `name` is what programs call the function."""
+    cdef list operands = []
+    cdef Recorder r = recorder()
+    cdef object result
+    if r is None:
+        return derived_wrapped(function(*[derived_value(x) for x in args],
+                                        **{k: derived_value(x) for k, x in kwargs.items()}))
+    template = tuple([derived_slot(r, x, operands) for x in args])
+    options = tuple([(k, derived_slot(r, x, operands)) for k, x in kwargs.items()])
+    result = function(*[derived_value(x) for x in args],
+                      **{k: derived_value(x) for k, x in kwargs.items()})
+    if not operands:
+        return derived_wrapped(result)
+    if name is None:
+        r.refuse(f"{getattr(function, '__name__', function)} of a recorded value is used")
+        return derived_wrapped(result)
+    if isinstance(result, (tuple, list)):
+        return type(result)([derived_node(r, y, (name, template, options, k), operands)
+                             for k, y in enumerate(result)])
+    return derived_node(r, result, (name, template, options, None), operands)
+
+
+cdef object derived_value(object x):
+    """x with the value in place of each Tensor, in nested lists and tuples too."""
+    if isinstance(x, Tensor):
+        return tensor_value(<Tensor>x)
+    if type(x) is list or type(x) is tuple:
+        return type(x)([derived_value(y) for y in x])
+    if PyArray_Check(x):
+        refuse_masked(x)
+    return x
+
+
+cdef object derived_slot(Recorder r, object x, list operands):
+    """The same with a slot in place of each Tensor that depends on an input."""
+    if PyArray_Check(x):
+        t = r.array_operand(x)
+        x = x if t is None else t
+    if isinstance(x, Tensor):
+        if r.traced(<Tensor>x):
+            operands.append(x)
+            return SLOT(len(operands) - 1)
+        return np.array(tensor_value(<Tensor>x))
+    if type(x) is list or type(x) is tuple:
+        return type(x)([derived_slot(r, y, operands) for y in x])
+    return np.array(x) if PyArray_Check(x) else x
+
+
+cdef object derived_wrapped(object result):
+    """Arrays and NumPy scalars as Tensors, also in tuples; all else as it is."""
+    if PyArray_Check(result) or isinstance(result, np_generic):
+        if result.dtype.num >= KNOWN_DTYPES or not dtype_known[<int>result.dtype.num]:
+            return result
+        return tensor_constant(result)
+    if type(result) is list or type(result) is tuple:
+        return type(result)([derived_wrapped(y) for y in result])
+    return result
+
+
+cdef object derived_node(Recorder r, object result, tuple attribute, list operands):
+    """The node of one result of a call."""
+    cdef Tensor t, y
+    cdef FgTape *tape = tape_of_thread()
+    cdef FgNode *n
+    cdef FgNode *made
+    cdef uint32_t id, attr
+    cdef int64_t *ids
+    cdef int64_t i, count = len(operands)
+    if isinstance(result, (bool, int)):
+        t = derived_node(r, np.asarray(result), attribute, operands)
+        r.guard(t, "bool" if isinstance(result, bool) else "int", result)
+        return result
+    wrapped = derived_wrapped(result)
+    if not isinstance(wrapped, Tensor):
+        return result               # a dtype, a name
+    y = wrapped
+    ids = <int64_t *>malloc((count + 1) * 8)
+    if ids == NULL:
+        raise MemoryError()
+    try:
+        ids[0] = 0
+        for i in range(count):
+            ids[i + 1] = (<Tensor>operands[i]).id
+        attr = attr_new(count + 1, ids, attribute)
+        try:
+            n = node_append(tape, &id)
+        except BaseException:
+            attr_release(attr)
+            raise
+        for i in range(count):
+            node_at(<uint32_t>ids[i + 1]).refs += 1
+    finally:
+        free(ids)
+    made = y.node
+    node_set(n, FG_call, made.dtype, made.rank, 0, FG_NO_ID, FG_NO_ID, FG_NO_ID)
+    n.attr = attr
+    n.constant = 0
+    n.re = made.re
+    n.im = made.im                  # (also the whole number of an integer)
+    if made.rank:
+        n.shape = shape_ref(made.shape)
+        n.value = value_ref(made.value)
+    return tensor_new(id, n, tape)
+
+
+def derive(name, function, args, kwargs):
+    """`function` on the values of Tensors among the arguments, as Tensors without derivative.
+
+    name : str or None
+        What programs call it (fastgrad/_replay.py); None: no program can.
+    """
+    return derived(name, function, args, kwargs)
+
+
+def vouch(array):
+    """Tell a recording that the contents of an array are the same at each run."""
+    if get_recorder() != NULL:
+        (<Recorder>get_recorder()).vouch(array)
+    return array
+
+
+def by_value(x):
+    """Tell a recording that the contents of an array, or of arrays in a sequence, are used as they
+    are now: they must be the same at each run."""
+    if get_recorder() != NULL:
+        (<Recorder>get_recorder()).freeze(x)
+
+
+def known_array(a):
+    """The Tensor that stands for an array while a program is recorded, or None."""
+    return (<Recorder>get_recorder()).array_operand(a) if get_recorder() != NULL else None
+
+
+def recording_program():
+    """Whether a function is being recorded for a program."""
+    return get_recorder() != NULL
+
+
+def unreplayable(str why):
+    """Tell a recording, if there is one, why it must not be replayed."""
+    if get_recorder() != NULL:
+        (<Recorder>get_recorder()).refuse(why)
+
+
+cdef object SLOT = None             # fastgrad._graph.Slot
+
+
+def use_slots(kind):
+    """Tell what stands for operands in the indices and arguments of a graph."""
+    global SLOT
+    SLOT = kind
+
+
+def settle_plain(y):
+    """A result of a recorded function as the plain function would have returned it."""
+    cdef Unseen unseen = Unseen()
+    try:
+        return settle(y)
+    finally:
+        unseen.end()
+
+
+# ---- from the tape to rows ------------------------------------------------------------------
+
+@cython.final
+cdef class Extraction:
+    """A graph under construction."""
+    cdef Recorder recorder
+    cdef GraphNode *nodes
+    cdef int64_t count, size
+    cdef dict numbers               # by id
+    cdef list operands, shapes, attrs
+    cdef dict shape_at
+    cdef FgShape *last_shape
+    cdef uint32_t last_shape_number
+
+    def __dealloc__(self):
+        free(self.nodes)
+
+    cdef int begin(self, Recorder r) except -1:
+        self.recorder = r
+        self.numbers, self.operands, self.shapes, self.attrs = {}, [], [()], [None]
+        self.shape_at = {(): 0}
+        for id, place in sorted(r.inputs.items(), key=second):
+            self.input(<uint32_t>id, place)
+        return 0
+
+    cdef int finish(self) except -1:
+        """Inputs that were found late."""
+        for id, place in sorted(self.recorder.inputs.items(), key=second):
+            if id not in self.numbers:
+                self.input(<uint32_t>id, place)
+        return 0
+
+    cdef GraphNode *new(self, FgNode *n) except NULL:
+        """One row more, for a node of that dtype and shape."""
+        cdef void *grown
+        cdef GraphNode *g
+        if self.count == self.size:
+            grown = realloc(self.nodes, (self.size * 2 + 256) * sizeof(GraphNode))
+            if grown == NULL:
+                raise MemoryError()
+            self.nodes = <GraphNode *>grown
+            self.size = self.size * 2 + 256
+        g = &self.nodes[self.count]
+        memset(g, 0, sizeof(GraphNode))
+        g.a = g.b = g.c = -1
+        g.op = FG_leaf
+        if n != NULL:
+            g.dtype = n.dtype
+            g.rank = n.rank
+            if n.flags & FG_WEAK:
+                g.flags = GRAPH_WEAK
+            if n.rank:
+                g.shape = self.shape(n.shape)
+        self.count += 1
+        return g
+
+    cdef uint32_t shape(self, FgShape *s) except? 0:
+        if s == self.last_shape:
+            return self.last_shape_number
+        dims = dims_tuple(s.rank, s.dims)
+        number = self.shape_at.get(dims)
+        if number is None:
+            number = self.shape_at[dims] = len(self.shapes)
+            self.shapes.append(dims)
+        self.last_shape = s
+        self.last_shape_number = number
+        return number
+
+    cdef int input(self, uint32_t id, int64_t place) except -1:
+        cdef GraphNode *g = self.new(node_at(id))
+        g.flags |= GRAPH_INPUT
+        g.constant = <double>place
+        self.numbers[id] = self.count - 1
+        return 0
+
+    cdef int64_t number(self, uint32_t id) except -1:
+        """The row of a node."""
+        number = self.numbers.get(id)
+        if number is not None:
+            return number
+        cdef FgNode *n = node_at(id)
+        cdef Recorder r = self.recorder
+        if n.flags & FG_LEAF and (n.b == r.serial or n.handle == NULL):
+            self.constant(n)
+        elif not n.flags & FG_LEAF and r.own(id, n):
+            self.add(id)
+            return self.numbers[id]
+        elif n.handle != NULL and r.capture(<Tensor>n.handle):
+            self.input(id, r.inputs[id])
+            return self.count - 1
+        elif n.flags & FG_LEAF:
+            self.constant(n)
+        else:
+            r.refuse("a Tensor that was recorded outside of it is used")
+            self.constant(n)
+        self.numbers[id] = self.count - 1
+        return self.count - 1
+
+    cdef int constant(self, FgNode *n) except -1:
+        """A leaf with a value."""
+        cdef GraphNode *g
+        if n.rank == 0 and is_float(n.dtype):
+            self.new(n).constant = n.re
+            return 0
+        a = np.array(value_ndarray(n.shape, n.value, n.dtype, False)) if n.rank and n.value != NULL \
+            else np.asarray(scalar_python(n), dtype=dtypes[n.dtype])
+        a.flags.writeable = False
+        g = self.new(n)
+        g.flags &= ~GRAPH_WEAK
+        g.attr = len(self.attrs)
+        self.attrs.append(a)
+        return 0
+
+    cdef int32_t literal(self, FgNode *n, int k) except -1:
+        """The inline constant of a node."""
+        cdef GraphNode *g = self.new(NULL)
+        cdef uint32_t other
+        g.dtype = n.dtype
+        g.constant = n.constant
+        if n.op < FG_ELEMENTWISE_END and fg_op_info[n.op].props & FG_MASK and k == 2:
+            g.dtype = FG_BOOL
+            g.attr = len(self.attrs)
+            self.attrs.append(np.asarray(n.constant != 0))
+        elif n.op >= FG_ELEMENTWISE_END:
+            other = n.b if k == 0 else n.a
+            g.dtype = node_at(other).dtype
+        if n.flags & (FG_WEAK | FG_LITERAL) and g.dtype == FG_FLOAT64:
+            g.flags |= GRAPH_WEAK
+        return <int32_t>(self.count - 1)
+
+    cdef int add(self, uint32_t id) except -1:
+        """A recorded node."""
+        cdef FgNode *n = node_at(id)
+        cdef GraphNode *g
+        cdef int32_t numbers[3]
+        cdef int k
+        cdef uint32_t x
+        cdef object attribute = None
+        cdef list many = None
+        if n.op == FG_leaf or id in self.numbers:
+            return 0
+        numbers[0] = numbers[1] = numbers[2] = -1
+        if n.op < FG_COMPARE_END:
+            for k in range(fg_op_info[n.op].arity):
+                x = n.a if k == 0 else n.b if k == 1 else n.c
+                if not x and not n.flags & (FG_CONST_A << k):
+                    raise forgotten(n)
+                numbers[k] = <int32_t>self.number(x) if x else self.literal(n, k)
+        elif n.op == FG_concatenate or n.op == FG_call or n.op == FG_custom:
+            many = []
+            for k in range(1, attr_count(n.attr)):
+                if attr_items(n.attr)[k] == 0:
+                    raise forgotten(n)
+                many.append(self.number(<uint32_t>attr_items(n.attr)[k]))
+            if n.op == FG_call:
+                attribute = attr_object(n.attr)
+            elif n.op == FG_custom:
+                attribute = getattr(attr_object(n.attr), "loop", None)
+            elif node_at(<uint32_t>attr_items(n.attr)[1]).rank:
+                attribute = <int64_t>attr_items(n.attr)[0]
+        elif n.op == FG_result:
+            numbers[0] = <int32_t>self.number(n.a)
+        elif n.op == FG_gather or n.op == FG_scatter or n.op == FG_assign:
+            if not n.a or n.op == FG_assign and not n.b:
+                raise forgotten(n)
+            many = [self.number(n.a)]
+            if n.op == FG_assign:
+                many.append(self.number(n.b))
+            attribute = self.index(graph_attribute(n), many)
+        else:
+            if n.a:
+                numbers[0] = <int32_t>self.number(n.a)
+            if n.b:
+                numbers[1] = <int32_t>self.number(n.b)
+            attribute = graph_attribute(n)
+        if many is not None:
+            numbers[0] = <int32_t>len(self.operands)
+            numbers[1] = <int32_t>len(many)
+            self.operands.extend(many)
+        g = self.new(n)
+        g.op = n.op
+        g.a = numbers[0]
+        g.b = numbers[1]
+        g.c = numbers[2]
+        if many is not None:
+            g.flags |= GRAPH_MANY
+        if n.flags & FG_LITERAL:
+            g.flags |= GRAPH_LITERAL
+        if n.op == FG_result:
+            g.constant = n.index
+        if attribute is not None:
+            g.attr = len(self.attrs)
+            self.attrs.append(attribute)
+        self.numbers[id] = self.count - 1
+        return 0
+
+    cdef object index(self, object plain, list many):
+        """An index with slots for what depends on inputs."""
+        entry = self.recorder.indices.get(id(plain))
+        if entry is None:
+            return plain
+        index = entry[1]
+        if type(index) is tuple:
+            return tuple([self.index_part(i, p, many) for i, p in zip(index, plain)])
+        return self.index_part(index, plain, many)
+
+    cdef object index_part(self, object i, object plain, list many):
+        if isinstance(i, Tensor) and self.recorder.traced(<Tensor>i):
+            many.append(self.number((<Tensor>i).id))
+            return SLOT(len(many) - 1)
+        return plain
+
+    cdef object rows(self):
+        cdef ndarray a = np.empty(self.count * sizeof(GraphNode), np.uint8)
+        memcpy(PyArray_DATA(a), self.nodes, self.count * sizeof(GraphNode))
+        return a

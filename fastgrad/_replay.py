@@ -1,0 +1,472 @@
+"""Running a graph node by node: the slow and obvious twin of what the executor does.
+
+`replay` goes through the same functions as the program that was recorded. With Tensors among its
+values it is recorded in its turn, so that a graph can be differentiated in every mode and nesting,
+and mapped. `prepare` makes a function of plain arrays out of one node: the executor's way for what
+has no code of its own. `CALLS` says which functions a `call` node may name.
+"""
+
+import operator
+
+import numpy as np
+
+from fastgrad._core import core
+
+from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, WEAK, GuardError, Loop, Slot
+
+__all__ = ["CALLS", "Replay", "evaluate", "prepare", "register_call", "replay"]
+
+Tensor = core.Tensor
+_LEAF = OPS["leaf"]
+
+
+def replay(graph, values):
+    """What a graph makes of some values.
+
+    Parameters
+    ----------
+    graph : Graph
+    values : list of float, NumPy scalar, ndarray or Tensor
+        One for each input, of its shape and dtype.
+
+    Returns
+    -------
+    list
+        Tensors if a value is one, and recorded; otherwise floats, NumPy scalars and new arrays as
+        `graph.kinds` says.
+
+    Raises
+    ------
+    GuardError
+        Where the values lead elsewhere than those that the graph was recorded with.
+    """
+    return Replay(graph)(values)
+
+
+class Replay:
+    """`replay` of one graph, for those who call it often."""
+
+    def __init__(self, graph):
+        self.graph = graph
+        # Constants stand in their places from the start; behind the nodes stand numbers that an
+        # operator has to meet as numbers (see LITERAL).
+        self.start = [None] * len(graph)
+        self.steps = []                     # (number of the node, function of all values, dead)
+        rows = graph.nodes.tolist()
+        lists = graph.operands.tolist()
+        guards = {}
+        for guard in graph.guards:
+            guards.setdefault(guard.node, []).append(guard)
+        operands = [() if row[0] == _LEAF else lists[row[4]:row[4] + row[5]] if row[3] & MANY
+                    else [k for k in row[4:7] if k >= 0] for row in rows]
+        # What nobody looks at is left out; what has been looked at for the last time is let go of.
+        needed = bytearray(len(rows))
+        for i in (*graph.outputs, *guards):
+            needed[i] = 1
+        dead = [()] * len(rows)
+        kept = set(graph.outputs)
+        for i in range(len(rows) - 1, -1, -1):
+            if not needed[i]:
+                continue
+            for k in operands[i]:
+                if not needed[k]:
+                    needed[k] = 1
+                    dead[i] = (*dead[i], k)
+        for i, row in enumerate(rows):
+            if not needed[i]:
+                continue
+            step = None
+            if row[0] != _LEAF:
+                step = _step(graph, i, NAMES[row[0]], row, rows,
+                             self._numbers(row, rows, operands[i]))
+            elif not row[3] & INPUT:
+                self.start[i] = self._constant(row)
+            if i in guards:
+                step = _guarded(step, i, guards[i])
+            if step is not None:
+                self.steps.append((i, step, tuple([k for k in dead[i] if k not in kept])))
+
+    def __call__(self, values, tensors=None):
+        """The results; Tensors if a value is one, or if told so."""
+        graph = self.graph
+        if tensors is None:
+            tensors = any([isinstance(value, Tensor) for value in values])
+        found = list(self.start)
+        if len(values) != len(graph.inputs):
+            raise TypeError(f"the graph has {len(graph.inputs)} inputs, not {len(values)}")
+        for i, value in zip(graph.inputs, values):
+            found[i] = _input(graph, i, value, tensors)
+        for i, step, dead in self.steps:
+            found[i] = step(found)
+            for k in dead:
+                found[k] = None
+        results = [found[i] for i in graph.outputs]
+        if tensors:
+            return results
+        return [_settled(value, kind) for value, kind in zip(results, graph.kinds)]
+
+    def _constant(self, row):
+        value = self.graph.attrs[row[8]]
+        if value is not None:
+            return core.tensor(value, copy=False)
+        return core.weak(row[10]) if row[3] & WEAK else core.tensor(
+            core.dtype_of_number(row[1]).type(row[10]))
+
+    def _numbers(self, row, rows, operands):
+        """The operands, with numbers in place of constants where a tie depends on it."""
+        if not row[3] & LITERAL:
+            return operands
+        operands = list(operands)
+        for at, k in enumerate(operands):
+            leaf = rows[k]
+            if NAMES[leaf[0]] == "leaf" and not leaf[3] & INPUT and not leaf[2] and not leaf[8]:
+                operands[at] = len(self.start)
+                self.start.append(leaf[10] if leaf[3] & WEAK
+                                  else core.dtype_of_number(leaf[1]).type(leaf[10]))
+        return operands
+
+
+def _input(graph, i, value, tensors):
+    """A value as a Tensor; it must fit the input that is node i."""
+    if isinstance(value, Tensor):
+        t = value
+    elif type(value) is float:
+        t = core.weak(value)
+    else:
+        # What a recording keeps must not change when the caller's array does.
+        t = core.tensor(value, copy=tensors)
+    if t.shape != graph.shape(i):
+        raise ValueError(f"input {graph.inputs.index(i)} has the shape {t.shape}, but the graph "
+                         f"was recorded with {graph.shape(i)}")
+    if t.dtype != graph.dtype(i):
+        raise TypeError(f"input {graph.inputs.index(i)} has the dtype {t.dtype}, but the graph was "
+                        f"recorded with {graph.dtype(i)}")
+    return t
+
+
+def _settled(value, kind):
+    """A result as `Graph.kinds` says."""
+    if kind == "float":
+        return float(value)
+    value = value.numpy()
+    return value[()] if kind == "scalar" else np.array(value)
+
+
+def _guarded(step, i, guards):
+    def checked(v):
+        value = v[i] if step is None else step(v)
+        for guard in guards:
+            check_guard(guard, value)
+        return value
+    return checked
+
+
+_LOOKS = {"bool": bool, "int": operator.index}
+
+
+def look(kind, value):
+    """What a guard of that kind sees in a value; where a recording goes on, it sees it, too."""
+    if kind == "count":
+        from fastgrad import numpy as fnp
+
+        return int(fnp.count_nonzero(value))
+    return _LOOKS[kind](value)
+
+
+def check_guard(guard, value):
+    """Raise GuardError unless the value leads where it led when the graph was recorded."""
+    met = look(guard.kind, value)
+    if met != guard.outcome:
+        what = {"bool": "a condition", "int": "an integer", "count": "the number of true entries"}
+        raise GuardError(f"{guard.line}: {what[guard.kind]} was {guard.outcome} when the program "
+                         f"was recorded and is {met} now; a program without a Python function "
+                         "cannot take another path")
+
+
+# ---- one node -------------------------------------------------------------------------------
+
+def _step(graph, i, name, row, rows, operands):
+    """A function from all values to that of node i."""
+    if name in core.functions:
+        return _STEPS[len(operands) - 1](core.functions[name], *operands)
+    shape, attribute = graph.shapes[row[7]], graph.attrs[row[8]]
+    if name in _SHAPED:
+        ranks = [rows[k][2] for k in operands]
+        return _SHAPED[name](operands, shape, attribute, ranks)
+    if name == "cast":
+        dtype = graph.dtype(i)
+        return lambda v, k=operands[0]: core.cast(v[k], dtype)
+    if name == "result":
+        k, which = operands[0], int(row[10])
+        return lambda v: v[k][which]
+    if name == "call":
+        return _call(attribute, operands)
+    if name == "custom" and isinstance(attribute, Loop):
+        run = _run_loop()
+        return lambda v: run(attribute, [v[k] for k in operands])
+    if name == "custom":
+        raise NotImplementedError(f"{attribute!r} cannot be run again: its rule belongs to the run "
+                                  "that was recorded")
+    raise NotImplementedError(f"the operator {name!r} cannot be run again")
+
+
+def _one(f, a):
+    return lambda v: f(v[a])
+
+
+def _two(f, a, b):
+    return lambda v: f(v[a], v[b])
+
+
+def _three(f, a, b, c):
+    return lambda v: f(v[a], v[b], v[c])
+
+
+_STEPS = (_one, _two, _three)
+
+
+def filled(template, operands):
+    """An index or arguments, with the operands in place of their Slots."""
+    kind = type(template)
+    if kind is Slot:
+        return operands[template.operand]
+    if kind is tuple or kind is list:
+        return kind([filled(part, operands) for part in template])
+    if kind is slice:
+        return slice(*[filled(part, operands)
+                       for part in (template.start, template.stop, template.step)])
+    return template
+
+
+def has_slots(template):
+    """Whether an operand stands in an index or in arguments."""
+    if isinstance(template, Slot):
+        return True
+    if type(template) in (tuple, list):
+        return any(map(has_slots, template))
+    return type(template) is slice and any(
+        map(has_slots, (template.start, template.stop, template.step)))
+
+
+def _reduction(function):
+    def step(operands, shape, axes, ranks):
+        k, = operands
+        keep = len(shape) == ranks[0] and bool(axes)
+        return lambda v: function(v[k], axes, keepdims=keep)
+    return step
+
+
+def _sum_of(a, axes, keepdims):
+    return core.sum(a, axes, None, None, keepdims)
+
+
+def _item(operands, shape, index, ranks):
+    k, = operands
+    return lambda v: v[k][index]
+
+
+def _gather(operands, shape, index, ranks):
+    k = operands[0]
+    if not has_slots(index):
+        return lambda v: v[k][index]
+    return lambda v: v[k][filled(index, [v[j] for j in operands])]
+
+
+def _scatter(operands, shape, index, ranks):
+    k = operands[0]
+    return lambda v: core.scatter(v[k], filled(index, [v[j] for j in operands]), shape)
+
+
+def _assign(operands, shape, index, ranks):
+    k, value = operands[:2]
+    return lambda v: core.assigned(v[k], filled(index, [v[j] for j in operands]), v[value])
+
+
+def _concatenate(operands, shape, axis, ranks):
+    if axis is None:
+        return lambda v: core.pack([v[k] for k in operands])
+    return lambda v: core.concatenate([v[k] for k in operands], axis)
+
+
+# name -> function of (operands, shape, attribute, ranks of the operands) that makes the
+# step.
+_SHAPED = {
+    "reshape": lambda o, shape, *_: lambda v, k=o[0]: core.reshape(v[k], shape),
+    "broadcast": lambda o, shape, *_: lambda v, k=o[0]: core.broadcast_to(v[k], shape),
+    "transpose": lambda o, shape, axes, *_: lambda v, k=o[0]: core.transpose(v[k], axes),
+    "flip": lambda o, shape, axes, *_: lambda v, k=o[0]: core.flip(v[k], axes),
+    "place": lambda o, shape, index, *_: lambda v, k=o[0]: core.place(v[k], index, shape),
+    "matmul": lambda o, *_: lambda v, a=o[0], b=o[1]: core.matmul(v[a], v[b]),
+    "item": _item, "gather": _gather, "scatter": _scatter, "assign": _assign,
+    "concatenate": _concatenate,
+    "sum": _reduction(_sum_of), "prod": _reduction(core.prod), "max": _reduction(core.max),
+    "min": _reduction(core.min), "logsumexp": _reduction(core.logsumexp),
+}
+
+
+# ---- calls ----------------------------------------------------------------------------------
+
+# What a call node may name: functions of plain arrays. Graphs come from files, too, so that
+# nothing is looked up by a name that does not stand here.
+CALLS = {}
+_RECORDED = {}                  # name -> function of Tensors, of fastgrad's own
+
+
+def register_call(name, function, recorded=None):
+    """Let call nodes name a function.
+
+    Parameters
+    ----------
+    name : str
+        "fastgrad.something".
+    function : callable
+        Of plain arrays; returns an array, or a tuple of them.
+    recorded : callable, optional
+        The same for Tensors, so that a recording of a replay holds the call again.
+    """
+    CALLS[name] = function
+    if recorded is not None:
+        _RECORDED[name] = recorded
+
+
+_NUMPY = """
+    add subtract multiply divide true_divide floor_divide mod remainder fmod divmod power
+    float_power negative positive abs absolute fabs sign square sqrt reciprocal gcd lcm
+    maximum minimum fmax fmin clip floor ceil trunc rint round around fix
+    bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_count invert left_shift right_shift
+    bitwise_left_shift bitwise_right_shift bitwise_invert
+    logical_and logical_or logical_xor logical_not
+    equal not_equal less less_equal greater greater_equal
+    isnan isinf isfinite isposinf isneginf signbit isclose allclose array_equal array_equiv isin
+    any all sum prod max min amax amin ptp mean cumsum cumprod count_nonzero
+    argmax argmin argsort argpartition sort partition lexsort searchsorted digitize bincount unique
+    nonzero flatnonzero argwhere where ix_ take take_along_axis compress extract select choose
+    unravel_index ravel_multi_index diff roll flip repeat tile
+    reshape ravel transpose swapaxes moveaxis squeeze expand_dims broadcast_to
+    concatenate stack vstack hstack copy array asarray astype
+    diagonal diag tril triu trace dot matmul outer inner
+    zeros_like ones_like full_like heaviside copysign nan_to_num
+    real imag union1d intersect1d setdiff1d
+    spacing nextafter frexp modf
+""".split()
+
+for _name in _NUMPY:
+    if hasattr(np, _name):
+        CALLS[f"numpy.{_name}"] = getattr(np, _name)
+
+
+def function_of(name):
+    """The function of plain arrays that a call node names."""
+    function = CALLS.get(name)
+    if function is None:
+        raise ValueError(f"the graph calls {name!r}, which is not among the functions that a graph "
+                         "may call")
+    return function
+
+
+def _tensor_function(name):
+    """The same for Tensors."""
+    plain = function_of(name)
+    recorded = _RECORDED.get(name)
+    if recorded is not None:
+        return recorded
+    module, _, function = name.partition(".")
+    if module == "numpy":
+        from fastgrad import numpy as fnp
+
+        return getattr(fnp, function)
+    from fastgrad.numpy._dispatch import evaluated
+
+    return lambda *args, **kwargs: evaluated(plain, args, kwargs)
+
+
+def _call(attribute, operands):
+    from fastgrad.numpy._dispatch import wrapped
+
+    name, args, kwargs, which = attribute
+    function = _tensor_function(name)
+    kwargs = tuple(kwargs)
+
+    def step(v):
+        given = [v[k] for k in operands]
+        result = function(*filled(tuple(args), given),
+                          **{key: filled(value, given) for key, value in kwargs})
+        if which is not None:
+            result = result[which]
+        return result if isinstance(result, Tensor) else wrapped(np.asarray(result))
+    return step
+
+
+# ---- loops ----------------------------------------------------------------------------------
+
+def _run_loop():
+    try:
+        from ._loops import run_loop
+    except ImportError:
+        return _plain_loop
+    return run_loop
+
+
+def _plain_loop(loop, operands):
+    """A loop of a graph, unrolled."""
+    from fastgrad import numpy as fnp
+
+    carries = list(operands[:loop.carries])
+    sequences = operands[loop.carries:loop.carries + loop.sequences]
+    constants = list(operands[loop.carries + loop.sequences:])
+    body = Replay(loop.body)
+    if loop.kind == "while":
+        condition = Replay(loop.condition)
+        while bool(condition(carries + constants)[0]):
+            carries = body(carries + constants)
+        return carries
+    order = range(loop.length - 1, -1, -1) if loop.reverse else range(loop.length)
+    stacked = [[] for _ in loop.body.outputs[loop.carries:]]
+    for k in order:
+        results = body([*carries, *[s[k] for s in sequences], *constants])
+        carries = results[:loop.carries]
+        for parts, part in zip(stacked, results[loop.carries:]):
+            parts.append(part)
+    if loop.reverse:
+        stacked = [parts[::-1] for parts in stacked]
+    empty = [np.zeros((0, *loop.body.shape(i)), loop.body.dtype(i))
+             for i in loop.body.outputs[loop.carries:]]
+    return carries + [fnp.stack(parts) if parts else core.constant(none)
+                      for parts, none in zip(stacked, empty)]
+
+
+# ---- plain arrays ---------------------------------------------------------------------------
+
+def prepare(graph, i):
+    """A function from plain arrays, one for each operand of node i, to its value, an array."""
+    name = graph.name(i)
+    if name == "call":
+        called, args, kwargs, which = graph.attribute(i)
+        function, args, kwargs = function_of(called), tuple(args), tuple(kwargs)
+
+        def call(*operands):
+            result = function(*filled(args, operands),
+                              **{key: filled(value, operands) for key, value in kwargs})
+            return np.asarray(result if which is None else result[which])
+        return call
+    if name == "leaf":
+        raise ValueError("a leaf is not computed")
+    rows, operands = graph.nodes.tolist(), graph.operands_of(i)
+    # Operands are counted through: one node may be two of them.
+    step = _step(graph, i, name, rows[i], [rows[k] for k in operands], range(len(operands)))
+    if name == "custom":
+        return lambda *arrays: [_array(r) for r in step([_constant(a) for a in arrays])]
+    return lambda *arrays: _array(step([_constant(a) for a in arrays]))
+
+
+def _constant(a):
+    return core.tensor(a, copy=False)
+
+
+def _array(result):
+    return np.array(result.numpy())
+
+
+def evaluate(graph, i, operand_values):
+    """The value of node i for plain arrays in place of its operands."""
+    return prepare(graph, i)(*operand_values)
