@@ -18,6 +18,8 @@ from test_random_derivatives import SHAPES, Program, Rejected, stored
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
+from fastgrad._graph import GuardError
+from fastgrad._record import record
 
 CONDITIONS = ["K.sum({a}) > {c}", "K.ravel({a})[0] > {c}", "K.max({a}) < K.mean({b}) + {c}",
               "(K.abs({a}) > {p}).any()", "not (K.ravel({a})[-1] < {c})",
@@ -229,6 +231,71 @@ def _plain(x, text):
     return float(x) if text.weak and x.ndim == 0 and x.dtype == np.float64 else x.copy()
 
 
+# ---- what makes a function a compiled one, step by step --------------------------------------
+
+
+class Replayed:
+    """`fg.compile` in its simplest form: recorded, and the recording run by `runner`.
+
+    `runner` makes of a graph what runs it: a function of the values, which raises GuardError, or
+    returns the number of the guard, where the recording does not fit.
+    """
+
+    def __init__(self, f, runner):
+        self.f, self.runner, self.paths = f, runner, {}
+        self.__name__ = f.__name__
+
+    def __call__(self, *xs):
+        if any(isinstance(x, fg.Tensor) for x in xs):       # inside of a transformation
+            return self.f(*xs)
+        key = tuple([(type(x), np.shape(x), getattr(x, "dtype", None)) for x in xs])
+        paths = self.paths.setdefault(key, [])
+        for run, captured, frozen, structure in paths:
+            if any(not bits(x, copy) for x, copy in frozen):
+                continue
+            try:
+                results = run([*xs, *captured])
+            except GuardError:
+                continue
+            if not isinstance(results, int):
+                return structure(results)
+        structure = tuple
+
+        def listed(tensors):
+            nonlocal structure
+            results = self.f(*tensors)
+            structure = tuple if isinstance(results, (tuple, list)) else (lambda some: some[0])
+            return _listed(results)
+
+        recording = record(listed, list(xs), None)
+        if recording.reason is None:
+            frozen = [(x, np.array(x)) for x in recording.frozen]
+            paths.append((self.runner(recording.graph), recording.captured, frozen, structure))
+        return structure(recording.results)
+
+
+def replay(f):
+    """Record, and run through fastgrad's public functions."""
+    from fastgrad._replay import Replay
+
+    return Replayed(f, Replay)
+
+
+def plan(f):
+    """Record, and run by the executor."""
+    from fastgrad._core.program import Plan
+
+    return Replayed(f, lambda graph: Plan(graph).run)
+
+
+def nothing(f):
+    """Recorded against recorded: what this test itself gets wrong."""
+    return recorded(f) if f.__name__ == "f" else f
+
+
+ENGINES = {"compile": lambda f: fg.compile(f), "plan": plan, "replay": replay, "nothing": nothing}
+
+
 # ---- both ways -----------------------------------------------------------------------------
 
 
@@ -255,7 +322,7 @@ def check(text, compile=None, only=None):
     -------
     Difference or None
     """
-    compile = compile or fg.compile
+    compile = compile or ENGINES["compile"]
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         for name, comparison in COMPARISONS.items():
@@ -348,10 +415,8 @@ def bits(x, y):
 
 def reordered(plain, xs):
     """Whether a function has operations whose terms may be taken in another order."""
-    from fastgrad._record import record
-
     try:
-        graph = record(lambda arguments: _listed(plain(*arguments)), list(xs)).graph
+        graph = record(lambda arguments: _listed(plain(*arguments)), list(xs), None).graph
     except Exception:
         return True
     return any(graph.name(k) in REORDERED for k in range(len(graph)))

@@ -21,22 +21,10 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file_
 
 import random_programs
 
-ENGINES = ("compile", "nothing")
-
-
-def engine(name):
-    """What makes a function a compiled one."""
-    import fastgrad
-
-    if name == "nothing":           # recorded against recorded: what this test itself gets wrong
-        return lambda f: random_programs.recorded(f) if f.__name__ == "f" else f
-    return fastgrad.compile
-
-
 def run(job):
     """Check programs and send what was found: (k, None or text, seconds)."""
     seed, numbers, only, shrink, name, pipe = job
-    compile = engine(name)
+    compile = random_programs.ENGINES[name]
     for k in numbers:
         pipe.send(("start", k))
         started = time.perf_counter()
@@ -68,8 +56,9 @@ def main(arguments=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="the number of the first program")
     parser.add_argument("--only", choices=random_programs.COMPARISONS)
-    parser.add_argument("--engine", choices=ENGINES, default="compile",
-                        help="nothing: not compiled against not compiled, a test of this test")
+    parser.add_argument("--engine", choices=random_programs.ENGINES,
+                        default="compile", help="plan: the executor without fg.compile; replay: "
+                        "the recording without the executor; nothing: a test of this test")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once")
     parser.add_argument("--no-shrink", action="store_true", help="show programs as drawn")
     parser.add_argument("--keep-going", type=int, default=10**9, help="stop at so many differences")
