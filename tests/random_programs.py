@@ -18,6 +18,7 @@ from test_random_derivatives import SHAPES, Program, Rejected, stored
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
+from fastgrad import _trees
 from fastgrad._graph import GuardError
 from fastgrad._record import record
 
@@ -77,7 +78,9 @@ class Text:
         """The function; arrays that it reaches are copies of its own, in `function.reached`."""
         scope = {"K": K, "np": np} | {name: x.copy() for name, x in self.reached.items()}
         exec(compile(self.source, f"<program {self.seed}>", "exec"), scope)
-        return scope["f"], {name: scope[name] for name in self.reached}
+        arrays = {name: scope[name] for name in self.reached}
+        Replayed.known = list(arrays.values())
+        return scope["f"], arrays
 
     def __str__(self):
         inputs = "\n".join(f"x{k + 1} = {x!r}" for k, x in enumerate(self.inputs))
@@ -241,8 +244,10 @@ class Replayed:
     returns the number of the guard, where the recording does not fit.
     """
 
+    known = ()          # arrays that are reached and may change: those of the last `Text.function`
+
     def __init__(self, f, runner):
-        self.f, self.runner, self.paths = f, runner, {}
+        self.f, self.runner, self.paths, self.known = f, runner, {}, Replayed.known
         self.__name__ = f.__name__
 
     def __call__(self, *xs):
@@ -250,7 +255,7 @@ class Replayed:
             return self.f(*xs)
         key = tuple([(type(x), np.shape(x), getattr(x, "dtype", None)) for x in xs])
         paths = self.paths.setdefault(key, [])
-        for run, captured, frozen, structure in paths:
+        for run, captured, frozen, tree in paths:
             if any(not bits(x, copy) for x, copy in frozen):
                 continue
             try:
@@ -258,20 +263,21 @@ class Replayed:
             except GuardError:
                 continue
             if not isinstance(results, int):
-                return structure(results)
-        structure = tuple
+                return _trees.unflatten(tree, results)
+        tree = None
 
         def listed(tensors):
-            nonlocal structure
-            results = self.f(*tensors)
-            structure = tuple if isinstance(results, (tuple, list)) else (lambda some: some[0])
-            return _listed(results)
+            nonlocal tree
+            leaves, tree = _trees.flatten(self.f(*tensors))
+            return leaves
 
-        recording = record(listed, list(xs), None)
+        recording = record(listed, list(xs), self.known)
         if recording.reason is None:
-            frozen = [(x, np.array(x)) for x in recording.frozen]
-            paths.append((self.runner(recording.graph), recording.captured, frozen, structure))
-        return structure(recording.results)
+            # A NumPy scalar may have been computed from any of the arrays.
+            frozen = recording.frozen + (self.known if recording.scalars else [])
+            frozen = [(x, np.array(x)) for x in frozen]
+            paths.append((self.runner(recording.graph), recording.captured, frozen, tree))
+        return _trees.unflatten(tree, recording.results)
 
 
 def replay(f):
@@ -344,6 +350,7 @@ def check(text, compile=None, only=None):
 
 def compare(text, plain, compiled, what, reached=None):
     """Call two functions at the points of a program; `reached` changes in between."""
+    of_type = None
     for k, xs in enumerate(points(text)):
         if reached and k == 2:
             for arrays in reached:
@@ -353,7 +360,12 @@ def compare(text, plain, compiled, what, reached=None):
         wanted = outcome(plain, xs)
         found = outcome(compiled, xs)
         where = f"{what}, point {k}"
-        same(text, plain, xs, wanted, found, where)
+        try:
+            same(text, plain, xs, wanted, found, where)
+        except Difference as difference:
+            if difference.kind != "type":
+                raise
+            of_type = of_type or difference         # look for something worse first
         if isinstance(found, Exception):
             continue
         for result in found:            # it is the caller's; no later call may see this
@@ -363,6 +375,8 @@ def compare(text, plain, compiled, what, reached=None):
         for x, y in zip(after, before):
             if not bits(np.asarray(x), y):
                 raise Difference("shares memory", f"{where}: an input changes with a result")
+    if of_type:
+        raise of_type
 
 
 def outcome(f, xs):
@@ -387,9 +401,6 @@ def same(text, plain, xs, wanted, found, what):
     if len(found) != len(wanted):
         raise Difference("number of results", f"{what}: {len(found)}, not {len(wanted)}")
     for k, (x, y) in enumerate(zip(found, wanted)):
-        if type(x) is not type(y):
-            raise Difference("type", f"{what}, result {k}: {type(x).__name__}, not "
-                             f"{type(y).__name__}")
         x, y = np.asarray(x), np.asarray(y)
         if x.shape != y.shape or x.dtype != y.dtype:
             raise Difference("shape or dtype", f"{what}, result {k}: {x.shape} {x.dtype}, not "
@@ -398,11 +409,15 @@ def same(text, plain, xs, wanted, found, what):
             continue
         if not reordered(plain, xs):
             raise Difference("bits", f"{what}, result {k}: {x!r}, not {y!r}")
-        allowed = tolerance(plain, xs, wanted, k)
+        allowed = tolerance(text, plain, xs, wanted, k)
         with np.errstate(all="ignore"):
             wrong = ~((abs(x - y) <= allowed) | (x == y) | np.isnan(x) & np.isnan(y))
         if np.any(wrong):
             raise Difference("values", f"{what}, result {k}: {x!r}, not {y!r}")
+    for k, (x, y) in enumerate(zip(found, wanted)):
+        if type(x) is not type(y):
+            raise Difference("type", f"{what}, result {k}: {type(x).__name__}, not "
+                             f"{type(y).__name__}")
 
 
 def bits(x, y):
@@ -416,21 +431,17 @@ def bits(x, y):
 def reordered(plain, xs):
     """Whether a function has operations whose terms may be taken in another order."""
     try:
-        graph = record(lambda arguments: _listed(plain(*arguments)), list(xs), None).graph
+        graph = record(lambda arguments: _trees.flatten(plain(*arguments))[0], list(xs), None).graph
     except Exception:
         return True
     return any(graph.name(k) in REORDERED for k in range(len(graph)))
 
 
-def _listed(results):
-    return list(results) if isinstance(results, (tuple, list)) else [results]
-
-
-def tolerance(plain, xs, wanted, k):
+def tolerance(text, plain, xs, wanted, k):
     """What rounding may do: some units in the last place, or what they do to the arguments."""
     rng = np.random.default_rng(0)
     y = np.asarray(wanted[k])
-    eps = np.finfo(y.dtype).eps
+    eps = np.finfo(text.dtype).eps          # of the operations; the result may be wider
     spread = np.zeros(y.shape)
     for _ in range(4):
         moved = [type(x)(x * (1 + eps * rng.choice([-1, 1]))) if isinstance(x, float)
@@ -528,7 +539,7 @@ def mapped(text, compile):
                             f"not {y.shape} {y.dtype}")
                     # One point is scalar code where many are blocks.
                     with np.errstate(all="ignore"):
-                        wrong = ~((abs(x - y) <= tolerance(plain, xs, wanted, k)) | (x == y)
+                        wrong = ~((abs(x - y) <= tolerance(text, plain, xs, wanted, k)) | (x == y)
                                   | np.isnan(x) & np.isnan(y))
                     if np.any(wrong):
                         raise Difference("values", f"{way} of {what}, lane {i}: {x!r}, not {y!r}")
