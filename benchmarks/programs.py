@@ -127,7 +127,7 @@ CASES = tuple(dict.fromkeys(
        for name in ("arith", "chain") for what in ("value", "value and slope")]
 ))
 TOOLS = ("compiled", "compiled-1", "c", "value", "products", "products-fresh", "jax", "torch",
-         "autograd", "casadi")
+         "torch-compile", "autograd", "casadi")
 
 
 # ---- planning ------------------------------------------------------------------------------

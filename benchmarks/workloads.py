@@ -46,6 +46,7 @@ TOOLS = {
     "compiled": Tool("fastgrad, compiled", "fastgrad", False, MappingProxyType({})),
     "compiled-1": Tool("fastgrad, compiled, 1 thread", "fastgrad", peer=False),
     "torch": Tool("PyTorch eager", "torch"),
+    "torch-compile": Tool("torch.compile", "torch"),
     "jax": Tool("jax.jit", "jax"),
     "autograd": Tool("HIPS autograd", "autograd"),
     "casadi": Tool("CasADi", "casadi"),
@@ -215,6 +216,13 @@ def with_torch(f, parameters, *constants):
     return Prepared(step, (leaves, *map(tensor, constants)), read)
 
 
+def with_torch_compile(f, parameters, *constants):
+    """Adapt torch.compile, whose backward sweep is compiled too."""
+    import torch
+
+    return with_torch(torch.compile(f), parameters, *constants)
+
+
 def with_jax(f, *arguments):
     """Adapt `jax.jit(jax.value_and_grad(f))`, inputs on its device, waiting for the result."""
     import jax
@@ -267,6 +275,7 @@ ADAPT = {
     "compiled": with_compiled,
     "compiled-1": with_compiled,
     "torch": with_torch,
+    "torch-compile": with_torch_compile,
     "jax": with_jax,
     "autograd": with_autograd,
     "casadi": with_casadi,
@@ -285,10 +294,15 @@ NAMESPACES = {
     "compiled": "fastgrad.numpy",
     "compiled-1": "fastgrad.numpy",
     "torch": "torch",
+    "torch-compile": "torch",
     "jax": "jax.numpy",
     "autograd": "autograd.numpy",
     "casadi": "casadi",
 }
+
+
+# Where they say something that another tool does not, and compile in less than minutes.
+NOT_EVERYWHERE = {"compiled-1": None, "torch-compile": None}
 
 
 def adapters(written_with, *arguments, **namespaces):
@@ -310,7 +324,7 @@ def adapters(written_with, *arguments, **namespaces):
 
     return {
         tool: partial(adapt, tool, module)
-        for tool, module in (NAMESPACES | {"compiled-1": None} | namespaces).items()
+        for tool, module in (NAMESPACES | NOT_EVERYWHERE | namespaces).items()
         if module is not None
     }
 
@@ -429,7 +443,7 @@ def vector(n):
         return value, [(np.cos(x) - 2 * x * np.sin(x)) * e + x / np.cosh(x) ** 2 + t]
 
     threads = n >= 10**5            # below, starting one costs more than it saves
-    every = adapters(written_with, x) | {
+    every = adapters(written_with, x, **{"torch-compile": "torch"}) | {
         "c": partial(with_c, "vectors", "vector_threads" if threads else "vector", x)}
     if threads:
         every["compiled-1"] = every["compiled"]
@@ -810,6 +824,8 @@ def mlp(widths, batch, dtype):
     x = rng.normal(size=(batch, widths[0])).astype(dtype)
     labels = rng.integers(widths[-1], size=batch)
 
+    rows = np.arange(batch)
+
     def written_with(namespace, logsumexp):
         tanh, mean = namespace.tanh, namespace.mean
 
@@ -818,7 +834,7 @@ def mlp(widths, batch, dtype):
             for w, b in hidden:
                 x = tanh(x @ w + b)
             scores = x @ weights + bias
-            right = scores[np.arange(len(labels)), labels]
+            right = scores[rows, labels]
             return mean(logsumexp(scores, axis=1) - right)
 
         return loss
@@ -828,7 +844,7 @@ def mlp(widths, batch, dtype):
         logsumexp = plain_logsumexp
         if tool in SPECIAL:
             logsumexp = importlib.import_module(SPECIAL[tool]).logsumexp
-        loss = torch_mlp(namespace) if tool == "torch" else written_with(namespace, logsumexp)
+        loss = torch_mlp(namespace) if namespace.__name__ == "torch" else written_with(namespace, logsumexp)
         return ADAPT[tool](loss, parameters, x, labels)
 
     every = {tool: partial(adapt, tool) for tool in ADAPT if tool not in ("casadi", "compiled-1")}
