@@ -723,7 +723,8 @@ def kalman():
         return ADAPT[tool](written_with(namespace, scan), theta, measured)
 
     every = {tool: partial(adapt, tool)
-             for tool in ("value", "fastgrad", "fastgrad-np", "compiled", "torch", "jax", "autograd")}
+             for tool in ("value", "fastgrad", "fastgrad-np", "compiled", "torch", "jax",
+                          "autograd")}
     return Case("kalman, 200 steps", "kalman", steps, expected, 1e-10, every)
 
 
@@ -844,7 +845,8 @@ def mlp(widths, batch, dtype):
         logsumexp = plain_logsumexp
         if tool in SPECIAL:
             logsumexp = importlib.import_module(SPECIAL[tool]).logsumexp
-        loss = torch_mlp(namespace) if namespace.__name__ == "torch" else written_with(namespace, logsumexp)
+        own = torch_mlp(namespace) if namespace.__name__ == "torch" else None
+        loss = own or written_with(namespace, logsumexp)
         return ADAPT[tool](loss, parameters, x, labels)
 
     every = {tool: partial(adapt, tool) for tool in ADAPT if tool not in ("casadi", "compiled-1")}
