@@ -675,19 +675,19 @@ def kalman():
 
     def written_with(namespace, scan):
         exp, log = namespace.exp, namespace.log
-        arrays = move, process, look, np.eye(2), np.zeros(4), np.eye(4)
+        arrays = move, move.T, process, look, look.T, np.eye(2), np.zeros(4), np.eye(4)
         if namespace.__name__ == "torch":
             arrays = map(namespace.tensor, arrays)
-        F, Q0, H, I2, mean0, P0 = arrays
+        F, Ft, Q0, H, Ht, I2, mean0, P0 = arrays
 
         def f(theta, measured):
             Q, R = exp(theta[0]) * Q0, exp(theta[1]) * I2
 
             def step(carry, z):
                 mean, P, total = carry
-                mean, P = F @ mean, F @ P @ F.T + Q
+                mean, P = F @ mean, F @ P @ Ft + Q
                 HP = H @ P
-                S = HP @ H.T + R
+                S = HP @ Ht + R
                 v = z - H @ mean
                 a, b, c, d = S[0, 0], S[0, 1], S[1, 0], S[1, 1]
                 det = a * d - b * c
