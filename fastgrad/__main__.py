@@ -21,6 +21,7 @@ def info():
         "instruction set": f"{core.isa()} (available: {', '.join(core.available_isas())})",
         "vector functions": core.vector_math(),
         "matrix products": core.matmul_route,
+        "threads": f"{fastgrad.get_num_threads()} at most",
         "operators": f"{len(core.operators())} rows",
         "buffer pool": f"{pool['used']} bytes used, {pool['idle']} idle, {pool['peak']} at most",
     }

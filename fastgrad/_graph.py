@@ -80,6 +80,11 @@ class Loop(NamedTuple):
     reverse: bool = False
     condition: object = None
 
+    def __repr__(self):
+        steps = "" if self.length is None else f" of {self.length} steps"
+        return (f"{self.kind}{steps}{', reversed' if self.reverse else ''} ({self.carries} carries, "
+                f"{self.sequences} sequences, {self.constants} constants)")
+
 
 class GuardError(RuntimeError):
     """Raised where a program without a Python function meets another outcome than its recording."""
@@ -126,6 +131,11 @@ class Graph:
 
     def __len__(self):
         return len(self.nodes)
+
+    def __reduce__(self):
+        from . import _persist
+
+        return _persist.restore_graph, (_persist.dump(self),)
 
     def name(self, i):
         """The operator of node i."""

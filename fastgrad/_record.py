@@ -6,7 +6,7 @@ what can go wrong around the function.
 
 from fastgrad._core import core
 
-from ._graph import NODE, Graph, Guard
+from ._graph import NODE, Graph, Guard, Loop
 
 __all__ = ["Recording", "history", "record"]
 
@@ -43,7 +43,7 @@ class Recording:
         return [core.settle_plain(y) for y in self.outputs]
 
 
-def record(function, values, captured=()):
+def record(function, values, captured=(), places_move=False):
     """Run a function of Tensors and take down what it does.
 
     Parameters
@@ -56,12 +56,15 @@ def record(function, values, captured=()):
     captured : iterable of ndarray and Tensor, or None
         What the function is known to reach: its present contents are inputs. None: whatever it
         uses.
+    places_move : bool
+        Whether an integer Tensor in an index is an operand; otherwise its value is a guard.
 
     Returns
     -------
     Recording
     """
     recorder = core.Recorder(list(values), captured)
+    recorder.places_move = places_move
     recorder.begin()
     try:
         outputs = list(function(list(recorder.arguments)))
@@ -75,6 +78,10 @@ def _recording(recorder, outputs, extracted):
     rows, operands, shapes, attrs, inputs, numbers, kinds, guards = extracted
     graph = Graph(rows.view(NODE), operands, shapes, attrs, inputs, numbers, kinds,
                   [Guard(*guard) for guard in guards])
+    if any(type(attribute) is Loop for attribute in attrs):
+        from ._loops import tidy_loops      # which needs this module
+
+        graph = tidy_loops(graph)
     return Recording(graph, recorder, outputs)
 
 

@@ -18,6 +18,7 @@ __all__ = ["CALLS", "Replay", "evaluate", "prepare", "register_call", "replay"]
 
 Tensor = core.Tensor
 _LEAF = OPS["leaf"]
+_TIES = frozenset([OPS[name] for name in ("maximum", "minimum", "fmax", "fmin")])
 
 
 def replay(graph, values):
@@ -114,22 +115,24 @@ class Replay:
 
     def _numbers(self, row, rows, operands):
         """The operands, with numbers in place of constants where a tie depends on it."""
-        if not row[3] & LITERAL:
+        if not row[3] & LITERAL or row[0] not in _TIES:
             return operands
         operands = list(operands)
         for at, k in enumerate(operands):
             leaf = rows[k]
             if NAMES[leaf[0]] == "leaf" and not leaf[3] & INPUT and not leaf[2] and not leaf[8]:
                 operands[at] = len(self.start)
-                self.start.append(leaf[10] if leaf[3] & WEAK
-                                  else core.dtype_of_number(leaf[1]).type(leaf[10]))
+                self.start.append(leaf[10])
         return operands
 
 
 def _input(graph, i, value, tensors):
     """A value as a Tensor; it must fit the input that is node i."""
-    if isinstance(value, Tensor):
-        t = value
+    t = value if isinstance(value, Tensor) else None
+    if type(value) is np.ndarray and core.recording_program():
+        t = core.known_array(value)         # an input of the recording around, perhaps
+    if t is not None:
+        pass
     elif type(value) is float:
         t = core.weak(value)
     else:
@@ -161,7 +164,7 @@ def _guarded(step, i, guards):
     return checked
 
 
-_LOOKS = {"bool": bool, "int": operator.index}
+_LOOKS = {"bool": bool, "int": int}
 
 
 def look(kind, value):
@@ -309,10 +312,9 @@ _SHAPED = {
 # What a call node may name: functions of plain arrays. Graphs come from files, too, so that
 # nothing is looked up by a name that does not stand here.
 CALLS = {}
-_RECORDED = {}                  # name -> function of Tensors, of fastgrad's own
 
 
-def register_call(name, function, recorded=None):
+def register_call(name, function):
     """Let call nodes name a function.
 
     Parameters
@@ -321,12 +323,8 @@ def register_call(name, function, recorded=None):
         "fastgrad.something".
     function : callable
         Of plain arrays; returns an array, or a tuple of them.
-    recorded : callable, optional
-        The same for Tensors, so that a recording of a replay holds the call again.
     """
     CALLS[name] = function
-    if recorded is not None:
-        _RECORDED[name] = recorded
 
 
 _NUMPY = """
@@ -343,7 +341,7 @@ _NUMPY = """
     nonzero flatnonzero argwhere where ix_ take take_along_axis compress extract select choose
     unravel_index ravel_multi_index diff roll flip repeat tile
     reshape ravel transpose swapaxes moveaxis squeeze expand_dims broadcast_to
-    concatenate stack vstack hstack copy array asarray astype
+    concatenate stack vstack hstack copy array asarray full full_like linspace delete
     diagonal diag tril triu trace dot matmul outer inner
     zeros_like ones_like full_like heaviside copysign nan_to_num
     real imag union1d intersect1d setdiff1d
@@ -353,6 +351,11 @@ _NUMPY = """
 for _name in _NUMPY:
     if hasattr(np, _name):
         CALLS[f"numpy.{_name}"] = getattr(np, _name)
+CALLS["numpy.astype"] = core.astype
+
+for _name in ("max", "min", "logsumexp"):
+    register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)
+register_call("fastgrad.all_finite", core.all_finite)
 
 
 def function_of(name):
@@ -364,36 +367,17 @@ def function_of(name):
     return function
 
 
-def _tensor_function(name):
-    """The same for Tensors."""
-    plain = function_of(name)
-    recorded = _RECORDED.get(name)
-    if recorded is not None:
-        return recorded
-    module, _, function = name.partition(".")
-    if module == "numpy":
-        from fastgrad import numpy as fnp
-
-        return getattr(fnp, function)
-    from fastgrad.numpy._dispatch import evaluated
-
-    return lambda *args, **kwargs: evaluated(plain, args, kwargs)
-
-
 def _call(attribute, operands):
-    from fastgrad.numpy._dispatch import wrapped
-
     name, args, kwargs, which = attribute
-    function = _tensor_function(name)
-    kwargs = tuple(kwargs)
+    function, args, kwargs = function_of(name), tuple(args), tuple(kwargs)
 
     def step(v):
         given = [v[k] for k in operands]
-        result = function(*filled(tuple(args), given),
-                          **{key: filled(value, given) for key, value in kwargs})
+        result = core.derive(name, function, filled(args, given),
+                             {key: filled(value, given) for key, value in kwargs})
         if which is not None:
             result = result[which]
-        return result if isinstance(result, Tensor) else wrapped(np.asarray(result))
+        return result if isinstance(result, Tensor) else core.tensor(result)
     return step
 
 
@@ -451,16 +435,21 @@ def prepare(graph, i):
         return call
     if name == "leaf":
         raise ValueError("a leaf is not computed")
+    if name == "result":
+        which = int(graph.nodes["constant"][i])
+        return lambda results: results[which]
     rows, operands = graph.nodes.tolist(), graph.operands_of(i)
     # Operands are counted through: one node may be two of them.
     step = _step(graph, i, name, rows[i], [rows[k] for k in operands], range(len(operands)))
+    weak = [bool(rows[k][3] & WEAK) for k in operands]
+
+    def given(arrays):
+        return [core.weak(a) if light else core.tensor(a, copy=False)
+                for a, light in zip(arrays, weak)]
+
     if name == "custom":
-        return lambda *arrays: [_array(r) for r in step([_constant(a) for a in arrays])]
-    return lambda *arrays: _array(step([_constant(a) for a in arrays]))
-
-
-def _constant(a):
-    return core.tensor(a, copy=False)
+        return lambda *arrays: [_array(r) for r in step(given(arrays))]
+    return lambda *arrays: _array(step(given(arrays)))
 
 
 def _array(result):

@@ -17,11 +17,12 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
+from fastgrad._core.program import Plan
 
-from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, WEAK, Builder, Graph, Guard, Loop, Slot
+from ._graph import INPUT, MANY, NAMES, OPS, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
-from ._replay import CALLS, Replay, filled, function_of, has_slots, register_call
-from .transforms import _Derivative, _function, _name
+from ._replay import Replay, filled, function_of, has_slots, register_call
+from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
 
 __all__ = ["map_graph", "vmap"]
 
@@ -393,6 +394,8 @@ class _Mapper:
         """
         parts = self._parsed(index, operands, len(shape))
         arrays = [at for at, (kind, _) in enumerate(parts) if kind != "."]
+        if not arrays:
+            return (_ALL, *_tuple(index)), [], tuple(range(len(part) + 1))
         together = arrays[-1] - arrays[0] + 1 == len(arrays)
         before = arrays[0] if together else 0           # axes of the part before the arrays' own
         slots, numbers = [], {}
@@ -472,8 +475,8 @@ class _Mapper:
                         (self.lanes, *shape), dtype, _shifted(index, 1))
 
     def _columns(self, a, index, shape):
-        """The entries of a vector whose entries are scattered one by one, as gradients of entries
-        are: columns that are joined, without any index at run time. None where that is not so."""
+        """A vector whose entries are scattered one by one, as gradients of entries are, entry by
+        entry: columns that are joined, without any index at run time. None where it is not so."""
         if self.graph.name(a) != "concatenate" or self.graph.attribute(a) is not None:
             return None
         if type(index) is tuple:
@@ -481,16 +484,19 @@ class _Mapper:
         if type(index) is not np.ndarray or index.ndim != 1 or len(shape) != 1 or (
                 index.dtype.kind not in "iu" or shape[0] > 4 * len(index) + 16):
             return None
-        places = [int(k) % shape[0] for k in index]
-        if len(set(places)) < len(places):
-            return None
-        entries = dict(zip(places, self.graph.operands_of(a)))
+        entries = {}
         dtype = self.dtype(a)
+        for place, k in zip(index.tolist(), self.graph.operands_of(a)):
+            entry = self.new[k], self.has[k]
+            known = entries.get(place % shape[0])
+            if known is not None:
+                has = known[1] or entry[1]
+                entry = self.add("add", [known[0], entry[0]], (self.lanes,) if has else (), dtype), has
+            entries[place % shape[0]] = entry
         zero = None
         if len(entries) < shape[0]:
-            zero = self.build.constant(np.dtype(core.dtype_of_number(dtype)).type(0))
-        return [(self.new[entries[k]], self.has[entries[k]], dtype) if k in entries
-                else (zero, False, dtype) for k in range(shape[0])]
+            zero = self.build.constant(core.dtype_of_number(dtype).type(0))
+        return [(*entries.get(k, (zero, False)), dtype) for k in range(shape[0])]
 
     def map_assign(self, i, operands, shape, dtype, index, flags, constant):
         a, value = operands[:2]
@@ -517,6 +523,14 @@ class _Mapper:
         name, args, kwargs, which = attribute
         args, kwargs = tuple(args), tuple(kwargs)
         whole = (self.lanes, *shape)
+        if name == "fastgrad.all_finite":
+            # Of all lanes at once: one decision, which a guard remembers.
+            self.has[i] = False
+            return self.add("call", [self.new[k] for k in operands], (), dtype, attribute)
+        if name.startswith("fastgrad.weights_"):
+            array, kind, axes = args
+            return self.add("call", [self.new[k] for k in operands], whole, dtype, (
+                name, (array, kind, tuple([axis + 1 for axis in axes])), kwargs, which))
         short = name.removeprefix("numpy.")
         if name in _BY_ENTRY and which is None and not kwargs and all(
                 isinstance(arg, (Slot, int, float, np.generic)) or np.ndim(arg) == 0
@@ -536,6 +550,10 @@ class _Mapper:
 
     def _along_axes(self, name, operands, args, kwargs, shape):
         """The operand, the arguments and the shape of a reduction or an ordering with lanes."""
+        # What is None is not told.
+        kwargs = {key: value for key, value in kwargs.items() if value is not None or key == "axis"}
+        if args[2:] == (None,) * len(args[2:]):
+            args = args[:2]
         if len(operands) != 1 or not args or not isinstance(args[0], Slot) or len(args) > 2 or (
                 not set(kwargs) <= {"axis", "keepdims", "kind", "stable", "dtype"}):
             return None
@@ -678,8 +696,8 @@ def _shifted(index, first):
 _DECISIONS = {
     "bool": "a condition (`if`, `while`, `and`, `or`, bool()) depends on a value that differs "
             "between lanes; write fnp.where(condition, x, y), which computes both",
-    "int": "int(), range() or an index needs one integer, but the value differs between lanes; "
-           "write fnp.where, or map over something else",
+    "int": "int(), range() or the index of a list or NumPy array needs one integer, but the value "
+           "differs between lanes; write fnp.asarray(table)[k] to look entries up, fnp.where to choose",
     "count": "a boolean mask that differs between lanes selects another number of entries in each; "
              "write fnp.where(mask, x, 0.0) in place of x[mask]",
 }
@@ -701,7 +719,7 @@ _BY_ENTRY = frozenset("numpy." + name for name in """
     logical_and logical_or logical_xor logical_not
     equal not_equal less less_equal greater greater_equal
     isnan isinf isfinite isposinf isneginf signbit isclose where heaviside copysign nextafter
-    spacing real imag
+    spacing real imag astype
 """.split())
 
 # What reduces or orders along axes, and the axis if none is told.
@@ -721,7 +739,8 @@ def _quoted(template):
 
 
 def _unquoted(template):
-    if type(template) is tuple and len(template) == 2 and template[0] == "operand of a lane":
+    if type(template) is tuple and len(template) == 2 and type(template[0]) is str and (
+            template[0] == "operand of a lane"):
         return Slot(template[1])
     if type(template) in (tuple, list):
         return type(template)([_unquoted(part) for part in template])
@@ -733,14 +752,17 @@ def _lane_by_lane(called, *operands):
     name, args, kwargs, which, has, lanes = called
     function, args, kwargs = function_of(name), _unquoted(args), _unquoted(kwargs)
     results = []
-    for lane in range(lanes):
-        given = [x[lane] if mapped else x for x, mapped in zip(operands, has)]
+    # Without lanes one of zeros tells the shape.
+    parts = [np.zeros((1, *x.shape[1:]), x.dtype) if mapped and not lanes else x
+             for x, mapped in zip(operands, has)]
+    for lane in range(lanes or 1):
+        given = [x[lane] if mapped else x for x, mapped in zip(parts, has)]
         result = function(*filled(args, given),
                           **{key: filled(value, given) for key, value in kwargs})
         results.append(np.asarray(result if which is None else result[which]))
     if len({result.shape for result in results}) > 1:
         raise ValueError(f"vmap: the results of {name} differ in shape between lanes")
-    return np.stack(results) if results else np.asarray(results)
+    return np.stack(results)[:lanes]
 
 
 register_call("fastgrad.lanes", _lane_by_lane)
@@ -748,6 +770,7 @@ register_call("fastgrad.lanes", _lane_by_lane)
 
 # ---- functions ------------------------------------------------------------------------------
 
+@of_programs
 def vmap(f, in_axes=0, out_axes=0):
     """A function mapped over an axis of its arguments: as a loop over the entries, without one.
 
@@ -798,8 +821,10 @@ def vmap(f, in_axes=0, out_axes=0):
     _check_axes("in_axes", in_axes)
     _check_axes("out_axes", out_axes)
 
+    known = _Known()
+
     def mapped(*args, **kwargs):
-        return _Call(f, in_axes, args, kwargs).run(out_axes)
+        return _Call(f, in_axes, args, kwargs).run(out_axes, known)
 
     return _Derivative(vmap, f, mapped, (in_axes, out_axes))
 
@@ -829,6 +854,48 @@ def _axes_of(spec, tree, what):
     return axes
 
 
+class _Known:
+    """The last recording of a mapped function, and what was made of it: most functions do the same
+    at each call."""
+
+    def __init__(self):
+        self.last = None
+
+    def mapped(self, graph, count, lanes, plain):
+        """What runs a graph of which `count` inputs are mapped, on plain values or on Tensors, and
+        which outputs are mapped."""
+        last = self.last
+        kind = count, lanes, plain
+        if last is None or last[1] != kind or not same_graph(last[0], graph):
+            made, has = map_graph(graph, [k < count for k in range(len(graph.inputs))], lanes)
+            self.last = last = graph, kind, (Plan if plain else Replay)(made), has
+        return last[2:]
+
+
+def same_graph(one, other):
+    """Whether two graphs do the same with the same values."""
+    return (one.outputs == other.outputs and one.inputs == other.inputs
+            and one.nodes.tobytes() == other.nodes.tobytes()
+            and one.operands.tobytes() == other.operands.tobytes()
+            and one.shapes == other.shapes and one.kinds == other.kinds
+            and one.guards == other.guards and one.lines == other.lines
+            and len(one.attrs) == len(other.attrs) and all(map(_same, one.attrs, other.attrs)))
+
+
+def _same(one, other):
+    """Whether two attributes are the same."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray):
+        return (one.dtype == other.dtype and one.shape == other.shape
+                and one.tobytes() == other.tobytes())
+    return same_graph(one, other) if isinstance(one, Graph) else bool(one == other)
+
+
 class _Call:
     """One call of a mapped function."""
 
@@ -842,18 +909,22 @@ class _Call:
         else:
             axes = (axes,) * len(args)
         self.tree = args, kwargs
-        self.leaves, self.structure = _trees.flatten(self.tree)
+        if not kwargs and all([type(arg) in _LEAVES for arg in args]):
+            self.leaves, self.structure = list(args), None
+        else:
+            self.leaves, self.structure = _trees.flatten(self.tree)
         self.axes = []
         for k, (axis, arg) in enumerate(zip(axes, args)):
-            self.axes += _axes_of(axis, arg, f"in_axes[{k}]")
+            if type(arg) in _LEAVES and (axis is None or type(axis) is int):
+                self.axes.append(axis)
+            else:
+                self.axes += _axes_of(axis, arg, f"in_axes[{k}]")
         self.axes += [0] * (len(self.leaves) - len(self.axes))
         self.lanes = self._lanes()
         self.mapped = [k for k, axis in enumerate(self.axes) if axis is not None]
-        # A Tensor that all lanes share is an input: f must not see that something is recorded
-        # around it, where it would not be differentiated.
-        self.shared = [k for k, leaf in enumerate(self.leaves)
-                       if self.axes[k] is None and isinstance(leaf, Tensor)
-                       and leaf.dtype.kind == "f"]
+        # Tensors to f, so that an index that differs between lanes can look entries up.
+        self.shared = [k for k, axis in enumerate(self.axes) if axis is None
+                       and type(self.leaves[k]) is np.ndarray and self.leaves[k].dtype.char in "fd"]
 
     def _place(self, k):
         """How messages call leaf k."""
@@ -892,28 +963,39 @@ class _Call:
     def with_lanes_first(self, k):
         """Mapped leaf k, lanes in front."""
         leaf, axis = self.leaves[k], self.axes[k]
+        if type(leaf) is np.ndarray and core.recording_program():
+            # The recording around knows the array, but would not know a view of it.
+            known = core.known_array(leaf)
+            leaf = leaf if known is None else known
         if axis % len(leaf.shape):
             rank = len(leaf.shape)
             axis %= rank
             leaf = core.transpose(leaf, (axis, *[n for n in range(rank) if n != axis]))
         return leaf
 
-    def run(self, out_axes):
+    def run(self, out_axes, known):
         given = [self.with_lanes_first(k) for k in self.mapped]
-        values = [_one_lane(x) for x in given] + [_plain(self.leaves[k]) for k in self.shared]
-        recording = record(self.function, values)
         try:
+            shared = [self.leaves[k] for k in self.shared]
+            recording = record(self.function, [_one_lane(x) for x in given] + shared, None)
             if recording.reason is not None:
                 raise Unmappable(recording.reason)
-            graph = recording.graph
-            made, has = map_graph(
-                graph, [True] * len(given) + [False] * (len(graph.inputs) - len(given)), self.lanes)
-        except Unmappable:
+            given_too = shared + recording.captured
+            plain = not core.nested() and not any([isinstance(x, Tensor)
+                                                   for x in given + given_too])
+            program, has = known.mapped(recording.graph, len(given), self.lanes, plain)
+            if plain:
+                results = program.run(given + given_too)
+                if type(results) is int:
+                    raise Unmappable("lanes of which some take another path")
+            else:
+                if core.recording_program():
+                    _tell(recording)
+                results = program(given + given_too, core.nested() or None)
+        except (Unmappable, GuardError):
             return self.lane_by_lane(out_axes, given)
-        given += [self.leaves[k] for k in self.shared] + recording.captured
-        results = Replay(made)(given, True if core.nested() else None)
-        axes = self.result_axes(out_axes)
-        return _trees.unflatten(self.returned, [
+        axes = self.result_axes(out_axes, len(results))
+        return _built(self.returned, [
             self.placed(value, lanes, axis)
             for value, lanes, axis in zip(results, has, axes)])
 
@@ -922,17 +1004,20 @@ class _Call:
         leaves = list(self.leaves)
         for k, argument in zip(self.mapped + self.shared, arguments):
             leaves[k] = argument
-        args, kwargs = _trees.unflatten(self.structure, leaves)
-        result = self.f(*args, **kwargs)
+        if self.structure is None:
+            result = self.f(*leaves)
+        else:
+            args, kwargs = _trees.unflatten(self.structure, leaves)
+            result = self.f(*args, **kwargs)
         core.check_results("vmap", result)
-        results, self.returned = _trees.flatten(result)
+        results, self.returned = _flat(result)
         return results
 
-    def result_axes(self, out_axes):
-        count = _trees._count(self.returned)
+    def result_axes(self, out_axes, count):
+        """The axis of each of so many leaves of the result."""
         if out_axes is None or hasattr(out_axes, "__index__"):
             return [out_axes] * count
-        return _axes_of(out_axes, _trees.unflatten(self.returned, [0] * count), "out_axes")
+        return _axes_of(out_axes, _built(self.returned, [0] * count), "out_axes")
 
     def placed(self, value, has, axis):
         """A result with its lanes where they are wanted."""
@@ -961,24 +1046,28 @@ class _Call:
         """What a loop over the lanes does."""
         from fastgrad import numpy as fnp
 
-        found = []
-        for lane in range(self.lanes):
-            found.append(self.function([x[lane] for x in given]
-                                       + [self.leaves[k] for k in self.shared]))
+        # Tensors, as in the recording.
+        given = [x if isinstance(x, Tensor) else core.tensor(x) for x in given]
+        shared = [self.leaves[k] for k in self.shared]
+        found = [self.function([x[lane] for x in given] + shared) for lane in range(self.lanes)]
         if not found:
             raise ValueError(f"vmap: {_name(self.f)} has to be called lane by lane, and there "
                              "are no lanes")
         results = []
-        for parts, axis in zip(zip(*found), self.result_axes(out_axes)):
-            results.append(self.placed(fnp.stack(parts), True, axis))
-        return _trees.unflatten(self.returned, results)
-
-
-def _plain(x):
-    return x.detach().numpy() if isinstance(x, Tensor) else x
+        for parts, axis in zip(zip(*found), self.result_axes(out_axes, len(found[0]))):
+            results.append(core.settled(self.placed(fnp.stack(parts), True, axis)))
+        return _built(self.returned, results)
 
 
 def _one_lane(x):
     """The first lane, or one of zeros where there is none."""
-    x = _plain(x)
+    if isinstance(x, Tensor):
+        x = core.value_unseen(x)
     return x[0] if len(x) else np.zeros(x.shape[1:], x.dtype)[()]
+
+
+def _tell(recording):
+    """Tell the recording that goes on around a mapped function what the function used by value."""
+    core.by_value(recording.frozen)
+    if recording.scalars:
+        core.functions["add"](core.weak(0.0), np.float64(0))

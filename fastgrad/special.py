@@ -12,7 +12,7 @@ import numpy as np
 
 from fastgrad._core import core
 from fastgrad.numpy._create import lift
-from fastgrad.numpy._dispatch import Tensor, axes_of, values_of
+from fastgrad.numpy._dispatch import Tensor, axes_of, deferring, values_of
 
 __all__ = ["cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "logsumexp", "softmax",
            "xlog1py", "xlogy"]
@@ -43,6 +43,7 @@ def _finite(x):
     return _where(x, 0.0, np.isfinite(values_of(x)))
 
 
+@deferring
 def softmax(x, axis=None):
     """exp(x) / sum(exp(x)) along axes, without overflow. As `scipy.special.softmax`.
 
@@ -69,6 +70,7 @@ def softmax(x, axis=None):
     return _divide(weights, core.sum(weights, axis=axis, keepdims=True))
 
 
+@deferring
 def log_softmax(x, axis=None):
     """log(softmax(x)), exact where softmax is small. As `scipy.special.log_softmax`.
 
@@ -95,6 +97,7 @@ def log_softmax(x, axis=None):
     return _subtract(shifted, _log(core.sum(_exp(shifted), axis=axis, keepdims=True)))
 
 
+@deferring
 def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     """log(sum(b * exp(a))) along axes, without overflow. As `scipy.special.logsumexp`.
 
@@ -148,6 +151,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     return (result, sign) if return_sign else result
 
 
+@deferring
 def xlog1py(x, y):
     """x * log(1 + y), and 0 where x is 0. As `scipy.special.xlog1py`.
 

@@ -16,6 +16,18 @@ __all__ = [
 ]
 
 
+def of_programs(transformation):
+    """Let a transformation of a program (`fastgrad.compile`) be a program again: it is made of the
+    transformation of the function."""
+    @functools.wraps(transformation)
+    def transform(f, *args, **kwargs):
+        if hasattr(type(f), "_transformed"):
+            return f._transformed(transformation, args, kwargs)
+        return transformation(f, *args, **kwargs)
+    return transform
+
+
+@of_programs
 def grad(f, argnums=0, has_aux=False):
     """The gradient of a function.
 
@@ -63,6 +75,7 @@ def grad(f, argnums=0, has_aux=False):
     return core.differentiated(f, argnums, has_aux, False)
 
 
+@of_programs
 def value_and_grad(f, argnums=0, has_aux=False):
     """The value and the gradient of a function, from one run.
 
@@ -96,6 +109,7 @@ def value_and_grad(f, argnums=0, has_aux=False):
     return core.differentiated(f, argnums, has_aux, True)
 
 
+@of_programs
 def elementwise_grad(f, argnums=0, has_aux=False):
     """The derivative of an element-wise function, entry by entry.
 
@@ -602,6 +616,7 @@ def linearize(f, *args, argnums=None, has_aux=False, **kwargs):
 
 # ---- Jacobians ------------------------------------------------------------------------------
 
+@of_programs
 def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", chunk=None,
              sparse=False):
     """The Jacobian of a function: every output by every input.
@@ -826,6 +841,7 @@ def _units(shape, dtype=float):
         yield seed
 
 
+@of_programs
 def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
     """The matrix of second derivatives of a function that returns one number.
 
@@ -901,6 +917,7 @@ def _symmetrise(blocks, shapes):
         matrix[upper] = matrix.T[upper]
 
 
+@of_programs
 def hvp(f, argnums=0, has_aux=False):
     """Products of the Hessian of a function with a vector, without the Hessian.
 
@@ -954,6 +971,7 @@ def hvp(f, argnums=0, has_aux=False):
     return _Derivative(hvp, f, product, (argnums, has_aux))
 
 
+@of_programs
 def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
     """The sum of the second derivatives of a function by each of its inputs.
 
@@ -1003,7 +1021,7 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
             blocks = _blocks(run, "forward", chunk)
             for i, (row, shape) in enumerate(zip(blocks, trace.input_shapes)):
                 size = math.prod(shape)
-                total = total + row[i].reshape((size, size))[range(size), range(size)].sum()
+                total = total + row[i].reshape((size, size)).trace()
         else:
             total = _trace_of(trace, chunk)
             if any(type(leaf) is not float for leaf in run.leaves):

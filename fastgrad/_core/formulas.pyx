@@ -297,11 +297,15 @@ cdef Tensor emit_formula(Formula *f, FgNode *n, uint32_t id, Arg *result):
     cdef Arg x[3]
     cdef int i, k
     cdef FormulaStep *step
-    cdef Tensor t = None
+    cdef Tensor t = None, mask
     for i in range(f.steps):
         step = &f.step[i]
         for k in range(step.arity):
             x[k] = formula_source(step.source[k], step.number[k], n, id, made)
+            if x[k].node != NULL and x[k].node.dtype == FG_BOOL:
+                # Of a mask alone a float64 would be made, whatever the operation's dtype.
+                mask = cast_plain(node_tensor(x[k].id), n.dtype)
+                x[k] = arg_tensor(mask)
         t = emit(step.op, step.arity, x)
         if made is not None:
             made.append(t)

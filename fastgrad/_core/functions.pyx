@@ -19,6 +19,15 @@ Operator = namedtuple("Operator", "name kind arity smooth analytic steps mask re
 Operator.__doc__ = "One row of the operator table."
 
 
+class NotComputed(TypeError):
+    """Raised where something is asked for a value, or a shape, that it does not have yet."""
+
+
+cdef class Deferred:
+    """What is not computed yet: the base class of expressions (fastgrad.variable). A function that
+    meets one leaves the call to its `defer(function, args, kwargs)`."""
+
+
 @cython.final
 cdef class Row:
     """What a builtin of `functions` is bound to: its row of the table."""
@@ -80,6 +89,9 @@ cdef object elementwise(int op, PyObject *const *args, Py_ssize_t n):
                             f"argument{'s' if info.arity > 1 else ''} ({n} given)")
     for i in range(info.arity):
         tensors = tensors or isinstance(<object>args[i], Tensor)
+        if isinstance(<object>args[i], Deferred):
+            return (<object>args[i]).defer(functions[info.name.decode()],
+                                           tuple([<object>args[k] for k in range(info.arity)]), {})
     if not tensors:
         return plain_result(op, [<object>args[i] for i in range(info.arity)])
     if info.arity == 1:
@@ -529,6 +541,12 @@ def weak(double number):
     return scalar_constant(number, FG_FLOAT64, FG_WEAK)
 
 
+def value_unseen(Tensor t):
+    """The value of a Tensor, read-only, for computing what is recorded itself: no recording takes
+    it for a value that gets out."""
+    return tensor_value(t)
+
+
 cdef int reverse_scatter(Sweep *s, FgNode *n, FgValue *g) except -1:
     piece = value_ndarray(n.shape, g, n.dtype, False)[attr_object(n.attr)]
     return contribute_array(s, n.a, np.array(piece))
@@ -613,6 +631,8 @@ def min(a, axis=None, keepdims=False):
 
 def logsumexp(a, axis=None, keepdims=False):
     """log(sum(exp(a))) over the given axes, without overflow."""
+    if isinstance(a, Deferred):
+        return a.defer(logsumexp, (a, axis, keepdims), {})
     if isinstance(a, Tensor):
         return reduced(FG_logsumexp, a, axis, keepdims)
     a = np.asarray(a)
@@ -624,14 +644,16 @@ def logsumexp(a, axis=None, keepdims=False):
 
 def matmul(a, b):
     """The matrix product a @ b for vectors, matrices and batches."""
+    if isinstance(a, Deferred) or isinstance(b, Deferred):
+        return (a if isinstance(a, Deferred) else b).defer(matmul, (a, b), {})
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return np.matmul(a, b)
     return push_matmul(a, b)
 
 
-cdef object astype(object a, str dtype):
+def astype(a, str dtype):
     """An array in another dtype."""
-    return a.astype(dtype)
+    return np.asarray(a).astype(dtype)
 
 
 def cast(a, dtype):
@@ -653,3 +675,12 @@ def cast(a, dtype):
         return t
     operand_tensor_ready(t, &x)
     return push_cast(&x, dtype.num)
+
+
+cdef int busy() noexcept nogil:
+    """Whether a function is being transformed or recorded in this thread."""
+    return get_depth() != 0 or get_recorder() != NULL
+
+
+# For program.pyx, which has no other way to what belongs to a thread.
+BUSY = PyCapsule_New(<void *>busy, "fastgrad.busy", NULL)

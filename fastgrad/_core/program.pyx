@@ -1,11 +1,40 @@
-"""Programs: graphs planned once, and run without Python."""
+"""Programs: graphs planned once, and run without Python.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+    plan.pyx        Plan: a graph, checked, planned, and run
+    program_call.pyx    Programs called from Python
+
+What plans are made of stands in src/vm.h, how they are made in src/vm_plan.c, and how they run in
+src/vm_run.c.
+"""
+
+cimport cython
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+from numpy cimport (PyArray_DATA, PyArray_DIMS, PyArray_IS_C_CONTIGUOUS, PyArray_NDIM, PyArray_TYPE,
+                    import_array, ndarray, npy_intp)
+cimport numpy as cnp
 
 from fastgrad._core.fg cimport *
+from fastgrad._core.plan cimport *
+
+import numpy as np
+
+from fastgrad._core import core
+
+import_array()
 
 # Declared by a header that the build puts before everything else.
 cdef extern from *:
     const char FG_SOURCES[]
 
 SOURCES = (<const char *>FG_SOURCES).decode()
+
+include "plan_graph.pyx"
+include "plan_run.pyx"
+include "program_pool.pyx"
+include "program_scalar.pyx"
+include "program_call.pyx"

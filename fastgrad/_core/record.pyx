@@ -37,6 +37,12 @@ cdef enum:
 cdef uint32_t recordings = 0
 
 
+cdef bint place_moves(object i) except -1:
+    """Whether a place in an index is left open: the body of a loop is recorded once for all i."""
+    cdef Recorder r = recorder()
+    return r is not None and r.places_move and r.traced(<Tensor>i)
+
+
 cdef inline Recorder recorder():
     """The one at work in this thread, or None."""
     return <Recorder>get_recorder() if get_recorder() != NULL else None
@@ -83,6 +89,7 @@ cdef class Recorder:
     cdef readonly str reason        # why the recording must not be replayed, or None
     cdef readonly list guards       # (id of a node, kind, outcome, line)
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
+    cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard
     cdef uint32_t *ids              # the recorded nodes, oldest first, each counted once
     cdef int64_t count, size
     cdef uint32_t serial
@@ -93,7 +100,7 @@ cdef class Recorder:
     cdef dict vouched               # id of an array: array
     cdef readonly dict frozen       # the same, of arrays that must have the same contents each time
     cdef dict indices               # id of a plain index: (the index, the same with Tensors)
-    cdef list kinds                 # of the arguments
+    cdef dict aliases               # id of a result of a rule: the node that has its value
     cdef void *outer
     cdef void *kept
     cdef uint32_t outer_serial
@@ -107,6 +114,7 @@ cdef class Recorder:
         self.serial = recordings
         self.arguments, self.captured, self.guards, self.holders = [], [], [], []
         self.inputs, self.arrays, self.vouched, self.indices, self.frozen = {}, {}, {}, {}, {}
+        self.aliases = {}
         self.known = None if known is None else {id(x): x for x in known}
         for v in values:
             t = record_leaf(v, len(self.arguments))
@@ -292,6 +300,9 @@ cdef class Recorder:
                     self.guard(<Tensor>i, "count", int(np.count_nonzero(tensor_value(<Tensor>i))))
             whole.append(i)
         plain = [index_array(i) for i in whole]
+        for i in plain:
+            if PyArray_Check(i):
+                self.vouch(i)           # a node keeps it, and its derivative uses it again
         answer = tuple(plain) if type(index) is tuple else plain[0]
         if tensors:
             self.indices[id(answer)] = (answer, tuple(whole) if type(index) is tuple else whole[0])
@@ -357,6 +368,7 @@ cdef class Recorder:
                     else tensor_constant(np.asarray(y))
             t = <Tensor>y
             t.fresh()
+            self.holders.append(argument_of(t))     # no other leaf gets its number meanwhile
             self.traced(t)
             numbers.append(e.number(t.id))
             kinds.append("array" if t.node.rank else
@@ -450,6 +462,8 @@ cdef int decision_note(FgNode *n) noexcept:
         reach = n.attr
     else:
         return 0
+    if reach == FG_REACH_ANY:
+        reach = FG_REACH(0, reaches)    # any of those that there are
     if decisions[(decision_next + DECISIONS - 1) % DECISIONS] == reach:
         return 0
     if decisions[decision_next]:
@@ -798,6 +812,9 @@ cdef class Extraction:
         cdef object attribute = None
         cdef list many = None
         if n.op == FG_leaf or id in self.numbers:
+            return 0
+        if id in self.recorder.aliases:
+            self.numbers[id] = self.number((<Argument>self.recorder.aliases[id]).id)
             return 0
         numbers[0] = numbers[1] = numbers[2] = -1
         if n.op < FG_COMPARE_END:

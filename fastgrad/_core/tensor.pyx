@@ -439,6 +439,8 @@ cdef class Tensor:
         return binary(FG_power, left, right)
 
     def __matmul__(left, right):
+        if isinstance(left, Deferred) or isinstance(right, Deferred):
+            return NotImplemented
         return push_matmul(left, right)
 
     def __neg__(self):
@@ -745,6 +747,11 @@ def is_tensor(x):
     (True, False)
     """
     return isinstance(x, Tensor)
+
+
+def is_weak(Tensor t):
+    """Whether a Tensor stands for a Python float, which gives way in promotion."""
+    return t.node.rank == 0 and is_float(t.node.dtype) and t.node.flags & FG_WEAK != 0
 
 
 # ---- values as ndarrays ---------------------------------------------------------------------

@@ -16,6 +16,7 @@ from ._dispatch import (
     PLAIN,
     Tensor,
     as_array,
+    deferring,
     evaluated,
     floating,
     implements,
@@ -60,7 +61,10 @@ def _leaves(sequence, leaves):
             continue
         if type(entry) is not Tensor:
             # Not weak: [np.float32(1), 1.0] is float64 in NumPy.
+            literal = isinstance(entry, (int, float))
             entry = as_array(entry)
+            if literal:
+                core.vouch(entry)
         leaves.append(entry)
         shapes.add(entry.shape)
     if len(shapes) > 1:
@@ -80,7 +84,7 @@ def _scalars(sequence):
     # One number that is not weak makes float64 of them all, as [np.float32(1), 1.0] is in NumPy.
     sequence = list(sequence)
     place = next(k for k, x in enumerate(sequence) if type(x) is not Tensor)
-    sequence[place] = np.asarray(sequence[place], np.float64)
+    sequence[place] = core.vouch(np.asarray(sequence[place], np.float64))
     return sequence
 
 
@@ -112,6 +116,7 @@ def _joined(sequence):
     return joined if len(shape) == 1 else core.reshape(joined, shape)
 
 
+@deferring
 def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, like=None):
     """An array from nested sequences, which may hold Tensors. As `numpy.array`.
 
@@ -236,6 +241,7 @@ def _creates(numpy_function, summary):
 
 def _creates_like(numpy_function, summary):
     """The public function for one that makes an array in the shape and dtype of another."""
+    @deferring
     @functools.wraps(numpy_function)
     def function(a, *args, **kwargs):
         if kind_of((a,)):
@@ -261,6 +267,7 @@ ones_like = _creates_like(np.ones_like, "Ones in the shape of an array.")
 empty_like = _creates_like(np.empty_like, "Arbitrary numbers in the shape of an array.")
 
 
+@deferring
 def full(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
     """An array filled with one value, which may be a Tensor. As `numpy.full`.
 
@@ -283,6 +290,7 @@ def full(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
         raise ValueError(str(error).replace("broadcast_to:", "full:", 1)) from None
 
 
+@deferring
 def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, device=None):
     """One value, which may be a Tensor, in the shape and dtype of `a`. As `numpy.full_like`.
 
@@ -304,6 +312,7 @@ def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, d
 register(full_like, np.full_like)
 
 
+@deferring
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0, *,
              device=None):
     """Evenly spaced numbers between two ends, which may be Tensors. As `numpy.linspace`.

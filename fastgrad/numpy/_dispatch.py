@@ -19,6 +19,7 @@ from fastgrad._core import core
 Tensor = core.Tensor
 
 PLAIN, VALUES, FLOATING = 0, 1, 2       # no Tensor; boolean or integer ones only; a floating one
+Deferred, NotComputed = core.Deferred, core.NotComputed
 
 _TENSOR_DTYPES = frozenset("?bhilqBHILQfd")
 
@@ -39,6 +40,36 @@ def kind_of(operands):
                 if found == FLOATING:
                     return FLOATING
     return found
+
+
+def deferring(function):
+    """Let a function that meets an expression (fastgrad.variable) be a part of one: expressions
+    refuse what is done to values, and the call is left to them."""
+    @functools.wraps(function)
+    def deferred(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except NotComputed:
+            return defer(deferred, args, kwargs)
+
+    return deferred
+
+
+def defer(function, args, kwargs):
+    """The call as an expression; from within `except NotComputed`."""
+    if (found := _deferred((args, *kwargs.values()))) is None:
+        raise               # nothing that this call knows of
+    return found.defer(function, args, kwargs)
+
+
+def _deferred(operands):
+    """The first expression among operands and nested lists of them."""
+    for operand in operands:
+        if isinstance(operand, Deferred):
+            return operand
+        if isinstance(operand, (list, tuple)) and (found := _deferred(operand)) is not None:
+            return found
+    return None
 
 
 def values_of(operand):
@@ -78,8 +109,21 @@ def wrapped(result):
     return result
 
 
+# What tells shapes and dtypes alone: no program depends on it.
+_OF_SHAPE = {np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type}
+
+
+def _shaped(operand):
+    """An array of the operand's shape and dtype."""
+    if isinstance(operand, Tensor):
+        return np.broadcast_to(np.zeros((), operand.dtype), operand.shape)
+    return operand
+
+
 def evaluated(numpy_function, args, kwargs):
     """NumPy's result on the values of the operands, as Tensors without derivative."""
+    if numpy_function in _OF_SHAPE:
+        return numpy_function(*map(_shaped, args), **kwargs)
     if core.recording_program():
         name = getattr(numpy_function, "__name__", None)
         return core.derive(f"numpy.{name}" if getattr(np, name or "", None) is numpy_function
@@ -113,16 +157,19 @@ def implements(*numpy_functions):
 
         @functools.wraps(rule)
         def function(*args, **kwargs):
-            if args and type(args[0]) is Tensor and args[0].requires_grad:
-                return rule(*args, **kwargs)            # nearly always; the rest takes 300 ns
-            kind = kind_of(args)
-            if kwargs and kind != FLOATING:
-                kind = max(kind, kind_of(kwargs.values()))
-            if kind == FLOATING:
-                return rule(*args, **kwargs)
-            if kind == PLAIN:
-                return numpy_function(*args, **kwargs)
-            return evaluated(numpy_function, args, kwargs)
+            try:                                        # costs nothing
+                if args and type(args[0]) is Tensor and args[0].requires_grad:
+                    return rule(*args, **kwargs)        # nearly always; the rest takes 300 ns
+                kind = kind_of(args)
+                if kwargs and kind != FLOATING:
+                    kind = max(kind, kind_of(kwargs.values()))
+                if kind == FLOATING:
+                    return rule(*args, **kwargs)
+                if kind == PLAIN:
+                    return numpy_function(*args, **kwargs)
+                return evaluated(numpy_function, args, kwargs)
+            except NotComputed:
+                return defer(function, args, kwargs)
 
         return register(function, *numpy_functions)
     return decorate
@@ -131,6 +178,7 @@ def implements(*numpy_functions):
 def by_value(numpy_function, summary):
     """The public function for a NumPy function without derivative: NumPy's value, as a Tensor."""
     @functools.wraps(numpy_function)
+    @deferring
     def function(*args, **kwargs):
         if kind_of(args) or kind_of(kwargs.values()):
             return evaluated(numpy_function, args, kwargs)

@@ -1,0 +1,1082 @@
+"""Functions that are recorded once and replayed: `compile` and `Program`.
+
+A call is looked at in three steps. Its *signature* (structure of the arguments, dtypes, shapes, and
+whatever is no number) finds the paths recorded for such arguments. A *path* is one run of the
+function, planned; it may be replayed if what the function reaches besides its arguments is what it
+was (_watch.py) and if its guards hold, which its plan tells. If no path fits, the function is
+recorded anew; where a recording must not stand for the function, the function itself is called.
+"""
+
+import collections
+import functools
+import inspect
+import math
+import sys
+import types
+import warnings
+import weakref
+
+import numpy as np
+
+from fastgrad import _trees
+from fastgrad._core import core
+from fastgrad._core.program import (
+    Caller,
+    Checks,
+    Entry,
+    Plan,
+    branch_part,
+    captured_with,
+    leaf_part,
+    result_part,
+    use_vectorcall,
+)
+
+from . import _record, _watch
+from ._graph import WEAK, GuardError
+from ._replay import replay
+from ._watch import BYTES, Watch, constant
+
+__all__ = ["Path", "Program", "compile", "constant"]
+
+Tensor = core.Tensor
+
+SIGNATURES = 256            # so many are kept of a program; the one unused for longest goes
+LEFT = 32                   # paths that have left are remembered
+
+# More than MISSES recordings in WINDOW calls of one signature: recording costs more than it saves.
+MISSES, WINDOW = 16, 32
+
+_DTYPES = frozenset("?bhilqBHILQfd")
+
+# Static arguments that are told apart by their value; others by what they are.
+_VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type, slice, range, np.dtype)
+
+
+def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0):
+    """A function that is recorded when it first meets arguments of some shapes, and replayed then.
+
+    Parameters
+    ----------
+    f : callable
+        Takes floats, arrays, NumPy scalars, and trees of them, which are read anew at each call;
+        everything else that it takes (strings, None, ints, bools, functions, objects) is part of
+        the signature: other values are another recording. Without f this is a decorator.
+    static_argnums : int or tuple of int
+        Positional arguments that are part of the signature though they hold floats.
+    static_argnames : str or tuple of str
+        The same by name.
+    paths : int
+        How many recordings are kept for one signature. A branch, an index or a loop bound that is
+        taken from a value is a guard: a call with another outcome is recorded too, and beyond this
+        number the path used least is forgotten.
+    verify : int
+        Compare the first so many replays, and then now and again, with the plain function.
+
+    Returns
+    -------
+    Program
+        Returns what f returns: floats, NumPy scalars and new arrays in place of Tensors.
+
+    Raises
+    ------
+    TypeError
+        If f is a generator function; at a call, for an argument that is neither a number nor an
+        array nor hashable, and for arrays of dtypes that are not supported.
+    RuntimeError
+        With `verify`, when a replay differs from the plain function.
+
+    Warns
+    -----
+    UserWarning
+        Once for each reason why f is called as it is instead of being replayed: random numbers,
+        values that leave for Python (``.item()``), arrays that come from nowhere known.
+
+    Notes
+    -----
+    Names that f reaches (closure, globals, defaults, attributes of the instance of a method, and
+    the same of functions that it calls) are compared at each call. Arrays among them that f uses
+    directly are read again, others compared with a copy. A float among them that changes becomes
+    an input. Assignments to arguments do not show in the caller's arrays, and what f does besides
+    returning (printing, say) happens when it is recorded only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> @fg.compile
+    ... def f(x):
+    ...     return np.sum(np.sin(x) * x)
+    >>> f(np.array([0.0, 1.0]))
+    np.float64(0.8414709848078965)
+    >>> fg.grad(f)(np.array([0.0, 1.0]))
+    array([0.        , 1.38177329])
+    """
+    options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
+               "paths": paths, "verify": verify}
+    if f is None:
+        return functools.partial(compile, **options)
+    if isinstance(f, Program) and f.function is not None:
+        f = f.function
+    return Program(f, **options)
+
+
+# ---- what is kept of a recording ------------------------------------------------------------
+
+class Path:
+    """One recorded run of a program.
+
+    Attributes
+    ----------
+    signature : str
+        The arguments it was recorded for.
+    guards : list of Guard
+        What it took for granted, with outcome and line.
+    calls : int
+        How often it ran, the recording included.
+    left : str or None
+        Why it is no longer among the paths in use.
+    graph : Graph
+    plan : Plan
+    """
+
+    def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=(),
+                 compared=()):
+        self.signature, self.left = signature, None
+        self._calls, self._entry = 1, None
+        self.arguments = None           # what it takes, for calls without detours; see Entry
+        self.graph, self.guards = graph, list(graph.guards)
+        self.plan = Plan(graph)
+        self.replays = 0
+        self.returned, self.places = returned, places   # the tree of results: structure and leaves
+        self.lifted = lifted            # (kind, name) of floats that have become inputs
+        self.captured = captured        # numbers of arrays of the watch; without one, the arrays
+        self.compared = compared        # numbers of those whose contents count though captured
+        self.watch = self.checks = None
+        if watch is not None:
+            self._arm(watch)
+
+    @property
+    def calls(self):
+        return self._calls + (self._entry.calls if self._entry is not None else 0)
+
+    def entry(self):
+        """What makes calls short; None where that cannot be."""
+        if self.arguments is None:
+            return None
+        if self._entry is not None:
+            self._calls += self._entry.calls
+        lifted = None
+        if self.lifted:
+            function = self.watch.innermost
+            lifted = [(_cell(function, name), None) if kind == "cell" else
+                      (function.__globals__, name) for kind, name in self.lifted]
+        self._entry = Entry(self.arguments, _result_part(self.returned, iter(self.places)),
+                            self.plan, self.checks if self.checks is not None else
+                            Checks([], list(self.captured)), lifted, self)
+        return self._entry
+
+    def _arm(self, watch):
+        """Compare with this state from now on."""
+        self.watch = watch
+        slots = {id(watch.arrays[k]): slot for slot, k in enumerate(self.captured)}
+        holders = collections.Counter(id(entry[3]) for entry in watch.entries)
+        entries = []
+        for kind, holder, key, expected in watch.entries:
+            if self.lifted and self._is_lifted(kind, holder, key):
+                continue
+            slot = slots.get(id(expected), -1)
+            if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray):
+                slot = -1
+            entries.append((kind, holder, key, expected, slot))
+        self.copies = [None] * len(watch.arrays)
+        for k, array in enumerate(watch.arrays):
+            if id(array) not in slots or k in self.compared or watch.read_otherwise(k):
+                self.copies[k] = np.array(_contents(array))
+                entries.append((BYTES, array, None, self.copies[k], -1))
+        self.checks = Checks(entries, [watch.arrays[k] for k in self.captured])
+
+    def _is_lifted(self, kind, holder, key):
+        function = self.watch.innermost
+        for what, name in self.lifted:
+            if what == "global" and kind == _watch.DICT and key == name and (
+                    holder is function.__globals__):
+                return True
+            if what == "cell" and kind == _watch.CELL and holder is _cell(function, name):
+                return True
+        return False
+
+    def inputs(self, roots, now):
+        """Captured arrays and floats as they are now; None if something else has changed. `now` is
+        a list that holds the present state once somebody has looked."""
+        if self.checks is None:
+            return [_value(x) for x in self.captured]
+        if not self.checks.holds():
+            if not now:
+                now.append(Watch(roots))
+            if not self._same(now[0]):
+                return None
+            self._arm(now[0])
+        values = [_value(x) for x in self.checks.captured]
+        return [_lifted_value(self.watch.innermost, *name) for name in self.lifted] + values
+
+    def _same(self, state):
+        """Whether a state is the one recorded, but for the contents of captured arrays and floats
+        that are inputs."""
+        old = self.watch
+        if len(state.tokens) != len(old.tokens) or state.reason:
+            return False
+        for k in _differences(old.tokens, state.tokens):
+            if not (k in state.origins and _origin(state, k) in self.lifted
+                    and state.tokens[k][0] == "float"):
+                return False
+        for k, copy in enumerate(self.copies):
+            if copy is not None and not _same_bytes(state.arrays[k], copy):
+                return False
+        return True
+
+    def __repr__(self):
+        guards = "".join(f"\n    {g.kind} == {g.outcome}  {g.line}" for g in self.guards)
+        left = f", left: {self.left}" if self.left else ""
+        return f"<path {self.signature}, {self.calls} calls{left}>{guards}"
+
+
+def _result_part(structure, places):
+    if structure == _trees.LEAF:
+        place = next(places)
+        return result_part(-1, place.value) if type(place) is Static else result_part(place)
+    return branch_part(structure, [_result_part(x, places) for x in structure.children])
+
+
+def _argument_parts(structure, leaves):
+    """What is taken in the place of each argument; None where that takes Python to see."""
+    parts = []
+    for child in structure.children:
+        parts.append(_argument_part(child, leaves))
+        if parts[-1] is None:
+            return None
+    return parts
+
+
+def _argument_part(structure, leaves):
+    if structure != _trees.LEAF:
+        parts = [_argument_part(x, leaves) for x in structure.children]
+        return None if None in parts else branch_part(structure, parts)
+    leaf = next(leaves)
+    if type(leaf) is np.ndarray:
+        return leaf_part((leaf.dtype.char, leaf.shape))
+    if isinstance(leaf, np.generic):
+        return leaf_part(leaf.dtype.char)
+    if type(leaf) is float:
+        return leaf_part("float")
+    if type(leaf) is Static:
+        leaf, identity = leaf.value, leaf.by_identity
+        if not identity:
+            try:
+                hash(leaf)
+            except TypeError:
+                return None
+    return leaf_part([leaf])
+
+
+def _value(x):
+    """What a plan takes for a captured array or Tensor."""
+    if not isinstance(x, Tensor):
+        return x
+    return x.detach().numpy() if x.ndim else core.settle_plain(x)
+
+
+captured_with(_value)
+
+
+def _cell(function, name):
+    code = function.__code__
+    return function.__closure__[code.co_freevars.index(name)] if name in code.co_freevars else None
+
+
+def _lifted_value(function, kind, name):
+    return _cell(function, name).cell_contents if kind == "cell" else function.__globals__[name]
+
+
+def _differences(old, new):
+    """The places in which two lists of one length differ."""
+    return [k for k, (a, b) in enumerate(zip(old, new)) if a != b]
+
+
+def _origin(state, k):
+    """(kind, name) of a float in the innermost function itself; None for any other."""
+    function, kind, name = state.origins[k]
+    return (kind, name) if function is state.innermost else None
+
+
+def _contents(x):
+    return np.ascontiguousarray(x.detach().numpy() if isinstance(x, Tensor) else x)
+
+
+def _same_bytes(x, copy):
+    x = _contents(x)
+    return x.dtype == copy.dtype and x.shape == copy.shape and x.tobytes() == copy.tobytes()
+
+
+class _Signature:
+    """The paths for arguments of one signature."""
+
+    def __init__(self, text):
+        self.text = text
+        self.paths = []             # the one used last comes first
+        self.recorded = collections.deque(maxlen=MISSES + 1)    # at which calls
+        self.changed = 0            # recordings that changed what they reach
+        self.plain = False          # call the function as it is
+        self.history = False        # ... and let it return Tensors
+        self.guarded = set()        # floats that must not become inputs
+
+
+class _ByIdentity:
+    """A static argument that is told apart by what it is, without keeping it alive."""
+
+    def __init__(self, value):
+        try:
+            self.get = weakref.ref(value)
+        except TypeError:
+            self.get = lambda: value
+        self.hash = id(value) >> 4
+
+    def __hash__(self):
+        return self.hash
+
+    def __eq__(self, other):
+        value = self.get()
+        return (type(other) is _ByIdentity and value is not None and value is other.get())
+
+
+class Static:
+    """Wraps an argument so that it is one leaf."""
+
+    def __init__(self, value, by_identity=False):
+        self.value, self.by_identity = value, by_identity
+
+
+class _Call(types.SimpleNamespace):
+    """A call taken apart: key, values (numbers and arrays), leaves, structure, roots."""
+
+
+# ---- programs -------------------------------------------------------------------------------
+
+class Program(Caller):
+    """A function that is recorded and replayed. Made by `compile`, `function` and `load`.
+
+    Attributes
+    ----------
+    function : callable or None
+        The Python function; None for a program that was loaded or made from a history: it raises
+        GuardError where a guard does not hold.
+    paths : list of Path
+        The recorded runs, with their signatures and guards, and how often each ran; those that
+        have left say why.
+    """
+
+    def __init__(self, function, static_argnums=(), static_argnames=(), paths=8, verify=0,
+                 name=None):
+        if function is not None:
+            if not callable(function):
+                raise TypeError("compile: the first argument must be a function, not "
+                                f"{type(function).__name__}")
+            inner = _watch.innermost(function)
+            if inner is not None and (inspect.isgeneratorfunction(inner)
+                                      or inspect.iscoroutinefunction(inner)
+                                      or inspect.isasyncgenfunction(inner)):
+                raise TypeError(f"compile: {inner.__name__} is a generator or coroutine function, "
+                                "which has no result to be replayed; return a list")
+        self.function = function
+        for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+            if hasattr(function, attribute):
+                setattr(self, attribute, getattr(function, attribute))
+        self.__wrapped__ = function
+        self._name = name or getattr(function, "__name__", None) or (
+            "a program" if function is None else repr(function))
+        self._options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
+                         "paths": paths, "verify": verify}
+        self._limit, self._verify = int(paths), int(verify)
+        if self._limit < 1:
+            raise ValueError(f"compile: paths={paths!r} must be at least 1")
+        self._static_positions, self._static_names = self._statics(static_argnums, static_argnames)
+        self._method = False
+        self._signatures = collections.OrderedDict()
+        self._left = []
+        self._slow_calls = 0
+        self._warned = set()
+        self._last = None
+
+    def _statics(self, argnums, argnames):
+        """Positions and names of the static arguments, each argument by both."""
+        argnums = (argnums,) if hasattr(argnums, "__index__") else tuple(argnums)
+        argnames = (argnames,) if isinstance(argnames, str) else tuple(argnames)
+        if not argnums and not argnames:
+            return frozenset(), frozenset()
+        try:
+            names = list(inspect.signature(self.function).parameters)
+        except (TypeError, ValueError):
+            names = []
+        for k in argnums:
+            if not hasattr(k, "__index__") or (names and not -len(names) <= k < len(names)):
+                raise TypeError(f"compile: static_argnums={argnums!r} names no argument of "
+                                f"{self._name}")
+        for name in argnames:
+            if names and name not in names:
+                raise TypeError(f"compile: static_argnames: {self._name} has no argument {name!r}")
+        positions = {k.__index__() % len(names) if names else k.__index__() for k in argnums}
+        positions |= {names.index(name) for name in argnames if name in names}
+        return frozenset(positions), frozenset(argnames) | {names[k] for k in positions if names}
+
+    # ---- what it looks like -----------------------------------------------------------------
+
+    def __set_name__(self, owner, name):
+        self._method = True
+
+    def __get__(self, instance, owner=None):
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self):
+        return f"<program {self._name}, {len(self._all())} paths>"
+
+    def __str__(self):
+        return "\n\n".join([f"{self._name}{path.signature}\n{path.plan}" for path in self._all()]
+                           ) or f"{self._name}: no path has been recorded yet; call it once"
+
+    @property
+    def paths(self):
+        return self._all() + self._left
+
+    def _all(self):
+        return [path for signature in list(self._signatures.values()) for path in signature.paths]
+
+    def explain_plan(self):
+        """What was fused, folded and kept in the plan of each path, and why, as text."""
+        return "\n\n".join([f"{self._name}{path.signature}\n{path.plan.explain()}"
+                            for path in self._paths_or_error("explain_plan")])
+
+    def memory_plan(self):
+        """The memory that the path used last needs, in bytes, as its plan tells it."""
+        return self._paths_or_error("memory_plan")[0].plan.memory()
+
+    def _paths_or_error(self, what):
+        paths = self._all()
+        if not paths:
+            raise RuntimeError(f"{what}: no path of {self._name} has been recorded yet; call it "
+                               "once")
+        if self._last in paths:
+            paths.remove(self._last)
+            paths.insert(0, self._last)
+        return paths
+
+    def save(self, path):
+        """Write the recorded paths to a file that `fastgrad.load` reads."""
+        from fastgrad import _persist
+        _persist.save(self, path)
+
+    def __reduce__(self):
+        found = sys.modules.get(getattr(self, "__module__", None))
+        for name in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, name, None)
+        if found is self:
+            return self.__qualname__
+        if self.function is None:
+            from fastgrad import _persist
+            return _persist.reduced(self)
+        return _made, (self.function, self._options)
+
+    def _transformed(self, transformation, args, kwargs):
+        """The program of a transformation of this one's function."""
+        inner = self if self.function is None else self.function
+        return Program(transformation(inner, *args, **kwargs), **self._options)
+
+    # ---- a call -----------------------------------------------------------------------------
+
+    def __init_subclass__(cls):
+        use_vectorcall(cls)
+
+    def _call(self, args, kwargs):
+        if core.nested() or core.recording_program():
+            return self._inside(args, kwargs)
+        args, kwargs = self._bound(args, kwargs)
+        call = self._taken_apart(args, kwargs)
+        if call is None:
+            return self._inside(args, kwargs)
+        entry = self._signatures.get(call.key)
+        if entry is None:
+            entry = self._new_signature(call) if self.function is not None else self._nearest(call)
+        self._slow_calls += 1
+        if entry.plain:
+            return self._as_it_is(entry, args, kwargs)
+        now = []
+        for path in tuple(entry.paths):
+            captured = path.inputs(call.roots, now)
+            if captured is None:
+                continue
+            result = path.plan.run(call.values + captured)
+            if type(result) is int:
+                failed = path, result
+                continue
+            return self._replayed(entry, call, path, result, args, kwargs)
+        if self.function is None:
+            self._guard_error(entry, failed)
+        return self._recorded(entry, call, args, kwargs, now)
+
+    def _bound(self, args, kwargs):
+        """Arguments by position and by name as they are to be looked at."""
+        return args, kwargs
+
+    def _inside(self, args, kwargs):
+        """With Tensors, and inside transformations and recordings: what the function does."""
+        leaves, structure = _trees.flatten((args, kwargs))
+        for leaf in leaves:
+            if isinstance(leaf, core.Deferred):
+                return leaf.defer(self, args, kwargs)
+        if self.function is not None:
+            return self.function(*args, **kwargs)
+        call = self._taken_apart(args, kwargs, True)
+        entry, error = self._nearest(call), None
+        for path in entry.paths:
+            values = call.values + [x if isinstance(x, Tensor) else _value(x)
+                                    for x in path.captured]
+            try:
+                return _answer(path, replay(path.graph, values))
+            except GuardError as failed:
+                error = failed
+        raise error
+
+    def _taken_apart(self, args, kwargs, tensors=False):
+        """The call as a signature and values; None if it has Tensors that are not asked for."""
+        if self._method or self._static_positions or self._static_names:
+            args, kwargs = list(args), dict(kwargs)
+            if self._method and args:
+                args[0] = Static(args[0], True)
+            for k in self._static_positions:
+                if k < len(args) and type(args[k]) is not Static:
+                    args[k] = Static(args[k])
+            for name in self._static_names:
+                if name in kwargs:
+                    kwargs[name] = Static(kwargs[name])
+            args = tuple(args)
+        leaves, structure = _trees.flatten((args, kwargs) if kwargs else args)
+        values, kinds, roots = [], [], [self.function]
+        for k, leaf in enumerate(leaves):
+            kind = type(leaf)
+            if kind is float:
+                kinds.append("float")
+                values.append(leaf)
+            elif kind is np.ndarray or isinstance(leaf, np.generic):
+                dtype = leaf.dtype
+                if dtype.char not in _DTYPES:
+                    raise TypeError(self._unsupported(args, kwargs, k, leaf))
+                if not dtype.isnative:
+                    leaf = leaf.astype(dtype.newbyteorder("="))
+                kinds.append((dtype.char, leaf.shape) if kind is np.ndarray else dtype.char)
+                values.append(leaf)
+            elif isinstance(leaf, (Tensor, core.Deferred)):
+                if not tensors:
+                    return None
+                kinds.append((leaf.dtype.char, leaf.shape) if leaf.ndim else leaf.dtype.char)
+                values.append(leaf)
+            else:
+                kinds.append(self._static_key(leaf, roots, args, kwargs, k))
+        return _Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, leaves=leaves,
+                     structure=structure, roots=roots, keywords=bool(kwargs))
+
+    def _static_key(self, leaf, roots, args, kwargs, k):
+        """What a static argument adds to the signature."""
+        if type(leaf) is Static:
+            value = leaf.value
+            if leaf.by_identity:
+                roots.append(value)
+                return _ByIdentity(value)
+            parts, structure = _trees.flatten(value)
+            if structure != _trees.LEAF:
+                return structure, tuple([self._static_key(part, roots, args, kwargs, k)
+                                         for part in parts])
+            leaf = value
+        if isinstance(leaf, float):         # the zeros are two, NaN is itself
+            return type(leaf), leaf if leaf == leaf else "nan", math.copysign(1, leaf)
+        if isinstance(leaf, np.ndarray):
+            raise TypeError(self._unsupported(args, kwargs, k, leaf))
+        if not isinstance(leaf, _VALUES):
+            roots.append(leaf)
+            if type(leaf).__eq__ is object.__eq__:
+                return _ByIdentity(leaf)
+        try:
+            hash(leaf)
+        except TypeError:
+            raise TypeError(self._unsupported(args, kwargs, k, leaf)) from None
+        return type(leaf), leaf
+
+    def _unsupported(self, args, kwargs, k, leaf):
+        where = _trees.leaves_with_paths(args if not kwargs else (args, kwargs))[k][0]
+        if kwargs:
+            where = where[3:]
+        where = f"{self._name}: argument {where}"
+        if isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray and leaf.dtype.char in "fd":
+            return f"{where} is a {type(leaf).__name__}; pass an ndarray (for masked arrays .filled())"
+        if isinstance(leaf, (np.ndarray, np.generic)):
+            return (f"{where} has dtype {leaf.dtype}, which a program does not take; write "
+                    ".astype(float), or name the argument in static_argnames if it is hashable")
+        return (f"{where} is a {type(leaf).__name__}, which is no number, no array, and not "
+                "hashable; pass a tuple, or let the function reach it by name")
+
+    def _new_signature(self, call):
+        entry = _Signature(self._text(call))
+        for key in [key for key in self._signatures if any(
+                type(kind) is _ByIdentity and kind.get() is None for kind in key[1])]:
+            for path in self._signatures.pop(key).paths:
+                self._drop(path)
+        self._signatures[call.key] = entry
+        if len(self._signatures) > SIGNATURES:
+            for path in self._signatures.popitem(last=False)[1].paths:
+                self._drop(path)
+            self._warn("many", f"it has been called with more than {SIGNATURES} different shapes "
+                       "and static arguments; floats and arrays can change from call to call "
+                       "without a recording, ints cannot: pass float(n) or np.int64(n)")
+        return entry
+
+    def _text(self, call):
+        """A signature for people."""
+        words = []
+        for leaf in call.leaves:
+            if type(leaf) is Static:
+                leaf = leaf.value
+            if type(leaf) is np.ndarray:
+                words.append(f"{leaf.dtype}{list(leaf.shape)}")
+            elif isinstance(leaf, np.generic):
+                words.append(str(leaf.dtype))
+            elif type(leaf) is float:
+                words.append("float")
+            else:
+                text = getattr(leaf, "__name__", None) or repr(leaf)
+                words.append(text if len(text) <= 30 else text[:27] + "...")
+        return f"({', '.join(words)})"
+
+    def _replayed(self, entry, call, path, result, args, kwargs):
+        path._calls += 1
+        path.replays += 1
+        if entry.paths[0] is not path and path in entry.paths:
+            entry.paths.remove(path)
+            entry.paths.insert(0, path)
+        self._last = path
+        self._shorten(path, call)
+        answer = _answer(path, result)
+        if self._verify and (path.replays <= self._verify
+                             or path.replays & path.replays - 1 == 0):
+            self._compare(path, answer, args, kwargs)
+        return answer
+
+    def _shorten(self, path, call):
+        """Let the next call with such arguments find the path at once."""
+        if call.keywords or self._verify:
+            return
+        if path.arguments is None:
+            path.arguments = _argument_parts(call.structure, iter(call.leaves))
+        entry = path.entry()
+        if entry is not None:
+            self._drop(path)
+            self._enter(entry)
+
+    # ---- recording --------------------------------------------------------------------------
+
+    def _recorded(self, entry, call, args, kwargs, now):
+        """Run the function once and keep the run, if it may be replayed."""
+        state = now[0] if now else Watch(call.roots)
+        if state.reason is None and sum(x.nbytes for x in state.arrays) > _watch.COPIES:
+            largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
+            state.reason = (f"it reaches {state.arrays[largest].nbytes >> 20} MB in "
+                            f"`{state.labels[largest]}`; pass it as an argument, or vouch for it "
+                            "with fg.constant")
+        if state.reason is None:
+            for k, x in enumerate(state.arrays):
+                if isinstance(x, Tensor) and x.requires_grad and core.is_recording():
+                    entry.history = True
+                    state.reason = (f"the Tensor `{state.labels[k]}` requires a gradient, so what "
+                                    "is computed with it has a history; pass it as an argument"
+                                    + state.line_of(state.labels[k]))
+                    break
+        if state.reason is not None:
+            return self._plainly(entry, state.reason, args, kwargs)
+        calls = self._slow_calls + self.fast_calls
+        entry.recorded.append(calls)
+        if len(entry.recorded) > MISSES and calls - entry.recorded[0] <= WINDOW:
+            changing = self._changing(entry)
+            return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
+                                 f"outcome or another state{changing}; it is recorded at each call "
+                                 "from now on", args, kwargs)
+        lifted = self._liftable(entry, state)
+        if lifted:
+            answer = self._record_once(entry, call, state, args, kwargs, lifted)
+            if answer is not None:
+                return answer[0]
+            entry.guarded.update(lifted)
+        return self._record_once(entry, call, state, args, kwargs, ())[0]
+
+    def _record_once(self, entry, call, state, args, kwargs, lifted):
+        """The answer, in a tuple; None if floats cannot be inputs."""
+        inner = state.innermost
+        values = call.values + [_lifted_value(inner, *name) for name in lifted]
+        random = _watch.random_states(state.generators)
+        copies = [_contents(x).tobytes() for x in state.arrays]
+        found = {}
+
+        def run(tensors):
+            for array in state.vouched:
+                core.vouch(array)
+            function = self.function
+            if lifted:
+                clone = _watch.lifted(inner, lifted, tensors[len(call.values):])
+                function = _watch.rewrap(function, clone)
+            call_args, call_kwargs = self._rebuilt(call, tensors)
+            leaves, found["returned"] = _trees.flatten(function(*call_args, **call_kwargs))
+            outputs, places = [], []
+            for leaf in leaves:
+                if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
+                    places.append(len(outputs))
+                    known = core.known_array(leaf) if isinstance(leaf, np.ndarray) else None
+                    outputs.append(leaf if known is None else known)
+                else:
+                    places.append(Static(leaf))
+            found["places"], found["leaves"] = places, leaves
+            return outputs
+
+        try:
+            recording = _record.record(run, values, state.arrays)
+        except TypeError as error:
+            if lifted:
+                return None
+            # The plain function may do what Tensors refuse: math.sin(x), float(x).
+            answer = self._as_it_is(entry, args, kwargs)
+            entry.plain = True
+            self._warn(str(error), f"{type(error).__name__}: {error}")
+            return (answer,)
+        except Exception:
+            if lifted:
+                return None
+            raise
+        reason = recording.reason or self._escaped(found["leaves"])
+        scalars = recording.scalars or any(isinstance(x, np.generic) for x in found["leaves"])
+        if reason is None:
+            random_after = _watch.random_states(state.generators)
+            for (before, name), (later, _) in zip(random, random_after):
+                if before != later:
+                    reason = f"it draws random numbers from `{name}`{state.line_of(name)}"
+        captured = []
+        if reason is None:
+            numbers = {id(x): k for k, x in enumerate(state.arrays)}
+            captured = [numbers.get(id(x)) for x in recording.captured]
+            if None in captured:
+                reason = "it uses an array that is none of its arguments and not reached by a name"
+        if lifted and reason is not None:
+            return None
+        answer = (_trees.unflatten(found["returned"], _filled(found["places"], recording.results)),)
+        if reason is not None:
+            if not entry.paths:
+                entry.plain = True
+            self._warn(reason, reason)
+            return answer
+        after = Watch(call.roots)
+        changed = _changes(state, copies, after)
+        if changed:
+            entry.changed += 1
+            if entry.changed > 1:
+                entry.plain = not entry.paths
+                self._warn("changes", f"it changes {changed}, which it reads")
+            return answer
+        # NumPy scalars may have been computed from any array, also from those that are inputs.
+        compared = captured if scalars else [numbers[id(x)] for x in recording.frozen
+                                             if id(x) in numbers]
+        path = Path(entry.text, recording.graph, found["returned"], found["places"], after, captured,
+                    lifted, compared)
+        entry.paths.insert(0, path)
+        self._last = path
+        self._shorten(path, call)
+        if len(entry.paths) > self._limit:
+            least = min(entry.paths[1:], key=lambda other: other.calls)
+            entry.paths.remove(least)
+            self._drop(least)
+            least.left = f"the path used least of more than {self._limit}"
+            self._left = self._left[-LEFT + 1:] + [least]
+        return answer
+
+    def _rebuilt(self, call, tensors):
+        """The arguments with Tensors in place of numbers and arrays."""
+        tensors = iter(tensors)
+        leaves = [leaf.value if type(leaf) is Static else
+                  next(tensors) if type(leaf) is float or isinstance(leaf, (np.ndarray, np.generic))
+                  else leaf for leaf in call.leaves]
+        tree = _trees.unflatten(call.structure, leaves)
+        return tree if call.keywords else (tree, {})
+
+    def _escaped(self, leaves):
+        """Why some results cannot be replayed."""
+        for leaf in leaves:
+            if inspect.isgenerator(leaf) or inspect.iscoroutine(leaf):
+                raise TypeError(f"{self._name}: returned a generator, which cannot be replayed; "
+                                "return a list")
+            if not isinstance(leaf, (*_VALUES, Tensor, np.ndarray, np.generic, types.FunctionType)):
+                return f"it returns a {type(leaf).__name__}, a new one each time"
+        return None
+
+    def _liftable(self, entry, state):
+        """The floats that have changed since a recording, where that is all that has."""
+        for path in entry.paths:
+            old = path.watch
+            if old is None or len(old.tokens) != len(state.tokens):
+                continue
+            changed = _differences(old.tokens, state.tokens)
+            names = list(path.lifted)
+            for k in changed:
+                if k not in state.origins or old.tokens[k][0] != state.tokens[k][0]:
+                    break
+                name = _origin(state, k)
+                if name is None or name in entry.guarded or not _only_reader(state, *name):
+                    break
+                if name not in names:
+                    names.append(name)
+            else:
+                if len(names) > len(path.lifted):
+                    return tuple(names)
+        return ()
+
+    def _changing(self, entry):
+        """What differs between the last two paths, for the message."""
+        for path in entry.paths[:2]:
+            for guard in path.guards:
+                return f" (such as {guard.kind} == {guard.outcome} at {guard.line})"
+        return ""
+
+    def _plainly(self, entry, reason, args, kwargs):
+        """Call the function as it is, now and from now on."""
+        entry.plain = True
+        self._warn(reason, reason)
+        for path in entry.paths:
+            path.left = reason
+            self._drop(path)
+        self._left = (self._left + entry.paths)[-LEFT:]
+        entry.paths = []
+        return self._as_it_is(entry, args, kwargs)
+
+    def _as_it_is(self, entry, args, kwargs):
+        """What the function returns, without Tensors as ever; with them, where they have a history
+        that somebody may want to differentiate."""
+        answer = self.function(*args, **kwargs)
+        return answer if entry.history else core.settled(answer)
+
+    def _warn(self, key, reason):
+        """Warn once, at the user's line."""
+        if key in self._warned:
+            return
+        self._warned.add(key)
+        warnings.warn(f"compile: {self._name} is not replayed: {reason}", stacklevel=_level())
+
+    # ---- checking ---------------------------------------------------------------------------
+
+    def _compare(self, path, answer, args, kwargs):
+        """Complain unless the plain function returns the same."""
+        plain = self.function(*args, **kwargs)
+        try:
+            expected = _trees.flatten_like(_trees.flatten(answer)[1], plain)
+        except ValueError as error:
+            raise RuntimeError(f"{self._name}: verify: a replay differs from the function: {error}"
+                               ) from None
+        for (where, got), wanted in zip(_trees.leaves_with_paths(answer), expected):
+            wrong = _difference(got, wanted)
+            if wrong:
+                raise RuntimeError(
+                    f"{self._name}: verify: replay {path.replays} of the path {path.signature} "
+                    f"differs from the function in the result{where}: {wrong}. What the function "
+                    "depends on besides its arguments must be reached by a name, and must not "
+                    "change while it runs")
+
+    def _guard_error(self, entry, failed):
+        path, k = failed
+        guard = path.guards[k]
+        raise GuardError(f"{self._name}: {guard.line}: the recorded run met {guard.kind} "
+                         f"{guard.outcome!r} here, this call meets another outcome, and there is "
+                         "no Python function to follow it; record that case as well before saving")
+
+    # ---- without a Python function ----------------------------------------------------------
+
+    @classmethod
+    def of_graph(cls, graph, captured=(), returned=_trees.LEAF, places=None, name=None,
+                 arguments=None, kinds=None, keywords=False):
+        """A program without a Python function.
+
+        Parameters
+        ----------
+        graph : Graph
+            Its inputs are the arguments, then what is captured.
+        captured : list of ndarray and Tensor
+            Read again at each call.
+        returned, places
+            The structure of the result and its leaves: the numbers of outputs, and `Static`
+            values; by default the one output.
+        name : str
+        arguments, kinds, keywords
+            The structure of ``args``, or of ``(args, kwargs)`` with `keywords`, and the kind of
+            each leaf: "float", the character of the dtype of a scalar, (character, shape) of an
+            array, or (type, value) of a static argument. By default one argument for each input.
+        """
+        program = cls(None, name=name)
+        program.add_graph(graph, captured, returned, places, arguments, kinds, keywords)
+        return program
+
+    def add_graph(self, graph, captured=(), returned=_trees.LEAF, places=None, arguments=None,
+                  kinds=None, keywords=False):
+        """One more path of such a program, as `of_graph` describes it."""
+        count = len(graph.inputs) - len(captured)
+        if arguments is None:
+            arguments = _trees.flatten((0.0,) * count)[1]
+        if kinds is None:
+            kinds = [_kind(graph, i) for i in graph.inputs[:count]]
+        if places is None:
+            places = list(range(len(graph.outputs)))
+        key = (arguments, tuple(kinds), keywords)
+        if key not in self._signatures:
+            self._signatures[key] = _Signature(f"({', '.join(map(_kind_text, kinds))})")
+        path = Path(self._signatures[key].text, graph, returned, places, None, list(captured))
+        path._calls = 0
+        self._signatures[key].paths.append(path)
+
+    @property
+    def _reached(self):
+        """What is read at each call of a program without a function."""
+        return [] if self.function is not None else [
+            x for path in self._all() for x in path.captured]
+
+    def _nearest(self, call):
+        """The signature that a call fits after numbers have become what it takes."""
+        known = list(self._signatures.items())
+        same = [(key, entry) for key, entry in known
+                if key[0] == call.structure and key[2] == call.keywords]
+        if not same:
+            texts = " or ".join(sorted({entry.text for _, entry in known}))
+            raise TypeError(f"{self._name}: called with {self._text(call)}; it takes {texts}")
+        error = None
+        for key, entry in same:
+            try:
+                call.values = [value for k, (leaf, kind) in enumerate(zip(call.leaves, key[1]))
+                               for value in self._fitted(leaf, kind, k)]
+                return entry
+            except (TypeError, ValueError) as wrong:
+                error = wrong
+        raise error
+
+    def _fitted(self, leaf, kind, k):
+        """A list with the leaf as the recorded kind; empty for a static one."""
+        what = f"{self._name}: argument {k}"
+        if isinstance(kind, tuple) and isinstance(kind[0], type) or type(kind) is _ByIdentity:
+            if type(kind) is _ByIdentity or kind != (type(leaf), leaf):
+                raise TypeError(f"{what} is {leaf!r}, but the program was recorded with {kind[1]!r}")
+            return []
+        char, shape = ("d", ()) if kind == "float" else kind if isinstance(kind, tuple) else (
+            kind, ())
+        if not isinstance(leaf, (int, float, np.ndarray, np.generic, Tensor)):
+            raise TypeError(f"{what} must be a number or an array, not {type(leaf).__name__}")
+        if np.shape(leaf) != shape:
+            raise ValueError(f"{what} has shape {np.shape(leaf)}, but the program was recorded for "
+                             f"{shape} and has no Python function to be recorded again")
+        if isinstance(leaf, Tensor):
+            return [leaf]
+        if isinstance(leaf, (int, float)) and not isinstance(leaf, np.generic):
+            return [float(leaf) if kind == "float" else np.dtype(char).type(leaf)]
+        if leaf.dtype.char != char:
+            raise TypeError(f"{what} has dtype {leaf.dtype}, but the program was recorded for "
+                            f"{np.dtype(char)}; write .astype({str(np.dtype(char))!r})")
+        return [float(leaf) if kind == "float" else leaf]
+
+
+def _kind(graph, i):
+    """The kind of an input of a graph."""
+    if graph.nodes["rank"][i]:
+        return graph.dtype(i).char, tuple(graph.shape(i))
+    return "float" if graph.nodes["flags"][i] & WEAK else graph.dtype(i).char
+
+
+def _kind_text(kind):
+    if isinstance(kind, tuple) and isinstance(kind[0], str):
+        return f"{np.dtype(kind[0])}{list(kind[1])}"
+    return kind if kind == "float" else str(np.dtype(kind)) if isinstance(kind, str) else repr(
+        kind[1] if isinstance(kind, tuple) else kind)
+
+
+use_vectorcall(Program)
+
+
+def _made(function, options):
+    """Unpickle a program."""
+    return Program(function, **options)
+
+
+def _filled(places, results):
+    return [place.value if type(place) is Static else results[place] for place in places]
+
+
+def _answer(path, results):
+    if path.returned == _trees.LEAF and path.places[0] == 0:
+        return results[0]
+    return _trees.unflatten(path.returned, _filled(path.places, results))
+
+
+def _only_reader(state, kind, name):
+    """Whether the innermost function alone reads a name, and does not bind it."""
+    function = state.innermost
+    code = _watch.Code(function.__code__)
+    if name in code.stores:
+        return False
+    if kind == "cell":
+        cell = _cell(function, name)
+        return all(cell is not other for f in state.functions if f is not function
+                   for other in f.__closure__ or ())
+    return (len(state.readers.get((id(function.__globals__), name), ())) == 1
+            and not any(s in function.__globals__ for s in code.stores))
+
+
+def _changes(before, copies, after):
+    """What a run has changed of what it reaches; "" if nothing."""
+    if after.reason or len(before.tokens) != len(after.tokens) or _differences(
+            before.tokens, after.tokens):
+        old = {(id(entry[1]), entry[2]): entry[3] for entry in before.entries}
+        for kind, holder, key, value in after.entries:
+            if (id(holder), key) in old and old[id(holder), key] is not value:
+                return f"`{key}`"
+        return "something that it reaches"
+    for k, x in enumerate(after.arrays):
+        if _contents(x).tobytes() != copies[k]:
+            return f"the array `{before.labels[k]}`"
+    return ""
+
+
+def _difference(got, wanted):
+    """How two results differ; "" where they agree but for rounding."""
+    if isinstance(wanted, Tensor):
+        wanted = wanted.detach().numpy()
+    if not isinstance(got, (float, np.ndarray, np.generic)):
+        return "" if got == wanted else f"{got!r} instead of {wanted!r}"
+    a, b = np.asarray(got), np.asarray(wanted)
+    if a.shape != b.shape:
+        return f"shape {a.shape} instead of {b.shape}"
+    if a.dtype.kind != "f" or b.dtype.kind != "f":
+        return "" if np.array_equal(a, b) else f"{got!r} instead of {wanted!r}"
+    tolerance = 1e-4 if np.float32 in (a.dtype, b.dtype) else 1e-9
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(b)
+        scale = np.max(np.abs(b[finite]), initial=0.0)
+        gap = np.abs(a - b)
+        same = (a == b) | (np.isnan(a) & np.isnan(b)) | (gap <= tolerance * max(scale, 1e-300))
+    if same.all():
+        return ""
+    return (f"{np.count_nonzero(~same)} of {same.size} entries differ, by up to "
+            f"{np.max(gap[~same & ~np.isnan(gap)], initial=0.0):.3g}, nothing but rounding is "
+            "allowed")
+
+
+def _level():
+    """How far up the user's line is."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastgrad."):
+        frame, level = frame.f_back, level + 1
+    return level - 1

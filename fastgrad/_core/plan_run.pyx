@@ -1,0 +1,426 @@
+"""Plan: a graph made ready once, and run again and again.
+
+A run takes a frame from the plan's list, binds inputs and outputs to it, leaves the rest to
+fg_run, and hands the frame back; runs in several threads have frames of their own.
+"""
+
+cdef extern from *:
+    """
+    #include <numpy/arrayobject.h>
+    static PyObject *array_new(int rank, const int64_t *dims, int dtype) {
+        return PyArray_SimpleNew(rank, (npy_intp *)(uintptr_t)dims, dtype);
+    }
+    static PyObject *array_of(const char *p, int rank, const int64_t *dims, const int64_t *strides,
+                              int dtype) {
+        return PyArray_NewFromDescr(&PyArray_Type, PyArray_DescrFromType(dtype), rank,
+                                    (const npy_intp *)dims, (const npy_intp *)strides,
+                                    (void *)(uintptr_t)p, NPY_ARRAY_ALIGNED, NULL);
+    }
+    static PyObject *double_scalar(double x) {
+        PyArray_Descr *descr = PyArray_DescrFromType(NPY_DOUBLE);
+        PyObject *scalar = PyArray_Scalar(&x, descr, NULL);
+        Py_DECREF(descr);
+        return scalar;
+    }
+    /* In C order, aligned and of this machine's byte order. */
+    static int array_is_plain(PyObject *a) { return PyArray_ISCARRAY_RO((PyArrayObject *)a); }
+    static PyObject *array_plain(PyObject *a) { return PyArray_FROM_OF(a, NPY_ARRAY_CARRAY_RO); }
+    """
+    object array_new(int, const int64_t *, int)
+    object array_of(const char *, int, const int64_t *, const int64_t *, int)
+    object double_scalar(double)
+    bint array_is_plain(object)
+    object array_plain(object)
+    bint PyArray_CheckExact(object)
+
+cdef enum:
+    UNLOCK = 20000              # the work from which a run lets other Python threads run meanwhile
+    KIND_FLOAT = 0
+    KIND_SCALAR = 1
+    KIND_ARRAY = 2
+
+
+@cython.final
+@cython.no_gc_clear
+cdef class Plan:
+    """A graph, planned: what it computes, in which order and where.
+
+    Parameters
+    ----------
+    graph : Graph
+
+    Raises
+    ------
+    ValueError
+        Where the graph is malformed.
+    """
+    cdef FgPlan *plan
+    cdef FgFrame *frames            # not in use
+    cdef readonly object graph
+    cdef Checked source             # keeps what the plan points into
+    cdef uint8_t *kinds             # of the outputs
+    cdef dict prepared              # functions of the nodes that NumPy computes
+    cdef object __weakref__
+
+    def __cinit__(self, graph):
+        cdef int k
+        self.graph = graph
+        self.source = checked(graph)
+        self.prepared = {}
+        with nogil:
+            self.plan = fg_plan_new(&self.source.source)
+        if self.plan == NULL:
+            raise MemoryError("not enough memory to plan the graph")
+        if self.plan.error != NULL:
+            raise RuntimeError(f"the graph could not be planned: {self.plan.error.decode()}")
+        if CHECK_PLANS:
+            self.verify()
+        self.kinds = <uint8_t *>malloc(len(graph.kinds) + 1)
+        if self.kinds == NULL:
+            raise MemoryError()
+        for k in range(len(graph.kinds)):
+            kind = graph.kinds[k]
+            self.kinds[k] = KIND_FLOAT if kind == "float" else KIND_SCALAR if kind == "scalar" \
+                else KIND_ARRAY
+
+    def __dealloc__(self):
+        cdef FgFrame *frame
+        while self.frames != NULL:
+            frame = self.frames
+            self.frames = frame.next
+            fg_frame_free(frame)
+        if self.plan != NULL:
+            fg_plan_free(self.plan)
+        free(self.kinds)
+
+    def verify(self):
+        """Check the plan: every array is alive where it is used, views stay inside of their arrays,
+        and no two arrays share memory while both are alive."""
+        cdef const char *fault
+        with nogil:
+            fault = fg_plan_verify(self.plan)
+        if fault != NULL:
+            raise RuntimeError(f"the plan is wrong: {fault.decode()}\n{self}")
+
+    # ---- running ----------------------------------------------------------------------------
+
+    def run(self, list values):
+        """What the graph makes of some values.
+
+        Parameters
+        ----------
+        values : list of float, NumPy scalar or ndarray
+            One for each input, of its dtype and shape.
+
+        Returns
+        -------
+        list or int
+            Floats, NumPy scalars and new arrays, as `graph.kinds` says; or the number of the first
+            guard that does not hold.
+        """
+        if len(values) != self.plan.input_count:
+            raise TypeError(f"the program has {self.plan.input_count} inputs, not {len(values)}")
+        return self.run_list(values)
+
+    cdef object run_list(self, list values):
+        cdef FgFrame *f
+        cdef int k, met
+        cdef list held = None
+        cdef list results
+        cdef FgPlan *plan = self.plan
+        cdef bint unlock = plan.work >= UNLOCK
+        if unlock:
+            values = list(values)       # others may change it meanwhile
+        f = self.frames
+        if f != NULL:
+            self.frames = f.next
+        else:
+            f = fg_frame_new(plan)
+            if f == NULL:
+                raise MemoryError("not enough memory to run the program: it needs "
+                                  f"{plan.frame_bytes} bytes")
+            f.owner = <void *>self
+        try:
+            for k in range(plan.input_count):
+                held = self.bind(f, k, <object>PyList_GET_ITEM(values, k), held)
+            results = [None] * plan.output_count
+            for k in range(plan.output_count):
+                if plan.output_place[k] >= 0:
+                    results[k] = array_new(plan.outputs[k].rank, plan.outputs[k].dims,
+                                           plan.outputs[k].dtype)
+                    f.memory[plan.output_place[k]] = <char *>PyArray_DATA(<ndarray>results[k])
+            if unlock:
+                with nogil:
+                    met = fg_run(f)
+            else:
+                met = fg_run(f)
+            if met != FG_RUN_DONE:
+                if met == FG_RUN_ERROR:
+                    self.raise_error(f)
+                return met
+            for k in range(plan.output_count):
+                if plan.output_place[k] < 0:
+                    results[k] = self.result(f, k)
+            return results
+        finally:
+            if f.objects != NULL:
+                Py_DECREF(<object>f.objects)
+                f.objects = NULL
+            f.next = self.frames
+            self.frames = f
+
+    cdef list bind(self, FgFrame *f, int k, object v, list held):
+        """Let the frame read input k; `held` gets what has to live as long as the run."""
+        cdef FgOperand *x = &self.plan.inputs[k]
+        cdef int i
+        if x.rank == 0 and x.dtype == FG_FLOAT64 and PyFloat_Check(v):
+            if x.reg != <uint32_t>0xffffffff:
+                f.registers[x.reg] = PyFloat_AS_DOUBLE(v)
+            return held
+        if x.rank == 0 and not PyArray_CheckExact(v):
+            v = self.scalar_array(k, v)
+            held = [v] if held is None else held + [v]
+        elif not PyArray_CheckExact(v):
+            if not isinstance(v, np.ndarray):
+                raise TypeError(f"input {k} must be an array of shape {self.graph.shape(x.node)}, not "
+                                f"{type(v).__name__}")
+            v = np.asarray(v)
+            held = [v] if held is None else held + [v]
+        if PyArray_TYPE(<ndarray>v) != x.dtype and (<object>v).dtype != dtypes[x.dtype]:
+            raise TypeError(f"input {k} has the dtype {v.dtype}, but the program was recorded with "
+                            f"{dtypes[x.dtype]}")
+        if PyArray_NDIM(<ndarray>v) != x.rank:
+            raise self.shape_error(k, v)
+        for i in range(x.rank):
+            if PyArray_DIMS(<ndarray>v)[i] != x.dims[i]:
+                raise self.shape_error(k, v)
+        if not array_is_plain(v):
+            v = array_plain(v)
+            held = [v] if held is None else held + [v]
+        if x.place >= 0:
+            f.memory[x.place] = <char *>PyArray_DATA(<ndarray>v)
+        elif x.reg != <uint32_t>0xffffffff:
+            f.registers[x.reg] = float(v)
+        return held
+
+    cdef object scalar_array(self, int k, object v):
+        """A scalar that is not a float, as an array of the input's dtype."""
+        dtype = dtypes[self.plan.inputs[k].dtype]
+        if isinstance(v, np.generic):
+            return np.asarray(v)
+        if (type(v) is bool and dtype == np.bool_) or (type(v) is int and dtype == np.int64):
+            return np.asarray(v, dtype)
+        raise TypeError(f"input {k} must be a scalar of dtype {dtype}, not {type(v).__name__}")
+
+    cdef object shape_error(self, int k, object v):
+        return ValueError(f"input {k} has the shape {v.shape}, but the program was recorded with "
+                          f"{self.graph.shape(self.plan.inputs[k].node)}")
+
+    cdef object result(self, FgFrame *f, int k):
+        """Output k, which the run has not written where it belongs."""
+        cdef FgOperand *x = &self.plan.outputs[k]
+        cdef double number
+        if x.rank == 0 and x.place < 0 and self.kinds[k] != KIND_ARRAY:
+            number = f.registers[x.reg]
+            if self.kinds[k] == KIND_FLOAT:
+                return number
+            if x.dtype == FG_FLOAT64:
+                return double_scalar(number)
+            return dtypes[x.dtype].type(number)
+        out = array_new(x.rank, x.dims, x.dtype)
+        fg_operand_copy(f, x, <char *>PyArray_DATA(<ndarray>out))
+        if self.kinds[k] == KIND_ARRAY:
+            return out
+        return float(out) if self.kinds[k] == KIND_FLOAT else out[()]
+
+    # ---- what NumPy computes ----------------------------------------------------------------
+
+    cdef object operand(self, FgFrame *f, const FgOperand *x):
+        """An operand as NumPy sees it: a view, read-only."""
+        cdef char *p
+        if x.place < 0 and x.rank == 0:
+            number = f.registers[x.reg]
+            if self.source.nodes[x.node].flags & FG_GRAPH_WEAK:
+                return number
+            return dtypes[x.dtype].type(number)
+        if x.place < 0:
+            return np.broadcast_to(dtypes[x.dtype].type(f.registers[x.reg]),
+                                   tuple([x.dims[i] for i in range(x.rank)]))
+        p = f.memory[x.place] + x.offset
+        array = array_of(p, x.rank, x.dims, x.strides, x.dtype)
+        return array if x.rank else array[()]
+
+    cdef object objects(self, FgFrame *f):
+        """What lives as long as the run: the results of functions that have several."""
+        if f.objects == NULL:
+            made = {}
+            Py_INCREF(made)
+            f.objects = <void *>made
+        return <object>f.objects
+
+    cdef int python_step(self, FgFrame *f, const FgStep *s) except -1:
+        cdef int k
+        cdef FgGraphNode *n = &self.source.nodes[s.node]
+        values = [self.operand(f, &s.in_[k]) for k in range(s.count)
+                  if self.source.nodes[s.in_[k].node].op != FG_custom]
+        if n.op == FG_result:
+            y = self.objects(f)[self.graph.nodes["a"][s.node]][<int64_t>n.constant]
+        else:
+            function = self.prepared.get(s.node)
+            if function is None:
+                function = self.prepared[s.node] = prepare(self.graph, s.node)
+            y = function(*values)
+            if n.op == FG_custom:
+                self.objects(f)[s.node] = y
+                return 0
+        y = np.asarray(y)
+        shape = self.graph.shape(s.node)
+        if y.shape != shape or y.dtype != dtypes[s.dtype]:
+            raise ValueError(f"{self.graph.name(s.node)} in a program: the result has the shape "
+                             f"{y.shape} and the dtype {y.dtype}, but had {shape} and "
+                             f"{dtypes[s.dtype]} when it was recorded")
+        y = np.ascontiguousarray(y)
+        if s.out.place < 0:
+            f.registers[s.out.reg] = float(y[()]) if y.ndim == 0 else float(y.reshape(-1)[0])
+        else:
+            memcpy(f.memory[s.out.place], PyArray_DATA(<ndarray>y), y.nbytes)
+        return 0
+
+    cdef int raise_error(self, FgFrame *f) except -1:
+        error = self.objects(f).pop("error", None)
+        if error is None:
+            raise MemoryError("not enough memory to run the program")
+        raise error
+
+    # ---- for people -------------------------------------------------------------------------
+
+    def memory(self):
+        """What a run needs, in bytes, before anything runs.
+
+        Returns
+        -------
+        dict
+            "frame": arrays between the steps; "bound": what no assignment of memory could do
+            without; "blocks": of one thread; "registers", "inputs", "outputs", "constants".
+        """
+        cdef int k
+        sums = {FG_PLACE_INPUT: 0, FG_PLACE_CONSTANT: 0, FG_PLACE_OUTPUT: 0, FG_PLACE_FRAME: 0}
+        for k in range(self.plan.place_count):
+            sums[self.plan.places[k].kind] += self.plan.places[k].nbytes
+        return {"frame": self.plan.frame_bytes, "bound": self.plan.bound,
+                "blocks": self.plan.block_bytes, "registers": 8 * self.plan.registers,
+                "inputs": sums[FG_PLACE_INPUT], "outputs": sums[FG_PLACE_OUTPUT],
+                "constants": sums[FG_PLACE_CONSTANT]}
+
+    cdef str operand_text(self, const FgOperand *x):
+        cdef FgPlace *place
+        if x.place < 0:
+            return f"r{x.reg}"
+        place = &self.plan.places[x.place]
+        shape = list([x.dims[i] for i in range(x.rank)])
+        where = ("input %d" % place.which if place.kind == FG_PLACE_INPUT else
+                 "constant %d" % place.node if place.kind == FG_PLACE_CONSTANT else
+                 "output %d" % place.which if place.kind == FG_PLACE_OUTPUT else
+                 "@%d" % place.offset)
+        return f"%{x.node}{shape} {where}"
+
+    def __str__(self):
+        cdef int k, j
+        cdef const FgStep *s
+        cdef FgBlockRun *run
+        names = {FG_STEP_SCALARS: "scalars", FG_STEP_BLOCKS: "blocks", FG_STEP_LOAD: "load",
+                 FG_STEP_COPY: "copy", FG_STEP_PACK: "pack", FG_STEP_GUARD: "guard"}
+        lines = []
+        for k in range(self.plan.step_count):
+            s = &self.plan.steps[k]
+            what = names.get(s.kind)
+            if s.kind == FG_STEP_GUARD:
+                guard = self.graph.guards[s.node]
+                lines.append(f"{k}: guard {s.node}: {guard.kind}(%{guard.node}) == {guard.outcome}"
+                             f"  # {guard.line}")
+                continue
+            if s.kind == FG_STEP_BLOCKS:
+                run = s.blocks
+                lines.append(f"{k}: blocks of {run.length} lanes over {run.size}"
+                             f"{', shared by threads' if run.shared else ''}: {run.op_count} operations "
+                             f"in {run.registers} block registers")
+                for j in range(run.input_count):
+                    lines.append("     reads " + self.operand_text(&run.inputs[j].from_)
+                                 + ("" if run.inputs[j].direct else ", gathered"))
+            else:
+                lines.append(f"{k}: {what or op_table[s.op].name.decode()}"
+                             + (f" of {s.node_count} operations" if s.kind == FG_STEP_SCALARS else ""))
+                if s.in_ != NULL and s.kind != FG_STEP_LOAD:
+                    for j in range(min(s.count, 10)):
+                        lines.append("     reads " + self.operand_text(&s.in_[j]))
+            for j in range(min(s.node_count, 2000)):
+                lines.append("     " + self.node_text(self.plan.order[s.nodes + j]))
+        for k in range(self.plan.output_count):
+            lines.append(f"return {self.operand_text(&self.plan.outputs[k])}")
+        return "\n".join(lines)
+
+    cdef str node_text(self, int64_t i):
+        cdef FgPlace *place
+        where = ""
+        for k in range(self.plan.place_count):
+            place = &self.plan.places[k]
+            if place.node == i:
+                where = (f" -> output {place.which}" if place.kind == FG_PLACE_OUTPUT else
+                         f" -> @{place.offset}..{place.offset + place.nbytes}, alive in steps "
+                         f"{place.first} to {place.last}")
+                break
+        shape = self.graph.shape(i)
+        return (f"%{i} = {self.graph.name(i)}({', '.join(['%' + str(k) for k in self.graph.operands_of(i)])})"
+                f" : {self.graph.dtype(i)}{list(shape) if shape else ''}{where}")
+
+    def explain(self):
+        """What became of the graph, in words."""
+        cdef int k
+        cdef FgPlan *p = self.plan
+        lines = [f"{p.node_count} operations in the graph, {p.kept_count} in the plan: "
+                 f"{p.folded} simplified or folded, {p.merged} merged with an equal one, "
+                 "the rest is needed by no result",
+                 f"{p.step_count} steps",
+                 f"{p.frame_bytes} bytes for arrays between them (the least possible: {p.bound})"]
+        for k in range(p.step_count):
+            if p.steps[k].kind == FG_STEP_BLOCKS:
+                lines.append(f"step {k}: {p.steps[k].node_count} element-wise operations and sums fused "
+                             f"into one run over {p.steps[k].blocks.size} elements")
+            elif p.steps[k].kind == FG_STEP_SCALARS:
+                lines.append(f"step {k}: a string of {p.steps[k].node_count} scalar operations")
+            elif p.steps[k].kind == FG_STEP_PYTHON:
+                lines.append(f"step {k}: {self.graph.name(p.steps[k].node)} is left to NumPy")
+        return "\n".join(lines)
+
+
+cdef extern from *:
+    """
+    #if defined(FG_DEBUG)
+    #define CHECK_PLANS 1
+    #else
+    #define CHECK_PLANS 0
+    #endif
+    """
+    bint CHECK_PLANS
+
+
+cdef object prepare(object graph, int64_t i):
+    """A function of plain operands for a node that NumPy computes."""
+    from fastgrad import _replay
+
+    return _replay.prepare(graph, i)
+
+
+cdef int python_step(FgFrame *f, const FgStep *s) noexcept nogil:
+    """Called by fg_run for what it cannot do."""
+    with gil:
+        plan = <Plan>f.owner
+        try:
+            plan.python_step(f, s)
+            return FG_RUN_DONE
+        except BaseException as error:
+            plan.objects(f)["error"] = error
+            return FG_RUN_ERROR
+
+
+fg_vm_python = python_step

@@ -1,0 +1,117 @@
+# Included by program.pyx: strings of scalar operations (src/vm_scalar.c), for the tests.
+
+cdef extern from "vm_scalar.h" nogil:
+    ctypedef struct FgScalarOp:
+        uint16_t op
+        uint8_t dtype, flags
+        uint32_t y, a, b, c
+
+    ctypedef struct FgScalarCode
+
+    FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registers,
+                                  const uint8_t *kept)
+    int fg_scalar_run(const FgScalarCode *code, double *registers)
+    void fg_scalar_free(FgScalarCode *code)
+    void fg_scalar_measure(const FgScalarCode *code, int64_t *instructions, int64_t *bytes,
+                           int64_t *registers)
+
+
+def scalar_run(const uint8_t[::1] operations not None, double[::1] registers not None,
+               const uint8_t[::1] kept not None):
+    """Run FgScalarOps, given as their bytes, once over the registers.
+
+    Returns the numbers of instructions, of bytes and of registers written, which they have become;
+    ValueError where the operations break the rules of vm_scalar.h.
+    """
+    cdef int64_t n = operations.shape[0] // <int64_t>sizeof(FgScalarOp)
+    cdef int64_t instructions, code_bytes, written
+    cdef double nothing = 0.0
+    if operations.shape[0] != n * <int64_t>sizeof(FgScalarOp):
+        raise ValueError(f"operations take {sizeof(FgScalarOp)} bytes each, and here are "
+                         f"{operations.shape[0]}")
+    if kept.shape[0] != registers.shape[0]:
+        raise ValueError(f"{registers.shape[0]} registers, and {kept.shape[0]} flags whether to "
+                         "keep them: give one for each")
+    cdef FgScalarCode *code = fg_scalar_build(
+        <const FgScalarOp *>&operations[0] if n else NULL, n, <uint32_t>registers.shape[0],
+        &kept[0] if kept.shape[0] else NULL)
+    if code is NULL:
+        raise ValueError("a register is written twice, or after it was read, or does not exist, or "
+                         "an operator or a dtype is none")
+    with nogil:
+        fg_scalar_run(code, &registers[0] if registers.shape[0] else &nothing)
+    fg_scalar_measure(code, &instructions, &code_bytes, &written)
+    fg_scalar_free(code)
+    return instructions, code_bytes, written
+
+
+cdef extern from "vm_kernels.h" nogil:
+    enum: FG_FUSED, FG_WITH_NUMBER
+
+    ctypedef struct FgFusedLoops:
+        void (*arrays[1][5])(const void *, const void *, const void *, void *,
+                             int64_t) noexcept nogil
+        void (*inner_number[1][5])(const void *, double, const void *, void *,
+                                   int64_t) noexcept nogil
+        void (*outer_number[1][5])(const void *, const void *, double, void *,
+                                   int64_t) noexcept nogil
+        void (*number[1])(const void *, double, void *, int64_t) noexcept nogil
+        void (*where_number)(const void *, double, const uint8_t *, void *, int64_t) noexcept nogil
+        void (*where_not_number)(const void *, double, const uint8_t *, void *,
+                                 int64_t) noexcept nogil
+
+    ctypedef struct FgFusedKernels:
+        const char *isa
+        FgFusedLoops f32, f64
+
+    const FgFusedKernels *fg_fused_kernels(const char *isa)
+
+
+# By number.
+FUSED = ("add", "subtract", "from", "multiply", "weigh", "divide", "into", "maximum", "minimum")
+
+
+def fused_loop(str isa, operations, operands, str kind, out=None):
+    """Run one of the loops of vm_kernels.h: for the tests.
+
+    operations are names in FUSED, the inner one first; operands are contiguous arrays of one dtype
+    and, where the kind says so, a number or a mask of bytes. Returns `out`, or a new array.
+    """
+    import numpy
+
+    cdef const FgFusedKernels *kernels = fg_fused_kernels(isa.encode())
+    cdef const FgFusedLoops *loops
+    cdef size_t pointers[3]
+    cdef double number = 0.0
+    cdef int first = -1, second = -1, arrays = 0
+    if kernels == NULL:
+        raise ValueError(f"there is no instruction set {isa!r}")
+    y = numpy.empty_like(operands[0]) if out is None else out
+    loops = &kernels.f32 if y.dtype == numpy.float32 else &kernels.f64
+    for x in operands:
+        if isinstance(x, float):
+            number = x
+        else:
+            pointers[arrays] = x.ctypes.data
+            arrays += 1
+    if operations:
+        first = FUSED.index(operations[0])
+    if len(operations) > 1:
+        second = FUSED.index(operations[1])
+    cdef void *result = <void *><size_t>y.ctypes.data
+    cdef void *p = <void *>pointers[0]
+    cdef void *q = <void *>pointers[1]
+    cdef int64_t n = y.size
+    if kind == "arrays":
+        loops.arrays[first][second](p, q, <void *>pointers[2], result, n)
+    elif kind == "inner_number":
+        loops.inner_number[first][second](p, number, q, result, n)
+    elif kind == "outer_number":
+        loops.outer_number[first][second](p, q, number, result, n)
+    elif kind == "number":
+        loops.number[first](p, number, result, n)
+    elif kind == "where_number":
+        loops.where_number(p, number, <const uint8_t *>q, result, n)
+    else:
+        loops.where_not_number(p, number, <const uint8_t *>q, result, n)
+    return y

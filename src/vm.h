@@ -1,0 +1,270 @@
+/* Plans: graphs made ready to run, and the frames they run in.
+ *
+ * Reading order: this page, vm_plan.c (from a graph to a plan), vm_run.c (running one). What is
+ * Python about them stands in fastgrad/_core/plan.pyx and program.pyx.
+ */
+#ifndef FG_VM_H
+#define FG_VM_H
+
+#include "fg.h"
+#include "pool.h"
+#include "vm_scalar.h"
+
+/* ---- graphs, as fastgrad/_graph.py lays them out ------------------------------------------ */
+
+enum { FG_GRAPH_INPUT = 1, FG_GRAPH_WEAK = 2, FG_GRAPH_LITERAL = 4, FG_GRAPH_MANY = 8 };
+
+typedef struct FgGraphNode {
+    uint16_t op;
+    uint8_t dtype, rank;
+    uint32_t flags;
+    int32_t a, b, c;
+    uint32_t shape, attr, line;
+    double constant;
+} FgGraphNode;
+
+_Static_assert(sizeof(FgGraphNode) == 40, "the layout of fastgrad._graph.NODE");
+
+typedef struct FgDims {
+    int32_t rank;
+    int64_t size;
+    const int64_t *dims;
+} FgDims;
+
+/* An attribute in numbers. By operator: a transposition's axes; the mask of reduced or flipped
+ * axes; an index as (kind, start, step, count) an axis; the axis of a concatenation, or -1 for
+ * packing; a constant's data. PYTHON: only NumPy knows how. */
+enum { FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_PYTHON };
+enum { FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS = 4 };
+
+typedef struct FgAttribute {
+    int32_t kind;
+    int32_t count;
+    const int64_t *numbers;
+    const void *data;
+} FgAttribute;
+
+enum { FG_GUARD_BOOL, FG_GUARD_INT, FG_GUARD_COUNT };
+
+typedef struct FgGuardRow {
+    int32_t node, kind;
+    int64_t outcome;
+} FgGuardRow;
+
+/* What a planner is given. Node attributes are numbers of `attributes`, equal ones once. */
+typedef struct FgSource {
+    const FgGraphNode *nodes;
+    int64_t count;
+    const int32_t *operands;
+    const FgDims *shapes;
+    int64_t shape_count;
+    const FgAttribute *attributes;
+    const int32_t *inputs, *outputs;
+    int64_t input_count, output_count;
+    const FgGuardRow *guards;
+    int64_t guard_count;
+    const FgKernels *kernels;
+    int threads_from;           /* elements from which a run is shared among threads             */
+} FgSource;
+
+/* ---- plans -------------------------------------------------------------------------------- */
+
+/* Where an array lives: which piece of memory, in a frame's list of them. */
+enum { FG_PLACE_INPUT, FG_PLACE_CONSTANT, FG_PLACE_OUTPUT, FG_PLACE_FRAME };
+
+typedef struct FgPlace {
+    int32_t kind;
+    int32_t which;              /* which input or output                                         */
+    int32_t node;               /* whose value                                                   */
+    int32_t first, last;        /* steps between which it is needed                              */
+    int64_t nbytes;
+    int64_t offset;             /* in the frame                                                  */
+    const void *data;           /* a constant's                                                  */
+} FgPlace;
+
+/* How a value is found: a number in a register, or memory seen with some strides. A number that
+ * stands for a whole array has rank > 0 and no strides to speak of. */
+typedef struct FgOperand {
+    int32_t place;              /* -1: a register                                                */
+    uint32_t reg;
+    uint8_t dtype;
+    uint8_t contiguous;
+    int32_t rank;
+    int64_t size, offset;
+    const int64_t *dims, *strides;      /* strides in bytes                                      */
+    int32_t node;
+} FgOperand;
+
+/* A strided array in the order of its elements, axes that run on joined. */
+typedef struct FgWalk {
+    int32_t rank;
+    const int64_t *dims, *strides;
+} FgWalk;
+
+/* Operators of blocks that no graph has. */
+enum {
+    FG_BLOCK_GATHER = FG_OPS,   /* a: which input; strided or broadcast memory                    */
+    FG_BLOCK_MASK,              /* bytes to 0.0 and 1.0                                           */
+    FG_BLOCK_WIDEN, FG_BLOCK_NARROW, FG_BLOCK_WHOLE,        /* float to double, back; int64      */
+    FG_BLOCK_TRUTH,             /* number to byte                                                 */
+    FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT,  /* of bytes                          */
+    FG_BLOCK_FINITE,
+    FG_CALL_ALL_FINITE,         /* of an array: a step of its own                                 */
+    FG_BLOCK_SUM,               /* b: which sum                                                   */
+    FG_BLOCK_END
+};
+
+typedef struct FgBlockOp {
+    uint16_t op;
+    uint8_t dtype, item;        /* item: bytes of an element of the result                        */
+    uint32_t y, a, b, c;        /* block registers                                                */
+} FgBlockOp;
+
+typedef struct FgBlockInput {
+    FgOperand from;
+    FgWalk walk;
+    uint32_t reg;
+    uint8_t direct;             /* read in place; else gathered, or filled before the run         */
+    uint8_t item;
+} FgBlockInput;
+
+typedef struct FgBlockOutput {
+    int32_t place;
+    uint32_t reg;
+    uint8_t item;
+} FgBlockOutput;
+
+/* A sum of the lanes of a block register: of all of them to a register, or along axes to memory
+ * of doubles, which is then narrowed. */
+typedef struct FgBlockSum {
+    uint8_t dtype, all;
+    uint32_t reg;               /* of the frame                                                   */
+    int32_t place, wide;        /* the result's memory, and the doubles (the same for float64)    */
+    int64_t size;               /* of the result                                                  */
+    FgWalk walk;
+} FgBlockSum;
+
+/* A sum in the making, added in the order of the kernel's `sum` and, beyond it, in pairs: the bits
+ * do not depend on where blocks begin. */
+typedef struct FgTotal {
+    double lane[16];
+    int64_t filled;             /* of a block of 512                                              */
+    int64_t count;              /* of whole blocks                                                */
+    double part[48];
+} FgTotal;
+
+typedef struct FgBlockRun {
+    int64_t size;
+    int32_t length;             /* lanes of a block                                               */
+    int32_t op_count, input_count, output_count, sum_count;
+    uint32_t registers;
+    uint8_t shared;             /* parts may run in different threads                             */
+    FgBlockOp *ops;
+    FgBlockInput *inputs;
+    FgBlockOutput *outputs;
+    FgBlockSum *sums;
+} FgBlockRun;
+
+enum {
+    FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY, FG_STEP_LOAD,
+    FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_PYTHON, FG_STEP_GUARD
+};
+
+typedef struct FgCopy {         /* part of a copying step: into a window of the result            */
+    FgOperand from, to;
+} FgCopy;
+
+typedef struct FgStep {
+    uint8_t kind, dtype;
+    uint16_t op;
+    int32_t node;               /* of the graph; a guard: its number                              */
+    int32_t level;
+    int32_t count;              /* of operands, copies, loads                                     */
+    int64_t work;               /* about how many elements go through it                          */
+    FgOperand out;
+    FgOperand *in;
+    union {
+        FgScalarCode *scalars;
+        FgBlockRun *blocks;
+        FgCopy *copies;
+        struct { int64_t outcome; int32_t guard_kind; };
+        struct { FgWalk walk; int64_t rows, length; int32_t extra; };   /* extra: a place to work */
+    };
+    uint8_t zero;               /* a copying step: the rest is 0                                  */
+    int32_t nodes, node_count;  /* where its nodes stand in FgPlan.order                          */
+} FgStep;
+
+typedef struct FgChunk {        /* of memory that lives as long as a plan, or a planning          */
+    struct FgChunk *next;
+    size_t used, size;
+} FgChunk;
+
+typedef struct FgPlan {
+    FgChunk *memory;
+    const FgKernels *kernels;
+    int64_t node_count, kept_count;
+    FgStep *steps;
+    int32_t step_count;
+    int32_t *order;             /* the nodes of the steps                                         */
+    FgPlace *places;
+    int32_t place_count;
+    uint32_t registers;
+    double *numbers;            /* what the registers hold at first: constants                    */
+    int64_t frame_bytes, bound; /* of the arrays of a frame; no order of them could do with less  */
+    int64_t work;
+    int64_t block_bytes;        /* the most that a block run needs beside                         */
+    FgOperand *inputs, *outputs;
+    int32_t *output_place;      /* where an output is written to directly, or -1: copied          */
+    int32_t input_count, output_count;
+    int32_t folded, merged, pruned;
+    const char *error;
+} FgPlan;
+
+FgPlan *fg_plan_new(const FgSource *source);
+void fg_plan_free(FgPlan *plan);
+/* NULL, or what is wrong with it. */
+const char *fg_plan_verify(const FgPlan *plan);
+
+/* ---- frames ------------------------------------------------------------------------------- */
+
+typedef struct FgFrame {
+    struct FgFrame *next;
+    const FgPlan *plan;
+    double *registers;
+    char **memory;              /* by place                                                       */
+    char *arrays;
+    char *blocks[FG_THREADS_MAX];       /* block registers of each thread, made when needed       */
+    void *owner;                /* what Python steps need: the Plan, and a dict of objects        */
+    void *objects;
+} FgFrame;
+
+enum { FG_RUN_DONE = -1, FG_RUN_ERROR = -2 };
+
+typedef int (*FgPythonStep)(FgFrame *frame, const FgStep *step);
+typedef int (*FgStridedLoop)(void *context, char *const *data, const int64_t *dimensions,
+                             const int64_t *strides, void *auxdata);
+
+typedef struct FgCallInfo {
+    FgStridedLoop loop;
+    void *context, *auxdata;
+    unsigned char requires_pyapi, no_floatingpoint_errors;
+} FgCallInfo;
+
+/* Set once, when the module is imported. */
+extern const FgKernels **fg_vm_kernels;
+extern const FgCallInfo *fg_vm_matmul[2];
+extern FgPythonStep fg_vm_python;
+
+FgFrame *fg_frame_new(const FgPlan *plan);
+void fg_frame_free(FgFrame *frame);
+/* FG_RUN_DONE, FG_RUN_ERROR, or the number of the guard that does not hold. */
+int fg_run(FgFrame *frame);
+/* The elements of an operand in C order, to contiguous memory. */
+void fg_operand_copy(FgFrame *frame, const FgOperand *x, char *out);
+int64_t fg_block_bytes(const FgBlockRun *run);
+/* How many rows of a reduction are worked on at a time. */
+int64_t fg_rows_together(int64_t length);
+double fg_number_at(const char *p, int dtype);
+int64_t fg_item(int dtype);
+
+#endif

@@ -1,0 +1,693 @@
+/* Running plans: frames, and one function for each kind of step. Nothing here knows Python; a step
+ * that does is handed back through fg_vm_python. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vm.h"
+#include "pool.h"
+
+const FgKernels **fg_vm_kernels;
+const FgCallInfo *fg_vm_matmul[2];
+FgPythonStep fg_vm_python;
+
+/* Elements of a block run that go to one thread: many blocks, and a power of two of the blocks of
+ * a sum, so that sums do not depend on how many threads there are. */
+enum { PART = 32768 };
+
+static const FgLoops *loops_of(int dtype)
+{
+    return dtype == FG_FLOAT64 ? &(*fg_vm_kernels)->f64 : &(*fg_vm_kernels)->f32;
+}
+
+/* ---- frames ------------------------------------------------------------------------------- */
+
+FgFrame *fg_frame_new(const FgPlan *plan)
+{
+    FgFrame *f = calloc(1, sizeof(FgFrame));
+    if (f == NULL) return NULL;
+    f->plan = plan;
+    f->registers = malloc((plan->registers + 1) * sizeof(double));
+    f->memory = calloc((size_t)plan->place_count + 1, sizeof(char *));
+    void *arrays = NULL;
+    if (posix_memalign(&arrays, 64, (size_t)plan->frame_bytes + 64)) arrays = NULL;
+    f->arrays = arrays;
+    if (f->registers == NULL || f->memory == NULL || arrays == NULL) {
+        fg_frame_free(f);
+        return NULL;
+    }
+    if (plan->registers) memcpy(f->registers, plan->numbers, plan->registers * sizeof(double));
+    for (int32_t k = 0; k < plan->place_count; k++) {
+        const FgPlace *p = &plan->places[k];
+        if (p->kind == FG_PLACE_FRAME) f->memory[k] = f->arrays + p->offset;
+        else if (p->kind == FG_PLACE_CONSTANT) f->memory[k] = (char *)(uintptr_t)p->data;
+    }
+    return f;
+}
+
+void fg_frame_free(FgFrame *f)
+{
+    for (int k = 0; k < FG_THREADS_MAX; k++) free(f->blocks[k]);
+    free(f->registers);
+    free(f->memory);
+    free(f->arrays);
+    free(f);
+}
+
+/* ---- strided memory ----------------------------------------------------------------------- */
+
+static void number_store(char *p, double x, int dtype)
+{
+    if (dtype == FG_FLOAT64) memcpy(p, &x, 8);
+    else if (dtype == FG_FLOAT32) *(float *)(void *)p = (float)x;
+    else *p = x != 0;
+}
+
+/* The memory of an operand; a number is put down in `room`. */
+static char *pointer_to(const FgFrame *f, const FgOperand *x, char *room)
+{
+    if (x->place >= 0) return f->memory[x->place] + x->offset;
+    number_store(room, f->registers[x->reg], x->dtype);
+    return room;
+}
+
+static void copy_run(char *to, int64_t to_stride, const char *from, int64_t stride, int64_t n,
+                     int64_t item)
+{
+    if (to_stride == item && stride == item) {
+        memcpy(to, from, (size_t)(n * item));
+    } else if (item == 8) {
+        for (int64_t i = 0; i < n; i++)
+            *(uint64_t *)(void *)(to + i * to_stride) = *(const uint64_t *)(const void *)(from + i * stride);
+    } else if (item == 4) {
+        for (int64_t i = 0; i < n; i++)
+            *(uint32_t *)(void *)(to + i * to_stride) = *(const uint32_t *)(const void *)(from + i * stride);
+    } else {
+        for (int64_t i = 0; i < n; i++) memcpy(to + i * to_stride, from + i * stride, (size_t)item);
+    }
+}
+
+static void copy_strided(int32_t rank, const int64_t *dims, char *to, const int64_t *to_strides,
+                         const char *from, const int64_t *strides, int64_t item)
+{
+    int64_t d[64], s[64], t[64], index[64] = { 0 };
+    int32_t r = 0;
+    for (int32_t i = 0; i < rank; i++) {
+        if (dims[i] == 0) return;
+        if (dims[i] == 1) continue;
+        if (r && s[r - 1] == strides[i] * dims[i] && t[r - 1] == to_strides[i] * dims[i]) {
+            d[r - 1] *= dims[i];
+            s[r - 1] = strides[i];
+            t[r - 1] = to_strides[i];
+        } else {
+            d[r] = dims[i];
+            s[r] = strides[i];
+            t[r++] = to_strides[i];
+        }
+    }
+    if (r == 0) {
+        memcpy(to, from, (size_t)item);
+        return;
+    }
+    for (r--;;) {
+        copy_run(to, t[r], from, s[r], d[r], item);
+        int32_t i = r - 1;
+        for (; i >= 0; i--) {
+            to += t[i];
+            from += s[i];
+            if (++index[i] < d[i]) break;
+            to -= d[i] * t[i];
+            from -= d[i] * s[i];
+            index[i] = 0;
+        }
+        if (i < 0) return;
+    }
+}
+
+void fg_operand_copy(FgFrame *f, const FgOperand *x, char *out)
+{
+    char room[8];
+    int64_t strides[64], item = fg_item(x->dtype), step = item;
+    if (x->size == 0) return;
+    const char *from = pointer_to(f, x, room);
+    if (x->contiguous) {
+        memcpy(out, from, (size_t)(x->size * item));
+        return;
+    }
+    for (int32_t i = x->rank - 1; i >= 0; i--) {
+        strides[i] = step;
+        step *= x->dims[i];
+    }
+    copy_strided(x->rank, x->dims, out, strides, from, x->strides, item);
+}
+
+static char *walk_seek(const FgWalk *w, char *p, int64_t start, int64_t *index)
+{
+    for (int32_t i = w->rank - 1; i >= 0; i--) {
+        index[i] = start % w->dims[i];
+        start /= w->dims[i];
+        p += index[i] * w->strides[i];
+    }
+    return p;
+}
+
+static char *walk_step(const FgWalk *w, char *p, int64_t *index, int64_t run)
+{
+    int32_t i = w->rank - 1;
+    index[i] += run;
+    p += run * w->strides[i];
+    while (index[i] == w->dims[i] && i > 0) {
+        p -= w->dims[i] * w->strides[i];
+        index[i--] = 0;
+        index[i]++;
+        p += w->strides[i];
+    }
+    return p;
+}
+
+/* Elements start to start + n of the walk, to contiguous memory. */
+static void walk_gather(const FgWalk *w, char *data, int64_t start, int64_t n, char *out,
+                        int64_t item)
+{
+    int64_t index[64];
+    const int32_t last = w->rank - 1;
+    char *p = walk_seek(w, data, start, index);
+    while (n > 0) {
+        int64_t run = w->dims[last] - index[last];
+        if (run > n) run = n;
+        copy_run(out, item, p, w->strides[last], run, item);
+        out += run * item;
+        n -= run;
+        p = walk_step(w, p, index, run);
+    }
+}
+
+/* Add a block to the doubles that the walk visits. */
+static void walk_add(const FgWalk *w, char *data, int64_t start, int64_t n, const char *from,
+                     int dtype)
+{
+    int64_t index[64];
+    const int32_t last = w->rank - 1;
+    const int64_t stride = w->strides[last];
+    const FgLoops *loops = loops_of(dtype);
+    char *p = walk_seek(w, data, start, index);
+    while (n > 0) {
+        int64_t run = w->dims[last] - index[last];
+        if (run > n) run = n;
+        if (stride == 0) {
+            *(double *)(void *)p += loops->sum(from, run);
+        } else if (dtype == FG_FLOAT64 && stride == 8) {
+            loops->accumulate(p, from, run);
+        } else if (dtype == FG_FLOAT64) {
+            const double *x = (const void *)from;
+            for (int64_t i = 0; i < run; i++) *(double *)(void *)(p + i * stride) += x[i];
+        } else {
+            const float *x = (const void *)from;
+            for (int64_t i = 0; i < run; i++) *(double *)(void *)(p + i * stride) += (double)x[i];
+        }
+        from += run * fg_item(dtype);
+        n -= run;
+        p = walk_step(w, p, index, run);
+    }
+}
+
+/* ---- sums --------------------------------------------------------------------------------- */
+
+static void total_add(FgTotal *t, double x)
+{
+    int i = 0;
+    for (int64_t bits = t->count++; bits & 1; bits >>= 1) x += t->part[i++];
+    t->part[i] = x;
+}
+
+static void total_flush(FgTotal *t)
+{
+    if (t->filled == 0) return;
+    for (int half = 8; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) t->lane[k] += t->lane[k + half];
+    total_add(t, t->lane[0]);
+    memset(t->lane, 0, sizeof(t->lane));
+    t->filled = 0;
+}
+
+static double total_value(FgTotal *t)
+{
+    double x = 0;
+    int i = 0;
+    total_flush(t);
+    for (int64_t bits = t->count; bits; bits >>= 1, i++) if (bits & 1) x += t->part[i];
+    return x;
+}
+
+/* Blocks begin at multiples of 16 and do not cross a multiple of 512, or are multiples of it. */
+static void total_block(FgTotal *t, const char *p, int64_t n, int dtype)
+{
+    const FgLoops *loops = loops_of(dtype);
+    const int64_t item = fg_item(dtype);
+    if (t->filled == 0)
+        for (; n >= 512; n -= 512, p += 512 * item) total_add(t, loops->sum(p, 512));
+    int64_t i = 0;
+    if (dtype == FG_FLOAT64) {
+        const double *x = (const void *)p;
+        for (; i + 16 <= n; i += 16) for (int k = 0; k < 16; k++) t->lane[k] += x[i + k];
+        for (int k = 0; i < n; i++, k++) t->lane[k] += x[i];
+    } else {
+        const float *x = (const void *)p;
+        for (; i + 16 <= n; i += 16) for (int k = 0; k < 16; k++) t->lane[k] += (double)x[i + k];
+        for (int k = 0; i < n; i++, k++) t->lane[k] += (double)x[i];
+    }
+    t->filled += n;
+    if (t->filled == 512) total_flush(t);
+}
+
+static double rounded_to(int dtype, double x) { return dtype == FG_FLOAT32 ? (double)(float)x : x; }
+
+/* ---- block runs --------------------------------------------------------------------------- */
+
+static int64_t slots_at(const FgBlockRun *run)
+{
+    return ((int64_t)run->registers * 8 + run->sum_count * (int64_t)sizeof(FgTotal) + 63) & ~(int64_t)63;
+}
+
+int64_t fg_block_bytes(const FgBlockRun *run)
+{
+    return slots_at(run) + (int64_t)run->registers * run->length * 8 + 64;
+}
+
+static char *block_memory(FgFrame *f, int thread)
+{
+    if (f->blocks[thread] == NULL) {
+        void *p = NULL;
+        if (posix_memalign(&p, 64, (size_t)f->plan->block_bytes + 64)) return NULL;
+        f->blocks[thread] = p;
+    }
+    return f->blocks[thread];
+}
+
+/* Repeat the last element up to m: what happens to lie there might be slow to compute with. */
+static void pad(char *p, int64_t n, int64_t m, int64_t item)
+{
+    for (int64_t i = n; i < m; i++) memcpy(p + i * item, p + (n - 1) * item, (size_t)item);
+}
+
+static void block_op(const FgBlockOp *o, char **at, int64_t m)
+{
+    char *y = at[o->y], *a = at[o->a], *b = at[o->b];
+    switch (o->op) {
+    case FG_BLOCK_MASK:
+        loops_of(o->dtype)->mask(y, (const uint8_t *)a, m);
+        break;
+    case FG_BLOCK_WIDEN:
+        for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = ((const float *)(void *)a)[i];
+        break;
+    case FG_BLOCK_NARROW:
+        for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)((const double *)(void *)a)[i];
+        break;
+    case FG_BLOCK_WHOLE:
+        if (o->dtype == FG_FLOAT64)
+            for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = (double)((const int64_t *)(void *)a)[i];
+        else
+            for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)((const int64_t *)(void *)a)[i];
+        break;
+    case FG_BLOCK_TRUTH:
+        if (o->dtype == FG_FLOAT64)
+            for (int64_t i = 0; i < m; i++) y[i] = ((const double *)(void *)a)[i] != 0;
+        else
+            for (int64_t i = 0; i < m; i++) y[i] = ((const float *)(void *)a)[i] != 0;
+        break;
+    case FG_BLOCK_AND:
+        for (int64_t i = 0; i < m; i++) y[i] = a[i] & b[i];
+        break;
+    case FG_BLOCK_OR:
+        for (int64_t i = 0; i < m; i++) y[i] = a[i] | b[i];
+        break;
+    case FG_BLOCK_XOR:
+        for (int64_t i = 0; i < m; i++) y[i] = a[i] ^ b[i];
+        break;
+    case FG_BLOCK_NOT:
+        for (int64_t i = 0; i < m; i++) y[i] = !a[i];
+        break;
+    case FG_BLOCK_FINITE:
+        if (o->dtype == FG_FLOAT64)
+            for (int64_t i = 0; i < m; i++) y[i] = fabs(((const double *)(void *)a)[i]) <= 1.7976931348623157e308;
+        else
+            for (int64_t i = 0; i < m; i++) y[i] = fabsf(((const float *)(void *)a)[i]) <= 3.4028234663852886e38f;
+        break;
+    default:
+        loops_of(o->dtype)->compare[o->op - FG_ELEMENTWISE_END](a, b, (uint8_t *)y, m);
+    }
+}
+
+/* Elements begin to end of a run, all operators on one block, then on the next. */
+static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int64_t begin,
+                           int64_t end)
+{
+    char **at = (char **)(void *)memory;
+    FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
+    char *slots = memory + slots_at(run);
+    const int64_t slot = (int64_t)run->length * 8;
+    const FgLoops *f32 = &(*fg_vm_kernels)->f32, *f64 = &(*fg_vm_kernels)->f64;
+    for (uint32_t r = 0; r < run->registers; r++) at[r] = slots + r * slot;
+    for (int32_t k = 0; k < run->sum_count; k++) {
+        totals[k].filled = totals[k].count = 0;
+        memset(totals[k].lane, 0, sizeof(totals[k].lane));
+    }
+    for (int32_t k = 0; k < run->input_count; k++) {
+        const FgBlockInput *in = &run->inputs[k];
+        if (in->from.place >= 0) continue;
+        int64_t most = end - begin < run->length ? (end - begin + 15) & ~(int64_t)15 : run->length;
+        double x = f->registers[in->from.reg];
+        if (in->item == 8) f64->fill(at[in->reg], x, most);
+        else if (in->item == 4) f32->fill(at[in->reg], x, most);
+        else memset(at[in->reg], x != 0, (size_t)most);
+    }
+    for (int64_t start = begin; start < end; start += run->length) {
+        const int64_t n = end - start < run->length ? end - start : run->length;
+        const int64_t m = (n + 15) & ~(int64_t)15;
+        for (int32_t k = 0; k < run->input_count; k++) {
+            const FgBlockInput *in = &run->inputs[k];
+            if (!in->direct) continue;
+            char *p = f->memory[in->from.place] + in->from.offset + start * in->item;
+            if (m == n) {
+                at[in->reg] = p;
+                continue;
+            }
+            at[in->reg] = slots + in->reg * slot;
+            memcpy(at[in->reg], p, (size_t)(n * in->item));
+            pad(at[in->reg], n, m, in->item);
+        }
+        for (int32_t k = 0; k < run->output_count; k++) {
+            const FgBlockOutput *out = &run->outputs[k];
+            at[out->reg] = m == n ? f->memory[out->place] + start * out->item : slots + out->reg * slot;
+        }
+        for (const FgBlockOp *o = run->ops, *stop = o + run->op_count; o < stop; o++) {
+            if (o->op < FG_ELEMENTWISE_END) {
+                const FgLoops *loops = o->dtype == FG_FLOAT64 ? f64 : f32;
+                loops->value[o->op](at[o->a], at[o->b], at[o->c], at[o->y], m);
+            } else if (o->op == FG_BLOCK_GATHER) {
+                const FgBlockInput *in = &run->inputs[o->a];
+                walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,
+                            at[o->y], in->item);
+                pad(at[o->y], n, m, in->item);
+            } else if (o->op == FG_BLOCK_SUM) {
+                const FgBlockSum *sum = &run->sums[o->b];
+                if (sum->all) total_block(&totals[o->b], at[o->a], n, sum->dtype);
+                else walk_add(&sum->walk, f->memory[sum->wide], start, n, at[o->a], sum->dtype);
+            } else {
+                block_op(o, at, m);
+            }
+        }
+        if (m != n)
+            for (int32_t k = 0; k < run->output_count; k++) {
+                const FgBlockOutput *out = &run->outputs[k];
+                memcpy(f->memory[out->place] + start * out->item, at[out->reg],
+                       (size_t)(n * out->item));
+            }
+    }
+}
+
+typedef struct Shared {
+    FgFrame *frame;
+    const FgBlockRun *run;
+    double *sums;                       /* of each part                                           */
+    int failed;
+} Shared;
+
+static void shared_part(void *context, int64_t part, int thread)
+{
+    Shared *s = context;
+    const FgBlockRun *run = s->run;
+    char *memory = block_memory(s->frame, thread);
+    if (memory == NULL) {
+        s->failed = 1;
+        return;
+    }
+    int64_t begin = part * PART, end = begin + PART < run->size ? begin + PART : run->size;
+    blocks_between(s->frame, run, memory, begin, end);
+    FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
+    for (int32_t k = 0; k < run->sum_count; k++)
+        s->sums[part * run->sum_count + k] = total_value(&totals[k]);
+}
+
+static int run_blocks(FgFrame *f, const FgBlockRun *run)
+{
+    char *memory = block_memory(f, 0);
+    if (memory == NULL) return FG_RUN_ERROR;
+    for (int32_t k = 0; k < run->sum_count; k++)
+        if (!run->sums[k].all)
+            memset(f->memory[run->sums[k].wide], 0, (size_t)run->sums[k].size * 8);
+    FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
+    if (run->shared) {
+        int64_t parts = (run->size + PART - 1) / PART;
+        Shared s = { f, run, NULL, 0 };
+        s.sums = malloc((size_t)(parts * run->sum_count + 1) * sizeof(double));
+        if (s.sums == NULL) return FG_RUN_ERROR;
+        fg_parallel(shared_part, &s, parts);
+        for (int32_t k = 0; k < run->sum_count; k++) {
+            FgTotal t = { .count = 0 };
+            for (int64_t part = 0; part < parts; part++)
+                total_add(&t, s.sums[part * run->sum_count + k]);
+            f->registers[run->sums[k].reg] = rounded_to(run->sums[k].dtype, total_value(&t));
+        }
+        free(s.sums);
+        return s.failed ? FG_RUN_ERROR : FG_RUN_DONE;
+    }
+    blocks_between(f, run, memory, 0, run->size);
+    for (int32_t k = 0; k < run->sum_count; k++) {
+        const FgBlockSum *sum = &run->sums[k];
+        if (sum->all) {
+            f->registers[sum->reg] = rounded_to(sum->dtype, total_value(&totals[k]));
+        } else if (sum->dtype == FG_FLOAT32) {
+            const double *wide = (const void *)f->memory[sum->wide];
+            float *y = (void *)f->memory[sum->place];
+            for (int64_t i = 0; i < sum->size; i++) y[i] = (float)wide[i];
+        }
+    }
+    return FG_RUN_DONE;
+}
+
+/* ---- other reductions --------------------------------------------------------------------- */
+
+int64_t fg_rows_together(int64_t length)
+{
+    return length > 0 && length < FG_BLOCK ? FG_BLOCK / length : 1;
+}
+
+static double entry(const char *p, int64_t i, int dtype)
+{
+    return dtype == FG_FLOAT64 ? ((const double *)(const void *)p)[i]
+                               : (double)((const float *)(const void *)p)[i];
+}
+
+static void entry_set(char *p, int64_t i, double x, int dtype)
+{
+    if (dtype == FG_FLOAT64) ((double *)(void *)p)[i] = x;
+    else ((float *)(void *)p)[i] = (float)x;
+}
+
+/* One number a row, as the recorded operators compute it (rules.pyx). */
+static double row_value(const FgStep *s, const FgLoops *loops, const char *row, double top)
+{
+    double y = 1;
+    switch (s->op) {
+    case FG_max: return loops->max(row, s->length);
+    case FG_min: return loops->min(row, s->length);
+    case FG_prod:
+        for (int64_t k = 0; k < s->length; k++)
+            y = rounded_to(s->dtype, y * entry(row, k, s->dtype));
+        return y;
+    default:
+        y = loops->sum(row, s->length);
+        return top - top != 0 && y == y ? top : log(y) + top;
+    }
+}
+
+static int run_rows(FgFrame *f, const FgStep *s)
+{
+    const FgLoops *loops = loops_of(s->dtype);
+    const int64_t item = fg_item(s->dtype), together = fg_rows_together(s->length);
+    char room[8], *data = pointer_to(f, &s->in[0], room), *block = f->memory[s->extra];
+    double *top = (double *)(void *)(block + ((together * s->length * item + 7) & ~(int64_t)7));
+    for (int64_t start = 0; start < s->rows; start += together) {
+        int64_t n = s->rows - start < together ? s->rows - start : together;
+        if (s->length) walk_gather(&s->walk, data, start * s->length, n * s->length, block, item);
+        if (s->op == FG_logsumexp && s->length) {
+            for (int64_t i = 0; i < n; i++) {
+                char *row = block + i * s->length * item;
+                double shift = top[i] = loops->max(row, s->length);
+                if (shift - shift != 0) shift = 0;
+                for (int64_t k = 0; k < s->length; k++)
+                    entry_set(row, k, entry(row, k, s->dtype) - shift, s->dtype);
+            }
+            loops->value[FG_exp](block, NULL, NULL, block, n * s->length);
+        }
+        for (int64_t i = 0; i < n; i++) {
+            double y = s->length ? row_value(s, loops, block + i * s->length * item, top[i])
+                       : s->op == FG_prod ? 1 : -INFINITY;
+            if (s->out.place < 0) f->registers[s->out.reg] = rounded_to(s->dtype, y);
+            else entry_set(f->memory[s->out.place], start + i, y, s->dtype);
+        }
+    }
+    return FG_RUN_DONE;
+}
+
+/* ---- matrix products ---------------------------------------------------------------------- */
+
+static int run_matmul(FgFrame *f, const FgStep *s)
+{
+    const FgOperand *a = &s->in[0], *b = &s->in[1];
+    const FgCallInfo *info = fg_vm_matmul[s->dtype == FG_FLOAT64];
+    const int64_t item = fg_item(s->dtype);
+    const int32_t ra = a->rank, rb = b->rank, batch = (ra > rb ? ra : rb) - 2;
+    const int64_t m = ra > 1 ? a->dims[ra - 2] : 1, k = a->dims[ra - 1];
+    const int64_t n = rb > 1 ? b->dims[rb - 1] : 1;
+    int64_t dims[4] = { 1, m, k, n };
+    int64_t steps[9] = { 0, 0, 0, ra > 1 ? a->strides[ra - 2] : 0, a->strides[ra - 1],
+                         b->strides[rb > 1 ? rb - 2 : 0], rb > 1 ? b->strides[rb - 1] : 0,
+                         n * item, item };
+    char rooms[3][8], *data[3];
+    int64_t index[64] = { 0 };
+    char *out = s->out.place < 0 ? rooms[2] : f->memory[s->out.place];
+    data[0] = pointer_to(f, a, rooms[0]);
+    data[1] = pointer_to(f, b, rooms[1]);
+    data[2] = out;
+    if (m * k * n == 0) {
+        if (s->out.size) memset(out, 0, (size_t)(s->out.size * item));
+    } else if (batch <= 0) {
+        info->loop(info->context, data, dims, steps, info->auxdata);
+    } else if (s->out.size) {
+        for (;;) {
+            info->loop(info->context, data, dims, steps, info->auxdata);
+            data[2] += m * n * item;
+            int32_t i = batch - 1;
+            for (; i >= 0; i--) {
+                int32_t ia = i - (batch - (ra - 2)), ib = i - (batch - (rb - 2));
+                int64_t sa = ra > 2 && ia >= 0 && a->dims[ia] != 1 ? a->strides[ia] : 0;
+                int64_t sb = rb > 2 && ib >= 0 && b->dims[ib] != 1 ? b->strides[ib] : 0;
+                data[0] += sa;
+                data[1] += sb;
+                if (++index[i] < s->out.dims[i]) break;
+                data[0] -= s->out.dims[i] * sa;
+                data[1] -= s->out.dims[i] * sb;
+                index[i] = 0;
+            }
+            if (i < 0) break;
+        }
+    }
+    if (s->out.place < 0) f->registers[s->out.reg] = fg_number_at(out, s->dtype);
+    return FG_RUN_DONE;
+}
+
+/* ---- the rest ----------------------------------------------------------------------------- */
+
+static int run_copy(FgFrame *f, const FgStep *s)
+{
+    char room[8];
+    if (s->zero) memset(f->memory[s->out.place], 0, (size_t)(s->out.size * fg_item(s->out.dtype)));
+    for (int32_t k = 0; k < s->count; k++) {
+        const FgCopy *c = &s->copies[k];
+        if (c->from.size)
+            copy_strided(c->from.rank, c->from.dims, f->memory[c->to.place] + c->to.offset,
+                         c->to.strides, pointer_to(f, &c->from, room), c->from.strides,
+                         fg_item(c->from.dtype));
+    }
+    return FG_RUN_DONE;
+}
+
+static int run_load(FgFrame *f, const FgStep *s)
+{
+    for (int32_t k = 0; k < s->count; k++) {
+        const FgCopy *c = &s->copies[k];
+        double x = fg_number_at(f->memory[c->from.place] + c->from.offset, c->from.dtype);
+        f->registers[c->to.reg] = c->to.dtype == FG_BOOL ? x != 0 : rounded_to(c->to.dtype, x);
+    }
+    return FG_RUN_DONE;
+}
+
+static int run_pack(FgFrame *f, const FgStep *s)
+{
+    char *out = f->memory[s->out.place];
+    const int64_t item = fg_item(s->dtype);
+    for (int32_t k = 0; k < s->count; k++)
+        number_store(out + k * item, f->registers[s->in[k].reg], s->dtype);
+    return FG_RUN_DONE;
+}
+
+/* Calls look(context, entry) for each entry of an operand until it returns 0. */
+static int each_entry(const FgOperand *x, const char *p, int (*look)(void *context, double entry),
+                      void *context)
+{
+    int64_t index[64] = { 0 };
+    for (int64_t left = x->size; left > 0; left--) {
+        if (!look(context, fg_number_at(p, x->dtype))) return 0;
+        for (int32_t i = x->rank - 1; i >= 0; i--) {
+            p += x->strides[i];
+            if (++index[i] < x->dims[i]) break;
+            p -= x->dims[i] * x->strides[i];
+            index[i] = 0;
+        }
+    }
+    return 1;
+}
+
+static int is_finite_entry(void *context, double x)
+{
+    (void)context;
+    return x - x == 0;
+}
+
+static int count_entry(void *context, double x)
+{
+    *(int64_t *)context += x != 0;
+    return 1;
+}
+
+static int run_finite(FgFrame *f, const FgStep *s)
+{
+    char room[8];
+    f->registers[s->out.reg] = each_entry(&s->in[0], pointer_to(f, &s->in[0], room),
+                                          is_finite_entry, NULL);
+    return FG_RUN_DONE;
+}
+
+static int run_guard(FgFrame *f, const FgStep *s)
+{
+    char room[8];
+    const FgOperand *x = &s->in[0];
+    const char *p = pointer_to(f, x, room);
+    int64_t met = 0;
+    if (s->guard_kind == FG_GUARD_COUNT) {
+        each_entry(x, p, count_entry, &met);
+    } else if (s->guard_kind == FG_GUARD_BOOL) {
+        met = fg_number_at(p, x->dtype) != 0;
+    } else if (x->dtype == FG_INT64) {
+        memcpy(&met, p, 8);
+    } else {
+        double number = fg_number_at(p, x->dtype);
+        if (!(number > -9.2e18 && number < 9.2e18)) return s->node;
+        met = (int64_t)number;
+    }
+    return met == s->outcome ? FG_RUN_DONE : s->node;
+}
+
+int fg_run(FgFrame *f)
+{
+    const FgPlan *plan = f->plan;
+    for (const FgStep *s = plan->steps, *stop = s + plan->step_count; s < stop; s++) {
+        int met = FG_RUN_DONE;
+        switch (s->kind) {
+        case FG_STEP_SCALARS: fg_scalar_run(s->scalars, f->registers); break;
+        case FG_STEP_BLOCKS: met = run_blocks(f, s->blocks); break;
+        case FG_STEP_ROWS: met = run_rows(f, s); break;
+        case FG_STEP_MATMUL: met = run_matmul(f, s); break;
+        case FG_STEP_COPY: met = run_copy(f, s); break;
+        case FG_STEP_LOAD: met = run_load(f, s); break;
+        case FG_STEP_PACK: met = run_pack(f, s); break;
+        case FG_STEP_FINITE: met = run_finite(f, s); break;
+        case FG_STEP_GUARD: met = run_guard(f, s); break;
+        default: met = fg_vm_python(f, s); break;
+        }
+        if (met != FG_RUN_DONE) return met;
+    }
+    return FG_RUN_DONE;
+}

@@ -1,0 +1,878 @@
+/* See vm_scalar.h. Read `fg_scalar_run` first: what an instruction is; then `fg_scalar_build`:
+ * how operations become instructions.
+ *
+ * What the time goes into, in a string of additions and products, is neither these nor the jumps,
+ * which the processor foresees, but that each result is written to memory and read back by the
+ * next instruction: 4 to 8 cycles on top of the 3 of a sum. So the last result stays in an
+ * accumulator, a register of the processor, and instructions come in variants that take an operand
+ * from there; of two results that are wanted soon it holds the one that is computed later. An
+ * operation whose only consumer is another sum or product is done by the same instruction.
+ */
+#include <stdlib.h>
+#include <string.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#include "vm_scalar.h"
+#include "scalar.h"
+
+/* ---- values ------------------------------------------------------------------------------- */
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* fg_weigh without a branch: the compiler makes two of it, and adjoints that are zero now and then
+ * are not foreseen. */
+INLINE double weigh_of(double a, double b)
+{
+#if defined(__SSE2__)
+    const __m128d zero = _mm_setzero_pd(), x = _mm_set_sd(a), y = _mm_set_sd(b);
+    __m128d both = _mm_and_pd(_mm_cmpneq_sd(x, zero), _mm_cmpneq_sd(y, zero));
+    return _mm_cvtsd_f64(_mm_and_pd(_mm_mul_sd(x, y), both));
+#else
+    return fg_value(FG_weigh, FG_FLOAT64, a, b, 0.0);
+#endif
+}
+
+#define of_add(p, q) ((p) + (q))
+#define of_subtract(p, q) ((p) - (q))
+#define of_from(p, q) ((q) - (p))
+#define of_multiply(p, q) ((p) * (q))
+#define of_weigh(p, q) weigh_of(p, q)
+#define of_divide(p, q) ((p) / (q))
+#define of_into(p, q) ((q) / (p))
+#define of_maximum(p, q) fg_value(FG_maximum, FG_FLOAT64, p, q, 0.0)
+#define of_minimum(p, q) fg_value(FG_minimum, FG_FLOAT64, p, q, 0.0)
+#define of_less(p, q) ((p) < (q) ? 1.0 : 0.0)
+#define of_less_equal(p, q) ((p) <= (q) ? 1.0 : 0.0)
+#define of_greater(p, q) ((p) > (q) ? 1.0 : 0.0)
+#define of_greater_equal(p, q) ((p) >= (q) ? 1.0 : 0.0)
+#define of_equal(p, q) ((p) == (q) ? 1.0 : 0.0)
+#define of_not_equal(p, q) ((p) != (q) ? 1.0 : 0.0)
+
+/* glibc computes both at once to the same bits as each alone; of others that is not known. */
+INLINE void both_f64(double a, double *sine, double *cosine)
+{
+#if defined(__GLIBC__)
+    extern void sincos(double, double *, double *);
+    sincos(a, sine, cosine);
+#else
+    *sine = fg_value(FG_sin, FG_FLOAT64, a, 0.0, 0.0);
+    *cosine = fg_value(FG_cos, FG_FLOAT64, a, 0.0, 0.0);
+#endif
+}
+
+INLINE void both_f32(double a, double *sine, double *cosine)
+{
+#if defined(__GLIBC__)
+    extern void sincosf(float, float *, float *);
+    float s, c;
+    sincosf((float)a, &s, &c);
+    *sine = (double)s;
+    *cosine = (double)c;
+#else
+    *sine = fg_value(FG_sin, FG_FLOAT32, a, 0.0, 0.0);
+    *cosine = fg_value(FG_cos, FG_FLOAT32, a, 0.0, 0.0);
+#endif
+}
+
+/* All operators as functions: those of float32, then those of float64. */
+typedef double (*Function)(double a, double b, double c);
+
+#define DEFINE(name) \
+static double name##_f32(double a, double b, double c) \
+{ return fg_value(FG_##name, FG_FLOAT32, a, b, c); } \
+static double name##_f64(double a, double b, double c) \
+{ return fg_value(FG_##name, FG_FLOAT64, a, b, c); }
+#define UNARY(name, ...) DEFINE(name)
+#define BINARY(name, ...) DEFINE(name)
+#define TERNARY(name, ...) DEFINE(name)
+#define COMPARE(name, ...) \
+static double name##_f64(double a, double b, double c) \
+{ (void)c; return fg_compare(FG_##name, FG_FLOAT64, a, b) ? 1.0 : 0.0; }
+#define SHAPED(name, ...)
+#include "ops.def"
+#undef DEFINE
+
+static const Function functions[2 * FG_COMPARE_END] = {
+#define UNARY(name, ...) [FG_##name] = name##_f32,
+#define BINARY(name, ...) [FG_##name] = name##_f32,
+#define TERNARY(name, ...) [FG_##name] = name##_f32,
+#define COMPARE(name, ...) [FG_##name] = name##_f64,
+#define SHAPED(name, ...)
+#include "ops.def"
+#define UNARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define BINARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define TERNARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define COMPARE(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define SHAPED(name, ...)
+#include "ops.def"
+};
+
+static const uint8_t arities[FG_COMPARE_END] = {
+#define UNARY(name, ...) [FG_##name] = 1,
+#define BINARY(name, ...) [FG_##name] = 2,
+#define TERNARY(name, ...) [FG_##name] = 3,
+#define COMPARE(name, ...) [FG_##name] = 2,
+#define SHAPED(name, ...)
+#include "ops.def"
+};
+
+/* ---- running ------------------------------------------------------------------------------ */
+
+enum {
+#define TRIPLE(inner, outer, from, last, to) DO_##inner##_##outer##_##from##last##to,
+#define TOTAL(inner, from, last, to) DO_total_##inner##_##from##last##to,
+#define PAIR(name, from, to) DO_##name##_##from##to,
+#define SINGLE(name, from, to) DO_##name##_##from##to,
+#define CHOOSE(from, to) DO_choose_##from##to,
+#define CALL(arity, from, to) DO_call##arity##_##from##to,
+#define BOTH(name, second, dtype, from, to) DO_both_##name##_##dtype##_##from##to,
+#define TRIPLE_RUN(inner, outer) DO_run_##inner##_##outer,
+#define PAIR_RUN(name) DO_run_##name,
+#define SINGLE_RUN(name) DO_run_##name,
+#define CHOOSE_RUN() DO_run_choose,
+#define CALL_RUN(arity) DO_run_call##arity,
+#define BOTH_RUN(name, second, dtype) DO_run_both_##name##_##dtype,
+#define END() DO_end
+#include "vm_scalar.inc"
+#undef TRIPLE
+#undef TOTAL
+#undef PAIR
+#undef SINGLE
+#undef CHOOSE
+#undef CALL
+#undef BOTH
+#undef TRIPLE_RUN
+#undef PAIR_RUN
+#undef SINGLE_RUN
+#undef CHOOSE_RUN
+#undef CALL_RUN
+#undef BOTH_RUN
+#undef END
+};
+
+struct FgScalarCode {
+    int64_t instructions, words, written;
+    uint32_t code[];
+};
+
+/* An instruction is its number, then the registers in the order in which the macros below take
+ * them: what it reads from memory, then where it writes. */
+int fg_scalar_run(const FgScalarCode *program, double *registers)
+{
+    const uint32_t *word = program->code;
+    double *const r = registers;
+    double accumulator = 0.0, total = 0.0;
+
+#define FROM_R r[*word++]
+#define FROM_A accumulator
+#define FROM_T total
+#define TO_R(value) do { r[*word++] = (value); } while (0)
+#define TO_A(value) do { accumulator = (value); } while (0)
+#define TO_T(value) do { total = (value); } while (0)
+#define TO_B(value) do { accumulator = (value); r[*word++] = accumulator; } while (0)
+
+#if defined(__GNUC__)
+    static const void *const labels[] = {
+#define TRIPLE(inner, outer, from, last, to) &&do_##inner##_##outer##_##from##last##to,
+#define TOTAL(inner, from, last, to) &&do_total_##inner##_##from##last##to,
+#define PAIR(name, from, to) &&do_##name##_##from##to,
+#define SINGLE(name, from, to) &&do_##name##_##from##to,
+#define CHOOSE(from, to) &&do_choose_##from##to,
+#define CALL(arity, from, to) &&do_call##arity##_##from##to,
+#define BOTH(name, second, dtype, from, to) &&do_both_##name##_##dtype##_##from##to,
+#define TRIPLE_RUN(inner, outer) &&do_run_##inner##_##outer,
+#define PAIR_RUN(name) &&do_run_##name,
+#define SINGLE_RUN(name) &&do_run_##name,
+#define CHOOSE_RUN() &&do_run_choose,
+#define CALL_RUN(arity) &&do_run_call##arity,
+#define BOTH_RUN(name, second, dtype) &&do_run_both_##name##_##dtype,
+#define END() &&do_end
+#include "vm_scalar.inc"
+#undef TRIPLE
+#undef TOTAL
+#undef PAIR
+#undef SINGLE
+#undef CHOOSE
+#undef CALL
+#undef BOTH
+#undef TRIPLE_RUN
+#undef PAIR_RUN
+#undef SINGLE_RUN
+#undef CHOOSE_RUN
+#undef CALL_RUN
+#undef BOTH_RUN
+#undef END
+    };
+#define LABEL(name) do_##name:
+#define NEXT goto *labels[*word++]
+    NEXT;
+#else
+#define LABEL(name) case DO_##name:
+#define NEXT continue
+    for (;;) switch (*word++) {
+#endif
+
+#define TRIPLE(inner, outer, from, last, to) LABEL(inner##_##outer##_##from##last##to) { \
+    const double p = FROM_##from, q = FROM_R, s = FROM_##last; \
+    const double t = of_##inner(p, q); \
+    TO_##to(of_##outer(t, s)); \
+    NEXT; }
+#define TOTAL(inner, from, last, to) LABEL(total_##inner##_##from##last##to) { \
+    const double p = FROM_##from, q = FROM_R, s = FROM_##last; \
+    TO_##to(of_##inner(p, q) + s); \
+    NEXT; }
+#define PAIR(name, from, to) LABEL(name##_##from##to) { \
+    const double p = FROM_##from, q = FROM_R; \
+    TO_##to(of_##name(p, q)); \
+    NEXT; }
+#define SINGLE(name, from, to) LABEL(name##_##from##to) { \
+    const double p = FROM_##from; \
+    TO_##to(fg_value(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
+    NEXT; }
+#define CHOOSE(from, to) LABEL(choose_##from##to) { \
+    const double p = FROM_##from, q = FROM_R, s = FROM_R; \
+    TO_##to(p != 0 ? q : s); \
+    NEXT; }
+#define CALL(arity, from, to) LABEL(call##arity##_##from##to) { \
+    const Function function = functions[*word++]; \
+    const double p = FROM_##from; \
+    double q = 0.0, s = 0.0; \
+    if (arity > 1) q = FROM_R; \
+    if (arity > 2) s = FROM_R; \
+    TO_##to(function(p, q, s)); \
+    total = 0.0;                                    /* or it would be saved around the call */ \
+    NEXT; }
+#define BOTH(name, second, dtype, from, to) LABEL(both_##name##_##dtype##_##from##to) { \
+    const double p = FROM_##from; \
+    double sin, cos; \
+    both_##dtype(p, &sin, &cos); \
+    r[*word++] = second; \
+    TO_##to(name); \
+    total = 0.0; \
+    NEXT; }
+#define RUN(name) LABEL(run_##name) \
+    for (uint32_t left = *word++; left > 0; left--)
+#define TRIPLE_RUN(inner, outer) RUN(inner##_##outer) { \
+        const double p = FROM_R, q = FROM_R, s = FROM_R; \
+        const double t = of_##inner(p, q); \
+        TO_R(of_##outer(t, s)); \
+    } NEXT;
+#define PAIR_RUN(name) RUN(name) { \
+        const double p = FROM_R, q = FROM_R; \
+        TO_R(of_##name(p, q)); \
+    } NEXT;
+#define SINGLE_RUN(name) RUN(name) { \
+        const double p = FROM_R; \
+        TO_R(fg_value(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
+    } NEXT;
+#define CHOOSE_RUN() RUN(choose) { \
+        const double p = FROM_R, q = FROM_R, s = FROM_R; \
+        TO_R(p != 0 ? q : s); \
+    } NEXT;
+#define CALL_RUN(arity) LABEL(run_call##arity) { \
+    const Function function = functions[*word++]; \
+    for (uint32_t left = *word++; left > 0; left--) { \
+        const double p = FROM_R; \
+        double q = 0.0, s = 0.0; \
+        if (arity > 1) q = FROM_R; \
+        if (arity > 2) s = FROM_R; \
+        TO_R(function(p, q, s)); \
+    } \
+    accumulator = total = 0.0; \
+    NEXT; }
+#define BOTH_RUN(name, second, dtype) RUN(both_##name##_##dtype) { \
+        const double p = FROM_R; \
+        double sin, cos; \
+        both_##dtype(p, &sin, &cos); \
+        r[*word++] = second; \
+        TO_R(name); \
+    } \
+    accumulator = total = 0.0; \
+    NEXT;
+#define END() LABEL(end) return 0;
+
+#include "vm_scalar.inc"
+#if !defined(__GNUC__)
+    }
+#endif
+#undef TRIPLE
+#undef TOTAL
+#undef PAIR
+#undef SINGLE
+#undef CHOOSE
+#undef CALL
+#undef BOTH
+#undef TRIPLE_RUN
+#undef PAIR_RUN
+#undef SINGLE_RUN
+#undef CHOOSE_RUN
+#undef CALL_RUN
+#undef BOTH_RUN
+#undef END
+#undef RUN
+#undef LABEL
+#undef NEXT
+}
+
+/* ---- building ----------------------------------------------------------------------------- */
+
+#define NONE UINT32_MAX
+
+/* The sums and products, numbered as in vm_scalar.inc. */
+enum { ADD, SUBTRACT, FROM, MULTIPLY, WEIGH, PRODUCTS };
+
+typedef enum { TRIPLES, TOTALS, PAIRS, SINGLES, CHOICES, CALLS, SINES, DROPPED } Form;
+
+/* One instruction in the making. Operands in the order of the macros above. */
+typedef struct Step {
+    uint16_t op;
+    uint8_t dtype;
+    uint8_t form;
+    uint8_t inner, outer;       /* triples                                                        */
+    uint8_t count;              /* operands                                                       */
+    uint8_t from;               /* bit k: operand k is the accumulator                            */
+    uint8_t ends;               /* bit k: nobody reads the memory of operand k after this         */
+    uint8_t turned;             /* pairs: the operands are exchanged                              */
+    uint8_t in_run;             /* it is part of a run                                            */
+    uint32_t run;               /* the first one of a run: of how many steps                      */
+    uint8_t to;                 /* 0 A, 1 B, 2 R, 3 T                                             */
+    uint32_t y, second;
+    uint32_t x[3];
+    float ready;                /* when the result is there, in cycles, about                     */
+    float done;                 /* when this and all steps before it are                          */
+} Step;
+
+enum { KEPT = 1, STORED = 2, ENDED = 4 };
+
+/* What is known of a register of the caller's. */
+typedef struct Value {
+    uint32_t writer;            /* step, or NONE                                                  */
+    uint32_t uses;
+    uint32_t reader;            /* the last step that reads it                                    */
+    uint32_t same;              /* the register whose value it is                                 */
+    uint32_t place;             /* the register that holds it                                     */
+    uint32_t sine;              /* the step that has its sine or cosine, or NONE                  */
+    uint32_t flags;
+} Value;
+
+typedef struct Build {
+    Step *steps;
+    Value *values;
+    Step *stretch;              /* as many as that, to sort with                                  */
+    uint32_t *free;             /* places to be used again                                        */
+    int64_t n, idle;
+    int64_t written;
+} Build;
+
+static int product_of(int op)
+{
+    switch (op) {
+    case FG_add: return ADD;
+    case FG_subtract: return SUBTRACT;
+    case FG_multiply: return MULTIPLY;
+    case FG_weigh: return WEIGH;
+    default: return -1;
+    }
+}
+
+/* The operator with its operands exchanged. */
+static int turned(int product)
+{
+    return product == SUBTRACT ? FROM : product == FROM ? SUBTRACT : product;
+}
+
+/* The first instruction of the block of variants, or -1. */
+static int pair_of(int op)
+{
+    switch (op) {
+    case FG_add: return DO_add_AA;
+    case FG_subtract: return DO_subtract_AA;
+    case FG_multiply: return DO_multiply_AA;
+    case FG_weigh: return DO_weigh_AA;
+    case FG_divide: return DO_divide_AA;
+    case FG_maximum: return DO_maximum_AA;
+    case FG_minimum: return DO_minimum_AA;
+    case FG_less: return DO_less_AA;
+    case FG_less_equal: return DO_less_equal_AA;
+    case FG_greater: return DO_greater_AA;
+    case FG_greater_equal: return DO_greater_equal_AA;
+    case FG_equal: return DO_equal_AA;
+    case FG_not_equal: return DO_not_equal_AA;
+    default: return -1;
+    }
+}
+
+/* The same for exchanged operands. */
+static int turned_pair_of(int op)
+{
+    switch (op) {
+    case FG_add: case FG_multiply: case FG_weigh: case FG_equal: case FG_not_equal:
+        return pair_of(op);
+    case FG_subtract: return DO_from_AA;
+    case FG_divide: return DO_into_AA;
+    case FG_less: return DO_greater_AA;
+    case FG_less_equal: return DO_greater_equal_AA;
+    case FG_greater: return DO_less_AA;
+    case FG_greater_equal: return DO_less_equal_AA;
+    default: return -1;
+    }
+}
+
+static int single_of(int op)
+{
+    switch (op) {
+    case FG_positive: return DO_positive_AA;
+    case FG_negative: return DO_negative_AA;
+    case FG_square: return DO_square_AA;
+    case FG_reciprocal: return DO_reciprocal_AA;
+    case FG_sqrt: return DO_sqrt_AA;
+    case FG_abs: return DO_abs_AA;
+    case FG_relu: return DO_relu_AA;
+    case FG_step: return DO_step_AA;
+    case FG_is_zero: return DO_is_zero_AA;
+    case FG_log_da: return DO_log_da_AA;
+    default: return -1;
+    }
+}
+
+/* The operations as steps, once it is sure that they keep the rules. */
+static int read_operations(Build *build, const FgScalarOp *ops, uint32_t registers,
+                           const uint8_t *kept)
+{
+    Value *values = build->values;
+    for (uint32_t k = 0; k < registers; k++)
+        values[k] = (Value){ .writer = NONE, .same = k, .place = k, .sine = NONE,
+                             .flags = kept != NULL && kept[k] ? KEPT : 0 };
+    for (int64_t i = 0; i < build->n; i++) {
+        const FgScalarOp *op = &ops[i];
+        if (op->op >= FG_COMPARE_END || op->y >= registers) return -1;
+        if (op->dtype != FG_FLOAT64 && op->dtype != FG_FLOAT32) return -1;
+        const int arity = arities[op->op], wide = op->dtype == FG_FLOAT64;
+        Step step = { .op = op->op, .dtype = op->dtype, .y = op->y, .second = NONE,
+                      .count = (uint8_t)arity, .x = { op->a, op->b, op->c } };
+        for (int k = 0; k < arity; k++) {
+            if (step.x[k] >= registers) return -1;
+            values[step.x[k]].flags |= ENDED;       /* read: must not be written any more */
+        }
+        if (values[op->y].writer != NONE || values[op->y].flags & ENDED) return -1;
+        values[op->y].writer = (uint32_t)i;
+        step.form = op->op == FG_where ? CHOICES
+                  : op->op == FG_sin || op->op == FG_cos ? SINES
+                  : wide && pair_of(op->op) >= 0 ? PAIRS
+                  : op->op > FG_BEFORE_COMPARE ? PAIRS
+                  : wide && single_of(op->op) >= 0 ? SINGLES : CALLS;
+        if (op->op == FG_where)                     /* of any dtype: it only chooses */
+            step.x[0] = op->c, step.x[1] = op->a, step.x[2] = op->b;
+        build->steps[i] = step;
+    }
+    for (uint32_t k = 0; k < registers; k++) values[k].flags &= KEPT;
+    return 0;
+}
+
+/* Without what nobody needs, without copies, and with both sine and cosine by one call. */
+static void simplify(Build *build)
+{
+    Value *values = build->values;
+    for (int64_t i = build->n; i-- > 0;) {
+        Step *step = &build->steps[i];
+        if (values[step->y].uses == 0 && !(values[step->y].flags & KEPT)) {
+            step->form = DROPPED;
+            continue;
+        }
+        for (int k = 0; k < step->count; k++) values[step->x[k]].uses++;
+    }
+    for (int64_t i = 0; i < build->n; i++) {
+        Step *step = &build->steps[i];
+        if (step->form == DROPPED) continue;
+        for (int k = 0; k < step->count; k++) step->x[k] = values[step->x[k]].same;
+        Value *y = &values[step->y], *a = &values[step->x[0]];
+        if (step->op == FG_positive && step->form == SINGLES && !(y->flags & KEPT)) {
+            y->same = step->x[0];
+            a->uses += y->uses - 1;
+            step->form = DROPPED;
+        }
+        if (step->form == SINES) {
+            Step *other = a->sine == NONE ? NULL : &build->steps[a->sine];
+            if (other == NULL) {
+                a->sine = (uint32_t)i;
+            } else if (other->dtype == step->dtype && other->op != step->op &&
+                       other->second == NONE) {
+                other->second = step->y;
+                y->writer = a->sine;
+                a->uses--;
+                step->form = DROPPED;
+            }
+        }
+    }
+    for (int64_t i = 0; i < build->n; i++) {
+        Step *step = &build->steps[i];
+        if (step->form == SINES && step->second == NONE) step->form = CALLS;
+    }
+}
+
+/* A sum or product that is used by one other only, and once, becomes part of that one. */
+static void join(Build *build)
+{
+    Value *values = build->values;
+    for (int64_t i = 0; i < build->n; i++) {
+        Step *step = &build->steps[i];
+        const int outer = product_of(step->op);
+        if (step->form != PAIRS || outer < 0) continue;
+        int best = -1;
+        for (int k = 0; k < 2; k++) {
+            const Value *x = &values[step->x[k]];
+            if (x->writer == NONE || x->uses != 1 || x->flags & KEPT) continue;
+            const Step *other = &build->steps[x->writer];
+            if (other->form != PAIRS || product_of(other->op) < 0) continue;
+            if (best < 0 || x->writer > values[step->x[best]].writer) best = k;
+        }
+        if (best < 0) continue;
+        Step *inner = &build->steps[values[step->x[best]].writer];
+        const uint32_t rest = step->x[1 - best];
+        step->form = TRIPLES;
+        step->inner = (uint8_t)product_of(inner->op);
+        step->outer = (uint8_t)(best == 0 ? outer : turned(outer));
+        step->count = 3;
+        step->x[0] = inner->x[0], step->x[1] = inner->x[1], step->x[2] = rest;
+        inner->form = DROPPED;
+    }
+}
+
+/* Close what was dropped. */
+static void pack(Build *build)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < build->n; i++) {
+        const Step *step = &build->steps[i];
+        if (step->form == DROPPED) continue;
+        build->values[step->y].writer = (uint32_t)n;
+        if (step->second != NONE) build->values[step->second].writer = (uint32_t)n;
+        if (n != i) build->steps[n] = *step;
+        n++;
+    }
+    build->n = n;
+}
+
+/* Cycles of sums and products, and what a way through memory takes. */
+#define SUM_TIME 3.0f
+#define CALL_TIME 40.0f
+#define MEMORY_TIME 5.0f
+#define SOON 6                  /* steps within which a use counts */
+#define NEAR 16                 /* steps for which a sum may have the second accumulator */
+#define WINDOW 24               /* steps that the processor has under way at a time, about */
+
+static float ready_at(const Build *build, uint32_t value)
+{
+    const uint32_t writer = build->values[value].writer;
+    return writer == NONE ? 0.0f : build->steps[writer].ready;
+}
+
+/* What the steps of a run have in common. */
+static int kind_of(const Step *step)
+{
+    switch (step->form) {
+    case TRIPLES: return DO_run_add_add + step->inner * PRODUCTS + step->outer;
+    case PAIRS: return DO_run_add + (pair_of(step->op) - DO_add_AA) / 6;
+    case SINGLES: return DO_run_positive + (single_of(step->op) - DO_positive_AA) / 6;
+    case CHOICES: return DO_run_choose;
+    case SINES:
+        if (step->dtype == FG_FLOAT64)
+            return step->op == FG_sin ? DO_run_both_sin_f64 : DO_run_both_cos_f64;
+        return step->op == FG_sin ? DO_run_both_sin_f32 : DO_run_both_cos_f32;
+    default:                    /* a function */
+        return DO_end + step->op + (step->dtype == FG_FLOAT64 ? FG_COMPARE_END : 0);
+    }
+}
+
+enum {
+    STRETCH = 512,
+    LEAST_RUN = 3,
+    LEAST_MEAN = 2,             /* steps in a run on average, or the stretch stays as it is       */
+    FIRST_KIND = DO_run_add_add,
+    KINDS = DO_end + 2 * FG_COMPARE_END - FIRST_KIND
+};
+
+/* Steps of the same kind one after the other where they do not depend on each other: a jump that
+ * goes to another place each time costs some twenty cycles, a loop over a run costs two a step.
+ * Stretch after stretch, the steps are sorted by how many steps of the stretch they have to wait
+ * for, and then by kind, if that makes runs of enough steps. */
+static void arrange(Build *build)
+{
+    Value *values = build->values;
+    Step *old = build->stretch;
+    uint16_t level[STRETCH], kind[STRETCH], order[STRETCH], sorted[STRETCH];
+    uint16_t places[(KINDS > STRETCH ? KINDS : STRETCH) + 1];
+    for (int64_t start = 0; start < build->n; start += STRETCH) {
+        const int n = build->n - start < STRETCH ? (int)(build->n - start) : STRETCH;
+        Step *steps = &build->steps[start];
+        for (int i = 0; i < n; i++) {
+            level[i] = 0;
+            kind[i] = (uint16_t)(kind_of(&steps[i]) - FIRST_KIND);
+            for (int k = 0; k < steps[i].count; k++) {
+                const uint32_t writer = values[steps[i].x[k]].writer;
+                if (writer == NONE || writer < start) continue;
+                if (level[writer - start] >= level[i])
+                    level[i] = (uint16_t)(level[writer - start] + 1);
+            }
+        }
+        memset(places, 0, sizeof places);
+        for (int i = 0; i < n; i++) places[kind[i] + 1]++;
+        for (int k = 0; k < KINDS; k++) places[k + 1] += places[k];
+        for (int i = 0; i < n; i++) sorted[places[kind[i]]++] = (uint16_t)i;
+        memset(places, 0, sizeof places);
+        for (int i = 0; i < n; i++) places[level[i] + 1]++;
+        for (int k = 0; k < STRETCH; k++) places[k + 1] += places[k];
+        for (int i = 0; i < n; i++) order[places[level[sorted[i]]]++] = sorted[i];
+        int groups = 0;
+        for (int i = 0; i < n; i++)
+            groups += i == 0 || level[order[i]] != level[order[i - 1]] ||
+                      kind[order[i]] != kind[order[i - 1]];
+        if (n < LEAST_MEAN * groups) continue;
+        memcpy(old, steps, (size_t)n * sizeof *old);
+        for (int i = 0, first = 0; i < n; i++) {
+            steps[i] = old[order[i]];
+            values[steps[i].y].writer = (uint32_t)(start + i);
+            if (steps[i].second != NONE) values[steps[i].second].writer = (uint32_t)(start + i);
+            if (i + 1 == n || level[order[i]] != level[order[i + 1]] ||
+                kind[order[i]] != kind[order[i + 1]]) {
+                if (i + 1 - first >= LEAST_RUN) {
+                    steps[first].run = (uint32_t)(i + 1 - first);
+                    for (int k = first; k <= i; k++) steps[k].in_run = 1;
+                }
+                first = i + 1;
+            }
+        }
+    }
+}
+
+/* Sums that go on and on, such as the adjoint of a variable that is used many times, stay in the
+ * second accumulator from one addend to the next. There is one: the first sum that wants it has it
+ * until it has come to its next addend. */
+static void assign_total(Build *build)
+{
+    Value *values = build->values;
+    int64_t busy = -1;
+    for (int64_t i = 0; i < build->n; i++)
+        for (int k = 0; k < build->steps[i].count; k++)
+            values[build->steps[i].x[k]].reader = (uint32_t)i;
+    for (int64_t i = 0; i < build->n; i++) {
+        Step *step = &build->steps[i];
+        if (step->form != TRIPLES || step->outer != ADD || step->in_run) continue;
+        if (step->inner != MULTIPLY && step->inner != WEIGH) continue;
+        const Value *y = &values[step->y];
+        const int taken = step->from & 4;
+        if (y->uses == 1 && !(y->flags & KEPT) && i >= busy && y->reader - i <= NEAR) {
+            Step *next = &build->steps[y->reader];
+            int64_t k = i + 1;
+            while (k < y->reader && build->steps[k].form != CALLS && build->steps[k].form != SINES)
+                k++;
+            if (k == y->reader && next->form == TRIPLES && !next->in_run && next->outer == ADD &&
+                (next->inner == MULTIPLY || next->inner == WEIGH) && next->x[2] == step->y) {
+                step->to = 3;
+                next->from |= 4;
+                busy = k;
+            }
+        }
+        if (taken || step->to == 3) step->form = TOTALS;
+    }
+}
+
+/* How many steps after i the value is read first; SOON + 1 if not soon. */
+static int next_use(const Build *build, int64_t i, uint32_t value)
+{
+    for (int ahead = 1; ahead <= SOON && i + ahead < build->n; ahead++) {
+        const Step *step = &build->steps[i + ahead];
+        for (int k = 0; k < step->count; k++)
+            if (step->x[k] == value) return ahead;
+    }
+    return SOON + 1;
+}
+
+/* Which operands come from the accumulator, and which results go there. */
+static void assign_accumulator(Build *build)
+{
+    Value *values = build->values;
+    uint32_t held = NONE;
+    for (int64_t i = 0; i < build->n; i++) {
+        Step *step = &build->steps[i];
+        const int call = step->form == CALLS || step->form == SINES;
+        if (held != NONE && !step->in_run) {
+            /* The first operand may be it, or the second, exchanged for the first. */
+            if (step->x[0] != held && step->x[1] == held && step->count >= 2) {
+                int turns = 0;
+                if (step->form == TRIPLES || step->form == TOTALS) {
+                    step->inner = (uint8_t)turned(step->inner);
+                    turns = 1;
+                } else if (step->form == PAIRS && turned_pair_of(step->op) >= 0) {
+                    step->turned = 1;
+                    turns = 1;
+                }
+                if (turns) {
+                    step->x[1] = step->x[0];
+                    step->x[0] = held;
+                }
+            }
+            if (step->x[0] == held) step->from |= 1;
+            if (step->form == TRIPLES && step->x[2] == held) step->from |= 4;
+        }
+        float ready = i >= WINDOW ? build->steps[i - WINDOW].done : 0.0f;
+        for (int k = 0; k < step->count; k++) {
+            const int here = step->from >> k & 1;
+            float at = ready_at(build, step->x[k]) + (here ? 0.0f : MEMORY_TIME);
+            if (step->form <= TOTALS && k < 2) at += SUM_TIME;
+            if (at > ready) ready = at;
+            if (!here) values[step->x[k]].flags |= STORED;
+        }
+        step->ready = ready + (call ? CALL_TIME : SUM_TIME);
+        step->done = i > 0 && step[-1].done > step->ready ? step[-1].done : step->ready;
+        if (step->second != NONE) values[step->second].flags |= STORED;
+        if (step->in_run) {
+            step->to = 2;
+            if (call) held = NONE;
+            continue;
+        }
+        if (step->form == TOTALS) {
+            if (step->to != 3) step->to = 2;
+            continue;
+        }
+        step->to = 0;
+        if (!call && held != NONE) {
+            const int old = next_use(build, i, held), new = next_use(build, i, step->y);
+            if (old <= SOON && (new > SOON || ready_at(build, held) > step->ready)) step->to = 2;
+        }
+        if (step->to == 0) held = step->y;
+    }
+    for (int64_t i = 0; i < build->n; i++) {
+        Step *step = &build->steps[i];
+        if (step->to == 0 && values[step->y].flags & (KEPT | STORED)) step->to = 1;
+    }
+}
+
+/* Values that are not kept share few places, those of the registers that operations write: the
+ * memory of a long string stays in the cache. What was freed last is used first. */
+static void assign_places(Build *build)
+{
+    Value *values = build->values;
+    for (int64_t i = build->n; i-- > 0;) {
+        Step *step = &build->steps[i];
+        step->ends = 0;
+        for (int k = 0; k < step->count; k++) {
+            Value *x = &values[step->x[k]];
+            if (step->from >> k & 1 || x->writer == NONE || x->flags & (KEPT | ENDED)) continue;
+            x->flags |= ENDED;
+            step->ends |= (uint8_t)(1 << k);
+        }
+    }
+    uint32_t idle = 0;
+    build->written = 0;
+    for (int64_t i = 0; i < build->n; i++) {
+        Step *step = &build->steps[i];
+        for (int k = 0; k < step->count; k++)
+            if (step->ends >> k & 1) build->free[idle++] = values[step->x[k]].place;
+        for (int k = 0; k < 2; k++) {
+            const uint32_t result = k == 0 ? step->y : step->second;
+            if (result == NONE || (k == 0 && step->to % 3 == 0)) continue;
+            Value *y = &values[result];
+            if (y->flags & KEPT) {
+                build->written++;
+                continue;
+            }
+            if (idle > 0) {
+                y->place = build->free[--idle];
+            } else {
+                build->written++;               /* its own register */
+            }
+            if (!(y->flags & ENDED)) build->free[idle++] = y->place;    /* never read again */
+        }
+    }
+}
+
+static int handler_of(const Step *step)
+{
+    const int a = step->from & 1 ? 0 : 1, s = step->from & 4 ? 0 : 1;
+    const int variant = 3 * a + step->to, call = 2 * a + step->to;
+    const int wide = step->dtype == FG_FLOAT64;
+    if (step->in_run) return step->form == CALLS ? DO_run_call1 + step->count - 1 : kind_of(step);
+    switch (step->form) {
+    case TRIPLES:
+        return DO_add_add_AAA + ((step->inner * PRODUCTS + step->outer) * 4 + 2 * a + s) * 3 +
+               step->to;
+    case TOTALS:
+        return (step->inner == MULTIPLY ? DO_total_multiply_ATT : DO_total_weigh_ATT) + 3 * a +
+               (s == 1 ? 2 : step->to == 3 ? 0 : 1);
+    case PAIRS:
+        return (step->turned ? turned_pair_of(step->op) : pair_of(step->op)) + variant;
+    case SINGLES: return single_of(step->op) + variant;
+    case CHOICES: return DO_choose_AA + variant;
+    case CALLS: return DO_call1_AA + 4 * (step->count - 1) + call;
+    case SINES:
+        return (step->op == FG_sin ? wide ? DO_both_sin_f64_AA : DO_both_sin_f32_AA
+                                   : wide ? DO_both_cos_f64_AA : DO_both_cos_f32_AA) + call;
+    default: return DO_end;
+    }
+}
+
+static FgScalarCode *emit(const Build *build)
+{
+    FgScalarCode *code = malloc(sizeof *code + (size_t)(7 * build->n + 1) * sizeof *code->code);
+    if (code == NULL) return NULL;
+    uint32_t *word = code->code;
+    for (int64_t i = 0; i < build->n; i++) {
+        const Step *step = &build->steps[i];
+        if (step->run > 0 || !step->in_run) *word++ = (uint32_t)handler_of(step);
+        if (step->form == CALLS && (step->run > 0 || !step->in_run))
+            *word++ = step->op + (step->dtype == FG_FLOAT64 ? FG_COMPARE_END : 0u);
+        if (step->run > 0) *word++ = step->run;
+        for (int k = 0; k < step->count; k++)
+            if (!(step->from >> k & 1)) *word++ = build->values[step->x[k]].place;
+        if (step->second != NONE) *word++ = build->values[step->second].place;
+        if (step->to % 3 != 0) *word++ = build->values[step->y].place;
+    }
+    *word++ = DO_end;
+    code->instructions = build->n;
+    code->words = word - code->code;
+    code->written = build->written;
+    FgScalarCode *shrunk = realloc(code, sizeof *code + (size_t)code->words * sizeof *word);
+    return shrunk != NULL ? shrunk : code;
+}
+
+FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registers,
+                              const uint8_t *kept)
+{
+    if (n < 0 || n >= INT32_MAX || registers == NONE) return NULL;
+    Build build = { .n = n };
+    build.steps = malloc(((size_t)n + 1) * sizeof *build.steps);
+    build.values = malloc(((size_t)registers + 1) * sizeof *build.values);
+    build.free = malloc(((size_t)registers + 1) * sizeof *build.free);
+    build.stretch = malloc(STRETCH * sizeof *build.stretch);
+    FgScalarCode *code = NULL;
+    const int memory = build.steps != NULL && build.stretch != NULL && build.values != NULL &&
+                       build.free != NULL;
+    if (memory && read_operations(&build, ops, registers, kept) == 0) {
+        simplify(&build);
+        join(&build);
+        pack(&build);
+        arrange(&build);
+        assign_total(&build);
+        assign_accumulator(&build);
+        assign_places(&build);
+        code = emit(&build);
+    }
+    free(build.steps);
+    free(build.stretch);
+    free(build.values);
+    free(build.free);
+    return code;
+}
+
+void fg_scalar_free(FgScalarCode *code) { free(code); }
+
+void fg_scalar_measure(const FgScalarCode *code, int64_t *instructions, int64_t *bytes,
+                       int64_t *registers)
+{
+    *instructions = code->instructions;
+    *bytes = code->words * (int64_t)sizeof *code->code;
+    *registers = code->written;
+}
