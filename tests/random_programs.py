@@ -122,13 +122,15 @@ class Drawn(Program):
         """An if, an if in an if, or an expression that chooses."""
         self.made += 1
         v, kind = f"v{self.made}", self.rng.integers(3)
-        condition, first, second = self.chosen(CONDITIONS), self.chosen(CHOICES), self.chosen(CHOICES)
+        condition = self.chosen(CONDITIONS)
+        first, second = self.chosen(CHOICES), self.chosen(CHOICES)
         if kind == 0:
             text = f"{v} = {first} if {condition} else {second}"
         else:
             text = f"if {condition}:\n    {v} = {first}\nelse:\n    {v} = {second}"
         if kind == 2:
-            text += f"\nif {self.chosen(CONDITIONS)}:\n    {v} = {v} * 0.5 + {self.constants()['c']}"
+            text += (f"\nif {self.chosen(CONDITIONS)}:\n"
+                     f"    {v} = {v} * 0.5 + {self.constants()['c']}")
         return (text,)
 
     def loop(self):

@@ -1,4 +1,4 @@
-"""Some hundred random programs, compiled against not compiled; stress_programs.py runs thousands."""
+"""Some hundred random programs, compiled against not; stress_programs.py runs thousands."""
 
 import numpy as np
 import pytest
