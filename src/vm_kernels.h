@@ -9,7 +9,7 @@
 #ifndef FG_VM_KERNELS_H
 #define FG_VM_KERNELS_H
 
-#include "fg.h"
+#include "vm.h"
 
 /* `from` and `into` are subtract and divide with the operands exchanged. */
 typedef enum {
@@ -22,17 +22,8 @@ typedef struct FgFusedLoops {
     /* y = (p inner q) outer s */
     void (*arrays[FG_FUSED][FG_FUSED])(const void *p, const void *q, const void *s, void *y,
                                        int64_t n);
-    /* y = (p inner k) outer s */
-    void (*inner_number[FG_FUSED][FG_FUSED])(const void *p, double k, const void *s, void *y,
-                                             int64_t n);
-    /* y = (p inner q) outer k */
-    void (*outer_number[FG_FUSED][FG_FUSED])(const void *p, const void *q, double k, void *y,
-                                             int64_t n);
     /* y = p op k */
     void (*number[FG_WITH_NUMBER])(const void *p, double k, void *y, int64_t n);
-    /* y = p where the byte is not 0, else k; and the other way round. */
-    void (*where_number)(const void *p, double k, const uint8_t *mask, void *y, int64_t n);
-    void (*where_not_number)(const void *p, double k, const uint8_t *mask, void *y, int64_t n);
 } FgFusedLoops;
 
 typedef struct FgFusedKernels {
@@ -48,5 +39,18 @@ const FgFusedKernels *fg_fused_kernels(const char *isa);
 int fg_fuse_of(int op);
 /* The same operation with exchanged operands, or -1. */
 int fg_fuse_turned(int fuse);
+
+/* A joined block operation: FG_BLOCK_JOINED + inner * FG_FUSED + outer, whose operands a, b, c are
+ * p, q, s of `arrays`. */
+enum { FG_BLOCK_JOINED = FG_BLOCK_END };
+
+/* Join each operation of a block run that is used by one other only, and soon, with that one.
+ *
+ * The operands and results of `ops` are numbers of values below `values`, or UINT32_MAX for none;
+ * each value has one operation that computes it, or none (an input). fixed[v] != 0: v is an input
+ * or an output. last[v] is set to the operation that reads v last, or -1. Returns how many
+ * operations are left; their order stays. */
+int32_t fg_block_join(FgBlockOp *ops, int32_t count, int32_t values, const uint8_t *fixed,
+                      int32_t *last);
 
 #endif

@@ -346,7 +346,7 @@ typedef struct Step {
 
 enum { KEPT = 1, STORED = 2, ENDED = 4 };
 
-/* What is known of a register of the caller's. */
+/* What is known of a register. */
 typedef struct Value {
     uint32_t writer;            /* step, or NONE                                                  */
     uint32_t uses;
@@ -362,8 +362,10 @@ typedef struct Build {
     Value *values;
     Step *stretch;              /* as many as that, to sort with                                  */
     uint32_t *free;             /* places to be used again                                        */
-    int64_t n, idle;
-    int64_t written;
+    uint32_t *names;            /* registers by their number here, or NULL: all are numbered      */
+    uint32_t *table;            /* numbers by a hash of the register, or NONE                     */
+    uint32_t count, mask;       /* how many have a number; the size of the table, less 1          */
+    int64_t n, written;
 } Build;
 
 static int product_of(int op)
@@ -437,37 +439,59 @@ static int single_of(int op)
     }
 }
 
+/* The number of a register. Few operations among many registers number only those that they use:
+ * a program of many short strings has all registers in one file. */
+static uint32_t number_of(Build *build, uint32_t name, const uint8_t *kept)
+{
+    uint32_t number = name;
+    if (build->names != NULL) {
+        uint32_t place = (name * UINT32_C(2654435761)) & build->mask;
+        while ((number = build->table[place]) != NONE && build->names[number] != name)
+            place = (place + 1) & build->mask;
+        if (number != NONE) return number;
+        build->table[place] = number = build->count;
+        build->names[build->count++] = name;
+    }
+    build->values[number] = (Value){ .writer = NONE, .same = number, .place = name, .sine = NONE,
+                                     .flags = kept != NULL && kept[name] ? KEPT : 0 };
+    return number;
+}
+
 /* The operations as steps, once it is sure that they keep the rules. */
 static int read_operations(Build *build, const FgScalarOp *ops, uint32_t registers,
                            const uint8_t *kept)
 {
     Value *values = build->values;
-    for (uint32_t k = 0; k < registers; k++)
-        values[k] = (Value){ .writer = NONE, .same = k, .place = k, .sine = NONE,
-                             .flags = kept != NULL && kept[k] ? KEPT : 0 };
+    if (build->names == NULL)
+        for (build->count = 0; build->count < registers; build->count++)
+            number_of(build, build->count, kept);
     for (int64_t i = 0; i < build->n; i++) {
         const FgScalarOp *op = &ops[i];
         if (op->op >= FG_COMPARE_END || op->y >= registers) return -1;
         if (op->dtype != FG_FLOAT64 && op->dtype != FG_FLOAT32) return -1;
         const int arity = arities[op->op], wide = op->dtype == FG_FLOAT64;
-        Step step = { .op = op->op, .dtype = op->dtype, .y = op->y, .second = NONE,
-                      .count = (uint8_t)arity, .x = { op->a, op->b, op->c } };
+        Step step = { .op = op->op, .dtype = op->dtype, .second = NONE, .count = (uint8_t)arity,
+                      .x = { op->a, op->b, op->c } };
         for (int k = 0; k < arity; k++) {
             if (step.x[k] >= registers) return -1;
+            if (build->names != NULL) step.x[k] = number_of(build, step.x[k], kept);
             values[step.x[k]].flags |= ENDED;       /* read: must not be written any more */
         }
-        if (values[op->y].writer != NONE || values[op->y].flags & ENDED) return -1;
-        values[op->y].writer = (uint32_t)i;
+        step.y = build->names != NULL ? number_of(build, op->y, kept) : op->y;
+        if (values[step.y].writer != NONE || values[step.y].flags & ENDED) return -1;
+        values[step.y].writer = (uint32_t)i;
         step.form = op->op == FG_where ? CHOICES
                   : op->op == FG_sin || op->op == FG_cos ? SINES
                   : wide && pair_of(op->op) >= 0 ? PAIRS
                   : op->op > FG_BEFORE_COMPARE ? PAIRS
                   : wide && single_of(op->op) >= 0 ? SINGLES : CALLS;
-        if (op->op == FG_where)                     /* of any dtype: it only chooses */
-            step.x[0] = op->c, step.x[1] = op->a, step.x[2] = op->b;
+        if (op->op == FG_where) {                   /* of any dtype: it only chooses */
+            const uint32_t mask = step.x[2];
+            step.x[2] = step.x[1], step.x[1] = step.x[0], step.x[0] = mask;
+        }
         build->steps[i] = step;
     }
-    for (uint32_t k = 0; k < registers; k++) values[k].flags &= KEPT;
+    for (uint32_t k = 0; k < build->count; k++) values[k].flags &= KEPT;
     return 0;
 }
 
@@ -843,13 +867,25 @@ FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registe
 {
     if (n < 0 || n >= INT32_MAX || registers == NONE) return NULL;
     Build build = { .n = n };
+    int64_t size = registers;
+    int memory = 1;
+    if (size > 16 * n + 64) {
+        build.mask = 64;
+        while (build.mask < 8 * n) build.mask *= 2;
+        build.names = malloc((size_t)(4 * n + 1) * sizeof *build.names);
+        build.table = malloc((size_t)build.mask * sizeof *build.table);
+        memory = build.names != NULL && build.table != NULL;
+        if (memory) memset(build.table, 0xff, (size_t)build.mask * sizeof *build.table);
+        build.mask--;
+        size = 4 * n;
+    }
     build.steps = malloc(((size_t)n + 1) * sizeof *build.steps);
-    build.values = malloc(((size_t)registers + 1) * sizeof *build.values);
-    build.free = malloc(((size_t)registers + 1) * sizeof *build.free);
+    build.values = malloc(((size_t)size + 1) * sizeof *build.values);
+    build.free = malloc(((size_t)size + 1) * sizeof *build.free);
     build.stretch = malloc(STRETCH * sizeof *build.stretch);
     FgScalarCode *code = NULL;
-    const int memory = build.steps != NULL && build.stretch != NULL && build.values != NULL &&
-                       build.free != NULL;
+    memory = memory && build.steps != NULL && build.stretch != NULL && build.values != NULL &&
+             build.free != NULL;
     if (memory && read_operations(&build, ops, registers, kept) == 0) {
         simplify(&build);
         join(&build);
@@ -864,6 +900,8 @@ FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registe
     free(build.stretch);
     free(build.values);
     free(build.free);
+    free(build.names);
+    free(build.table);
     return code;
 }
 

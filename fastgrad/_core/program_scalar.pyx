@@ -51,14 +51,7 @@ cdef extern from "vm_kernels.h" nogil:
     ctypedef struct FgFusedLoops:
         void (*arrays[1][5])(const void *, const void *, const void *, void *,
                              int64_t) noexcept nogil
-        void (*inner_number[1][5])(const void *, double, const void *, void *,
-                                   int64_t) noexcept nogil
-        void (*outer_number[1][5])(const void *, const void *, double, void *,
-                                   int64_t) noexcept nogil
         void (*number[1])(const void *, double, void *, int64_t) noexcept nogil
-        void (*where_number)(const void *, double, const uint8_t *, void *, int64_t) noexcept nogil
-        void (*where_not_number)(const void *, double, const uint8_t *, void *,
-                                 int64_t) noexcept nogil
 
     ctypedef struct FgFusedKernels:
         const char *isa
@@ -71,47 +64,27 @@ cdef extern from "vm_kernels.h" nogil:
 FUSED = ("add", "subtract", "from", "multiply", "weigh", "divide", "into", "maximum", "minimum")
 
 
-def fused_loop(str isa, operations, operands, str kind, out=None):
+def fused_loop(str isa, operations, operands, out=None):
     """Run one of the loops of vm_kernels.h: for the tests.
 
-    operations are names in FUSED, the inner one first; operands are contiguous arrays of one dtype
-    and, where the kind says so, a number or a mask of bytes. Returns `out`, or a new array.
+    operations are names in FUSED, the inner one first, and operands three contiguous arrays of one
+    dtype; or it is one name, of an array and a number. Returns `out`, or a new array.
     """
     import numpy
 
     cdef const FgFusedKernels *kernels = fg_fused_kernels(isa.encode())
     cdef const FgFusedLoops *loops
-    cdef size_t pointers[3]
-    cdef double number = 0.0
-    cdef int first = -1, second = -1, arrays = 0
     if kernels == NULL:
         raise ValueError(f"there is no instruction set {isa!r}")
     y = numpy.empty_like(operands[0]) if out is None else out
     loops = &kernels.f32 if y.dtype == numpy.float32 else &kernels.f64
-    for x in operands:
-        if isinstance(x, float):
-            number = x
-        else:
-            pointers[arrays] = x.ctypes.data
-            arrays += 1
-    if operations:
-        first = FUSED.index(operations[0])
-    if len(operations) > 1:
-        second = FUSED.index(operations[1])
     cdef void *result = <void *><size_t>y.ctypes.data
-    cdef void *p = <void *>pointers[0]
-    cdef void *q = <void *>pointers[1]
-    cdef int64_t n = y.size
-    if kind == "arrays":
-        loops.arrays[first][second](p, q, <void *>pointers[2], result, n)
-    elif kind == "inner_number":
-        loops.inner_number[first][second](p, number, q, result, n)
-    elif kind == "outer_number":
-        loops.outer_number[first][second](p, q, number, result, n)
-    elif kind == "number":
-        loops.number[first](p, number, result, n)
-    elif kind == "where_number":
-        loops.where_number(p, number, <const uint8_t *>q, result, n)
+    cdef void *p = <void *><size_t>operands[0].ctypes.data
+    cdef int first = FUSED.index(operations[0])
+    if len(operations) == 1:
+        loops.number[first](p, operands[1], result, y.size)
     else:
-        loops.where_not_number(p, number, <const uint8_t *>q, result, n)
+        loops.arrays[first][<int>FUSED.index(operations[1])](
+            p, <void *><size_t>operands[1].ctypes.data, <void *><size_t>operands[2].ctypes.data,
+            result, y.size)
     return y
