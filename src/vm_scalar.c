@@ -21,6 +21,18 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* With a constant operator the switch of all folds to one formula; where nothing is optimised it
+ * would stand everywhere whole. */
+#if defined(__OPTIMIZE__)
+INLINE
+#else
+static
+#endif
+double value_of(int op, int dtype, double a, double b, double c)
+{
+    return fg_value(op, dtype, a, b, c);
+}
+
 /* fg_weigh without a branch: the compiler makes two of it, and adjoints that are zero now and then
  * are not foreseen. */
 INLINE double weigh_of(double a, double b)
@@ -30,7 +42,7 @@ INLINE double weigh_of(double a, double b)
     __m128d both = _mm_and_pd(_mm_cmpneq_sd(x, zero), _mm_cmpneq_sd(y, zero));
     return _mm_cvtsd_f64(_mm_and_pd(_mm_mul_sd(x, y), both));
 #else
-    return fg_value(FG_weigh, FG_FLOAT64, a, b, 0.0);
+    return value_of(FG_weigh, FG_FLOAT64, a, b, 0.0);
 #endif
 }
 
@@ -41,8 +53,8 @@ INLINE double weigh_of(double a, double b)
 #define of_weigh(p, q) weigh_of(p, q)
 #define of_divide(p, q) ((p) / (q))
 #define of_into(p, q) ((q) / (p))
-#define of_maximum(p, q) fg_value(FG_maximum, FG_FLOAT64, p, q, 0.0)
-#define of_minimum(p, q) fg_value(FG_minimum, FG_FLOAT64, p, q, 0.0)
+#define of_maximum(p, q) value_of(FG_maximum, FG_FLOAT64, p, q, 0.0)
+#define of_minimum(p, q) value_of(FG_minimum, FG_FLOAT64, p, q, 0.0)
 #define of_less(p, q) ((p) < (q) ? 1.0 : 0.0)
 #define of_less_equal(p, q) ((p) <= (q) ? 1.0 : 0.0)
 #define of_greater(p, q) ((p) > (q) ? 1.0 : 0.0)
@@ -57,8 +69,8 @@ INLINE void both_f64(double a, double *sine, double *cosine)
     extern void sincos(double, double *, double *);
     sincos(a, sine, cosine);
 #else
-    *sine = fg_value(FG_sin, FG_FLOAT64, a, 0.0, 0.0);
-    *cosine = fg_value(FG_cos, FG_FLOAT64, a, 0.0, 0.0);
+    *sine = value_of(FG_sin, FG_FLOAT64, a, 0.0, 0.0);
+    *cosine = value_of(FG_cos, FG_FLOAT64, a, 0.0, 0.0);
 #endif
 }
 
@@ -71,8 +83,8 @@ INLINE void both_f32(double a, double *sine, double *cosine)
     *sine = (double)s;
     *cosine = (double)c;
 #else
-    *sine = fg_value(FG_sin, FG_FLOAT32, a, 0.0, 0.0);
-    *cosine = fg_value(FG_cos, FG_FLOAT32, a, 0.0, 0.0);
+    *sine = value_of(FG_sin, FG_FLOAT32, a, 0.0, 0.0);
+    *cosine = value_of(FG_cos, FG_FLOAT32, a, 0.0, 0.0);
 #endif
 }
 
@@ -81,9 +93,9 @@ typedef double (*Function)(double a, double b, double c);
 
 #define DEFINE(name) \
 static double name##_f32(double a, double b, double c) \
-{ return fg_value(FG_##name, FG_FLOAT32, a, b, c); } \
+{ return value_of(FG_##name, FG_FLOAT32, a, b, c); } \
 static double name##_f64(double a, double b, double c) \
-{ return fg_value(FG_##name, FG_FLOAT64, a, b, c); }
+{ return value_of(FG_##name, FG_FLOAT64, a, b, c); }
 #define UNARY(name, ...) DEFINE(name)
 #define BINARY(name, ...) DEFINE(name)
 #define TERNARY(name, ...) DEFINE(name)
@@ -157,6 +169,14 @@ struct FgScalarCode {
     uint32_t code[];
 };
 
+/* Jumping from each instruction to the next is GNU C. It means an edge from each to all others, each
+ * of which a coverage build would count: there, without optimisation, it is a switch as elsewhere. */
+#if defined(__GNUC__) && defined(__OPTIMIZE__)
+#define THREADED 1
+#else
+#define THREADED 0
+#endif
+
 /* An instruction is its number, then the registers in the order in which the macros below take
  * them: what it reads from memory, then where it writes. */
 int fg_scalar_run(const FgScalarCode *program, double *registers)
@@ -173,7 +193,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #define TO_T(value) do { total = (value); } while (0)
 #define TO_B(value) do { accumulator = (value); r[*word++] = accumulator; } while (0)
 
-#if defined(__GNUC__)
+#if THREADED
     static const void *const labels[] = {
 #define TRIPLE(inner, outer, from, last, to) &&do_##inner##_##outer##_##from##last##to,
 #define TOTAL(inner, from, last, to) &&do_total_##inner##_##from##last##to,
@@ -229,7 +249,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     NEXT; }
 #define SINGLE(name, from, to) LABEL(name##_##from##to) { \
     const double p = FROM_##from; \
-    TO_##to(fg_value(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
+    TO_##to(value_of(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
     NEXT; }
 #define CHOOSE(from, to) LABEL(choose_##from##to) { \
     const double p = FROM_##from, q = FROM_R, s = FROM_R; \
@@ -265,7 +285,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     } NEXT;
 #define SINGLE_RUN(name) RUN(name) { \
         const double p = FROM_R; \
-        TO_R(fg_value(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
+        TO_R(value_of(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
     } NEXT;
 #define CHOOSE_RUN() RUN(choose) { \
         const double p = FROM_R, q = FROM_R, s = FROM_R; \
@@ -294,7 +314,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #define END() LABEL(end) return 0;
 
 #include "vm_scalar.inc"
-#if !defined(__GNUC__)
+#if !THREADED
     }
 #endif
 #undef TRIPLE
