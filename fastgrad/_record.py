@@ -4,6 +4,8 @@ The recorder itself is compiled (fastgrad/_core/record.pyx); here stand the grap
 what can go wrong around the function.
 """
 
+import numpy as np
+
 from fastgrad._core import core
 
 from ._graph import NODE, Graph, Guard, Loop
@@ -41,7 +43,8 @@ class Recording:
     @property
     def results(self):
         """The same as the plain function would have returned it, without Tensors."""
-        return [core.settle_plain(y) for y in self.outputs]
+        settled = map(core.settle_plain, self.outputs)
+        return [np.asarray(y) if kind == "array" else y for y, kind in zip(settled, self.graph.kinds)]
 
 
 def record(function, values, captured=(), places_move=False):

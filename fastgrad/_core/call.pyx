@@ -710,6 +710,10 @@ cdef object derivative_object(object value, FgNode *n, Tensor t, bint tensors):
         t = emit_one(FG_positive, t)
         t.node.flags |= FG_WEAK
     if tensors or isinstance(value, Tensor):
+        if get_recorder() != NULL and isinstance(value, Tensor) and n.rank == 0 \
+                and (<Tensor>value).id in (<Recorder>get_recorder()).points:
+            t = emit_one(FG_positive, t)
+            (<Recorder>get_recorder()).points.add(t.id)
         return t
     if n.rank == 0:
         a.number = t.node.re

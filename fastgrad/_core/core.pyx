@@ -41,6 +41,7 @@ import warnings
 from types import MethodType
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from fastgrad import _trees
 

@@ -101,6 +101,7 @@ cdef class Recorder:
     cdef dict vouched               # id of an array: array
     cdef readonly dict frozen       # the same, of arrays that must have the same contents each time
     cdef dict indices               # id of a plain index: (the index, the same with Tensors)
+    cdef set points                 # ids of inputs, and of derivatives by them, that are 0-d arrays
     cdef dict aliases               # id of a result of a rule: the node that has its value
     cdef void *outer
     cdef void *kept
@@ -115,11 +116,14 @@ cdef class Recorder:
         self.serial = recordings
         self.arguments, self.captured, self.guards, self.holders = [], [], [], []
         self.inputs, self.arrays, self.vouched, self.indices, self.frozen = {}, {}, {}, {}, {}
+        self.points = set()
         self.aliases = {}
         self.known = None if known is None else {id(x): x for x in known}
         for v in values:
             t = record_leaf(v, len(self.arguments))
             self.inputs[t.id] = len(self.arguments)
+            if PyArray_Check(v) and not PyArray_NDIM(v):
+                self.points.add(t.id)
             self.holders.append(argument_of(t))
             self.arguments.append(t)
 
@@ -221,6 +225,10 @@ cdef class Recorder:
             self.refuse("an array is used as an operand and by value")
             return None
         if self.known is not None and id(a) not in self.known:
+            t = self.view_operand(a)
+            if t is not None:
+                return t
+        if self.known is not None and id(a) not in self.known:
             self.refuse("an array is used that is no argument and that the function does not reach "
                         "by a name (fg.constant(array) vouches for one)")
             return None
@@ -236,6 +244,48 @@ cdef class Recorder:
         """Whether functions with a derivative rule of their own were used: of them the graph tells
         the values alone."""
         return len(self.aliases) > 0
+
+    cdef Tensor view_operand(self, object a):
+        """The Tensor that stands for a view of a known array, or None for anything else."""
+        cdef Tensor t
+        if a.base is None or a.size == 0:
+            return None
+        low, high = byte_bounds(a)
+        for base in self.known.values():
+            # (NumPy lets a view refer to the owner of the memory, not to the array it is a view of.)
+            if (type(base) is np_ndarray and base.dtype == a.dtype and base.flags.c_contiguous
+                    and base.size and byte_bounds(base)[0] <= low and high <= byte_bounds(base)[1]):
+                break
+        else:
+            return None
+        whole = self.array_operand(base)
+        if whole is None:
+            return None
+        offset = a.__array_interface__["data"][0] - byte_bounds(base)[0]
+        if a.flags.c_contiguous:
+            start = offset // a.itemsize
+            t = reshape_tensor(whole, (base.size,))[start:start + a.size]
+            t = reshape_tensor(t, a.shape)
+            self.arrays[id(a)] = (a, t)
+            return t
+        # Which entries it shows, told by a view of their numbers that is made in the same way.
+        numbers = np.arange(base.size, dtype=np.int64)
+        if base.itemsize == 8:
+            places = np.ndarray(a.shape, np.int64, numbers, offset, a.strides)
+        elif base.itemsize == 4:
+            places = np.ndarray(a.shape, np.int32, numbers.astype(np.int32), offset, a.strides)
+        else:
+            return None
+        if np.array_equal(places, numbers.reshape(base.shape).T):
+            t = transpose_tensor(whole, None)
+        else:
+            t = reshape_tensor(whole, (base.size,))[self.vouched_array(places.astype(np.intp))]
+        self.arrays[id(a)] = (a, t)
+        return t
+
+    cdef object vouched_array(self, object array):
+        self.vouch(array)
+        return array
 
     cdef int refuse(self, str why) except -1:
         """The recording must not be replayed."""
@@ -378,7 +428,7 @@ cdef class Recorder:
             self.holders.append(argument_of(t))     # no other leaf gets its number meanwhile
             self.traced(t)
             numbers.append(e.number(t.id))
-            kinds.append("array" if t.node.rank else
+            kinds.append("array" if t.node.rank or t.id in self.points else
                          "float" if t.node.flags & FG_WEAK and is_float(t.node.dtype) else "scalar")
         guards = [(e.number(<uint32_t>node), kind, outcome, line)
                   for node, kind, outcome, line in self.guards]
@@ -513,6 +563,13 @@ cdef inline bint node_traced(uint32_t id, FgNode *n):
     return True
 
 
+# Functions whose result has as many entries as others are true; and those nobody counts.
+COUNTED = frozenset(("numpy.nonzero", "numpy.flatnonzero", "numpy.argwhere"))
+UNCOUNTED = frozenset([f"numpy.{name}" for name in (
+    "unique", "union1d", "intersect1d", "setdiff1d", "setxor1d", "compress", "extract", "bincount",
+    "trim_zeros", "histogram", "delete")])
+
+
 # ---- functions without derivative -----------------------------------------------------------
 
 cdef object derived(str name, object function, tuple args, dict kwargs):
@@ -524,6 +581,11 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
     if r is None:
         return derived_wrapped(function(*[derived_value(x) for x in args],
                                         **{k: derived_value(x) for k, x in kwargs.items()}))
+    if name in COUNTED and is_traced(args[0]):
+        # How many entries the result has depends on the values.
+        int(derived("numpy.count_nonzero", np.count_nonzero, (args[0],), {}))
+    elif name in UNCOUNTED and any([is_traced(x) for x in args]):
+        r.refuse(f"the shape of what {name} returns depends on values")
     template = tuple([derived_slot(r, x, operands) for x in args])
     options = tuple([(k, derived_slot(r, x, operands)) for k, x in kwargs.items()])
     result = function(*[derived_value(x) for x in args],

@@ -759,7 +759,7 @@ cdef object index_settled_item(object i):
     if hasattr(type(i), "__index__"):
         return int(i.__index__())
     if isinstance(i, list):
-        return index_plain_item(i)
+        return vouch(index_plain_item(i))
     return i if isinstance(i, (str, bytes, float, complex)) else np.asarray(i)
 
 

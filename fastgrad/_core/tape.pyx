@@ -767,7 +767,9 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
     n.value = out
     n.constant = constant
     for i in range(3):
-        if ids[i] and holds & (FG_A << i):
+        # A recording for a program needs the values of constants alone.
+        if ids[i] and (holds & (FG_A << i) if not program else
+                       reads & (FG_A << i) or node_at(ids[i]).flags & FG_LEAF):
             node_at(ids[i]).uses += 1
     if reads & FG_Y:
         n.flags |= FG_READS_SELF
