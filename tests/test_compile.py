@@ -284,6 +284,20 @@ def test_methods():
     assert fg.grad(one.times)(2.0) == 2.0
 
 
+def test_a_program_that_is_also_a_method():
+    f = fg.compile(lambda x, y=1.0: x[0] * y)
+
+    class Holder:
+        first = f
+
+        def __getitem__(self, k):
+            return 5.0
+
+    for k in range(3):
+        assert f(X * k) == X[0] * k and f((1.0, 2.0)) == 1.0 and Holder().first(2.0) == 10.0
+    assert len([path for path in f.paths if path.left is None]) == 2 + 3
+
+
 # ---- guards ---------------------------------------------------------------------------------
 
 def test_branches():
@@ -487,6 +501,9 @@ def test_what_cannot_be_recorded_is_called():
         for x in (1.0, 2.0, 3.0):
             assert f(x) == math.sin(x) * 2
     assert len(caught) == 1
+    f = fg.compile(lambda x: np.sum(x.cumprod()))
+    with pytest.warns(UserWarning, match="cumprod"):
+        assert f(X) == np.sum(X.cumprod())
     g = fg.compile(fg.grad(lambda x: math.sin(x) * 2))
     for _ in range(2):
         with pytest.raises(TypeError, match="fnp.sin"):
