@@ -217,7 +217,8 @@ class Program(Caller):
         for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
             if hasattr(function, attribute):
                 setattr(self, attribute, getattr(function, attribute))
-        self.__wrapped__ = function
+        if function is not None:
+            self.__wrapped__ = function
         self._name = name or getattr(function, "__name__", None) or (
             "a program" if function is None else repr(function))
         self._options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
@@ -310,6 +311,15 @@ class Program(Caller):
             from fastgrad import _persist
             return _persist.reduced(self)
         return _made, (self.function, self._options)
+
+    def __copy__(self):
+        if self.function is None:
+            kind, arguments = self.__reduce__()
+            return kind(*arguments)
+        return type(self)(self.function, **self._options)
+
+    def __deepcopy__(self, memo):
+        return self.__copy__()
 
     def _local(self):
         """Whether the function is none that another process finds by its name: what has been

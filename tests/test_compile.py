@@ -1,6 +1,7 @@
 """Programs: recorded once, replayed, always what the Python function returns."""
 
 import copy
+import inspect
 import pickle
 import threading
 import warnings
@@ -574,6 +575,9 @@ def test_local_functions_travel_as_what_was_recorded(tmp_path):
     for g in (pickle.loads(pickle.dumps(f)), fg.load(tmp_path / "f.fgp")):
         assert g.function is None
         assert g(2.0) == 8.0 and g(-2.0) == -6.0 and fg.grad(g)(2.0) == 4.0
+        for made in (copy.copy(g), copy.deepcopy(g)):
+            assert made is not g and made(2.0) == 8.0
+    assert copy.copy(f)(5.0) == 20.0 and copy.deepcopy(f).function is f.function
     with pytest.raises(Exception, match="lambda"):
         pickle.dumps(fg.compile(lambda x: x))
     a = fg.variable("a")
@@ -594,6 +598,16 @@ def test_what_it_tells():
     assert "float64[2, 2]" in f.explain_plan() and f.memory_plan()
     assert f.function is energy and fg.compile(f).function is energy
     assert f.__name__ == "energy" and fg.Program is type(f)
+
+
+def test_functions_that_are_not_pythons():
+    for function in (np.sin, fnp.sin, np.sum, fnp.sum, fg.special.softmax, np.linalg.norm):
+        f = fg.compile(function)
+        for _ in range(3):
+            np.testing.assert_allclose(f(X), function(X))
+    assert list(inspect.signature(fg.compile(energy)).parameters) == ["x"]
+    f = fg.compile(lambda x: x * len(x))
+    agrees(f, X)
 
 
 def test_decorator_with_options():
