@@ -13,7 +13,7 @@ import numpy as np
 from fastgrad._core import core
 
 __all__ = ["Graph", "Guard", "GuardError", "Loop", "Slot", "NODE", "INPUT", "WEAK", "LITERAL", "MANY",
-           "OPS", "NAMES"]
+           "STOP", "OPS", "NAMES"]
 
 # One operation. `a`, `b`, `c` are numbers of nodes, or -1; with MANY, `a` is where the operands
 # begin in Graph.operands and `b` how many there are. The layout is FgGraphNode of fg.h.
@@ -28,6 +28,7 @@ INPUT = 1           # a leaf that is bound at each run; `constant` is its place 
 WEAK = 2            # a scalar that gives way in promotion: Python's float
 LITERAL = 4         # an operand was written as a number: a tie in maximum and minimum weighs 0
 MANY = 8            # the operands stand in Graph.operands
+STOP = 16           # no derivative passes: the value was detached
 
 NAMES = core.operator_names()                   # by number
 OPS = {name: op for op, name in enumerate(NAMES)}

@@ -48,7 +48,7 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._core import core, program
 
-from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, OPS, WEAK, Graph, Guard, Loop, Slot
+from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, OPS, STOP, WEAK, Graph, Guard, Loop, Slot
 from ._replay import CALLS
 from ._verify import verify
 
@@ -74,7 +74,7 @@ _BRANCHES = {"tuple": tuple, "list": list, "dict": dict, "None": type(None),
              "OrderedDict": OrderedDict, "defaultdict": defaultdict}
 _FACTORIES = {"None": None, "list": list, "dict": dict, "tuple": tuple, "set": set, "int": int,
               "float": float, "str": str}
-_FLAGS = INPUT | WEAK | LITERAL | MANY
+_FLAGS = INPUT | WEAK | LITERAL | MANY | STOP
 
 
 # ---- in and out -----------------------------------------------------------------------------
@@ -98,7 +98,8 @@ def restore(data, what="the data"):
     try:
         return _Reader(data).state
     except RecursionError:
-        raise ValueError(f"{what}: no program of fastgrad's: its header is nested too deep") from None
+        raise ValueError(f"{what}: no program that can be used: its header is nested too deep"
+                         ) from None
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
         detail = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
         raise ValueError(f"{what}: no program that can be used: {detail}") from None
@@ -237,8 +238,8 @@ def program_state(program, what):
                 "places": [place if type(place) is int else ("static", place.value)
                            for place in path.places]})
     if not paths:
-        raise RuntimeError(f"{name} has no recorded path; call it once with arguments like those it "
-                           "is to serve")
+        raise RuntimeError(f"{name} has no recorded path; call it once with arguments like those "
+                           "it is to serve")
     return {"name": str(program._name), "paths": paths}
 
 
@@ -354,8 +355,8 @@ def _inputs(graph, kinds, captured):
     """Check that a graph takes values of those kinds, then what is captured."""
     _fault(len(graph.inputs) != len(kinds) + len(captured), "a path has not as many inputs as its "
            "graph")
-    wanted = [(np.dtype(float), ()) if kind == "float" else (kind[1], tuple(kind[2:3][0] if kind[2:]
-                                                                           else ())) for kind in kinds]
+    wanted = [(np.dtype(float), ()) if kind == "float" else
+              (kind[1], kind[2] if kind[0] == "array" else ()) for kind in kinds]
     for x in captured:
         _fault(type(x) not in (float, np.ndarray), "what is captured is no array")
         wanted.append((np.asarray(x).dtype, np.shape(x)))
@@ -443,8 +444,8 @@ class _Writer:
             if dtype.str not in _ARRAYS:
                 raise TypeError(f"{where}: an array of dtype {x.dtype} cannot be written to a file")
             return {"array" if kind is np.ndarray else "scalar": self.array(x, dtype)}
-        raise TypeError(f"{where} holds {x if isinstance(x, type) else f'a {kind.__name__}'}, which "
-                        "is no data and cannot be written to a file")
+        raise TypeError(f"{where} holds {x if isinstance(x, type) else f'a {kind.__name__}'}, "
+                        "which is no data and cannot be written to a file")
 
     def branch(self, x, where):
         for name, kind in _BRANCHES.items():
@@ -452,8 +453,9 @@ class _Writer:
                 break
         else:
             if "<locals>" in x.type.__qualname__:
-                raise TypeError(f"{where} takes or returns a {x.type.__name__}, a class made inside "
-                                "a function, which cannot be found again; define it in a module")
+                raise TypeError(f"{where} takes or returns a {x.type.__name__}, a class made "
+                                "inside a function, which cannot be found again; define it in a "
+                                "module")
             name = [x.type.__module__, x.type.__qualname__]
         rest = x.rest
         if rest != _trees.OWN:
@@ -534,18 +536,23 @@ class _Reader:
         _fault(zlib.crc32(view[_PREFIX.size:]) != check, "its check sum is wrong: it is damaged")
         text = str(view[_PREFIX.size:_PREFIX.size + header], "ascii")
         header = json.loads(text, parse_constant=_no_constant)
-        _fault(type(header) is not dict or set(header) != {"operators", "arrays", "graphs", "state"},
+        _fault(type(header) is not dict
+               or set(header) != {"operators", "arrays", "graphs", "state"},
                "its header is not one of a program")
         _fault(header["operators"] != OPERATORS, "it uses the operators of another version, "
                f"{header['operators']!r}; this version of fastgrad has {OPERATORS}")
         start = _PREFIX.size + len(text)
         self.views = self.arrays(header["arrays"], view[start + -start % ALIGNMENT:])
-        self.made, self.graphs, self.verified = {}, [], {}
+        self.made, self.graphs, self.verified, self.bodies = {}, [], {}, set()
         for k, entry in enumerate(_list(header["graphs"])):
             try:
                 self.graphs.append(self.graph(entry))
             except ValueError as error:
                 raise ValueError(f"graph {k}: {error}") from None
+        # What the planner relies on it checks itself, with all bodies of a graph.
+        for k, graph in enumerate(self.graphs):
+            if k not in self.bodies:
+                program.validate(graph)
         self.state = self.value(header["state"], 0)
 
     def arrays(self, table, section):
@@ -641,6 +648,7 @@ class _Reader:
     def loop(self, x):
         _fault(len(_list(x)) != 8, "a loop has not eight parts")
         kind, body, *counts, length, reverse, condition = x
+        self.bodies.update((body, condition))
         return Loop(kind, self.graph_at(body), *counts, length, reverse,
                     None if condition is None else self.graph_at(condition))
 
@@ -673,8 +681,8 @@ class _Reader:
     # ---- graphs -----------------------------------------------------------------------------
 
     def graph(self, entry):
-        wanted = {"operators", "dtypes", "nodes", "operands", "shapes", "attrs", "inputs", "outputs",
-                  "kinds", "guards", "lines"}
+        wanted = {"operators", "dtypes", "nodes", "operands", "shapes", "attrs", "inputs",
+                  "outputs", "kinds", "guards", "lines"}
         _fault(type(entry) is not dict or set(entry) != wanted, "it is not described")
         names, dtypes = _list(entry["operators"]), _list(entry["dtypes"])
         for name in names:
@@ -698,9 +706,9 @@ class _Reader:
             _list(entry["inputs"]), _list(entry["outputs"]), _list(entry["kinds"]),
             [self.value(guard, 0) for guard in _list(entry["guards"])], _list(entry["lines"]))
         for number in (*graph.inputs, *graph.outputs):
-            _fault(not _whole(number) or not 0 <= number < len(graph), f"there is no node {number!r}")
+            _fault(not _whole(number) or not 0 <= number < len(graph),
+                   f"there is no node {number!r}")
         verify(graph, CALLS, self.verified)
-        program.validate(graph)             # what the planner relies on, it checks itself
         return graph
 
 

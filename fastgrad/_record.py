@@ -25,6 +25,9 @@ class Recording:
         NumPy scalars went into the graph; they may have been computed from any array.
     reason : str or None
         Why the graph must not be replayed in place of the function, with the line.
+    ruled : bool
+        Functions with a derivative rule of their own were used: of them the graph tells the values
+        alone, so that it must not be differentiated.
     outputs : list
         What the function returned: Tensors, floats, NumPy scalars, arrays.
     """
@@ -33,6 +36,7 @@ class Recording:
         self.graph, self.outputs = graph, outputs
         self.captured, self.reason = list(recorder.captured), recorder.reason
         self.frozen, self.scalars = list(recorder.frozen.values()), recorder.scalars
+        self.ruled = recorder.ruled
 
     @property
     def results(self):
@@ -76,7 +80,7 @@ def _recording(recorder, outputs, extracted):
     graph = Graph(rows.view(NODE), operands, shapes, attrs, inputs, numbers, kinds,
                   [Guard(*guard) for guard in guards])
     if any(type(attribute) is Loop for attribute in attrs):
-        from ._loops import tidy_loops      # which needs this module
+        from ._loop_nodes import tidy_loops      # which needs this module
 
         graph = tidy_loops(graph)
     return Recording(graph, recorder, outputs)

@@ -14,11 +14,13 @@ import numpy as np
 from fastgrad._core import core
 
 from . import _graph
-from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, WEAK, Graph, Guard, Loop, Slot
+from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, STOP, WEAK, Graph, Guard, Loop, Slot
 
 __all__ = ["MAX_NESTING", "verify"]
 
-MAX_NESTING = 32            # loops in loops
+MAX_NESTING = 30            # loops in loops
+MAX_UNFOLDED = 20_000, 10   # operations when each loop has its own body: so many, and so many times
+                            # those that are there (planning does unfold them)
 MAX_RANK = 64               # NumPy's
 MAX_BYTES = 2**62           # of one array: sums of two such sizes do not overflow
 
@@ -55,15 +57,19 @@ def verify(graph, calls=None, seen=None):
 
 
 def _verified(graph, calls, seen, outside):
-    """The number of loops in loops in a graph that has been checked. A file may hold each body
-    twice in the next: each graph is looked at once."""
+    """The number of loops in loops, and of operations when bodies are not shared, in a graph that
+    has been checked. A file may hold each body twice in the next: each graph is looked at once."""
     wrong(type(graph) is not Graph, "a body is no graph")
     wrong(outside > MAX_NESTING, f"loops are nested more than {MAX_NESTING} deep")
     if id(graph) not in seen:
-        seen[id(graph)] = _Check(graph, calls, seen, outside).nesting, graph
-    nesting = seen[id(graph)][0]
+        check = _Check(graph, calls, seen, outside)
+        seen[id(graph)] = check.nesting, check.unfolded, graph
+    nesting, unfolded = seen[id(graph)][:2]
     wrong(outside + nesting > MAX_NESTING, f"loops are nested more than {MAX_NESTING} deep")
-    return nesting
+    start, times = MAX_UNFOLDED
+    wrong(unfolded > start + times * sum(len(other) for *_, other in seen.values()),
+          f"its loops share bodies so often that they unfold to {unfolded} operations")
+    return nesting, unfolded
 
 
 def wrong(condition, message):
@@ -77,7 +83,7 @@ class _Check:
 
     def __init__(self, graph, calls, seen, outside):
         self.graph, self.calls, self.seen, self.outside = graph, calls, seen, outside
-        self.nesting = 0
+        self.nesting, self.unfolded = 0, len(graph)
         nodes = graph.nodes
         wrong(nodes.ndim != 1 or nodes.dtype != NODE or len(nodes) >= 2**31,
               "the nodes are no table of nodes")
@@ -106,7 +112,7 @@ class _Check:
         wrong(not known[nodes["dtype"]].all(),
               f"node {_first(~known[nodes['dtype']])}: there is no such dtype")
         self.dtypes = dtypes
-        bad = nodes["flags"] & ~np.uint32(INPUT | WEAK | LITERAL | MANY) != 0
+        bad = nodes["flags"] & ~np.uint32(INPUT | WEAK | LITERAL | MANY | STOP) != 0
         wrong(bad.any(), f"node {_first(bad)}: it has unknown flags")
         for column, count, what in (("shape", len(graph.shapes), "shape"),
                                     ("attr", len(graph.attrs), "attribute"),
@@ -128,7 +134,8 @@ class _Check:
             own = graph.operands[start[i]:start[i] + count[i]]
             wrong(len(own) and (own.min() < 0 or own.max() >= i),
                   f"node {i}: an operand does not stand before it")
-        bad = ~many & (((nodes["a"] < 0) & (nodes["b"] >= 0)) | ((nodes["b"] < 0) & (nodes["c"] >= 0)))
+        a, b, c = nodes["a"] >= 0, nodes["b"] >= 0, nodes["c"] >= 0
+        bad = ~many & ((b & ~a) | (c & ~b))
         wrong(bad.any(), f"node {_first(bad)}: an operand is missing")
 
         # A custom node has results and no value of its own.
@@ -418,8 +425,9 @@ class _Check:
         loop_shapes(loop, list(zip(self.shapes, self.operand_dtypes)))
         for body in (loop.body, loop.condition):
             if body is not None:
-                self.nesting = max(self.nesting, 1 + _verified(body, self.calls, self.seen,
-                                                               self.outside + 1))
+                nesting, unfolded = _verified(body, self.calls, self.seen, self.outside + 1)
+                self.nesting = max(self.nesting, nesting + 1)
+                self.unfolded += unfolded
 
     def on_result(self):
         graph = self.graph
@@ -443,7 +451,7 @@ class _Check:
     # ---- axes and indices -------------------------------------------------------------------
 
     def axes(self, axes, rank):
-        wrong(type(axes) is not tuple or not all(map(_whole, axes)), "its axes are no tuple of ints")
+        wrong(type(axes) is not tuple or not all(map(_whole, axes)), "its axes are no ints")
         for k in axes:
             wrong(not -rank <= k < rank, f"there is no axis {_short(k)}")
         axes = [k % rank for k in axes]

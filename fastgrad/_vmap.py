@@ -9,7 +9,6 @@ transformation the call stands.
 Start reading at `vmap`, then `_Mapper`, which has one method for each kind of operator.
 """
 
-import functools
 import math
 import operator
 
@@ -19,7 +18,7 @@ from fastgrad import _trees
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 
-from ._graph import INPUT, MANY, NAMES, OPS, WEAK, Builder, Graph, GuardError, Loop, Slot
+from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import Replay, filled, function_of, has_slots, register_call
 from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
@@ -139,8 +138,6 @@ class _Mapper:
                 else:
                     new[i] = add(name, [new[k] for k in operands], shape, dtype, attribute,
                                  flags & ~MANY, constant)
-                    if name == "custom":
-                        has[i] = False
                     if i in guards:
                         self.guards += [guard._replace(node=new[i]) for guard in guards[i]]
                     continue
@@ -156,8 +153,11 @@ class _Mapper:
                     rule = getattr(self, "map_" + name, None)
                     if rule is None:
                         raise Unmappable(name)
-                    new[i] = rule(i, operands, shape, dtype, attribute, flags & ~(WEAK | MANY),
-                                  constant)
+                    new[i] = rule(i, operands, shape, dtype, attribute,
+                                  flags & ~(WEAK | MANY | STOP), constant)
+                    if flags & STOP:
+                        whole = (lanes, *shape) if has[i] else shape
+                        new[i] = add("reshape", [new[i]], whole, dtype, None, STOP, 0.0)
             if i in guards:
                 if has[i]:
                     raise _decision(guards[i][0])
@@ -491,7 +491,8 @@ class _Mapper:
             known = entries.get(place % shape[0])
             if known is not None:
                 has = known[1] or entry[1]
-                entry = self.add("add", [known[0], entry[0]], (self.lanes,) if has else (), dtype), has
+                both = [known[0], entry[0]]
+                entry = self.add("add", both, (self.lanes,) if has else (), dtype), has
             entries[place % shape[0]] = entry
         zero = None
         if len(entries) < shape[0]:
@@ -644,8 +645,8 @@ def _map_loop(mapper, i, operands, loop):
 
 
 def _inputs_of(build, graph, has, lanes):
-    return [(build.input((lanes, *graph.shape(i)) if lane else graph.shape(i), graph.dtype(i)), lane)
-            for i, lane in zip(graph.inputs, has)]
+    return [(build.input((lanes, *graph.shape(i)) if lane else graph.shape(i), graph.dtype(i)),
+             lane) for i, lane in zip(graph.inputs, has)]
 
 
 def _any_lane(condition, has, lanes):
@@ -697,7 +698,8 @@ _DECISIONS = {
     "bool": "a condition (`if`, `while`, `and`, `or`, bool()) depends on a value that differs "
             "between lanes; write fnp.where(condition, x, y), which computes both",
     "int": "int(), range() or the index of a list or NumPy array needs one integer, but the value "
-           "differs between lanes; write fnp.asarray(table)[k] to look entries up, fnp.where to choose",
+           "differs between lanes; write fnp.asarray(table)[k] to look entries up, fnp.where to "
+           "choose",
     "count": "a boolean mask that differs between lanes selects another number of entries in each; "
              "write fnp.where(mask, x, 0.0) in place of x[mask]",
 }
@@ -799,8 +801,10 @@ def vmap(f, in_axes=0, out_axes=0):
 
     Notes
     -----
-    f is run once a call, with the first lane, and what it records is then done for all lanes at
-    once. Functions with a derivative rule of the user's are called lane by lane.
+    f is run once a call, with Tensors for the first lane, and what it records is then done for all
+    lanes at once: operations on numbers become operations on arrays. Where a recording does not
+    tell all, f is called lane by lane: if a value leaves its Tensor (``float(x)``), and if functions
+    with a derivative rule of the user's are differentiated through the mapped function.
 
     Examples
     --------
@@ -978,11 +982,13 @@ class _Call:
         try:
             shared = [self.leaves[k] for k in self.shared]
             recording = record(self.function, [_one_lane(x) for x in given] + shared, None)
-            if recording.reason is not None:
-                raise Unmappable(recording.reason)
             given_too = shared + recording.captured
             plain = not core.nested() and not any([isinstance(x, Tensor)
                                                    for x in given + given_too])
+            if recording.reason is not None:
+                raise Unmappable(recording.reason)
+            if recording.ruled and not plain:
+                raise Unmappable("a derivative rule, which the graph does not tell")
             program, has = known.mapped(recording.graph, len(given), self.lanes, plain)
             if plain:
                 results = program.run(given + given_too)

@@ -33,8 +33,9 @@ typedef struct FgDims {
 
 /* An attribute in numbers. By operator: a transposition's axes; the mask of reduced or flipped
  * axes; an index as (kind, start, step, count) an axis; the axis of a concatenation, or -1 for
- * packing; a constant's data. PYTHON: only NumPy knows how. */
-enum { FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_PYTHON };
+ * packing; a constant's data; an FgLoop. ROWS: the
+ * entries along axis 0, int64: `data`, or the last operand. PYTHON: only NumPy knows how. */
+enum { FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_ROWS, FG_ATTR_PYTHON };
 enum { FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS = 4 };
 
 typedef struct FgAttribute {
@@ -110,9 +111,33 @@ enum {
     FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT,  /* of bytes                          */
     FG_BLOCK_FINITE,
     FG_CALL_ALL_FINITE,         /* of an array: a step of its own                                 */
+    FG_CALL_WEIGHTS,            /* the partials of max, min, logsumexp: which, and along which axes */
     FG_BLOCK_SUM,               /* b: which sum                                                   */
     FG_BLOCK_END
 };
+
+/* Two operators in one: the result of the first is needed by the second alone. */
+#define FG_FUSED_TABLE(ROW) \
+    ROW(multiply_add, a * b + c) \
+    ROW(multiply_subtract, a * b - c) \
+    ROW(subtract_multiply, c - a * b) \
+    ROW(multiply_multiply, (a * b) * c) \
+    ROW(weigh_add, WEIGH(a, b) + c) \
+    ROW(weigh_subtract, WEIGH(a, b) - c) \
+    ROW(subtract_weigh, c - WEIGH(a, b)) \
+    ROW(weigh_weigh, WEIGH(WEIGH(a, b), c))
+
+enum {
+    FG_FUSED_FIRST = FG_BLOCK_END, FG_FUSED_BEFORE = FG_FUSED_FIRST - 1,
+#define FG_FUSED_ROW(name, formula) FG_FUSED_##name,
+    FG_FUSED_TABLE(FG_FUSED_ROW)
+#undef FG_FUSED_ROW
+    FG_FUSED_END
+};
+
+typedef struct FgFusedLoops {
+    FgValueLoop loop[FG_FUSED_END - FG_FUSED_FIRST][2];         /* float, double                  */
+} FgFusedLoops;
 
 typedef struct FgBlockOp {
     uint16_t op;
@@ -167,12 +192,23 @@ typedef struct FgBlockRun {
 
 enum {
     FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY, FG_STEP_LOAD,
-    FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_PYTHON, FG_STEP_GUARD
+    FG_STEP_PACK, FG_STEP_FINITE, FG_STEP_WEIGHTS,
+    FG_STEP_ROWS_AT, FG_STEP_LOOP, FG_STEP_PYTHON, FG_STEP_GUARD
 };
 
 typedef struct FgCopy {         /* part of a copying step: into a window of the result            */
     FgOperand from, to;
 } FgCopy;
+
+/* A graph that is run again and again: fastgrad._graph.Loop. */
+typedef struct FgLoop {
+    const struct FgPlan *body, *condition;
+    void *body_owner, *condition_owner;
+    int32_t carries, sequences, constants;
+    int64_t length;             /* -1: as long as the condition holds                             */
+    int32_t reverse;
+    int64_t scratch;            /* bytes: two buffers for each carry, a row for each output       */
+} FgLoop;
 
 typedef struct FgStep {
     uint8_t kind, dtype;
@@ -187,8 +223,11 @@ typedef struct FgStep {
         FgScalarCode *scalars;
         FgBlockRun *blocks;
         FgCopy *copies;
+        struct { const int64_t *places; int64_t place_count, width; };  /* rows of an array      */
+        struct { const FgLoop *loop; FgOperand *results; int32_t loop_number; };
         struct { int64_t outcome; int32_t guard_kind; };
-        struct { FgWalk walk; int64_t rows, length; int32_t extra; };   /* extra: a place to work */
+        /* Rows of an operand, and of the result; a place to work. */
+        struct { FgWalk walk, back; int64_t rows, length; int32_t extra; };
     };
     uint8_t zero;               /* a copying step: the rest is 0                                  */
     int32_t nodes, node_count;  /* where its nodes stand in FgPlan.order                          */
@@ -215,7 +254,7 @@ typedef struct FgPlan {
     int64_t block_bytes;        /* the most that a block run needs beside                         */
     FgOperand *inputs, *outputs;
     int32_t *output_place;      /* where an output is written to directly, or -1: copied          */
-    int32_t input_count, output_count;
+    int32_t input_count, output_count, loop_count;
     int32_t folded, merged, pruned;
     const char *error;
 } FgPlan;
@@ -227,8 +266,20 @@ const char *fg_plan_verify(const FgPlan *plan);
 
 /* ---- frames ------------------------------------------------------------------------------- */
 
+typedef struct FgLoopFrame {
+    struct FgFrame *body, *condition;
+    char *scratch;
+    double *numbers;            /* carries that are numbers                                       */
+} FgLoopFrame;
+
 typedef struct FgFrame {
     struct FgFrame *next;
+    struct FgFrame *root;       /* of the run: itself, unless it belongs to a loop                */
+    FgLoopFrame *loops;
+    int64_t since;              /* work since signals were looked at                              */
+    int stop;                   /* somebody wants the run to end                                  */
+    int32_t broken;             /* in a loop: the guard that does not hold, or -1                 */
+    const struct FgPlan *broken_plan;
     const FgPlan *plan;
     double *registers;
     char **memory;              /* by place                                                       */
@@ -254,6 +305,7 @@ typedef struct FgCallInfo {
 extern const FgKernels **fg_vm_kernels;
 extern const FgCallInfo *fg_vm_matmul[2];
 extern FgPythonStep fg_vm_python;
+extern int (*fg_vm_signals)(FgFrame *root);     /* 1: the run is to end                           */
 
 FgFrame *fg_frame_new(const FgPlan *plan);
 void fg_frame_free(FgFrame *frame);
@@ -261,6 +313,7 @@ void fg_frame_free(FgFrame *frame);
 int fg_run(FgFrame *frame);
 /* The elements of an operand in C order, to contiguous memory. */
 void fg_operand_copy(FgFrame *frame, const FgOperand *x, char *out);
+int64_t fg_loop_scratch(const FgLoop *loop);
 int64_t fg_block_bytes(const FgBlockRun *run);
 /* How many rows of a reduction are worked on at a time. */
 int64_t fg_rows_together(int64_t length);

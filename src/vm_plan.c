@@ -16,7 +16,7 @@ enum { UNIFORM = 1u << 16 };        /* a leaf: all entries are the number in `co
 /* What is to be done for a node. */
 enum {
     K_NONE, K_LEAF, K_VIEW, K_SCALAR, K_LANES, K_SUM, K_ROWS, K_LOAD, K_MATMUL, K_COPY, K_PACK,
-    K_FINITE, K_PYTHON
+    K_FINITE, K_WEIGHTS, K_ROWS_AT, K_LOOP, K_RESULT, K_PYTHON
 };
 
 /* Where a value is: in the memory of the node `base`, or the number that node `base` is. */
@@ -50,9 +50,10 @@ typedef struct Planner {
     int32_t *operands;
     int32_t *same, *group, *place, *reg;
     uint8_t *needed, *kind, *outside;
+    uint8_t *again;                 /* computed again in each run that needs it, never stored       */
     Spot *spots;
     Group *groups;
-    int32_t group_count;
+    int32_t group_count, step_count;
     int32_t *order;                 /* groups in order of execution                               */
     int32_t *table;                 /* of merged nodes                                            */
     int32_t mask;
@@ -362,8 +363,7 @@ static int may_merge(const Planner *p, int32_t i)
 {
     const FgGraphNode *n = &p->nodes[i];
     if (n->op == FG_leaf) return !(n->flags & FG_GRAPH_INPUT);
-    return n->op != FG_custom && n->op != FG_result &&
-           attribute_of(p, i)->kind != FG_ATTR_PYTHON;
+    return n->op != FG_custom && attribute_of(p, i)->kind != FG_ATTR_PYTHON;
 }
 
 /* The node that computes the same, or i itself, which is then found by later ones. */
@@ -533,7 +533,15 @@ static int kind_of(Planner *p, int32_t i)
     int32_t few[3], *list, count;
     int dtype = n->dtype, from = n->a >= 0 && !(n->flags & FG_GRAPH_MANY) ? p->nodes[n->a].dtype : 0;
     if (n->op == FG_leaf) return K_LEAF;
+    if (n->op == FG_custom && attribute_of(p, i)->kind == FG_ATTR_LOOP) return K_LOOP;
+    if (n->op == FG_result && p->kind[n->a] == K_LOOP) return K_RESULT;
     if (attribute_of(p, i)->kind == FG_ATTR_PYTHON) return K_PYTHON;
+    if (attribute_of(p, i)->kind == FG_ATTR_ROWS) {
+        count = operands_of(p, i, few, &list);
+        for (int32_t k = 0; k < count; k++)
+            if (!p->spots[list[k]].contiguous || p->spots[list[k]].number) return K_PYTHON;
+        return n->rank == 0 ? K_PYTHON : K_ROWS_AT;
+    }
     if (is_value(n->op)) return !is_float(dtype) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
     if (is_compare(n->op)) return !is_float(from) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
     switch (n->op) {
@@ -551,7 +559,7 @@ static int kind_of(Planner *p, int32_t i)
         return is_float(dtype) ? K_ROWS : K_PYTHON;
     case FG_matmul:
         return is_float(dtype) && fg_vm_matmul[dtype == FG_FLOAT64] != NULL ? K_MATMUL : K_PYTHON;
-    case FG_place:
+    case FG_place: case FG_assign:
         return K_COPY;
     case FG_concatenate:
         if (attribute_of(p, i)->numbers[0] >= 0) return K_COPY;
@@ -559,6 +567,7 @@ static int kind_of(Planner *p, int32_t i)
         for (int32_t k = 0; k < count; k++) if (!is_number(p->nodes[list[k]].dtype)) return K_PYTHON;
         return K_PACK;
     case FG_call:                       /* a logical operator of booleans, or isfinite            */
+        if (attribute_of(p, i)->numbers[0] == FG_CALL_WEIGHTS) return K_WEIGHTS;
         if (attribute_of(p, i)->numbers[0] == FG_CALL_ALL_FINITE ||
             (attribute_of(p, i)->numbers[0] == FG_BLOCK_FINITE && n->rank == 0)) return K_FINITE;
         return n->rank ? K_LANES : K_SCALAR;
@@ -654,6 +663,9 @@ static void group_all(Planner *p)
             switch (kind) {
             case K_LEAF: case K_VIEW:
                 break;
+            case K_RESULT:
+                p->group[i] = p->group[list[0]];
+                break;
             case K_SCALAR:
                 p->group[i] = group_for(p, i, FG_STEP_SCALARS, SPACE_SCALARS, list, count);
                 break;
@@ -673,15 +685,18 @@ static void group_all(Planner *p)
                     if (g >= 0 && p->groups[g].level > level) level = p->groups[g].level;
                 }
                 /* What may fail or cost much comes after the guards taken before it. */
-                if (kind == K_PYTHON && guard >= 0 && p->groups[guard].level > level)
+                if ((kind == K_PYTHON || kind == K_ROWS_AT) && guard >= 0 && p->groups[guard].level > level)
                     level = p->groups[guard].level;
                 int32_t g = group_new(p, kind == K_ROWS ? FG_STEP_ROWS : kind == K_MATMUL
                                       ? FG_STEP_MATMUL : kind == K_COPY ? FG_STEP_COPY
                                       : kind == K_PACK ? FG_STEP_PACK : kind == K_FINITE
-                                      ? FG_STEP_FINITE : FG_STEP_PYTHON,
+                                      ? FG_STEP_FINITE : kind == K_LOOP ? FG_STEP_LOOP
+                                      : kind == K_WEIGHTS ? FG_STEP_WEIGHTS
+                                      : kind == K_ROWS_AT ? FG_STEP_ROWS_AT
+                                      : FG_STEP_PYTHON,
                                       SPACE_ALONE, level + 1, i);
                 p->group[i] = g;
-                if (kind == K_PYTHON) p->groups[g].after = guard;
+                if (kind == K_PYTHON || kind == K_ROWS_AT) p->groups[g].after = guard;
             }
             if (p->group[i] >= 0) p->groups[p->group[i]].last = i;
         }
@@ -695,6 +710,109 @@ static void group_all(Planner *p)
             p->groups[g].place = (int32_t)waiting++;            /* until it is ordered            */
             guard = g;
         }
+    }
+}
+
+/* A node that its own group does not need moves to the one later group that does, where its
+ * operands are in memory anyway: it is stored no longer. Consumers stand after their operands, so
+ * that all of a node's have moved before it is its turn. */
+static void sink_all(Planner *p)
+{
+    enum { NOBODY = -1, SEVERAL = -2 };
+    int32_t *wanted_by = SCRATCH(int32_t, p->count), few[3], *list;
+    uint8_t *stored = SCRATCH(uint8_t, p->count);
+    for (int32_t i = 0; i < p->count; i++) wanted_by[i] = NOBODY;
+    for (int32_t i = 0; i < p->count; i++) {
+        if (!p->needed[i] || p->kind[i] == K_VIEW) continue;
+        int32_t count = operands_of(p, i, few, &list);
+        for (int32_t k = 0; k < count; k++)
+            if (!is_inside(p, list[k], p->group[i])) stored[p->spots[list[k]].base] = 1;
+    }
+    for (int64_t k = 0; k < p->source->output_count; k++)
+        wanted_by[p->spots[p->same[p->source->outputs[k]]].base] = SEVERAL;
+    for (int64_t k = 0; k < p->source->guard_count; k++)
+        wanted_by[p->spots[p->same[p->source->guards[k].node]].base] = SEVERAL;
+    for (int32_t i = (int32_t)p->count - 1; i >= 0; i--) {
+        if (!p->needed[i] || p->group[i] < 0) continue;
+        int32_t count = operands_of(p, i, few, &list), to = wanted_by[i];
+        int lanes = p->kind[i] == K_LANES;
+        if (lanes && to >= 0 && to != p->group[i] &&
+            p->groups[to].space == p->groups[p->group[i]].space) {
+            int ready = 1;
+            for (int32_t k = 0; k < count; k++) {
+                int32_t base = p->spots[list[k]].base;
+                ready = ready && (p->group[base] < 0 || p->kind[base] != K_LANES || stored[base]);
+            }
+            if (ready) p->group[i] = to;
+        }
+        for (int32_t k = 0; k < count; k++) {
+            int32_t x = list[k], base = p->spots[x].base;
+            int whole = p->spots[x].contiguous && p->spots[x].offset == 0 &&
+                        dims_of(p, x)->size == dims_of(p, base)->size &&
+                        (lanes || p->kind[i] == K_SUM);
+            if (!whole) wanted_by[base] = SEVERAL;
+            else if (wanted_by[base] == NOBODY) wanted_by[base] = p->group[i];
+            else if (wanted_by[base] != p->group[i]) wanted_by[base] = SEVERAL;
+        }
+    }
+}
+
+/* About how many arithmetic operations an operator costs. */
+static int cost_of(int op)
+{
+    switch (op) {
+    case FG_add: case FG_subtract: case FG_multiply: case FG_negative: case FG_square: case FG_weigh:
+    case FG_where: case FG_abs: case FG_maximum: case FG_minimum: case FG_relu: case FG_step:
+    case FG_is_zero: case FG_tanh_da: case FG_cast: case FG_call:
+        return 1;
+    case FG_divide: case FG_reciprocal: case FG_sqrt:
+        return 3;
+    default:
+        return is_compare(op) ? 1 : 8;
+    }
+}
+
+/* Large values that several runs need are computed in each of them, where that costs less than to
+ * bring them to memory and back: 16 bytes an element, as long as 20 additions. */
+static void again_all(Planner *p)
+{
+    enum { LARGE = 32768, LIMIT = 20, NEVER = 1 << 20 };
+    int32_t few[3], *list;
+    int32_t *cost = SCRATCH(int32_t, p->count);
+    uint8_t *crosses = SCRATCH(uint8_t, p->count), *stored = SCRATCH(uint8_t, p->count);
+    for (int32_t i = 0; i < p->count; i++) {
+        if (!p->needed[i] || p->group[i] < 0) continue;
+        int32_t count = operands_of(p, i, few, &list);
+        for (int32_t k = 0; k < count; k++) {
+            int32_t x = list[k], base = p->spots[x].base;
+            if (is_inside(p, x, p->group[i])) continue;
+            if ((p->kind[i] == K_LANES || p->kind[i] == K_SUM) && p->spots[x].contiguous &&
+                p->spots[x].offset == 0 && dims_of(p, x)->size == dims_of(p, base)->size &&
+                p->groups[p->group[i]].space == dims_of(p, base)->size) crosses[base] = 1;
+            else stored[base] = 1;
+        }
+    }
+    for (int64_t k = 0; k < p->source->output_count; k++)
+        stored[p->spots[p->same[p->source->outputs[k]]].base] = 1;
+    for (int64_t k = 0; k < p->source->guard_count; k++)
+        stored[p->spots[p->same[p->source->guards[k].node]].base] = 1;
+    for (int32_t i = 0; i < p->count; i++) {
+        if (p->needed[i] && p->kind[i] == K_LANES && dims_of(p, i)->size < LARGE)
+            p->again[i] = stored[i] || crosses[i] ? 2 : 0;
+        if (!p->needed[i] || p->kind[i] != K_LANES || dims_of(p, i)->size < LARGE) continue;
+        int32_t count = operands_of(p, i, few, &list);
+        cost[i] = cost_of(p->nodes[i].op);
+        for (int32_t k = 0; k < count; k++) {
+            int32_t base = p->spots[list[k]].base;
+            if (p->kind[base] != K_LANES || stored[base]) continue;
+            if (dims_of(p, base)->size < LARGE || p->spots[list[k]].offset ||
+                !p->spots[list[k]].contiguous || dims_of(p, base)->size != dims_of(p, i)->size)
+                cost[i] = NEVER;
+            if (cost[i] < NEVER) cost[i] += cost[base];
+        }
+        if (cost[i] > LIMIT && crosses[i]) stored[i] = 1;
+        if (cost[i] > LIMIT) cost[i] = NEVER;
+        p->again[i] = stored[i] ? 2 : crosses[i];
     }
 }
 
@@ -753,14 +871,22 @@ static void order_groups(Planner *p)
     for (int32_t g = 0; g < n; g++) first[g + 1] += first[g];
     int32_t *consumers = SCRATCH(int32_t, first[n]), *fill = SCRATCH(int32_t, n);
     EACH_EDGE(from, to, consumers[first[from] + fill[from]++] = to;)
-    for (int32_t g = 0; g < n; g++) if (waits[g] == 0) heap_push(p, heap, &ready, g);
+    int32_t *nodes = SCRATCH(int32_t, n), filled = 0;
+    for (int32_t i = 0; i < p->count; i++)
+        if (p->needed[i] && p->group[i] >= 0) nodes[p->group[i]]++;
+    for (int32_t g = 0; g < n; g++) {
+        if (nodes[g] == 0 && p->groups[g].kind != FG_STEP_GUARD) continue;
+        filled++;
+        if (waits[g] == 0) heap_push(p, heap, &ready, g);
+    }
     while (ready) {
         int32_t g = heap_pop(p, heap, &ready);
         p->order[done++] = g;
         for (int32_t k = first[g]; k < first[g + 1]; k++)
             if (--waits[consumers[k]] == 0) heap_push(p, heap, &ready, consumers[k]);
     }
-    if (done != n) p->plan->error = "the groups of nodes depend on each other in a circle";
+    p->step_count = done;
+    if (done != filled) p->plan->error = "the groups of nodes depend on each other in a circle";
 }
 
 /* ---- pass 6: what has to be kept, and where ----------------------------------------------- */
@@ -772,13 +898,26 @@ static void note_use(Planner *p, int32_t x, int32_t at)
         p->plan->places[p->place[base]].last = at;
 }
 
+/* What node i, which is computed again in step `at`, reads there from memory. */
+static void note_again(Planner *p, int32_t i, int32_t group, int32_t at)
+{
+    int32_t few[3], *list, count = operands_of(p, i, few, &list);
+    for (int32_t k = 0; k < count; k++) {
+        int32_t base = p->spots[list[k]].base;
+        if (is_inside(p, list[k], group)) continue;
+        if (p->kind[base] == K_LANES && p->again[base] != 2) note_again(p, base, group, at);
+        else if (at < 0) p->outside[base] = 1;
+        else note_use(p, list[k], at);
+    }
+}
+
 static void place_all(Planner *p)
 {
     const FgSource *s = p->source;
     FgPlan *plan = p->plan;
     int32_t few[3], *list;
     int32_t *when = SCRATCH(int32_t, p->group_count);
-    for (int32_t k = 0; k < p->group_count; k++) when[p->order[k]] = k;
+    for (int32_t k = 0; k < p->step_count; k++) when[p->order[k]] = k;
     plan->places = KEEP(FgPlace, 2 * p->count + 1);
     plan->node_count = p->count;
     for (int32_t i = 0; i < p->count; i++) {
@@ -789,7 +928,10 @@ static void place_all(Planner *p)
         if (!p->needed[i] || p->kind[i] == K_VIEW) continue;
         int32_t count = operands_of(p, i, few, &list);
         for (int32_t k = 0; k < count; k++)
-            if (!is_inside(p, list[k], p->group[i])) p->outside[p->spots[list[k]].base] = 1;
+            if (is_inside(p, list[k], p->group[i])) continue;
+            else if (p->again[p->spots[list[k]].base] == 1)
+                note_again(p, p->spots[list[k]].base, p->group[i], -1);
+            else p->outside[p->spots[list[k]].base] = 1;
     }
     for (int64_t k = 0; k < s->output_count; k++)
         p->outside[p->spots[p->same[s->outputs[k]]].base] = 1;
@@ -797,7 +939,7 @@ static void place_all(Planner *p)
         p->outside[p->spots[p->same[s->guards[k].node]].base] = 1;
     for (int32_t i = 0; i < p->count; i++) {
         const FgGraphNode *n = &p->nodes[i];
-        if (!p->needed[i] || p->kind[i] == K_VIEW || p->spots[i].number ||
+        if (!p->needed[i] || p->kind[i] == K_VIEW || p->kind[i] == K_LOOP || p->spots[i].number ||
             (p->kind[i] == K_LANES && !p->outside[i]) || is_constant(p, i)) continue;
         FgPlace *place = &plan->places[plan->place_count];
         p->place[i] = plan->place_count++;
@@ -818,7 +960,10 @@ static void place_all(Planner *p)
     for (int32_t i = 0; i < p->count; i++) {
         if (!p->needed[i] || p->group[i] < 0) continue;
         int32_t count = operands_of(p, i, few, &list);
-        for (int32_t k = 0; k < count; k++) note_use(p, list[k], when[p->group[i]]);
+        for (int32_t k = 0; k < count; k++)
+            if (p->again[p->spots[list[k]].base] != 1) note_use(p, list[k], when[p->group[i]]);
+            else if (!is_inside(p, list[k], p->group[i]))
+                note_again(p, p->spots[list[k]].base, p->group[i], when[p->group[i]]);
     }
     for (int32_t g = 0; g < p->group_count; g++)
         if (p->groups[g].kind == FG_STEP_GUARD)
@@ -827,7 +972,7 @@ static void place_all(Planner *p)
     for (int32_t k = 0; k < s->output_count; k++) {
         int32_t x = p->same[s->outputs[k]], base = p->spots[x].base, at = p->place[base];
         plan->output_place[k] = -1;
-        note_use(p, x, p->group_count);
+        note_use(p, x, p->step_count);
         if (at >= 0 && plan->places[at].kind == FG_PLACE_FRAME && p->spots[x].contiguous &&
             p->spots[x].offset == 0 && dims_of(p, x)->size == dims_of(p, base)->size &&
             p->nodes[x].rank) {
@@ -972,11 +1117,18 @@ static void block_emit(BlockBuilder *b, int op, int dtype, int32_t y, int32_t x0
     b->count++;
 }
 
+static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, int32_t at);
+
 /* The value that stands for operand x of a node of that shape. */
 static int32_t block_value(Planner *p, BlockBuilder *b, int32_t x, uint32_t shape, int32_t group)
 {
     int32_t base = p->spots[x].base;
     if (is_inside(p, x, group)) return b->value[base];
+    if (p->kind[base] == K_LANES && p->again[base] != 2) {
+        if (b->stamp[base] != b->now) block_node(p, b, base, group, b->now);
+        b->stamp[base] = b->now;
+        return b->value[base];
+    }
     const FgDims *own = dims_of(p, x), *wide = &p->source->shapes[shape];
     int direct = !p->spots[x].number && p->spots[x].contiguous && own->size == wide->size;
     int item = (int)fg_item(p->nodes[x].dtype);
@@ -1055,8 +1207,9 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
              : FG_BLOCK_NARROW;
         if (op == FG_BLOCK_TRUTH) dtype = from;
     }
-    int32_t y = value_new(b, (int)fg_item(n->dtype), p->outside[i]);
-    if (p->outside[i]) {
+    int own = p->group[i] == group && p->outside[i];
+    int32_t y = value_new(b, (int)fg_item(n->dtype), own);
+    if (own) {
         FgBlockOutput *out = &b->run->outputs[b->run->output_count++];
         out->place = p->place[i];
         out->reg = (uint32_t)y;
@@ -1064,6 +1217,59 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
     }
     block_emit(b, op, dtype, y, x[0], x[1], x[2]);
     b->value[i] = y;
+}
+
+static int fused_operator(int first, int second, int at)
+{
+    int weighs = first == FG_weigh;
+    if (first != FG_multiply && first != FG_weigh) return 0;
+    if (second == FG_add) return weighs ? FG_FUSED_weigh_add : FG_FUSED_multiply_add;
+    if (second == FG_subtract && at == 0) return weighs ? FG_FUSED_weigh_subtract : FG_FUSED_multiply_subtract;
+    if (second == FG_subtract) return weighs ? FG_FUSED_subtract_weigh : FG_FUSED_subtract_multiply;
+    if (second == first) return weighs ? FG_FUSED_weigh_weigh : FG_FUSED_multiply_multiply;
+    return 0;
+}
+
+/* A product that only the next sum, difference or product needs is computed with it. */
+static void block_fuse(Planner *p, BlockBuilder *b)
+{
+    int32_t *uses = SCRATCH(int32_t, b->value_count), *made = SCRATCH(int32_t, b->value_count);
+    int32_t kept = 0;
+    for (int32_t v = 0; v < b->value_count; v++) made[v] = -1;
+    for (int32_t k = 0; k < b->count; k++) {
+        const FgBlockOp *o = &b->ops[k];
+        if (o->op != FG_BLOCK_GATHER && (int32_t)o->a >= 0) uses[o->a]++;
+        if (o->op != FG_BLOCK_SUM && (int32_t)o->b >= 0) uses[o->b]++;
+        if ((int32_t)o->c >= 0) uses[o->c]++;
+    }
+    for (int32_t k = 0; k < b->count; k++) {
+        FgBlockOp *o = &b->ops[k];
+        if (is_value(o->op) && (int32_t)o->b >= 0 && (int32_t)o->c < 0)
+            for (int at = 1; at >= 0; at--) {
+                int32_t x = (int32_t)(at ? o->b : o->a), other = (int32_t)(at ? o->a : o->b);
+                if (uses[x] != 1 || b->fixed[x] || made[x] < 0) continue;
+                FgBlockOp *first = &b->ops[made[x]];
+                int op = fused_operator(first->op, o->op, at);
+                if (op == 0 || first->dtype != o->dtype) continue;
+                o->op = (uint16_t)op;
+                o->a = first->a;
+                o->b = first->b;
+                o->c = (uint32_t)other;
+                first->op = UINT16_MAX;
+                break;
+            }
+        if ((int32_t)o->y >= 0) made[o->y] = k;
+    }
+    for (int32_t v = 0; v < b->value_count; v++) b->last[v] = -1;
+    for (int32_t k = 0; k < b->count; k++) {
+        FgBlockOp *o = &b->ops[k];
+        if (o->op == UINT16_MAX) continue;
+        if (o->op != FG_BLOCK_GATHER && (int32_t)o->a >= 0) b->last[o->a] = kept;
+        if (o->op != FG_BLOCK_SUM && (int32_t)o->b >= 0) b->last[o->b] = kept;
+        if ((int32_t)o->c >= 0) b->last[o->c] = kept;
+        b->ops[kept++] = *o;
+    }
+    b->count = kept;
 }
 
 /* Values to block registers. Inputs that are read in place, filled ones and outputs have registers
@@ -1078,7 +1284,7 @@ static void block_registers(Planner *p, BlockBuilder *b)
     for (int32_t k = 0; k < b->count; k++) {
         FgBlockOp *o = &b->ops[k];
         int32_t y = (int32_t)o->y, x[3] = { (int32_t)o->a, (int32_t)o->b, (int32_t)o->c };
-        int over = is_value(o->op);
+        int over = is_value(o->op) || o->op >= FG_FUSED_FIRST;
         if (o->op == FG_BLOCK_GATHER) x[0] = -1;
         if (o->op == FG_BLOCK_SUM) x[1] = -1;
         if (y >= 0 && !over && reg[y] < 0) reg[y] = free_count ? free_list[--free_count] : next++;
@@ -1121,7 +1327,12 @@ static void blocks_step(Planner *p, BlockBuilder *b, FgStep *step, const int32_t
 {
     FgBlockRun *run = KEEP(FgBlockRun, 1);
     int32_t operands = 0, few[3], *list;
-    for (int32_t k = 0; k < count; k++) operands += operands_of(p, nodes[k], few, &list);
+    for (int32_t k = 0; k < count; k++) {
+        int32_t n = operands_of(p, nodes[k], few, &list);
+        operands += n;
+        for (int32_t j = 0; j < n; j++)         /* what is computed again: at most 20 operators   */
+            if (p->again[p->spots[list[j]].base] == 1) operands += 64;
+    }
     int32_t room = count + 2 * operands;
     b->run = run;
     b->now = at;
@@ -1139,6 +1350,7 @@ static void blocks_step(Planner *p, BlockBuilder *b, FgStep *step, const int32_t
     run->sums = KEEP(FgBlockSum, count);
     run->size = p->groups[group].space;
     for (int32_t k = 0; k < count; k++) block_node(p, b, nodes[k], group, at);
+    block_fuse(p, b);
     block_registers(p, b);
     run->op_count = b->count;
     run->ops = KEEP(FgBlockOp, b->count);
@@ -1184,9 +1396,35 @@ static void rows_step(Planner *p, FgStep *step, int64_t mask, int32_t at)
         }
     *turned = (FgDims){ x->rank, x->size, dims };
     step->walk = walk_new(p, turned, turned, strides);
+    if (step->kind == FG_STEP_WEIGHTS) {
+        r = 0;
+        for (int reduced = 0; reduced < 2; reduced++)
+            for (int32_t k = 0; k < x->rank; k++)
+                if ((int)(mask >> k & 1) == reduced) strides[r++] = step->out.strides[k];
+        step->back = walk_new(p, turned, turned, strides);
+    }
     int64_t together = fg_rows_together(step->length);
     step->extra = place_extra(p, step->node, together * (step->length * fg_item(x->dtype) + 8) + 64,
                               at);
+}
+
+/* Let an operand have the shape of what an index selects. */
+static void window_operand(Planner *p, FgOperand *x, const FgAttribute *attr)
+{
+    int64_t *dims = KEEP(int64_t, attr->count), *strides = KEEP(int64_t, attr->count);
+    int32_t rank = 0;
+    for (int32_t j = 0; j < attr->count; j += FG_INDEX_FIELDS)
+        if (attr->numbers[j] != FG_INDEX_INT) dims[rank++] = attr->numbers[j + 3];
+    x->size = 1;
+    for (int32_t k = 0; k < rank; k++) {
+        int32_t own = k - (rank - x->rank);
+        x->size *= dims[k];
+        strides[k] = own >= 0 && x->dims[own] != 1 ? x->strides[own] : 0;
+    }
+    x->rank = rank;
+    x->dims = dims;
+    x->strides = strides;
+    x->contiguous = 0;
 }
 
 /* A copy into the window of the result that a basic index, or a place along an axis, tells. */
@@ -1208,7 +1446,10 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
             copy->to.offset = at * step->out.strides[along];
             copy->to.contiguous = 0;
             at += copy->from.dims[along];
-        } else if (n->op == FG_place) {
+        } else if (n->op == FG_assign && k != 1) {
+            continue;                   /* all of it, as it was                                   */
+        } else if (n->op == FG_assign || n->op == FG_place) {
+            if (n->op == FG_assign) window_operand(p, &copy->from, attr);
             int64_t *strides = strides_new(p, copy->from.rank);
             int32_t axis = 0, r = 0;
             for (int32_t j = 0; j < attr->count; j += FG_INDEX_FIELDS) {
@@ -1240,11 +1481,29 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
     step->zero = n->op == FG_place;
 }
 
+/* Whoever wants no result of a loop finds no place and no register for it. */
+static void loop_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
+{
+    const FgLoop *loop = attribute_of(p, nodes[0])->data;
+    int32_t few[3], *list;
+    step->count = operands_of(p, nodes[0], few, &list);
+    step->in = KEEP(FgOperand, step->count);
+    for (int32_t k = 0; k < step->count; k++) step->in[k] = operand_for(p, list[k]);
+    step->loop = loop;
+    step->loop_number = p->plan->loop_count++;
+    step->results = KEEP(FgOperand, loop->body->output_count);
+    for (int32_t k = 0; k < loop->body->output_count; k++)
+        step->results[k] = (FgOperand){ .place = -1, .reg = UINT32_MAX };
+    for (int32_t k = 1; k < count; k++)
+        step->results[(int32_t)p->nodes[nodes[k]].constant] = operand_for(p, nodes[k]);
+    step->work = (loop->length < 0 ? 1000000 : loop->length) * (loop->body->work + 20);
+}
+
 static void step_all(Planner *p)
 {
     FgPlan *plan = p->plan;
-    int32_t n = p->group_count;
-    int32_t *first = SCRATCH(int32_t, n + 1), *fill = SCRATCH(int32_t, n), total = 0;
+    int32_t n = p->step_count, total = 0;
+    int32_t *first = SCRATCH(int32_t, p->group_count), *fill = SCRATCH(int32_t, p->group_count);
     BlockBuilder b = { 0 };
     for (int32_t i = 0; i < p->count; i++)
         if (p->needed[i] && p->group[i] >= 0) fill[p->group[i]]++;
@@ -1304,6 +1563,9 @@ static void step_all(Planner *p)
         case FG_STEP_COPY:
             copy_step(p, step, i);
             break;
+        case FG_STEP_LOOP:
+            loop_step(p, step, nodes, fill[g]);
+            break;
         case FG_STEP_GUARD:
             step->node = p->groups[g].place;
             step->in = KEEP(FgOperand, 1);
@@ -1316,6 +1578,18 @@ static void step_all(Planner *p)
             step->op = p->nodes[i].op;
             operands_step(p, step, i);
             if (step->kind == FG_STEP_ROWS) rows_step(p, step, attribute_of(p, i)->numbers[0], k);
+            if (step->kind == FG_STEP_ROWS_AT) {
+                const FgOperand *wide = step->op == FG_gather ? &step->in[0] : &step->out;
+                const FgOperand *whole = step->op == FG_gather ? &step->out : &step->in[0];
+                step->places = attribute_of(p, i)->data;
+                step->width = 1;
+                for (int32_t r = 1; r < wide->rank; r++) step->width *= wide->dims[r];
+                step->place_count = step->width ? whole->size / step->width : 0;
+            }
+            if (step->kind == FG_STEP_WEIGHTS) {
+                step->op = (uint16_t)attribute_of(p, i)->numbers[1];
+                rows_step(p, step, attribute_of(p, i)->numbers[2], k);
+            }
             if (step->kind == FG_STEP_MATMUL && step->in[0].rank && step->in[1].rank)
                 step->work = step->out.size * step->in[0].dims[step->in[0].rank - 1];
         }
@@ -1420,7 +1694,7 @@ static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
 static int64_t memory_by_class(Planner *p, const int32_t *arrays, int32_t count)
 {
     FgPlace *places = p->plan->places;
-    int32_t steps = p->group_count;
+    int32_t steps = p->step_count;
     int32_t *ending = SCRATCH(int32_t, steps + 1), *next = SCRATCH(int32_t, p->plan->place_count);
     int32_t *free_next = SCRATCH(int32_t, p->plan->place_count);
     int32_t heads[64];
@@ -1475,16 +1749,16 @@ static void memory_all(Planner *p)
     enum { FEW = 512 };
     FgPlan *plan = p->plan;
     int32_t *arrays = SCRATCH(int32_t, plan->place_count), count = 0;
-    int64_t *change = SCRATCH(int64_t, p->group_count + 3), live = 0;
+    int64_t *change = SCRATCH(int64_t, p->step_count + 3), live = 0;
     for (int32_t k = 0; k < plan->place_count; k++) {
         FgPlace *x = &plan->places[k];
         if (x->kind != FG_PLACE_FRAME) continue;
-        if (x->last > p->group_count) x->last = p->group_count;
+        if (x->last > p->step_count) x->last = p->step_count;
         arrays[count++] = k;
         change[x->first] += rounded(x->nbytes);
         change[x->last + 1] -= rounded(x->nbytes);
     }
-    for (int32_t k = 0; k <= p->group_count; k++) {
+    for (int32_t k = 0; k <= p->step_count; k++) {
         live += change[k];
         if (live > plan->bound) plan->bound = live;
     }
@@ -1529,6 +1803,7 @@ FgPlan *fg_plan_new(const FgSource *source)
     p->needed = SCRATCH(uint8_t, p->count);
     p->kind = SCRATCH(uint8_t, p->count);
     p->outside = SCRATCH(uint8_t, p->count);
+    p->again = SCRATCH(uint8_t, p->count);
     p->spots = SCRATCH(Spot, p->count);
     for (int32_t i = 0; i < p->count; i++) p->same[i] = i;
     for (int32_t i = 0; i <= p->count; i++) p->reg[i] = -1;
@@ -1539,6 +1814,8 @@ FgPlan *fg_plan_new(const FgSource *source)
     simplify_all(p);
     mark_needed(p);
     group_all(p);
+    sink_all(p);
+    again_all(p);
     order_groups(p);
     if (plan->error == NULL) {
         place_all(p);
@@ -1606,7 +1883,7 @@ const char *fg_plan_verify(const FgPlan *plan)
         } else if (s->kind != FG_STEP_SCALARS) {
             for (int32_t j = 0; fault == NULL && j < s->count; j++)
                 fault = operand_fault(plan, &s->in[j], k, 0);
-            if (fault == NULL && s->kind != FG_STEP_GUARD) fault = operand_fault(plan, &s->out, k, 1);
+            if (fault == NULL && s->kind != FG_STEP_GUARD && s->kind != FG_STEP_LOOP) fault = operand_fault(plan, &s->out, k, 1);
         }
     }
     /* Arrays that are alive together: those of a step against all that begin no later. */

@@ -10,14 +10,43 @@
 const FgKernels **fg_vm_kernels;
 const FgCallInfo *fg_vm_matmul[2];
 FgPythonStep fg_vm_python;
+int (*fg_vm_signals)(FgFrame *root);
 
 /* Elements of a block run that go to one thread: many blocks, and a power of two of the blocks of
  * a sum, so that sums do not depend on how many threads there are. */
 enum { PART = 32768 };
 
+extern const FgFusedLoops fg_fused_base;
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+extern const FgFusedLoops fg_fused_avx2, fg_fused_avx512;
+#endif
+
+/* For the instruction set that the core has chosen. */
+static const FgFusedLoops *fused_loops(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+    const char *isa = (*fg_vm_kernels)->isa;
+    if (strcmp(isa, "avx2") == 0) return &fg_fused_avx2;
+    if (strcmp(isa, "avx512") == 0) return &fg_fused_avx512;
+#endif
+    return &fg_fused_base;
+}
+
 static const FgLoops *loops_of(int dtype)
 {
     return dtype == FG_FLOAT64 ? &(*fg_vm_kernels)->f64 : &(*fg_vm_kernels)->f32;
+}
+
+/* Look now and then whether a signal has come. The caller's thread alone may do so. */
+static int interrupted(FgFrame *f, int64_t work)
+{
+    enum { SELDOM = 4000000 };
+    FgFrame *root = f->root;
+    if ((root->since += work) >= SELDOM) {
+        root->since = 0;
+        if (fg_vm_signals(root)) root->stop = 1;
+    }
+    return root->stop;
 }
 
 /* ---- frames ------------------------------------------------------------------------------- */
@@ -27,12 +56,15 @@ FgFrame *fg_frame_new(const FgPlan *plan)
     FgFrame *f = calloc(1, sizeof(FgFrame));
     if (f == NULL) return NULL;
     f->plan = plan;
+    f->root = f;
+    f->broken = -1;
     f->registers = malloc((plan->registers + 1) * sizeof(double));
     f->memory = calloc((size_t)plan->place_count + 1, sizeof(char *));
+    f->loops = calloc((size_t)plan->loop_count + 1, sizeof(FgLoopFrame));
     void *arrays = NULL;
     if (posix_memalign(&arrays, 64, (size_t)plan->frame_bytes + 64)) arrays = NULL;
     f->arrays = arrays;
-    if (f->registers == NULL || f->memory == NULL || arrays == NULL) {
+    if (f->registers == NULL || f->memory == NULL || f->loops == NULL || arrays == NULL) {
         fg_frame_free(f);
         return NULL;
     }
@@ -48,6 +80,12 @@ FgFrame *fg_frame_new(const FgPlan *plan)
 void fg_frame_free(FgFrame *f)
 {
     for (int k = 0; k < FG_THREADS_MAX; k++) free(f->blocks[k]);
+    for (int32_t k = 0; f->loops != NULL && k < f->plan->loop_count; k++) {
+        if (f->loops[k].body != NULL) fg_frame_free(f->loops[k].body);
+        if (f->loops[k].condition != NULL) fg_frame_free(f->loops[k].condition);
+        free(f->loops[k].scratch);
+    }
+    free(f->loops);
     free(f->registers);
     free(f->memory);
     free(f->arrays);
@@ -177,6 +215,23 @@ static void walk_gather(const FgWalk *w, char *data, int64_t start, int64_t n, c
         if (run > n) run = n;
         copy_run(out, item, p, w->strides[last], run, item);
         out += run * item;
+        n -= run;
+        p = walk_step(w, p, index, run);
+    }
+}
+
+/* The other way round. */
+static void walk_scatter(const FgWalk *w, char *data, int64_t start, int64_t n, const char *from,
+                         int64_t item)
+{
+    int64_t index[64];
+    const int32_t last = w->rank - 1;
+    char *p = walk_seek(w, data, start, index);
+    while (n > 0) {
+        int64_t run = w->dims[last] - index[last];
+        if (run > n) run = n;
+        copy_run(p, w->strides[last], from, item, run, item);
+        from += run * item;
         n -= run;
         p = walk_step(w, p, index, run);
     }
@@ -340,12 +395,13 @@ static void block_op(const FgBlockOp *o, char **at, int64_t m)
 
 /* Elements begin to end of a run, all operators on one block, then on the next. */
 static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int64_t begin,
-                           int64_t end)
+                           int64_t end, int caller)
 {
     char **at = (char **)(void *)memory;
     FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
     char *slots = memory + slots_at(run);
     const int64_t slot = (int64_t)run->length * 8;
+    const FgFusedLoops *fused = fused_loops();
     const FgLoops *f32 = &(*fg_vm_kernels)->f32, *f64 = &(*fg_vm_kernels)->f64;
     for (uint32_t r = 0; r < run->registers; r++) at[r] = slots + r * slot;
     for (int32_t k = 0; k < run->sum_count; k++) {
@@ -364,6 +420,7 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
     for (int64_t start = begin; start < end; start += run->length) {
         const int64_t n = end - start < run->length ? end - start : run->length;
         const int64_t m = (n + 15) & ~(int64_t)15;
+        if (caller ? interrupted(f, n * run->op_count) : f->root->stop) return;
         for (int32_t k = 0; k < run->input_count; k++) {
             const FgBlockInput *in = &run->inputs[k];
             if (!in->direct) continue;
@@ -384,6 +441,9 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
             if (o->op < FG_ELEMENTWISE_END) {
                 const FgLoops *loops = o->dtype == FG_FLOAT64 ? f64 : f32;
                 loops->value[o->op](at[o->a], at[o->b], at[o->c], at[o->y], m);
+            } else if (o->op >= FG_FUSED_FIRST) {
+                fused->loop[o->op - FG_FUSED_FIRST][o->dtype == FG_FLOAT64](
+                    at[o->a], at[o->b], at[o->c], at[o->y], m);
             } else if (o->op == FG_BLOCK_GATHER) {
                 const FgBlockInput *in = &run->inputs[o->a];
                 walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,
@@ -423,7 +483,7 @@ static void shared_part(void *context, int64_t part, int thread)
         return;
     }
     int64_t begin = part * PART, end = begin + PART < run->size ? begin + PART : run->size;
-    blocks_between(s->frame, run, memory, begin, end);
+    blocks_between(s->frame, run, memory, begin, end, thread == 0);
     FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
     for (int32_t k = 0; k < run->sum_count; k++)
         s->sums[part * run->sum_count + k] = total_value(&totals[k]);
@@ -450,9 +510,10 @@ static int run_blocks(FgFrame *f, const FgBlockRun *run)
             f->registers[run->sums[k].reg] = rounded_to(run->sums[k].dtype, total_value(&t));
         }
         free(s.sums);
-        return s.failed ? FG_RUN_ERROR : FG_RUN_DONE;
+        return s.failed || f->root->stop ? FG_RUN_ERROR : FG_RUN_DONE;
     }
-    blocks_between(f, run, memory, 0, run->size);
+    blocks_between(f, run, memory, 0, run->size, 1);
+    if (f->root->stop) return FG_RUN_ERROR;
     for (int32_t k = 0; k < run->sum_count; k++) {
         const FgBlockSum *sum = &run->sums[k];
         if (sum->all) {
@@ -502,6 +563,66 @@ static double row_value(const FgStep *s, const FgLoops *loops, const char *row, 
     }
 }
 
+/* Rows to exp(row - top), top being the maximum of each; an infinite one shifts by nothing. */
+static void rows_shift(const FgStep *s, const FgLoops *loops, char *block, int64_t n, double *top)
+{
+    for (int64_t i = 0; i < n; i++) {
+        char *row = block + i * s->length * fg_item(s->dtype);
+        double shift = top[i] = loops->max(row, s->length);
+        if (shift - shift != 0) shift = 0;
+        for (int64_t k = 0; k < s->length; k++)
+            entry_set(row, k, entry(row, k, s->dtype) - shift, s->dtype);
+    }
+    loops->value[FG_exp](block, NULL, NULL, block, n * s->length);
+}
+
+/* The partial of a row's reduction with respect to each entry, in place of the entry. */
+static void row_weights(const FgStep *s, const FgLoops *loops, char *row, double top)
+{
+    if (s->op == FG_logsumexp) {
+        double total = 0;
+        for (int64_t k = 0; k < s->length; k++) {
+            /* exp(inf) are the entries that count; all -inf: none does. */
+            if (top - top != 0 && top == top)
+                entry_set(row, k, entry(row, k, s->dtype) > 1e300, s->dtype);
+            total += entry(row, k, s->dtype);
+        }
+        total = total != 0 ? 1 / total : 0;
+        for (int64_t k = 0; k < s->length; k++) {
+            double x = entry(row, k, s->dtype) * total;
+            entry_set(row, k, x == 0 ? 0 : x, s->dtype);
+        }
+        return;
+    }
+    double y = s->op == FG_max ? loops->max(row, s->length) : loops->min(row, s->length);
+    int64_t ties = 0;
+    for (int64_t k = 0; k < s->length; k++) {
+        double x = entry(row, k, s->dtype);
+        ties += x == y || (x != x && y != y);
+    }
+    for (int64_t k = 0; k < s->length; k++) {
+        double x = entry(row, k, s->dtype);
+        entry_set(row, k, x == y || (x != x && y != y) ? 1 / (double)ties : 0, s->dtype);
+    }
+}
+
+static int run_weights(FgFrame *f, const FgStep *s)
+{
+    const FgLoops *loops = loops_of(s->dtype);
+    const int64_t item = fg_item(s->dtype), together = fg_rows_together(s->length);
+    char room[8], *data = pointer_to(f, &s->in[0], room), *block = f->memory[s->extra];
+    double *top = (double *)(void *)(block + ((together * s->length * item + 7) & ~(int64_t)7));
+    for (int64_t start = 0; start < s->rows && s->length; start += together) {
+        int64_t n = s->rows - start < together ? s->rows - start : together;
+        walk_gather(&s->walk, data, start * s->length, n * s->length, block, item);
+        if (s->op == FG_logsumexp) rows_shift(s, loops, block, n, top);
+        for (int64_t i = 0; i < n; i++) row_weights(s, loops, block + i * s->length * item, top[i]);
+        walk_scatter(&s->back, f->memory[s->out.place], start * s->length, n * s->length, block,
+                     item);
+    }
+    return FG_RUN_DONE;
+}
+
 static int run_rows(FgFrame *f, const FgStep *s)
 {
     const FgLoops *loops = loops_of(s->dtype);
@@ -511,16 +632,7 @@ static int run_rows(FgFrame *f, const FgStep *s)
     for (int64_t start = 0; start < s->rows; start += together) {
         int64_t n = s->rows - start < together ? s->rows - start : together;
         if (s->length) walk_gather(&s->walk, data, start * s->length, n * s->length, block, item);
-        if (s->op == FG_logsumexp && s->length) {
-            for (int64_t i = 0; i < n; i++) {
-                char *row = block + i * s->length * item;
-                double shift = top[i] = loops->max(row, s->length);
-                if (shift - shift != 0) shift = 0;
-                for (int64_t k = 0; k < s->length; k++)
-                    entry_set(row, k, entry(row, k, s->dtype) - shift, s->dtype);
-            }
-            loops->value[FG_exp](block, NULL, NULL, block, n * s->length);
-        }
+        if (s->op == FG_logsumexp && s->length) rows_shift(s, loops, block, n, top);
         for (int64_t i = 0; i < n; i++) {
             double y = s->length ? row_value(s, loops, block + i * s->length * item, top[i])
                        : s->op == FG_prod ? 1 : -INFINITY;
@@ -590,6 +702,38 @@ static int run_copy(FgFrame *f, const FgStep *s)
             copy_strided(c->from.rank, c->from.dims, f->memory[c->to.place] + c->to.offset,
                          c->to.strides, pointer_to(f, &c->from, room), c->from.strides,
                          fg_item(c->from.dtype));
+    }
+    return FG_RUN_DONE;
+}
+
+/* Entries along axis 0, taken or added to zeros. What is out of bounds is left to NumPy, which
+ * knows what to say. */
+static int run_rows_at(FgFrame *f, const FgStep *s)
+{
+    const int64_t item = fg_item(s->dtype), row = s->width * item;
+    const FgOperand *wide = s->op == FG_gather ? &s->in[0] : &s->out;
+    const int64_t length = wide->dims[0];
+    const int64_t *places = s->places;
+    const char *from = f->memory[s->in[0].place] + s->in[0].offset;
+    char *to = f->memory[s->out.place];
+    if (places == NULL)
+        places = (const void *)(f->memory[s->in[s->count - 1].place] + s->in[s->count - 1].offset);
+    if (s->op == FG_scatter) memset(to, 0, (size_t)(s->out.size * item));
+    for (int64_t i = 0; i < s->place_count; i++) {
+        int64_t at = places[i] < 0 ? places[i] + length : places[i];
+        if (at < 0 || at >= length) return fg_vm_python(f, s);
+        if (s->op == FG_gather) {
+            if (row == 8) memcpy(to + i * 8, from + at * 8, 8);
+            else memcpy(to + i * row, from + at * row, (size_t)row);
+        } else if (s->dtype == FG_FLOAT64) {
+            double *y = (double *)(void *)(to + at * row);
+            const double *x = (const void *)(from + i * row);
+            for (int64_t k = 0; k < s->width; k++) y[k] += x[k];
+        } else {
+            float *y = (float *)(void *)(to + at * row);
+            const float *x = (const void *)(from + i * row);
+            for (int64_t k = 0; k < s->width; k++) y[k] += x[k];
+        }
     }
     return FG_RUN_DONE;
 }
@@ -670,11 +814,202 @@ static int run_guard(FgFrame *f, const FgStep *s)
     return met == s->outcome ? FG_RUN_DONE : s->node;
 }
 
+/* ---- loops -------------------------------------------------------------------------------- */
+
+static int64_t bytes_of(const FgOperand *x) { return x->size * fg_item(x->dtype); }
+static int64_t padded(int64_t nbytes) { return (nbytes + 63) & ~(int64_t)63; }
+/* A carry or an entry that is a register of the body, as far as the body looks at it. */
+static int in_register(const FgOperand *x)
+{
+    return x->rank == 0 && (x->dtype == FG_FLOAT64 || x->dtype == FG_FLOAT32 || x->dtype == FG_BOOL);
+}
+
+/* Two buffers for each carry; a row for each output that nobody wants; whole operands that do not
+ * lie in order; a number for each carry, and another for what it becomes. */
+int64_t fg_loop_scratch(const FgLoop *loop)
+{
+    const FgPlan *body = loop->body;
+    int64_t total = padded(16 * loop->carries) + padded(16 * loop->sequences) + 64;
+    for (int32_t k = 0; k < body->output_count; k++)
+        total += (k < loop->carries ? 2 : 1) * padded(bytes_of(&body->outputs[k]));
+    for (int32_t k = loop->carries; k < body->input_count; k++)
+        total += padded(bytes_of(&body->inputs[k]) *
+                        (k < loop->carries + loop->sequences ? loop->length : 1));
+    return total;
+}
+
+static int loop_frame(FgFrame *f, const FgStep *s)
+{
+    FgLoopFrame *own = &f->loops[s->loop_number];
+    const FgLoop *loop = s->loop;
+    if (own->body == NULL) {
+        own->body = fg_frame_new(loop->body);
+        if (own->body == NULL) return FG_RUN_ERROR;
+        own->body->owner = loop->body_owner;
+    }
+    if (own->condition == NULL && loop->condition != NULL) {
+        own->condition = fg_frame_new(loop->condition);
+        if (own->condition == NULL) return FG_RUN_ERROR;
+        own->condition->owner = loop->condition_owner;
+    }
+    if (own->scratch == NULL) {
+        void *p = NULL;
+        if (posix_memalign(&p, 64, (size_t)loop->scratch)) return FG_RUN_ERROR;
+        own->scratch = p;
+    }
+    own->body->root = f->root;
+    if (own->condition != NULL) own->condition->root = f->root;
+    return FG_RUN_DONE;
+}
+
+/* Let a graph's input have its value at p. */
+static void bind_input(FgFrame *f, int32_t k, const char *p)
+{
+    const FgOperand *x = &f->plan->inputs[k];
+    if (x->place >= 0) f->memory[x->place] = (char *)(uintptr_t)p;
+    else if (x->reg != UINT32_MAX) f->registers[x->reg] = fg_number_at(p, x->dtype);
+}
+
+/* An operand of the loop as rows of the body's input, one after the other. */
+static const char *rows_of(FgFrame *f, const FgOperand *x, char **scratch, int64_t *stride)
+{
+    const int64_t item = fg_item(x->dtype);
+    int64_t row = item;
+    int plain = x->place >= 0;
+    for (int32_t k = x->rank - 1; k > 0; k--) {
+        if (x->dims[k] != 1 && x->strides[k] != row) plain = 0;
+        row *= x->dims[k];
+    }
+    *stride = row;
+    if (x->size == 0) return *scratch;
+    if (plain) {
+        if (x->rank) *stride = x->strides[0];
+        return f->memory[x->place] + x->offset;
+    }
+    char *copy = *scratch;
+    fg_operand_copy(f, x, copy);
+    *scratch += padded(bytes_of(x));
+    return copy;
+}
+
+static int run_loop(FgFrame *f, const FgStep *s)
+{
+    const FgLoop *loop = s->loop;
+    const FgPlan *body = loop->body;
+    const int32_t carries = loop->carries, sequences = loop->sequences;
+    const int32_t outputs = body->output_count;
+    if (loop_frame(f, s) != FG_RUN_DONE) return FG_RUN_ERROR;
+    FgFrame *inner = f->loops[s->loop_number].body, *test = f->loops[s->loop_number].condition;
+    char *scratch = f->loops[s->loop_number].scratch;
+    double *numbers = (double *)(void *)scratch;
+    scratch += padded(16 * carries);
+    char *first = scratch;              /* buffers of the carries: two rows of them               */
+    int64_t half = 0, at;
+    for (int32_t k = 0; k < carries; k++) half += padded(bytes_of(&body->outputs[k]));
+    scratch += 2 * half;
+    char *rows = scratch;               /* for outputs that have no other place                   */
+    for (int32_t k = carries; k < outputs; k++) scratch += padded(bytes_of(&body->outputs[k]));
+    at = 0;
+    for (int32_t k = 0; k < carries; k++) {
+        if (in_register(&s->in[k]) && s->in[k].place < 0) numbers[k] = f->registers[s->in[k].reg];
+        else fg_operand_copy(f, &s->in[k], first + at);
+        at += padded(bytes_of(&body->outputs[k]));
+    }
+    const char **sequence = (const char **)(void *)scratch;
+    int64_t *strides = (int64_t *)(void *)(scratch + 8 * sequences);
+    scratch += padded(16 * sequences);
+    for (int32_t k = 0; k < sequences; k++)
+        sequence[k] = rows_of(f, &s->in[carries + k], &scratch, &strides[k]);
+    for (int32_t k = 0; k < loop->constants; k++) {
+        const FgOperand *x = &s->in[carries + sequences + k];
+        char room[8];
+        const char *p = scratch;
+        if (x->rank == 0 || (x->contiguous && x->place >= 0)) {
+            p = pointer_to(f, x, room);
+        } else {
+            fg_operand_copy(f, x, scratch);
+            scratch += padded(bytes_of(x));
+        }
+        bind_input(inner, carries + sequences + k, p);
+        if (test != NULL) bind_input(test, carries + k, p);
+    }
+    int now = 0;                        /* which row of buffers has the carries                   */
+    for (int64_t step = 0; loop->length < 0 || step < loop->length; step++) {
+        const int64_t entry = loop->reverse ? loop->length - 1 - step : step;
+        char *current = first + now * half, *next = first + !now * half, *row = rows;
+        if (interrupted(f, body->work + 20)) return FG_RUN_ERROR;
+        for (FgFrame *g = test != NULL ? test : inner;; g = inner) {
+            at = 0;
+            for (int32_t k = 0; k < carries; k++) {
+                const FgOperand *x = &g->plan->inputs[k];
+                if (!in_register(x)) bind_input(g, k, current + at);
+                else if (x->reg != UINT32_MAX) g->registers[x->reg] = numbers[k];
+                at += padded(bytes_of(&body->outputs[k]));
+            }
+            if (g == inner) break;
+            int met = fg_run(g);
+            if (met != FG_RUN_DONE) {
+                if (met >= 0) { f->root->broken = met; f->root->broken_plan = g->plan; }
+                return FG_RUN_ERROR;
+            }
+            char room[8];
+            if (fg_number_at(pointer_to(g, &g->plan->outputs[0], room),
+                             g->plan->outputs[0].dtype) == 0) goto done;
+        }
+        for (int32_t k = 0; k < sequences; k++)
+            bind_input(inner, carries + k, sequence[k] + entry * strides[k]);
+        at = 0;
+        for (int32_t k = 0; k < outputs; k++) {
+            const FgOperand *x = &body->outputs[k];
+            char *to = next + at;
+            if (k >= carries) {
+                to = row;
+                row += padded(bytes_of(x));
+                if (s->results[k].place >= 0)
+                    to = f->memory[s->results[k].place] + entry * bytes_of(x);
+            } else {
+                at += padded(bytes_of(x));
+            }
+            if (body->output_place[k] >= 0) inner->memory[body->output_place[k]] = to;
+        }
+        int met = fg_run(inner);
+        if (met != FG_RUN_DONE) {
+            if (met >= 0) { f->root->broken = met; f->root->broken_plan = body; }
+            return FG_RUN_ERROR;
+        }
+        at = 0;
+        for (int32_t k = 0; k < outputs; k++) {
+            const FgOperand *x = &body->outputs[k];
+            if (k < carries) {
+                if (in_register(x) && x->place < 0) numbers[carries + k] = inner->registers[x->reg];
+                else if (body->output_place[k] < 0) fg_operand_copy(inner, x, next + at);
+                at += padded(bytes_of(x));
+            } else if (body->output_place[k] < 0 && s->results[k].place >= 0) {
+                fg_operand_copy(inner, x, f->memory[s->results[k].place] + entry * bytes_of(x));
+            }
+        }
+        memcpy(numbers, numbers + carries, (size_t)carries * sizeof(double));
+        now = !now;
+    }
+done:
+    at = 0;
+    for (int32_t k = 0; k < carries; k++) {
+        const FgOperand *y = &s->results[k];
+        if (y->place >= 0)
+            memcpy(f->memory[y->place], first + now * half + at, (size_t)bytes_of(&body->outputs[k]));
+        else if (y->reg != UINT32_MAX)
+            f->registers[y->reg] = numbers[k];
+        at += padded(bytes_of(&body->outputs[k]));
+    }
+    return FG_RUN_DONE;
+}
+
 int fg_run(FgFrame *f)
 {
     const FgPlan *plan = f->plan;
     for (const FgStep *s = plan->steps, *stop = s + plan->step_count; s < stop; s++) {
         int met = FG_RUN_DONE;
+        if (interrupted(f, s->kind == FG_STEP_BLOCKS ? 0 : s->work)) return FG_RUN_ERROR;
         switch (s->kind) {
         case FG_STEP_SCALARS: fg_scalar_run(s->scalars, f->registers); break;
         case FG_STEP_BLOCKS: met = run_blocks(f, s->blocks); break;
@@ -684,6 +1019,9 @@ int fg_run(FgFrame *f)
         case FG_STEP_LOAD: met = run_load(f, s); break;
         case FG_STEP_PACK: met = run_pack(f, s); break;
         case FG_STEP_FINITE: met = run_finite(f, s); break;
+        case FG_STEP_WEIGHTS: met = run_weights(f, s); break;
+        case FG_STEP_ROWS_AT: met = run_rows_at(f, s); break;
+        case FG_STEP_LOOP: met = run_loop(f, s); break;
         case FG_STEP_GUARD: met = run_guard(f, s); break;
         default: met = fg_vm_python(f, s); break;
         }

@@ -21,6 +21,18 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* With a constant operator the switch of all folds to one formula; where nothing is optimised it
+ * would stand everywhere whole. */
+#if defined(__OPTIMIZE__)
+INLINE
+#else
+static
+#endif
+double value_of(int op, int dtype, double a, double b, double c)
+{
+    return fg_value(op, dtype, a, b, c);
+}
+
 /* fg_weigh without a branch: the compiler makes two of it, and adjoints that are zero now and then
  * are not foreseen. */
 INLINE double weigh_of(double a, double b)
@@ -30,7 +42,7 @@ INLINE double weigh_of(double a, double b)
     __m128d both = _mm_and_pd(_mm_cmpneq_sd(x, zero), _mm_cmpneq_sd(y, zero));
     return _mm_cvtsd_f64(_mm_and_pd(_mm_mul_sd(x, y), both));
 #else
-    return fg_value(FG_weigh, FG_FLOAT64, a, b, 0.0);
+    return value_of(FG_weigh, FG_FLOAT64, a, b, 0.0);
 #endif
 }
 
@@ -41,8 +53,8 @@ INLINE double weigh_of(double a, double b)
 #define of_weigh(p, q) weigh_of(p, q)
 #define of_divide(p, q) ((p) / (q))
 #define of_into(p, q) ((q) / (p))
-#define of_maximum(p, q) fg_value(FG_maximum, FG_FLOAT64, p, q, 0.0)
-#define of_minimum(p, q) fg_value(FG_minimum, FG_FLOAT64, p, q, 0.0)
+#define of_maximum(p, q) value_of(FG_maximum, FG_FLOAT64, p, q, 0.0)
+#define of_minimum(p, q) value_of(FG_minimum, FG_FLOAT64, p, q, 0.0)
 #define of_less(p, q) ((p) < (q) ? 1.0 : 0.0)
 #define of_less_equal(p, q) ((p) <= (q) ? 1.0 : 0.0)
 #define of_greater(p, q) ((p) > (q) ? 1.0 : 0.0)
@@ -57,8 +69,8 @@ INLINE void both_f64(double a, double *sine, double *cosine)
     extern void sincos(double, double *, double *);
     sincos(a, sine, cosine);
 #else
-    *sine = fg_value(FG_sin, FG_FLOAT64, a, 0.0, 0.0);
-    *cosine = fg_value(FG_cos, FG_FLOAT64, a, 0.0, 0.0);
+    *sine = value_of(FG_sin, FG_FLOAT64, a, 0.0, 0.0);
+    *cosine = value_of(FG_cos, FG_FLOAT64, a, 0.0, 0.0);
 #endif
 }
 
@@ -71,8 +83,8 @@ INLINE void both_f32(double a, double *sine, double *cosine)
     *sine = (double)s;
     *cosine = (double)c;
 #else
-    *sine = fg_value(FG_sin, FG_FLOAT32, a, 0.0, 0.0);
-    *cosine = fg_value(FG_cos, FG_FLOAT32, a, 0.0, 0.0);
+    *sine = value_of(FG_sin, FG_FLOAT32, a, 0.0, 0.0);
+    *cosine = value_of(FG_cos, FG_FLOAT32, a, 0.0, 0.0);
 #endif
 }
 
@@ -81,9 +93,9 @@ typedef double (*Function)(double a, double b, double c);
 
 #define DEFINE(name) \
 static double name##_f32(double a, double b, double c) \
-{ return fg_value(FG_##name, FG_FLOAT32, a, b, c); } \
+{ return value_of(FG_##name, FG_FLOAT32, a, b, c); } \
 static double name##_f64(double a, double b, double c) \
-{ return fg_value(FG_##name, FG_FLOAT64, a, b, c); }
+{ return value_of(FG_##name, FG_FLOAT64, a, b, c); }
 #define UNARY(name, ...) DEFINE(name)
 #define BINARY(name, ...) DEFINE(name)
 #define TERNARY(name, ...) DEFINE(name)
@@ -157,6 +169,14 @@ struct FgScalarCode {
     uint32_t code[];
 };
 
+/* Jumping from each instruction to the next is GNU C. It means an edge from each to all others, each
+ * of which a coverage build would count: there, without optimisation, it is a switch as elsewhere. */
+#if defined(__GNUC__) && defined(__OPTIMIZE__)
+#define THREADED 1
+#else
+#define THREADED 0
+#endif
+
 /* An instruction is its number, then the registers in the order in which the macros below take
  * them: what it reads from memory, then where it writes. */
 int fg_scalar_run(const FgScalarCode *program, double *registers)
@@ -173,7 +193,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #define TO_T(value) do { total = (value); } while (0)
 #define TO_B(value) do { accumulator = (value); r[*word++] = accumulator; } while (0)
 
-#if defined(__GNUC__)
+#if THREADED
     static const void *const labels[] = {
 #define TRIPLE(inner, outer, from, last, to) &&do_##inner##_##outer##_##from##last##to,
 #define TOTAL(inner, from, last, to) &&do_total_##inner##_##from##last##to,
@@ -229,7 +249,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     NEXT; }
 #define SINGLE(name, from, to) LABEL(name##_##from##to) { \
     const double p = FROM_##from; \
-    TO_##to(fg_value(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
+    TO_##to(value_of(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
     NEXT; }
 #define CHOOSE(from, to) LABEL(choose_##from##to) { \
     const double p = FROM_##from, q = FROM_R, s = FROM_R; \
@@ -265,7 +285,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     } NEXT;
 #define SINGLE_RUN(name) RUN(name) { \
         const double p = FROM_R; \
-        TO_R(fg_value(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
+        TO_R(value_of(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
     } NEXT;
 #define CHOOSE_RUN() RUN(choose) { \
         const double p = FROM_R, q = FROM_R, s = FROM_R; \
@@ -294,7 +314,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #define END() LABEL(end) return 0;
 
 #include "vm_scalar.inc"
-#if !defined(__GNUC__)
+#if !THREADED
     }
 #endif
 #undef TRIPLE
@@ -346,7 +366,7 @@ typedef struct Step {
 
 enum { KEPT = 1, STORED = 2, ENDED = 4 };
 
-/* What is known of a register of the caller's. */
+/* What is known of a register. */
 typedef struct Value {
     uint32_t writer;            /* step, or NONE                                                  */
     uint32_t uses;
@@ -362,8 +382,10 @@ typedef struct Build {
     Value *values;
     Step *stretch;              /* as many as that, to sort with                                  */
     uint32_t *free;             /* places to be used again                                        */
-    int64_t n, idle;
-    int64_t written;
+    uint32_t *names;            /* registers by their number here, or NULL: all are numbered      */
+    uint32_t *table;            /* numbers by a hash of the register, or NONE                     */
+    uint32_t count, mask;       /* how many have a number; the size of the table, less 1          */
+    int64_t n, written;
 } Build;
 
 static int product_of(int op)
@@ -437,37 +459,59 @@ static int single_of(int op)
     }
 }
 
+/* The number of a register. Few operations among many registers number only those that they use:
+ * a program of many short strings has all registers in one file. */
+static uint32_t number_of(Build *build, uint32_t name, const uint8_t *kept)
+{
+    uint32_t number = name;
+    if (build->names != NULL) {
+        uint32_t place = (name * UINT32_C(2654435761)) & build->mask;
+        while ((number = build->table[place]) != NONE && build->names[number] != name)
+            place = (place + 1) & build->mask;
+        if (number != NONE) return number;
+        build->table[place] = number = build->count;
+        build->names[build->count++] = name;
+    }
+    build->values[number] = (Value){ .writer = NONE, .same = number, .place = name, .sine = NONE,
+                                     .flags = kept != NULL && kept[name] ? KEPT : 0 };
+    return number;
+}
+
 /* The operations as steps, once it is sure that they keep the rules. */
 static int read_operations(Build *build, const FgScalarOp *ops, uint32_t registers,
                            const uint8_t *kept)
 {
     Value *values = build->values;
-    for (uint32_t k = 0; k < registers; k++)
-        values[k] = (Value){ .writer = NONE, .same = k, .place = k, .sine = NONE,
-                             .flags = kept != NULL && kept[k] ? KEPT : 0 };
+    if (build->names == NULL)
+        for (build->count = 0; build->count < registers; build->count++)
+            number_of(build, build->count, kept);
     for (int64_t i = 0; i < build->n; i++) {
         const FgScalarOp *op = &ops[i];
         if (op->op >= FG_COMPARE_END || op->y >= registers) return -1;
         if (op->dtype != FG_FLOAT64 && op->dtype != FG_FLOAT32) return -1;
         const int arity = arities[op->op], wide = op->dtype == FG_FLOAT64;
-        Step step = { .op = op->op, .dtype = op->dtype, .y = op->y, .second = NONE,
-                      .count = (uint8_t)arity, .x = { op->a, op->b, op->c } };
+        Step step = { .op = op->op, .dtype = op->dtype, .second = NONE, .count = (uint8_t)arity,
+                      .x = { op->a, op->b, op->c } };
         for (int k = 0; k < arity; k++) {
             if (step.x[k] >= registers) return -1;
+            if (build->names != NULL) step.x[k] = number_of(build, step.x[k], kept);
             values[step.x[k]].flags |= ENDED;       /* read: must not be written any more */
         }
-        if (values[op->y].writer != NONE || values[op->y].flags & ENDED) return -1;
-        values[op->y].writer = (uint32_t)i;
+        step.y = build->names != NULL ? number_of(build, op->y, kept) : op->y;
+        if (values[step.y].writer != NONE || values[step.y].flags & ENDED) return -1;
+        values[step.y].writer = (uint32_t)i;
         step.form = op->op == FG_where ? CHOICES
                   : op->op == FG_sin || op->op == FG_cos ? SINES
                   : wide && pair_of(op->op) >= 0 ? PAIRS
                   : op->op > FG_BEFORE_COMPARE ? PAIRS
                   : wide && single_of(op->op) >= 0 ? SINGLES : CALLS;
-        if (op->op == FG_where)                     /* of any dtype: it only chooses */
-            step.x[0] = op->c, step.x[1] = op->a, step.x[2] = op->b;
+        if (op->op == FG_where) {                   /* of any dtype: it only chooses */
+            const uint32_t mask = step.x[2];
+            step.x[2] = step.x[1], step.x[1] = step.x[0], step.x[0] = mask;
+        }
         build->steps[i] = step;
     }
-    for (uint32_t k = 0; k < registers; k++) values[k].flags &= KEPT;
+    for (uint32_t k = 0; k < build->count; k++) values[k].flags &= KEPT;
     return 0;
 }
 
@@ -843,13 +887,25 @@ FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registe
 {
     if (n < 0 || n >= INT32_MAX || registers == NONE) return NULL;
     Build build = { .n = n };
+    int64_t size = registers;
+    int memory = 1;
+    if (size > 16 * n + 64) {
+        build.mask = 64;
+        while (build.mask < 8 * n) build.mask *= 2;
+        build.names = malloc((size_t)(4 * n + 1) * sizeof *build.names);
+        build.table = malloc((size_t)build.mask * sizeof *build.table);
+        memory = build.names != NULL && build.table != NULL;
+        if (memory) memset(build.table, 0xff, (size_t)build.mask * sizeof *build.table);
+        build.mask--;
+        size = 4 * n;
+    }
     build.steps = malloc(((size_t)n + 1) * sizeof *build.steps);
-    build.values = malloc(((size_t)registers + 1) * sizeof *build.values);
-    build.free = malloc(((size_t)registers + 1) * sizeof *build.free);
+    build.values = malloc(((size_t)size + 1) * sizeof *build.values);
+    build.free = malloc(((size_t)size + 1) * sizeof *build.free);
     build.stretch = malloc(STRETCH * sizeof *build.stretch);
     FgScalarCode *code = NULL;
-    const int memory = build.steps != NULL && build.stretch != NULL && build.values != NULL &&
-                       build.free != NULL;
+    memory = memory && build.steps != NULL && build.stretch != NULL && build.values != NULL &&
+             build.free != NULL;
     if (memory && read_operations(&build, ops, registers, kept) == 0) {
         simplify(&build);
         join(&build);
@@ -864,6 +920,8 @@ FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registe
     free(build.stretch);
     free(build.values);
     free(build.free);
+    free(build.names);
+    free(build.table);
     return code;
 }
 

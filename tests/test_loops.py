@@ -7,7 +7,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _loops, _persist, _trees
+from fastgrad import _persist, _trees
 from fastgrad._graph import GuardError, Loop
 from fastgrad._record import record
 from fastgrad._replay import replay
@@ -160,7 +160,8 @@ def test_derivatives_outside_programs(f):
     (lambda: fg.scan(lambda c, x: c, 0.0, XS), TypeError, r"must return \(carry, y\), not float"),
     (lambda: fg.scan(lambda c, x: (c, x, x), 0.0, XS), TypeError, "not tuple of 3"),
     (lambda: fg.scan(lambda c, x: (c, x), 0.0), TypeError, "without xs it needs length="),
-    (lambda: fg.scan(lambda c, x: (c, x), 0.0, [1.0, 2.0]), TypeError, r"xs\[0\] is a float without"),
+    (lambda: fg.scan(lambda c, x: (c, x), 0.0, [1.0, 2.0]), TypeError,
+     r"xs\[0\] is a float without"),
     (lambda: fg.scan(lambda c, x: (c, x), 0.0, np.array(3.0)), TypeError, "without a first axis"),
     (lambda: fg.scan(lambda c, x: (c, x), 0.0, {"a": XS, "b": XS[:2]}), ValueError,
      r"xs\['b'\] has 2 entries along its first axis, xs\['a'\] has 4"),
@@ -170,7 +171,7 @@ def test_derivatives_outside_programs(f):
     (lambda: fg.scan(lambda c, x: ((c, c), x), 0.0, XS), ValueError, "a carry built like the one"),
     (lambda: fg.scan(lambda c, x: ({"a": c["a"][1:]}, x), {"a": np.ones(3)}, XS), ValueError,
      r"the shape of the carry\['a'\] from \(3,\) to \(2,\)"),
-    (lambda: fg.scan(lambda c, x: (c + np.ones(3), x), 0.0, XS), ValueError, "start with one of the"),
+    (lambda: fg.scan(lambda c, x: (c + np.ones(3), x), 0.0, XS), ValueError, "start with one of"),
     (lambda: fg.scan(lambda c, x: (c + np.float64(1), x), np.float32(0), XS), TypeError,
      "the dtype of the carry from float32 to float64"),
     (lambda: fg.scan(lambda c, x: (c + 0.5, x), np.int64(0), XS), TypeError,
@@ -181,15 +182,15 @@ def test_derivatives_outside_programs(f):
     (lambda: fg.scan(lambda c, x: (c + 1, np.ones(c)), 1, length=3), ValueError,
      r"y has shape \(1,\) at one step and \(2,\)"),
     (lambda: fg.scan(lambda c, x: (c + 1, [1] * c), 1, length=3), ValueError, "y changes from one"),
-    (lambda: fg.fori_loop(0.0, 3, lambda i, c: c, 0.0), TypeError, "lower must be an int, not float"),
+    (lambda: fg.fori_loop(0.0, 3, lambda i, c: c, 0.0), TypeError, "lower must be an int"),
     (lambda: fg.fori_loop(0, "3", lambda i, c: c, 0.0), TypeError, "upper must be an int, not str"),
-    (lambda: fg.fori_loop(0, 3, lambda i, c: (c, c), 0.0), ValueError, "a carry built like the one"),
+    (lambda: fg.fori_loop(0, 3, lambda i, c: (c, c), 0.0), ValueError, "a carry built like"),
     (lambda: fg.while_loop(lambda c: 1.0, lambda c: c, 0.0), TypeError,
      "the condition must return one bool, not float"),
     (lambda: fg.while_loop(lambda c: c > 0, lambda c: c, np.ones(3)), TypeError,
      r"one bool, not bool of shape \(3,\)"),
     (lambda: fg.while_loop(3, lambda c: c, np.ones(3)), TypeError, "needs a function"),
-    (lambda: fg.while_loop(lambda c: np.True_, lambda c: c[1:], np.ones(3)), ValueError, "the shape"),
+    (lambda: fg.while_loop(lambda c: True, lambda c: c[1:], np.ones(3)), ValueError, "the shape"),
 ])
 def test_errors(call, kind, message):
     with pytest.raises(kind, match=message):
@@ -244,9 +245,10 @@ FUNCTIONS = {
     "indices": (lambda x: fg.fori_loop(1, 4, lambda i, c: c * x[i] + x[i - 1], x[0]), ROWS),
     "distances": (lambda x: fg.fori_loop(1, 4, lambda i, c: c * x[i] + x[i - 1, ::-1] * x[i, 1]
                                          + x[1 + i - 1, ...] * x[i - 2] + x[i % 3], x[0]), ROWS),
-    "counter": (lambda x: fg.scan(lambda c, k: ((c[0] + 1, c[1] * k + c[0]), c[0]), (0, 1.0), x), XS),
-    "flag": (lambda x: fg.scan(lambda c, k: ((k > c[1], fnp.maximum(c[1], k)), fnp.where(c[0], k, 0.0)),
-                               (np.False_, -10.0), x), XS),
+    "counter": (lambda x: fg.scan(lambda c, k: ((c[0] + 1, c[1] * k + c[0]), c[0]), (0, 1.0), x),
+                XS),
+    "flag": (lambda x: fg.scan(lambda c, k: ((k > c[1], fnp.maximum(c[1], k)),
+                                             fnp.where(c[0], k, 0.0)), (np.False_, -10.0), x), XS),
     "trees": (lambda x: fg.scan(lambda c, k: ({"a": c["b"], "b": [c["a"][0] + k["x"]]},
                                               (k["y"], c["a"])),
                                 {"a": [x[0]], "b": [x[1] * 2]}, {"x": x, "y": x ** 2}), XS),
@@ -256,7 +258,8 @@ FUNCTIONS = {
     "unused": (lambda x: fg.scan(lambda c, k: (c, k * 2), x[0], x)[1], XS),
     "constant y": (lambda x: fg.scan(lambda c, k: (c + k, 1.5), x[0], x), XS),
     "passed on": (lambda x: fg.scan(lambda c, k: (k, c), x[0], x), XS),
-    "sums": (lambda x: fg.scan(lambda c, k: (c + fnp.logsumexp(k) * fnp.max(k), k @ k), 0.0, x), ROWS),
+    "sums": (lambda x: fg.scan(lambda c, k: (c + fnp.logsumexp(k) * fnp.max(k), k @ k), 0.0, x),
+             ROWS),
     "gather": (lambda x: fg.scan(lambda c, k: (c[ORDER] * k, c[::-1]), x[0], x), ROWS),
 }
 EACH = pytest.mark.parametrize("name", FUNCTIONS)
@@ -287,8 +290,8 @@ FUNCTIONS.update({
     "single": (lambda x: fg.scan(wave, x[0], x), XS.astype(np.float32)),
     "casts": (lambda x: fg.scan(lambda c, k: ((c[0] + k.astype(np.float32), c[1] * k), c[0] * k),
                                 (np.float32(1), 1.0), x), XS),
-    "where": (lambda x: fg.scan(lambda c, k: (fnp.where(c > k, c * 0.5, c + k), fnp.abs(c - k)), x[0],
-                                x), XS),
+    "where": (lambda x: fg.scan(lambda c, k: (fnp.where(c > k, c * 0.5, c + k), fnp.abs(c - k)),
+                                x[0], x), XS),
     "matrix": (lambda x: fg.fori_loop(0, 3, lambda i, c: fnp.tanh(c @ x[:2] + x[2]), x[2:]), ROWS),
 })
 EACH = pytest.mark.parametrize("name", FUNCTIONS)
@@ -337,9 +340,11 @@ def test_tangents_in_programs(name):
 @EACH
 def test_second_order_in_programs(name):
     f, x = FUNCTIONS[name]
-    check(fg.hessian(total(f)), (x,), (other(x),), tol=1e-9)
-    check(lambda x, v: fg.hvp(total(f))(x, v), (x, np.ones_like(x)), (other(x), np.sin(x)), tol=1e-9)
-    check(fg.grad(lambda x: fg.jvp(total(f), (x,), (x,))[1]), (x,), (other(x),), tol=1e-9)
+    tol = 1e-5 if name == "casts" else 1e-9     # some of it is float32
+    check(fg.hessian(total(f)), (x,), (other(x),), tol=tol)
+    check(lambda x, v: fg.hvp(total(f))(x, v), (x, np.ones_like(x)), (other(x), np.sin(x)),
+          tol=tol)
+    check(fg.grad(lambda x: fg.jvp(total(f), (x,), (x,))[1]), (x,), (other(x),), tol=tol)
 
 
 @EACH
@@ -449,8 +454,8 @@ def test_bounds_from_values():
 WHILES = {
     "newton": lambda a: fg.while_loop(lambda x: fnp.abs(x * x - a) > 1e-12,
                                       lambda x: 0.5 * (x + a / x), a),
-    "pair": lambda a: fg.while_loop(lambda c: c[0] < 10.0, lambda c: (c[0] * a, c[1] + fnp.sin(c[0])),
-                                    (1.5, a))[1],
+    "pair": lambda a: fg.while_loop(lambda c: c[0] < 10.0,
+                                    lambda c: (c[0] * a, c[1] + fnp.sin(c[0])), (1.5, a))[1],
     "limit": lambda a: fg.while_loop(lambda c: c[1] < 10 * a, lambda c: (c[0] + 1, c[1] + c[0] * a),
                                      (0, 1.0))[1],
 }
@@ -552,6 +557,27 @@ def test_operands_that_are_assigned_to_afterwards():
     check(fg.value_and_grad(f), (XS,), (OTHER,))
 
 
+def test_detached_values_stay_so_in_graphs():
+    """A graph that is replayed and differentiated has the derivatives of what was recorded."""
+    def f(x):
+        with fg.no_grad():
+            y = fnp.sin(x) * x
+        return x * y + fg.stop_gradient(x ** 2) * x + fg.stop_gradient(x.sum())
+
+    graph = record(lambda a: [fnp.sum(f(a[0]))], [XS]).graph
+    wanted = fg.grad(lambda x: fnp.sum(f(x)))(XS)
+    for again in (graph, _persist.restore(_persist.dump(graph))):
+        same(fg.grad(lambda x: replay(again, [x])[0])(XS), wanted)
+        same(fg.jvp(lambda x: replay(again, [x])[0], (XS,), (OTHER,))[1], wanted @ OTHER)
+    # Of a gradient that was recorded nothing is detached.
+    graph = record(lambda a: [fg.grad(lambda x: fnp.sum(fnp.sin(x) * x))(a[0])], [XS]).graph
+    same(fg.jacobian(lambda x: replay(graph, [x])[0])(XS),
+         fg.hessian(lambda x: fnp.sum(fnp.sin(x) * x))(XS))
+    stack = np.stack([XS, OTHER])
+    same(fg.vmap(fg.grad(lambda x: fnp.sum(f(x))))(stack),
+         np.stack([fg.grad(lambda x: fnp.sum(f(x)))(x) for x in stack]))
+
+
 def test_loops_are_put_together():
     """A program that runs the same loop twice runs it once; what is not used is not stacked."""
     def f(x):
@@ -588,6 +614,7 @@ def test_against_jax():
     np.testing.assert_allclose(graph_of(fg.hessian(f), XS)[0](XS)[0][0],
                                [2.36620783, -1.49367299, 0.9230001, 0.09400093], rtol=1e-7)
     h = WHILES["pair"]
-    for answer in (fg.jvp(h, (2.0,), (1.0,)), graph_of(lambda a: fg.jvp(h, (a,), (1.0,)), 2.0)[0](2.0),
+    for answer in (fg.jvp(h, (2.0,), (1.0,)),
+                   graph_of(lambda a: fg.jvp(h, (a,), (1.0,)), 2.0)[0](2.0),
                    fg.value_and_grad(h)(2.0), graph_of(fg.value_and_grad(h), 2.0)[0](2.0)):
         np.testing.assert_allclose(answer, [2.8591995, 5.27603298], rtol=1e-8)

@@ -10,10 +10,11 @@ import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad._core import program
 from fastgrad._core.program import Plan, validate
-from fastgrad._graph import (INPUT, NAMES, OPS, Builder, Graph, Guard, Slot)
+from fastgrad._graph import Builder, Guard, GuardError, Loop, Slot
 from fastgrad._record import record
 from laws import COMPARISONS, ROWS, name_of, operands, special_operands
 
+TABLE = {row.name: row for row in ROWS}
 SHAPES = ((), (1,), (7,), (64,), (1000,), (3, 5), (0,), (2, 0, 3), (2, 3, 4))
 
 
@@ -260,7 +261,7 @@ def test_calls_and_their_errors():
     taken = b.add("gather", [x, order], (4,), np.float64, Slot(1))
     plan = Plan(b.graph([b.add("sin", [taken], (4,))]))
     values = np.array([3.0, 1.0, 2.0, 0.5])
-    same(plan.run([values])[0], np.asarray(fnp.sin(np.sort(values))))
+    same(plan.run([values])[0], reference(TABLE["sin"], [np.sort(values)], "float64", (4,)))
     b = Builder()
     x, i = b.input((4,)), b.input((2,), np.int64)
     plan = Plan(b.graph([b.add("gather", [x, i], (2,), np.float64, Slot(1))]))
@@ -268,6 +269,117 @@ def test_calls_and_their_errors():
     with pytest.raises(IndexError):
         plan.run([values, np.array([1, 4])])
     same(plan.run([values, np.array([-1, 0])])[0], values[[-1, 0]])
+
+
+# ---- loops ------------------------------------------------------------------------------------
+
+def scan_graph(length, reverse=False, n=4, wanted=(0, 1, 2, 3), dtype="float64"):
+    """Carries a vector and a number along, adds a row times a constant, stacks both."""
+    b = Builder()
+    v, s, row, x, k = (b.input((n,), dtype), b.input((), dtype), b.input((n,), dtype),
+                       b.input((), dtype), b.input((n,), dtype))
+    new = b.add("add", [b.add("multiply", [v, s], (n,), dtype),
+                        b.add("multiply", [row, k], (n,), dtype)], (n,), dtype)
+    total = b.add("add", [b.add("sum", [new], (), dtype, (0,)), x], (), dtype)
+    half = b.add("tanh", [total], (), dtype)
+    body = b.graph([new, half, b.add("sin", [v], (n,), dtype), total, v])
+    b = Builder()
+    operands = [b.input((n,), dtype), b.input((), dtype), b.input((length, n), dtype),
+                b.input((length,), dtype), b.input((n,), dtype)]
+    loop = b.add("custom", operands, (), dtype,
+                 Loop("scan", body, 2, 2, 1, length, reverse))
+    shapes = [(n,), (), (length, n), (length,), (length, n)]
+    return b.graph([b.add("result", [loop], shapes[k], dtype, constant=k) for k in wanted])
+
+
+def scan_by_hand(v, s, rows, xs, k, reverse):
+    order = range(len(xs))[::-1] if reverse else range(len(xs))
+    sines, totals, before = np.zeros_like(rows), np.zeros_like(xs), np.zeros_like(rows)
+    for i in order:
+        sines[i], before[i] = np.sin(v), v
+        v = v * s + rows[i] * k
+        totals[i] = v.sum() + xs[i]
+        s = np.tanh(totals[i])
+    return v, s, sines, totals, before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("length", [0, 1, 2, 50])
+def test_scan(length, reverse, dtype):
+    values = [draw(4, dtype=dtype), draw(1, dtype=dtype)[0], draw(length, 4, dtype=dtype),
+              draw(length, dtype=dtype), draw(4, dtype=dtype, seed=2)]
+    expected = scan_by_hand(*values, reverse)
+    for wanted in ((0, 1, 2, 3, 4), (1,), (4, 0), (2,)):
+        plan = Plan(scan_graph(length, reverse, 4, wanted, dtype))
+        plan.verify()
+        for _ in range(2):
+            for k, got in zip(wanted, plan.run(values)):
+                np.testing.assert_allclose(got, expected[k], rtol=1e-3 if dtype == "float32" else 1e-11)
+                assert np.asarray(got).dtype == dtype
+    rows = np.zeros((length * 2 + 1, 8), dtype)[:length * 2:2, ::2]
+    rows[...] = values[2]
+    values[2] = rows
+    np.testing.assert_allclose(plan.run(values)[0], expected[2], rtol=1e-3)
+
+
+def while_graph(limit, guarded=False):
+    b = Builder()
+    x, _ = b.input(), b.input()
+    flag = b.add("less", [x, b.constant(np.float64(1e9))], (), bool)
+    body = b.graph([b.add("multiply", [x, b.constant(np.float64(2.0))]), ],
+                   guards=[Guard(flag, "bool", True, "here.py:3")] if guarded else [])
+    b = Builder()
+    x, bound = b.input(), b.input()
+    condition = b.graph([b.add("less", [x, bound], (), bool)])
+    b = Builder()
+    x = b.input()
+    loop = b.add("custom", [x, b.constant(np.float64(limit))], (), np.float64,
+                 Loop("while", body, 1, 0, 1, None, False, condition))
+    return b.graph([b.add("result", [loop], (), np.float64, constant=0)])
+
+
+def test_while():
+    plan = Plan(while_graph(100.0))
+    assert [plan.run([np.float64(x)])[0] for x in (1.0, 3.0, 100.0, 99.0)] == [128, 192, 100, 198]
+    plan = Plan(while_graph(1e12, guarded=True))
+    with pytest.raises(GuardError, match="here.py:3"):
+        plan.run([np.float64(1.0)])
+    assert plan.run([np.float64(1e13)]) == [1e13]
+
+
+def test_endless_loops_can_be_interrupted():
+    import signal
+    import time
+
+    plan = Plan(while_graph(np.inf))
+
+    def ring(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        start = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt):
+            plan.run([np.float64(0.0)])
+        assert time.perf_counter() - start < 1.0
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert plan.run([np.float64(np.inf)]) == [np.inf]
+
+
+@pytest.mark.parametrize("change", [
+    dict(carries=1), dict(sequences=3), dict(constants=-1), dict(length=49), dict(length=-1),
+    dict(length=None), dict(kind="for"), dict(kind="while"), dict(body=None), dict(carries=2.5),
+    dict(length=2**60)])
+def test_malformed_loops(change):
+    g = scan_graph(50)
+    place = [i for i, x in enumerate(g.attrs) if isinstance(x, Loop)][0]
+    g.attrs[place] = g.attrs[place]._replace(**change)
+    with pytest.raises((ValueError, TypeError)):
+        Plan(g)
 
 
 # ---- inputs -----------------------------------------------------------------------------------
@@ -517,3 +629,70 @@ def test_random_programs(seed):
     near(lambda a: [v for v in fg.grad(f, argnums=(0, 1, 2))(*a)])
     if seed % 3 == 0:
         near(lambda a: [fg.grad(lambda x: fnp.sum(fnp.sin(fg.grad(f)(x, a[1], a[2]))))(a[0])])
+
+
+# ---- entries along the first axis, and assignment -----------------------------------------------
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_by_index(dtype):
+    index = np.array([[3, 0], [-1, 3]])
+
+    def f(x):
+        return fnp.sum(fnp.sin(x[index]) * x[np.array([1, 1])]) if x.ndim == 1 else fnp.sum(
+            fnp.sin(x[index]))
+
+    for shape in ((4,), (4, 3), (4, 2, 3)):
+        plan = agree(lambda a: list(fg.value_and_grad(f)(a[0])) + [a[0][index]],
+                     [draw(*shape, dtype=dtype)], ulps=4)
+        assert "NumPy" not in plan.explain()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_assignment(dtype):
+    def f(x, v):
+        y = x * 2.0
+        y[1:] = v * 3.0
+        y[0, ::-1] = fnp.sin(v[0]) * v[0]
+        y[2, 1] = fnp.sum(v)
+        return y
+
+    def total(x, v):
+        return fnp.sum(fnp.sin(f(x, v)))
+
+    values = [draw(3, 4, dtype=dtype), draw(2, 4, dtype=dtype)]
+    plan = agree(lambda a: [f(*a), *fg.grad(total, argnums=(0, 1))(*a)], values, ulps=4)
+    assert "NumPy" not in plan.explain()
+
+
+def test_weights_of_maxima():
+    x = np.array([[1.0, 3.0, 3.0], [np.nan, 1.0, 2.0], [-np.inf] * 3, [np.inf, np.inf, 0.0]])
+    for dtype in ("float32", "float64"):
+        for axis in (0, 1, (0, 1), None):
+            for function in (fnp.max, fnp.min, fnp.logsumexp):
+                plan = agree(lambda a: [fg.grad(lambda x: fnp.sum(function(x, axis=axis)))(a[0])],
+                             [x.astype(dtype)])
+                assert "left to NumPy" not in plan.explain()
+
+
+# ---- what is stored -----------------------------------------------------------------------------
+
+def test_large_values_are_computed_again_rather_than_stored():
+    def f(x, y):
+        e = fnp.exp(x * y)
+        s = fnp.sum(e)
+        return fnp.log(s) + fnp.sum(e / s * y)
+
+    for n in (1000, 40_000, 100_001):
+        plan = agree(lambda a: list(fg.value_and_grad(f, argnums=(0, 1))(*a)) and
+                     [f(*a), *fg.grad(f, argnums=(0, 1))(*a)], [draw(n), draw(n, seed=1)], ulps=64)
+        if n > 32768:
+            assert plan.memory()["frame"] < 8 * n
+
+
+def test_a_value_that_only_a_later_run_needs_is_computed_there():
+    def f(a):
+        x, w = a
+        return [fnp.sum((-x) * (x @ w))]
+
+    plan = agree(f, [draw(30, 30), draw(30, 30, seed=1)], ulps=500)
+    assert str(plan).count("blocks of") == 1

@@ -164,8 +164,9 @@ def test_a_tensor_from_outside_that_is_changed():
 
 
 def test_known_arrays_are_inputs():
-    recording = record(lambda v: [v[0] * TABLE + fnp.sum(TABLE), PARAMETER * v[0][:2]], [np.ones(3)],
-                       [TABLE, PARAMETER])
+    recording = record(lambda v: [v[0] * TABLE + fnp.sum(TABLE) + fnp.mean(fnp.exp(TABLE)) -
+                                  fnp.mean(np.exp(2 * np.array([1.0, 2.0, 3.0]))),
+                                  PARAMETER * v[0][:2]], [np.ones(3)], [TABLE, PARAMETER])
     assert recording.reason is None
     assert [x is y for x, y in zip(recording.captured, [TABLE, PARAMETER])] == [True, True]
     got = replay(recording.graph, [np.ones(3), 2 * TABLE, np.array([3.0, 4.0])])
@@ -187,7 +188,7 @@ def test_literals_are_constants():
     recording = record(lambda v: [v[0] * core.vouch(np.arange(2.0)) + fnp.arange(2.0) + fnp.zeros(2)
                                   + fnp.array([1.0, 2.0])], [np.ones(2)])
     assert recording.reason is None and not recording.captured
-    np.testing.assert_array_equal(replay(recording.graph, [np.array([2.0, 3.0])])[0], [1.0, 7.0])
+    np.testing.assert_array_equal(replay(recording.graph, [np.array([2.0, 3.0])])[0], [1.0, 6.0])
 
 
 def test_a_history_is_a_graph():

@@ -130,7 +130,7 @@ def random_program(rng, n, singles, products, numbers, wide):
     start = np.zeros(inputs + n)
     start[names[:inputs]] = registers[:inputs]
     start[names[inputs:]] = np.nan
-    kept = rng.choice(names[inputs:], max(1, n // 10), replace=False)
+    kept = rng.choice(names[inputs:], -(-n // 10), replace=False)
     return operations, start, kept, names[:inputs]
 
 
@@ -154,6 +154,24 @@ def test_random_programs(numbers, singles, products, wide):
         assert_same_bits(run(operations, start, everything)[0], wanted, f"seed {seed}: all kept")
 
 
+@pytest.mark.parametrize("n", [0, 1, 2, 40])
+def test_few_operations_among_many_registers(n):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        operations, start, kept, inputs = random_program(rng, n, False, 0.7, SPECIAL, False)
+        wanted = expected(operations, start)
+        places = rng.permutation(3000)[:len(start)]
+        operations = [(*o[:3], *(places[r] for r in o[3:])) for o in operations]
+        spread = np.full(3000, 7.0)
+        spread[places] = start
+        registers, _ = run(operations, spread, places[kept])
+        assert_same_bits(registers[places[kept]], wanted[kept], f"seed {seed}")
+        assert_same_bits(registers[places[inputs]], start[inputs], f"seed {seed}: inputs")
+        untouched = np.ones(3000, bool)
+        untouched[places] = False
+        assert np.all(registers[untouched] == 7.0)
+
+
 def lower(graph):
     """A graph of scalars as operations: start, operations, and registers of inputs and outputs."""
     operations, start, same = [], np.zeros(len(graph)), {}
@@ -167,7 +185,8 @@ def lower(graph):
         elif name == "cast":
             operations.append((OPS["positive"], node["dtype"], 0, k, operands[0], 0, 0))
         else:
-            operations.append((node["op"], node["dtype"], 0, k, *(operands + [0, 0])[:3]))
+            dtype = graph.nodes["dtype"][operands[0]] if name in COMPARISONS else node["dtype"]
+            operations.append((node["op"], dtype, 0, k, *(operands + [0, 0])[:3]))
     return (start, operations, [same.get(k, k) for k in graph.inputs],
             [same.get(k, k) for k in graph.outputs])
 

@@ -956,7 +956,10 @@ def custom(rule, operands, results):
                 y.im = r.node.im        # an integer keeps all its bits there
             made.append(tensor_new(at, y, tape))
             if get_recorder() != NULL and not hasattr(rule, "loop"):
-                # What the rule's function computed has been taken down, too.
+                # What the rule's function computed has been taken down, too. A graph that is
+                # itself differentiated later on would know nothing of the rule.
+                if (<Recorder>get_recorder()).known is None:
+                    unreplayable("a function with a derivative rule of its own is used")
                 (<Recorder>get_recorder()).aliases[at] = argument_of(r)
     finally:
         node_drop(id)

@@ -16,7 +16,7 @@ cdef extern from "vm.h" nogil:
         int32_t rank
         int64_t size
         const int64_t *dims
-    enum: FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_PYTHON
+    enum: FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_ROWS, FG_ATTR_PYTHON
     enum: FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS
     ctypedef struct FgAttribute:
         int32_t kind, count
@@ -54,7 +54,7 @@ cdef extern from "vm.h" nogil:
         const int64_t *strides
         int32_t node
     enum: FG_BLOCK_GATHER, FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT
-    enum: FG_BLOCK_FINITE, FG_CALL_ALL_FINITE
+    enum: FG_BLOCK_FINITE, FG_CALL_ALL_FINITE, FG_CALL_WEIGHTS
     ctypedef struct FgBlockOp:
         uint16_t op
         uint8_t dtype, item
@@ -80,7 +80,8 @@ cdef extern from "vm.h" nogil:
         FgBlockOutput *outputs
         FgBlockSum *sums
     enum: FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY
-    enum: FG_STEP_LOAD, FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD
+    enum: FG_STEP_LOAD, FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD, FG_STEP_FINITE, FG_STEP_WEIGHTS, FG_STEP_ROWS_AT, FG_STEP_LOOP
+    ctypedef struct FgPlan
     ctypedef struct FgStep:
         uint8_t kind, dtype
         uint16_t op
@@ -90,6 +91,15 @@ cdef extern from "vm.h" nogil:
         FgOperand *in_ "in"
         FgBlockRun *blocks
         int32_t nodes, node_count
+    ctypedef struct FgLoop:
+        const FgPlan *body
+        const FgPlan *condition
+        void *body_owner
+        void *condition_owner
+        int32_t carries, sequences, constants
+        int64_t length
+        int32_t reverse
+        int64_t scratch
     ctypedef struct FgPlan:
         int64_t node_count, kept_count
         FgStep *steps
@@ -102,11 +112,21 @@ cdef extern from "vm.h" nogil:
         FgOperand *inputs
         FgOperand *outputs
         int32_t *output_place
-        int32_t input_count, output_count
+        int32_t input_count, output_count, loop_count
         int32_t folded, merged
         const char *error
+    ctypedef struct FgFrame
+    ctypedef struct FgLoopFrame:
+        FgFrame *body
+        FgFrame *condition
     ctypedef struct FgFrame:
         FgFrame *next
+        FgFrame *root
+        FgLoopFrame *loops
+        int64_t since
+        int stop
+        int32_t broken
+        const FgPlan *broken_plan
         const FgPlan *plan
         double *registers
         char **memory
@@ -118,6 +138,8 @@ cdef extern from "vm.h" nogil:
     const FgKernels **fg_vm_kernels
     const FgCallInfo *fg_vm_matmul[2]
     FgPythonStep fg_vm_python
+    int (*fg_vm_signals)(FgFrame *) noexcept nogil
+    int64_t fg_loop_scratch(const FgLoop *)
     enum: FG_RUN_DONE, FG_RUN_ERROR
     FgPlan *fg_plan_new(const FgSource *)
     void fg_plan_free(FgPlan *)

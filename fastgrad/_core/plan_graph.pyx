@@ -39,6 +39,8 @@ cdef dict native_calls = {"numpy.logical_and": FG_BLOCK_AND, "numpy.bitwise_and"
                           "numpy.logical_xor": FG_BLOCK_XOR, "numpy.bitwise_xor": FG_BLOCK_XOR,
                           "numpy.logical_not": FG_BLOCK_NOT, "numpy.invert": FG_BLOCK_NOT,
                           "numpy.bitwise_not": FG_BLOCK_NOT}
+cdef dict weights_calls = {"fastgrad.weights_max": FG_max, "fastgrad.weights_min": FG_min,
+                           "fastgrad.weights_logsumexp": FG_logsumexp}
 cdef dict compare_calls
 
 
@@ -67,11 +69,11 @@ cdef class Checked:
     cdef int64_t *dims                  # of all shapes, one after the other
     cdef FgAttribute *attributes
     cdef list shape_tuples              # by number
-    cdef list keep                      # arrays of numbers and constants that attributes point to
     cdef dict known                     # attributes in numbers: which one
     cdef list kinds, decoded            # of attributes: kind, array
     cdef object inputs, outputs, operands
     cdef FgGuardRow *guards
+    cdef dict loops                     # by node: plans, and what the results are
 
     def __dealloc__(self):
         free(self.nodes)
@@ -463,6 +465,13 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         name, args, kwargs, which = attr
         check_slots(c, i, args, count, 0)
         check_slots(c, i, [value for key, value in kwargs], count, 0)
+        if not kwargs and which is None and name in weights_calls:
+            if type(args) in (tuple, list) and len(args) == 3 and slots_in_order(args[:1], count):
+                x = &c.nodes[operand(c, i, 0)]
+                if x.dtype == n.dtype and x.shape == n.shape and n.rank and (
+                        x.dtype == FG_FLOAT32 or x.dtype == FG_FLOAT64):
+                    return attribute_number(c, FG_ATTR_NUMBERS, (
+                        FG_CALL_WEIGHTS, weights_calls[name], axes_mask(c, i, args[2], n.rank)))
         if not kwargs and which is None and n.dtype == FG_BOOL and slots_in_order(args, count):
             if name in compare_calls and count == 2:
                 x = &c.nodes[operand(c, i, 0)]
@@ -492,17 +501,166 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         if c.nodes[operand(c, i, 0)].op != FG_custom or not 0 <= n.constant < 2**31 \
                 or n.constant != <int64_t>n.constant:
             raise c.fault(i, "it is no result of a function of several")
-        return attribute_python(c)
+        found = c.loops.get(operand(c, i, 0))
+        if found is None:
+            return attribute_python(c)
+        body, condition, outputs, carries, length = found
+        if n.constant >= len(outputs):
+            raise c.fault(i, f"the loop has no result {n.constant}")
+        dtype, shape = outputs[<int64_t>n.constant]
+        if n.constant >= carries:
+            shape = (length,) + shape
+        if dtype != dtypes[n.dtype] or shape != c.shape_tuples[n.shape]:
+            raise c.fault(i, f"the result is {dtype} of shape {shape}")
+        return 0
+    elif n.op == FG_custom and type(attr).__name__ == "Loop":
+        return check_loop(c, i, attr, count)
     elif n.op != FG_custom:
         check_slots(c, i, attr, count, 0)
     for k in range(count):
         if c.nodes[operand(c, i, k)].op == FG_custom:
             raise c.fault(i, "a function of several results is no operand")
+    if n.op == FG_assign and count == 2:
+        return attribute_assign(c, i, attr)
+    if (n.op == FG_gather or n.op == FG_scatter) and n.rank:
+        return attribute_rows(c, i, attr, count)
     return attribute_python(c)
+
+
+cdef int attribute_assign(Checked c, int64_t i, object attr) except -1:
+    """A basic index of an assignment in numbers."""
+    cdef FgGraphNode *n = &c.nodes[i]
+    cdef FgGraphNode *x = &c.nodes[operand(c, i, 0)]
+    cdef FgGraphNode *v = &c.nodes[operand(c, i, 1)]
+    if x.dtype != n.dtype or v.dtype != n.dtype or x.shape != n.shape:
+        return attribute_python(c)
+    found = index_numbers(attr, c.shape_tuples[n.shape], f"graph: node {i}")
+    if found is None:
+        return attribute_python(c)
+    numbers, window = found
+    own = c.shape_tuples[v.shape]
+    if len(own) > len(window) or np.broadcast_shapes(own, window) != window:
+        return attribute_python(c)
+    return attribute_number(c, FG_ATTR_NUMBERS, numbers)
+
+
+cdef int attribute_rows(Checked c, int64_t i, object index, int count) except -1:
+    """Entries along axis 0, by one array of int64: a constant, or the last operand."""
+    cdef FgGraphNode *n = &c.nodes[i]
+    cdef FgGraphNode *x = &c.nodes[operand(c, i, 0)]
+    cdef FgGraphNode *places
+    if type(index) is tuple and len(index) == 1:
+        index = index[0]
+    wide = c.shape_tuples[x.shape if n.op == FG_gather else n.shape]
+    whole = c.shape_tuples[n.shape if n.op == FG_gather else x.shape]
+    if x.dtype != n.dtype or not wide or not (n.dtype == FG_FLOAT64 or n.dtype == FG_FLOAT32):
+        return attribute_python(c)
+    if type(index).__name__ == "Slot" and index.operand == 1 and count == 2:
+        places = &c.nodes[operand(c, i, 1)]
+        if places.dtype != FG_INT64 or c.shape_tuples[places.shape] + wide[1:] != whole:
+            return attribute_python(c)
+        if FG_ATTR_ROWS not in c.known:
+            c.known[FG_ATTR_ROWS] = len(c.kinds)
+            c.kinds.append(FG_ATTR_ROWS)
+            c.decoded.append(None)
+        return c.known[FG_ATTR_ROWS]
+    if type(index) is not np.ndarray or index.dtype != np.int64 or count != 1 \
+            or index.shape + wide[1:] != whole or np.any(index < -wide[0]) or np.any(index >= wide[0]):
+        return attribute_python(c)
+    c.kinds.append(FG_ATTR_ROWS)
+    c.decoded.append(np.ascontiguousarray(index))
+    return len(c.kinds) - 1
 
 
 cdef int attribute_python(Checked c) except -1:
     return attribute_number(c, FG_ATTR_PYTHON, ())
+
+
+cdef int loop_depth = 0
+
+
+cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list operands) except -1:
+    """A graph inside of node i takes what the node gives it: (dtype, shape) of each."""
+    if len(graph.inputs) != len(operands):
+        raise c.fault(i, f"its {what} has {len(graph.inputs)} inputs, not {len(operands)}")
+    for k, (dtype, shape) in enumerate(operands):
+        x = graph.inputs[k]
+        if graph.dtype(x) != dtype or graph.shape(x) != shape:
+            raise c.fault(i, f"input {k} of its {what} is {graph.dtype(x)} of shape {graph.shape(x)}, "
+                             f"not {dtype} of shape {shape}")
+    return 0
+
+
+cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
+    """A loop's graphs are planned, and fit each other and the operands."""
+    global loop_depth
+    cdef FgLoop *made
+    cdef int k
+    cdef Plan body, condition = None
+    numbers = [positive_int(x, "a count of a loop")
+               for x in (loop.carries, loop.sequences, loop.constants)]
+    if min(numbers) < 0 or sum(numbers) != count:
+        raise c.fault(i, f"it has {count} operands, not {numbers} of its three kinds")
+    if loop.kind not in ("scan", "while") or (loop.kind == "while") != (loop.condition is not None):
+        raise c.fault(i, f"there is no loop of the kind {loop.kind!r}")
+    carries, sequences, constants = numbers
+    length = -1
+    if loop.kind == "scan":
+        length = positive_int(loop.length, "the length of a loop")
+        if not 0 <= length < 1 << 48:
+            raise c.fault(i, f"it has the length {length}")
+    elif sequences:
+        raise c.fault(i, "a while loop has no sequences")
+    operands = []
+    for k in range(count):
+        x = operand(c, i, k)
+        if c.nodes[x].op == FG_custom:
+            raise c.fault(i, "a function of several results is no operand")
+        shape = c.shape_tuples[c.nodes[x].shape]
+        if carries <= k < carries + sequences:
+            if not shape or shape[0] != length:
+                raise c.fault(i, f"a sequence of shape {shape} has not {length} entries")
+            shape = shape[1:]
+        operands.append((dtypes[c.nodes[x].dtype], shape))
+    for what in (loop.body, *((loop.condition,) if loop.kind == "while" else ())):
+        if type(what).__name__ != "Graph":
+            raise c.fault(i, f"{what!r} in the place of a graph")
+    if loop_depth > 30:
+        raise c.fault(i, "loops are nested too deeply")
+    loop_depth += 1
+    try:
+        body = Plan(loop.body)
+        if loop.condition is not None:
+            condition = Plan(loop.condition)
+    finally:
+        loop_depth -= 1
+    check_graph_inputs(c, i, "body", loop.body, operands)
+    outputs = [(loop.body.dtype(x), loop.body.shape(x)) for x in loop.body.outputs]
+    if outputs[:carries] != operands[:carries] or (condition is not None and len(outputs) != carries):
+        raise c.fault(i, f"its body makes {outputs} of the carries {operands[:carries]}")
+    if condition is not None:
+        check_graph_inputs(c, i, "condition", loop.condition, operands[:carries] + operands[carries:])
+        y = [(loop.condition.dtype(x), loop.condition.shape(x)) for x in loop.condition.outputs]
+        if len(y) != 1 or y[0][1] != () or y[0][0].kind not in "bf":
+            raise c.fault(i, "its condition makes no single truth value")
+    total = 0
+    for dtype, shape in outputs:
+        total += dtype.itemsize * int(np.prod((max(length, 2), *[max(d, 1) for d in shape]), dtype=object))
+    if total >= 1 << 56:
+        raise c.fault(i, "its results are larger than any memory")
+    memory = np.zeros(sizeof(FgLoop), np.uint8)
+    made = <FgLoop *>PyArray_DATA(<ndarray>memory)
+    made.body, made.body_owner = body.plan, <void *>body
+    if condition is not None:
+        made.condition, made.condition_owner = condition.plan, <void *>condition
+    made.carries, made.sequences, made.constants = carries, sequences, constants
+    made.length = length
+    made.reverse = bool(loop.reverse)
+    made.scratch = fg_loop_scratch(made)
+    c.loops[i] = (body, condition, outputs, carries, length)
+    c.kinds.append(FG_ATTR_LOOP)
+    c.decoded.append(memory)
+    return len(c.kinds) - 1
 
 
 cdef int check_leaf(Checked c, int64_t i, object attr) except -1:
@@ -604,7 +762,7 @@ cdef Checked checked(object graph):
             raise ValueError(f"graph: there is no kind of output {kind!r}")
     c.inputs = ends_checked(c, graph.inputs, "inputs")
     c.outputs = ends_checked(c, graph.outputs, "outputs")
-    c.known, c.kinds, c.decoded = {}, [FG_ATTR_NONE], [None]
+    c.known, c.kinds, c.decoded, c.loops = {}, [FG_ATTR_NONE], [None], {}
     attrs = graph.attrs
     cdef int64_t attr_count = len(attrs)
     for i in range(c.source.count):
@@ -631,7 +789,9 @@ cdef Checked checked(object graph):
         raise MemoryError()
     for i in range(len(c.kinds)):
         c.attributes[i].kind = c.kinds[i]
-        if c.kinds[i] == FG_ATTR_DATA:
+        if c.decoded[i] is None:
+            continue
+        if c.kinds[i] == FG_ATTR_DATA or c.kinds[i] == FG_ATTR_LOOP or c.kinds[i] == FG_ATTR_ROWS:
             c.attributes[i].data = PyArray_DATA(<ndarray>c.decoded[i])
         elif c.kinds[i] != FG_ATTR_NONE:
             c.attributes[i].count = len(c.decoded[i])

@@ -6,6 +6,10 @@ fg_run, and hands the frame back; runs in several threads have frames of their o
 
 cdef extern from *:
     """
+    #include <stdlib.h>
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    #endif
     #include <numpy/arrayobject.h>
     static PyObject *array_new(int rank, const int64_t *dims, int dtype) {
         return PyArray_SimpleNew(rank, (npy_intp *)(uintptr_t)dims, dtype);
@@ -15,6 +19,28 @@ cdef extern from *:
         return PyArray_NewFromDescr(&PyArray_Type, PyArray_DescrFromType(dtype), rank,
                                     (const npy_intp *)dims, (const npy_intp *)strides,
                                     (void *)(uintptr_t)p, NPY_ARRAY_ALIGNED, NULL);
+    }
+    /* In huge pages, where a page fault costs a five-hundredth. */
+    static char *large_memory(int64_t nbytes) {
+        void *p = NULL;
+        size_t align = nbytes >= 1 << 22 ? (size_t)1 << 21 : 64;
+        size_t whole = ((size_t)nbytes + align - 1) & ~(align - 1);
+        if (posix_memalign(&p, align, whole)) return NULL;
+    #if defined(__linux__)
+        if (align > 64) madvise(p, whole, MADV_HUGEPAGE);
+    #endif
+        return p;
+    }
+    static PyObject *array_in(PyObject *owner, char *p, int rank, const int64_t *dims, int dtype) {
+        PyObject *a = PyArray_NewFromDescr(&PyArray_Type, PyArray_DescrFromType(dtype), rank,
+                                           (const npy_intp *)dims, NULL, p, NPY_ARRAY_CARRAY, NULL);
+        if (a == NULL) return NULL;
+        Py_INCREF(owner);
+        if (PyArray_SetBaseObject((PyArrayObject *)a, owner) < 0) {
+            Py_DECREF(a);
+            return NULL;
+        }
+        return a;
     }
     static PyObject *double_scalar(double x) {
         PyArray_Descr *descr = PyArray_DescrFromType(NPY_DOUBLE);
@@ -28,16 +54,86 @@ cdef extern from *:
     """
     object array_new(int, const int64_t *, int)
     object array_of(const char *, int, const int64_t *, const int64_t *, int)
+    char *large_memory(int64_t)
+    object array_in(object, char *, int, const int64_t *, int)
     object double_scalar(double)
     bint array_is_plain(object)
     object array_plain(object)
     bint PyArray_CheckExact(object)
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
 
 cdef enum:
     UNLOCK = 20000              # the work from which a run lets other Python threads run meanwhile
     KIND_FLOAT = 0
     KIND_SCALAR = 1
     KIND_ARRAY = 2
+
+
+# ---- memory of large results --------------------------------------------------------------------
+
+# Fresh pages cost as much as what is written to them: those of results that nobody holds any more
+# are used again. Kept: as many bytes as the largest results of a few runs.
+cdef enum:
+    LARGE = 1 << 18
+    CHUNKS = 16
+    CHUNK_BYTES = 1 << 28
+
+
+cdef struct Chunk:
+    char *data
+    int64_t nbytes
+
+
+cdef Chunk chunks[CHUNKS]
+cdef int64_t chunk_bytes = 0
+
+
+@cython.final
+@cython.no_gc
+cdef class Memory:
+    """What a large result lives in; given back with the last array that shows it."""
+    cdef char *data
+    cdef int64_t nbytes
+
+    def __dealloc__(self):
+        global chunk_bytes
+        cdef int k
+        if self.data == NULL:
+            return
+        for k in range(CHUNKS):
+            if chunks[k].data == NULL and chunk_bytes + self.nbytes <= CHUNK_BYTES:
+                chunks[k].data, chunks[k].nbytes = self.data, self.nbytes
+                chunk_bytes += self.nbytes
+                return
+        free(self.data)
+
+
+cdef object result_array(FgOperand *x):
+    """An array for a result, not yet filled."""
+    global chunk_bytes
+    cdef int64_t nbytes = x.size * fg_item(x.dtype)
+    cdef int k, best = -1
+    cdef Memory memory
+    if nbytes < LARGE:
+        return array_new(x.rank, x.dims, x.dtype)
+    memory = Memory.__new__(Memory)
+    for k in range(CHUNKS):
+        if chunks[k].data != NULL and chunks[k].nbytes >= nbytes and \
+                chunks[k].nbytes <= nbytes + nbytes // 4 and \
+                (best < 0 or chunks[k].nbytes < chunks[best].nbytes):
+            best = k
+    if best >= 0:
+        memory.data, memory.nbytes = chunks[best].data, chunks[best].nbytes
+        chunk_bytes -= memory.nbytes
+        chunks[best].data = NULL
+    else:
+        memory.data = large_memory(nbytes)
+        memory.nbytes = nbytes
+        if memory.data == NULL:
+            raise MemoryError(f"not enough memory for a result of {nbytes} bytes")
+    return array_in(memory, memory.data, x.rank, x.dims, x.dtype)
 
 
 @cython.final
@@ -146,8 +242,7 @@ cdef class Plan:
             results = [None] * plan.output_count
             for k in range(plan.output_count):
                 if plan.output_place[k] >= 0:
-                    results[k] = array_new(plan.outputs[k].rank, plan.outputs[k].dims,
-                                           plan.outputs[k].dtype)
+                    results[k] = result_array(&plan.outputs[k])
                     f.memory[plan.output_place[k]] = <char *>PyArray_DATA(<ndarray>results[k])
             if unlock:
                 with nogil:
@@ -163,9 +258,7 @@ cdef class Plan:
                     results[k] = self.result(f, k)
             return results
         finally:
-            if f.objects != NULL:
-                Py_DECREF(<object>f.objects)
-                f.objects = NULL
+            frame_clear(f)
             f.next = self.frames
             self.frames = f
 
@@ -227,7 +320,7 @@ cdef class Plan:
             if x.dtype == FG_FLOAT64:
                 return double_scalar(number)
             return dtypes[x.dtype].type(number)
-        out = array_new(x.rank, x.dims, x.dtype)
+        out = result_array(x)
         fg_operand_copy(f, x, <char *>PyArray_DATA(<ndarray>out))
         if self.kinds[k] == KIND_ARRAY:
             return out
@@ -288,9 +381,28 @@ cdef class Plan:
 
     cdef int raise_error(self, FgFrame *f) except -1:
         error = self.objects(f).pop("error", None)
-        if error is None:
-            raise MemoryError("not enough memory to run the program")
-        raise error
+        if error is not None:
+            raise error
+        if f.broken >= 0:
+            raise self.guard_error(f)
+        raise MemoryError("not enough memory to run the program")
+
+    cdef object guard_error(self, FgFrame *f):
+        """A guard of a loop's body: the loop has one path."""
+        cdef Plan inner
+        for body, condition, *_ in self.source.loops.values():
+            for inner in (body, condition):
+                if inner is None:
+                    continue
+                if inner.plan == f.broken_plan:
+                    guard = inner.graph.guards[f.broken]
+                    return GuardError(f"{guard.line}: inside of a loop, the outcome of a condition or "
+                                      f"the integer taken from a value is no longer {guard.outcome}; "
+                                      "write the choice with fastgrad.numpy.where")
+                error = inner.guard_error(f)
+                if error is not None:
+                    return error
+        return None
 
     # ---- for people -------------------------------------------------------------------------
 
@@ -329,7 +441,8 @@ cdef class Plan:
         cdef const FgStep *s
         cdef FgBlockRun *run
         names = {FG_STEP_SCALARS: "scalars", FG_STEP_BLOCKS: "blocks", FG_STEP_LOAD: "load",
-                 FG_STEP_COPY: "copy", FG_STEP_PACK: "pack", FG_STEP_GUARD: "guard"}
+                 FG_STEP_COPY: "copy", FG_STEP_PACK: "pack", FG_STEP_GUARD: "guard",
+                 FG_STEP_FINITE: "finite", FG_STEP_WEIGHTS: "weights"}
         lines = []
         for k in range(self.plan.step_count):
             s = &self.plan.steps[k]
@@ -411,6 +524,32 @@ cdef object prepare(object graph, int64_t i):
     return _replay.prepare(graph, i)
 
 
+cdef void frame_clear(FgFrame *f) noexcept:
+    """Let go of what a run has left in its frame."""
+    cdef int32_t k
+    f.stop = 0
+    f.broken = -1
+    if f.objects != NULL:
+        Py_DECREF(<object>f.objects)
+        f.objects = NULL
+    for k in range(f.plan.loop_count):
+        if f.loops[k].body != NULL:
+            frame_clear(f.loops[k].body)
+        if f.loops[k].condition != NULL:
+            frame_clear(f.loops[k].condition)
+
+
+cdef int look_at_signals(FgFrame *f) noexcept nogil:
+    """Whether the run is to end because of a signal."""
+    with gil:
+        try:
+            PyErr_CheckSignals()
+            return 0
+        except BaseException as error:
+            (<Plan>f.owner).objects(f)["error"] = error
+            return 1
+
+
 cdef int python_step(FgFrame *f, const FgStep *s) noexcept nogil:
     """Called by fg_run for what it cannot do."""
     with gil:
@@ -419,8 +558,9 @@ cdef int python_step(FgFrame *f, const FgStep *s) noexcept nogil:
             plan.python_step(f, s)
             return FG_RUN_DONE
         except BaseException as error:
-            plan.objects(f)["error"] = error
+            plan.objects(f.root)["error"] = error
             return FG_RUN_ERROR
 
 
 fg_vm_python = python_step
+fg_vm_signals = look_at_signals

@@ -24,6 +24,7 @@ from fastgrad._core.plan cimport *
 import numpy as np
 
 from fastgrad._core import core
+from fastgrad._graph import GuardError
 
 import_array()
 

@@ -33,6 +33,7 @@ cdef enum:
     GRAPH_WEAK = 2
     GRAPH_LITERAL = 4
     GRAPH_MANY = 8
+    GRAPH_STOP = 16
 
 cdef uint32_t recordings = 0
 
@@ -230,6 +231,12 @@ cdef class Recorder:
         self.holders.append(argument_of(t))
         return t
 
+    @property
+    def ruled(self):
+        """Whether functions with a derivative rule of their own were used: of them the graph tells
+        the values alone."""
+        return len(self.aliases) > 0
+
     cdef int refuse(self, str why) except -1:
         """The recording must not be replayed."""
         if self.reason is None:
@@ -404,6 +411,21 @@ cdef bint carries_derivative(FgNode *n) noexcept:
     for k in range(operand_count(n)):
         x = operand_at(n, k)
         if x and node_at(x).flags & FG_NEEDS_GRAD:
+            return True
+    return False
+
+
+cdef bint derivative_stops(FgNode *n) noexcept:
+    """Whether the value has no derivative though its operands and its operation have: it was
+    detached, or recorded inside `no_grad`."""
+    cdef int k
+    cdef uint32_t x
+    if (n.flags & FG_NEEDS_GRAD or not is_float(n.dtype) or n.op in (FG_call, FG_custom, FG_result)
+            or (n.op < FG_ELEMENTWISE_END and fg_op_info[n.op].props & FG_STEPS)):
+        return False
+    for k in range(operand_count(n)):
+        x = operand_at(n, k)
+        if x and node_at(x).flags & FG_NEEDS_GRAD and is_float(node_at(x).dtype):
             return True
     return False
 
@@ -848,6 +870,8 @@ cdef class Extraction:
             g.flags |= GRAPH_MANY
         if n.flags & FG_LITERAL:
             g.flags |= GRAPH_LITERAL
+        if derivative_stops(n):
+            g.flags |= GRAPH_STOP
         if n.op == FG_result:
             g.constant = n.index
         if attribute is not None:

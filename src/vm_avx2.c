@@ -1,0 +1,13 @@
+/* Fused operators for AVX2 with FMA. The headers stand before the pragma: it is not meant for them. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <immintrin.h>
+#include "vm.h"
+#pragma GCC target("avx2,fma")
+#define FG_VECTOR
+#define FG_ISA avx2
+#include "fmath.h"
+#include "vm_block.inc"
+#endif
