@@ -51,6 +51,12 @@ MISSES, WINDOW = 16, 32
 
 _DTYPES = frozenset("?bhilqBHILQfd")
 
+# A method may be called as a function, and then its first argument is as any other.
+_NO_SELF = frozenset([float, np.ndarray, np.float64, np.float32, tuple, list, dict, Tensor])
+
+# What Tensors raise where arrays would do.
+_REFUSALS = (TypeError, AttributeError, IndexError, RuntimeError)
+
 # Static arguments that are told apart by their value; others by what they are.
 _VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type, slice, range,
            np.dtype)
@@ -211,7 +217,8 @@ class Program(Caller):
         for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
             if hasattr(function, attribute):
                 setattr(self, attribute, getattr(function, attribute))
-        self.__wrapped__ = function
+        if function is not None:
+            self.__wrapped__ = function
         self._name = name or getattr(function, "__name__", None) or (
             "a program" if function is None else repr(function))
         self._options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
@@ -305,6 +312,15 @@ class Program(Caller):
             return _persist.reduced(self)
         return _made, (self.function, self._options)
 
+    def __copy__(self):
+        if self.function is None:
+            kind, arguments = self.__reduce__()
+            return kind(*arguments)
+        return type(self)(self.function, **self._options)
+
+    def __deepcopy__(self, memo):
+        return self.__copy__()
+
     def _local(self):
         """Whether the function is none that another process finds by its name: what has been
         recorded of it travels instead."""
@@ -376,10 +392,8 @@ class Program(Caller):
         instance = _watch.bound_to(self.function)
         if self._method or self._static_positions or self._static_names:
             args, kwargs = list(args), dict(kwargs)
-            if self._method and args:
-                instance = args[0]
-            if self._method and args:
-                args[0] = Static(args[0], True)
+            if self._method and args and type(args[0]) not in _NO_SELF:
+                instance, args[0] = args[0], Static(args[0], True)
             for k in self._static_positions:
                 if k < len(args) and type(args[k]) is not Static:
                     args[k] = Static(args[k])
@@ -565,7 +579,7 @@ class Program(Caller):
             if lifted:
                 clone, twin = _watch.lifted(state, lifted, tensors[len(call.values):])
                 function = _watch.rewrap(function, clone, twin)
-                if self._method:
+                if call_args and call_args[0] is state.instance:
                     call_args = (twin, *call_args[1:])
             leaves, found["returned"] = _trees.flatten(function(*call_args, **call_kwargs))
             outputs, places = [], []
@@ -579,20 +593,21 @@ class Program(Caller):
             found["places"], found["leaves"] = places, leaves
             return outputs
 
+        recording = failed = None
         try:
             recording = _record.record(run, values, state.arrays)
-        except TypeError as error:
-            if lifted:
-                return None
-            # The plain function may do what Tensors refuse: math.sin(x), float(x).
+        except RecursionError:
+            raise
+        except _REFUSALS as error:
+            failed = error
+        if recording is None and lifted:
+            return None
+        if recording is None:
+            # The plain function may do what Tensors refuse: math.sin(x), float(x), x.cumsum().
             answer = self._as_it_is(entry, args, kwargs)
             entry.plain = True
-            self._warn(str(error), f"{type(error).__name__}: {error}")
+            self._warn(str(failed), f"{type(failed).__name__}: {failed}")
             return (answer,)
-        except Exception:
-            if lifted:
-                return None
-            raise
         reason = recording.reason or self._escaped(found["leaves"])
         scalars = recording.scalars or any(isinstance(x, np.generic) for x in found["leaves"])
         if reason is None:
@@ -606,9 +621,10 @@ class Program(Caller):
             captured = [numbers.get(id(x)) for x in recording.captured]
             if None in captured:
                 reason = "it uses an array that is none of its arguments and not reached by a name"
-        if lifted and reason is not None:
-            return None
         answer = (_trees.unflatten(found["returned"], _filled(found["places"], recording.results)),)
+        if reason is not None and lifted:
+            entry.guarded.update(lifted)        # next time they are compared
+            return answer
         if reason is not None:
             if not entry.paths:
                 entry.plain = True

@@ -62,7 +62,7 @@ def variable(name=None, shape=None, dtype=None):
 
 
 def _says(what):
-    def refuse(self, *args):
+    def refuse(self, *args, **kwargs):
         cure = _CURES.get(what, "make a program of it with fg.function and call that")
         raise NotComputed(f"{what}: {self!r} has no value yet; {cure}")
     return refuse

@@ -1,6 +1,7 @@
 """Programs: recorded once, replayed, always what the Python function returns."""
 
 import copy
+import inspect
 import pickle
 import threading
 import warnings
@@ -284,6 +285,20 @@ def test_methods():
     assert fg.grad(one.times)(2.0) == 2.0
 
 
+def test_a_program_that_is_also_a_method():
+    f = fg.compile(lambda x, y=1.0: x[0] * y)
+
+    class Holder:
+        first = f
+
+        def __getitem__(self, k):
+            return 5.0
+
+    for k in range(3):
+        assert f(X * k) == X[0] * k and f((1.0, 2.0)) == 1.0 and Holder().first(2.0) == 10.0
+    assert len([path for path in f.paths if path.left is None]) == 2 + 3
+
+
 # ---- guards ---------------------------------------------------------------------------------
 
 def test_branches():
@@ -487,6 +502,9 @@ def test_what_cannot_be_recorded_is_called():
         for x in (1.0, 2.0, 3.0):
             assert f(x) == math.sin(x) * 2
     assert len(caught) == 1
+    f = fg.compile(lambda x: np.sum(x.cumprod()))
+    with pytest.warns(UserWarning, match="cumprod"):
+        assert f(X) == np.sum(X.cumprod())
     g = fg.compile(fg.grad(lambda x: math.sin(x) * 2))
     for _ in range(2):
         with pytest.raises(TypeError, match="fnp.sin"):
@@ -557,6 +575,9 @@ def test_local_functions_travel_as_what_was_recorded(tmp_path):
     for g in (pickle.loads(pickle.dumps(f)), fg.load(tmp_path / "f.fgp")):
         assert g.function is None
         assert g(2.0) == 8.0 and g(-2.0) == -6.0 and fg.grad(g)(2.0) == 4.0
+        for made in (copy.copy(g), copy.deepcopy(g)):
+            assert made is not g and made(2.0) == 8.0
+    assert copy.copy(f)(5.0) == 20.0 and copy.deepcopy(f).function is f.function
     with pytest.raises(Exception, match="lambda"):
         pickle.dumps(fg.compile(lambda x: x))
     a = fg.variable("a")
@@ -577,6 +598,16 @@ def test_what_it_tells():
     assert "float64[2, 2]" in f.explain_plan() and f.memory_plan()
     assert f.function is energy and fg.compile(f).function is energy
     assert f.__name__ == "energy" and fg.Program is type(f)
+
+
+def test_functions_that_are_not_pythons():
+    for function in (np.sin, fnp.sin, np.sum, fnp.sum, fg.special.softmax, np.linalg.norm):
+        f = fg.compile(function)
+        for _ in range(3):
+            np.testing.assert_allclose(f(X), function(X))
+    assert list(inspect.signature(fg.compile(energy)).parameters) == ["x"]
+    f = fg.compile(lambda x: x * len(x))
+    agrees(f, X)
 
 
 def test_decorator_with_options():

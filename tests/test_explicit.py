@@ -293,3 +293,12 @@ def test_what_a_program_tells():
     f(A)
     assert "exp" in str(f) and "[2, 3]" in str(f) and "shifted" in repr(f)
     assert f.explain_plan() and f.memory_plan() is not None
+
+
+def test_arrays_of_tensors_and_expressions():
+    w, a = fg.tensor(2.0, requires_grad=True), fg.variable("a")
+    for expression in (fnp.array([w, a, 1.0]), fnp.asarray([[w], [a]]), fnp.stack([w, a]),
+                       fnp.array(a), fnp.full((3,), a)):
+        f = fg.function([a], expression)
+        with fg.no_grad():
+            assert np.max(np.asarray(f(5.0))) == 5.0

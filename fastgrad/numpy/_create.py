@@ -14,8 +14,10 @@ from fastgrad._core import core
 from ._dispatch import (
     FLOATING,
     PLAIN,
+    NotComputed,
     Tensor,
     as_array,
+    defer,
     deferring,
     evaluated,
     floating,
@@ -116,7 +118,6 @@ def _joined(sequence):
     return joined if len(shape) == 1 else core.reshape(joined, shape)
 
 
-@deferring
 def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, like=None):
     """An array from nested sequences, which may hold Tensors. As `numpy.array`.
 
@@ -155,15 +156,21 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, lik
     if kind == PLAIN and core.recording_program():
         return _taken_down(object, dtype, copy, ndmin)
     if kind == PLAIN:
-        result = np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin,
-                          like=like)
+        try:
+            result = np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin,
+                              like=like)
+        except NotComputed:
+            return defer(array, (object, dtype), {"copy": copy, "ndmin": ndmin})
         return _created(result, result is object)
     if kind != FLOATING:
         if isinstance(object, Tensor) and dtype is None and not copy and ndmin <= object.ndim:
             return object
         copy = copy or None                     # the value of a Tensor is read-only: never shared
         return evaluated(np.array, (object, dtype), {"copy": copy, "ndmin": ndmin})
-    result = cast("array", object if isinstance(object, Tensor) else _joined(object), dtype)
+    try:
+        result = cast("array", object if isinstance(object, Tensor) else _joined(object), dtype)
+    except NotComputed:
+        return defer(array, (object, dtype), {"copy": copy, "ndmin": ndmin})
     if result is object and copy:
         result = object.copy()
     if result.ndim < ndmin:
