@@ -696,3 +696,18 @@ def test_a_value_that_only_a_later_run_needs_is_computed_there():
 
     plan = agree(f, [draw(30, 30), draw(30, 30, seed=1)], ulps=500)
     assert str(plan).count("blocks of") == 1
+
+
+class Strange:
+    pass
+
+
+@pytest.mark.parametrize("change", [
+    dict(shapes=[(), ([],)]), dict(shapes=[(), 5]), dict(shapes=5), dict(attrs=5), dict(operands="ab"),
+    dict(guards=[Strange()]), dict(guards=5), dict(inputs=5), dict(outputs=[[]]), dict(kinds=[[], []]),
+    dict(nodes=None), dict(nodes=np.zeros(3)), dict(guards=[Guard([], "bool", True, "")]),
+    dict(guards=[Guard(1, [], True, "")]), dict(shapes=[()] + [(1 << 47,)] * 8),
+])
+def test_strange_graphs(change):
+    with pytest.raises(ValueError):
+        Plan(changed(**change))
