@@ -12,6 +12,7 @@ a limit, the line says whether it is reached.
     training    a million steps of gradient descent: resident memory is flat
     loss        a million losses computed and dropped: resident memory is flat
     filling     fnp.zeros(100000) filled entry by entry, forward and reverse
+    programs    what a compiled value and gradient needs, against the recorded one
 """
 
 import argparse
@@ -349,7 +350,91 @@ def filling(quick=False):
     return lines
 
 
-ROWS = {row.__name__: row for row in (operations, long, leaf, training, loss, filling)}
+PROGRAMS = ("chain, 999 scalar operations", "vector of 10^6, element-wise",
+            "vector of 10^6, 100 steps of sin(y)*x + y", "perceptron 784-512-10, batch 128")
+
+
+def program_of(title):
+    """Return a function and its arguments."""
+    import fastgrad.numpy as fnp
+
+    sin, exp, tanh, total = fnp.sin, fnp.exp, fnp.tanh, fnp.sum
+
+    def steps(count):
+        def f(x):
+            y = x
+            for _ in range(count):
+                y = sin(y) * x + y
+            return total(y)
+
+        return f
+
+    rng = np.random.default_rng(0)
+    if title.startswith("chain"):
+        return steps(333), (0.01,)
+    if title.startswith("perceptron"):
+        x, v, w = (rng.normal(scale=0.05, size=shape) for shape in
+                   ((128, 784), (784, 512), (512, 10)))
+        return lambda v, w: total(tanh(tanh(x @ v) @ w) ** 2), (v, w)
+    x = rng.uniform(-2, 2, 10**6)
+    if "100 steps" in title:
+        return steps(100), (x * 0.01,)
+    return lambda x: total(sin(x) * exp(-x * x) + tanh(x) * x), (x,)
+
+
+def program_growth(title, compiled):
+    """Return bytes: growth of the peak by the first call of value and gradient.
+
+    For a new process: later calls find again what the first one took.
+    """
+    import fastgrad as fg
+
+    f, arguments = program_of(title)
+    step = fg.value_and_grad(f, tuple(range(len(arguments))))
+    step = fg.compile(step) if compiled else step
+    before = resident()
+    reset_peak()
+    step(*arguments)
+    return peak() - before
+
+
+def programs(quick=False):
+    """What a compiled value and gradient needs, against the recorded one."""
+    import fastgrad as fg
+
+    lines = []
+    for title in PROGRAMS[:2] if quick else PROGRAMS:
+        f, arguments = program_of(title)
+        leaves = [fg.tensor(x, requires_grad=True) for x in arguments]
+        with fg.record() as tape:
+            alive = f(*leaves)
+            held = tape.nbytes
+        del alive
+        every = tuple(range(len(arguments)))
+        compiled = fg.compile(fg.value_and_grad(f, every))
+        wanted, found = fg.value_and_grad(f, every)(*arguments), compiled(*arguments)
+        for x, y in zip(found[1], wanted[1], strict=True):
+            if not np.allclose(x, y, rtol=1e-10):
+                raise AssertionError(f"{title}: another gradient than the recorded one")
+        plan = compiled.memory_plan()
+        needed = plan["frame"] + plan["blocks"] + 8 * plan["registers"]
+        lines += [
+            line(f"{title}: the tape of the value", held / MEGABYTE, "MB"),
+            line(f"{title}: planned for value and gradient", needed / MEGABYTE, "MB"),
+            line(f"{title}: planned, of the tape", needed / held, "times"),
+        ]
+        if plan["bound"]:
+            ratio = plan["frame"] / plan["bound"]
+            lines.append(line(f"{title}: arrays, of the least possible", ratio, "times", 1.15))
+        for what, how in (("recorded", False), ("compiled", True)):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                growth = pool.apply(program_growth, (title, how))
+                lines.append(line(f"{title}: peak of a first call, {what}", growth / MEGABYTE,
+                                  "MB"))
+    return lines
+
+
+ROWS = {row.__name__: row for row in (operations, long, leaf, training, loss, filling, programs)}
 
 
 # ---- running them --------------------------------------------------------------------------

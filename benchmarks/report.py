@@ -29,6 +29,7 @@ from pathlib import Path
 from statistics import geometric_mean, quantiles
 from typing import NamedTuple
 
+import by_hand
 import memory
 import numpy as np
 import workloads
@@ -40,8 +41,7 @@ WARM_UP = 0.2           # seconds
 SETTLE = 0.04           # seconds between turns: idle BLAS and OpenMP threads spin up to 0.03
 PATIENCE = 600          # seconds until a tool is given up
 
-# Recorded mode is one thread; BLAS keeps the threads that it takes by itself.
-ENVIRONMENT = {"FASTGRAD_NUM_THREADS": "1"}
+ENVIRONMENT = dict(workloads.ONE_THREAD)        # of what is recorded
 
 
 class Target(NamedTuple):
@@ -92,7 +92,7 @@ def serve(tool):
     """Answer requests on standard input, one JSON object a line, until it ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)           # what a library prints must not get between
-    cases = {case.name: case for case in workloads.cases()}
+    cases = {case.name: case for case in workloads.cases() + workloads.program_cases()}
     current = None
 
     def prepare(name):
@@ -110,18 +110,19 @@ def serve(tool):
         call = f"function({', '.join(names)})"
         # timeit switches the garbage collector off; a user's loop has it on.
         timer = timeit.Timer(call, "import gc; gc.enable()", time.perf_counter, bound)
+        seconds = prepared.seconds or timer.timeit
         count, total = 1, 0.0
         while total < WARM_UP:
-            taken = timer.timeit(count)
+            taken = seconds(count)
             total += taken
             if taken < ROUND:
                 count = max(count + 1, math.ceil(count * min(ROUND / max(taken, 1e-9), 10) * 1.1))
-        current = timer, count, prepared    # some tools hold no references to their buffers
+        current = seconds, count, prepared  # some tools hold no references to their buffers
         return {"first": first, "difference": difference, "count": count}
 
     def measure():
-        timer, count, _ = current
-        return {"seconds": timer.timeit(count) / count}
+        seconds, count, _ = current
+        return {"seconds": seconds(count) / count}
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -139,6 +140,8 @@ def serve(tool):
 
 def describe_tool(tool):
     """Return version, threads and whatever else decides how fast a tool is."""
+    if tool == "c":
+        return by_hand.describe()
     module = workloads.TOOLS[tool].module
     if module == "numpy":
         blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -147,7 +150,9 @@ def describe_tool(tool):
         import fastgrad
         from fastgrad._core import core
 
-        return f"fastgrad {fastgrad.__version__}, instruction set {core.isa()}, 1 thread"
+        threads = workloads.TOOLS[tool].environment.get("FASTGRAD_NUM_THREADS")
+        return (f"fastgrad {fastgrad.__version__}, instruction set {core.isa()}, "
+                + ("1 thread" if threads == "1" else f"threads by its default, {os.cpu_count()}"))
     version = f"{module} {importlib.metadata.version(module)}"
     if module == "torch":
         import torch
@@ -176,7 +181,7 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, str(HERE / "report.py"), "--serve", self.tool],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env=os.environ | ENVIRONMENT,
+                env=os.environ | workloads.TOOLS[self.tool].environment,
             )
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
@@ -265,8 +270,11 @@ def progress(entry):
     return f"{entry['name']}: " + ", ".join(times)
 
 
-def machine():
-    """Return what the numbers depend on, beside the tools themselves."""
+def machine(environment=ENVIRONMENT):
+    """Return what the numbers depend on, beside the tools themselves.
+
+    `environment` is what all processes are started with.
+    """
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as file:
@@ -285,7 +293,8 @@ def machine():
         "load before": load(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "flags": build_flags(),
-        "environment": ", ".join(f"{k}={v}" for k, v in (limits | ENVIRONMENT).items()),
+        "environment": ", ".join(f"{k}={v}" for k, v in (limits | environment).items())
+        or "nothing set",
     }
 
 
@@ -392,22 +401,24 @@ def markdown(report):
         "",
     ]
 
-    others = [tool for tool in tools if tool != "fastgrad"]
-    if "fastgrad" in tools and others:
+    for base in ("fastgrad", "compiled"):
+        others = [tool for tool in tools if tool != base]
         rows = []
         for e in results:
-            own = e["tools"].get("fastgrad", {}).get("median")
+            own = e["tools"].get(base, {}).get("median")
             if own:
                 rows.append(
                     [e["name"],
                      *(cell(e, t, lambda m, own=own: f"{m['median'] / own:.3g}") for t in others)]
                 )
+        if not rows or not others:
+            continue
         parts += [
-            "## Times of fastgrad's time",
+            f"## Times of {titles[base]}",
             "",
-            "More than 1: fastgrad is faster.",
+            "More than 1: it is faster.",
             "",
-            table(["", *(titles[tool] for tool in others)], rows + geometric_means(report)),
+            table(["", *(titles[tool] for tool in others)], rows + geometric_means(report, base)),
             "",
         ]
 
@@ -462,18 +473,18 @@ def markdown(report):
     return "\n".join(parts)
 
 
-def geometric_means(report):
-    """Return a row: each tool's ratio to fastgrad over the cases of at most 1,000 numbers."""
+def geometric_means(report, base="fastgrad"):
+    """Return a row: each tool's ratio to `base` over the cases of at most 1,000 numbers."""
     row = ["geometric mean, n <= 1000"]
     for tool in report["tools"]:
-        if tool == "fastgrad":
+        if tool == base:
             continue
         ratios = [
-            e["tools"][tool]["median"] / e["tools"]["fastgrad"]["median"]
+            e["tools"][tool]["median"] / e["tools"][base]["median"]
             for e in report["cases"]
             if e["size"] <= 1000 and e["family"] != "mlp"
             and "median" in e["tools"].get(tool, {})
-            and "median" in e["tools"].get("fastgrad", {})
+            and "median" in e["tools"].get(base, {})
         ]
         row.append(f"{geometric_mean(ratios):.3g}" if ratios else "")
     return [row]
@@ -545,7 +556,7 @@ def main(arguments=None):
         if not cases:
             parser.error(f"no case begins with {options.cases}")
 
-    report = {"machine": machine()}
+    report = {"machine": machine({})}
     rounds = 3 if options.quick else max(options.rounds, 2)
     report["tools"], report["cases"] = run(cases, tools, rounds)
     report |= {"skipped": skipped, "rounds": rounds, "memory": []}
@@ -567,7 +578,7 @@ def main(arguments=None):
         "error" in times
         for entry in report["cases"]
         for tool, times in entry["tools"].items()
-        if tool.startswith("fastgrad")
+        if tool.startswith(("fastgrad", "compiled"))
     )
     return 1 if failed else 0
 

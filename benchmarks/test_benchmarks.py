@@ -5,10 +5,11 @@ All tools share this process, so their thread pools disturb each other where sev
 that.
 """
 
+import programs
 import pytest
 import workloads
 
-CASES = workloads.cases()
+CASES = workloads.cases() + workloads.program_cases()
 PAIRS = [(case, tool) for case in CASES for tool in workloads.TOOLS if tool in case.adapters]
 
 
@@ -25,7 +26,20 @@ def test_workload(benchmark, case, tool):
     benchmark(prepared.function, *prepared.arguments)
 
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name.replace(" ", "_") for case in CASES])
+@pytest.mark.parametrize("kind", ["arith", "chain", "vectors"])
+def test_planning(benchmark, kind):
+    """Planning of a graph of 10^5 nodes."""
+    from fastgrad._core.program import Plan
+
+    benchmark.group = "planning"
+    benchmark(Plan, programs.long_graph(kind, 10**5))
+
+
+WITH_GRADIENTS = [case for case in workloads.cases() if case.expected()[1]]
+
+
+@pytest.mark.parametrize("case", WITH_GRADIENTS,
+                         ids=[case.name.replace(" ", "_") for case in WITH_GRADIENTS])
 def test_wrong_gradient_is_noticed(case):
     """A gradient with one entry changed is never timed."""
     value, gradients = case.expected()

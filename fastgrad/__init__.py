@@ -42,10 +42,10 @@ __version__ = "0.1.0"
 __all__ = [
     "ConvergenceError", "GuardError", "NoDerivativeError", "Program", "Tensor", "compile",
     "constant", "custom_jvp", "custom_vjp", "elementwise_grad", "explain", "fixed_point",
-    "function", "get_num_threads", "grad", "gradients", "hessian", "hvp", "is_tensor", "jacobian",
-    "jvp", "laplacian", "linearize", "no_grad", "numeric", "numpy", "optim", "record", "root",
-    "set_num_threads", "special", "stop_gradient", "symbolic", "taylor", "tensor", "testing",
-    "value_and_grad", "variable", "vjp", "vmap",
+    "fori_loop", "function", "get_num_threads", "grad", "gradients", "hessian", "hvp", "is_tensor",
+    "jacobian", "jvp", "laplacian", "linearize", "load", "no_grad", "numeric", "numpy", "optim",
+    "record", "root", "scan", "set_num_threads", "special", "stop_gradient", "symbolic", "taylor",
+    "tensor", "testing", "value_and_grad", "variable", "vjp", "vmap", "while_loop",
 ]
 
 # What few programs need is imported when it is first used: name -> module, and whether the name is
@@ -54,11 +54,12 @@ _LATER = {
     "ConvergenceError": ("_implicit", False), "GuardError": ("_graph", False),
     "Program": ("_compile", False), "compile": ("_compile", False), "constant": ("_watch", False),
     "explain": ("_explain", False), "fixed_point": ("_implicit", False),
-    "function": ("_explicit", False), "get_num_threads": ("_threads", False),
+    "fori_loop": ("_loops", False), "function": ("_explicit", False),
+    "get_num_threads": ("_threads", False), "load": ("_persist", False),
     "numeric": ("numeric", True), "optim": ("optim", True), "root": ("_implicit", False),
-    "set_num_threads": ("_threads", False), "symbolic": ("_symbolic", False),
-    "taylor": ("_taylor", False), "testing": ("testing", True), "variable": ("_explicit", False),
-    "vmap": ("_vmap", False),
+    "scan": ("_loops", False), "set_num_threads": ("_threads", False),
+    "symbolic": ("_symbolic", False), "taylor": ("_taylor", False), "testing": ("testing", True),
+    "variable": ("_explicit", False), "vmap": ("_vmap", False), "while_loop": ("_loops", False),
 }
 
 

@@ -20,42 +20,30 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
-from fastgrad._core.program import Checks
+from fastgrad._core.program import Caller, use_vectorcall
 
 from . import _record, _watch
 from ._graph import WEAK, GuardError
+from ._paths import (
+    Path,
+    Static,
+    argument_parts,
+    captured_value,
+    changes,
+    contents,
+    differences,
+    lifted_name,
+    lifted_value,
+    only_reader,
+)
 from ._replay import replay
-from ._watch import BYTES, Watch, constant
-
-try:
-    from fastgrad._core.program import Plan
-except ImportError:
-    from ._replay import Replay
-
-    class Plan:
-        def __init__(self, graph):
-            self.graph, self._replay = graph, Replay(graph)
-
-        def run(self, values):
-            try:
-                return self._replay(list(values))
-            except GuardError:
-                return 0
-
-        def __str__(self):
-            return str(self.graph)
-
-        def explain(self):
-            return "nothing planned"
-
-        def memory(self):
-            return {}
+from ._watch import Watch, constant
 
 __all__ = ["Path", "Program", "compile", "constant"]
 
 Tensor = core.Tensor
 
-SIGNATURES = 256            # so many are kept of a program; the one unused for longest goes
+SIGNATURES = 256            # so many are kept of a program; then the oldest goes
 LEFT = 32                   # paths that have left are remembered
 
 # More than MISSES recordings in WINDOW calls of one signature: recording costs more than it saves.
@@ -64,7 +52,8 @@ MISSES, WINDOW = 16, 32
 _DTYPES = frozenset("?bhilqBHILQfd")
 
 # Static arguments that are told apart by their value; others by what they are.
-_VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type, slice, range, np.dtype)
+_VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type, slice, range,
+           np.dtype)
 
 
 def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0):
@@ -135,139 +124,7 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     return Program(f, **options)
 
 
-# ---- what is kept of a recording ------------------------------------------------------------
-
-class Path:
-    """One recorded run of a program.
-
-    Attributes
-    ----------
-    signature : str
-        The arguments it was recorded for.
-    guards : list of Guard
-        What it took for granted, with outcome and line.
-    calls : int
-        How often it ran, the recording included.
-    left : str or None
-        Why it is no longer among the paths in use.
-    graph : Graph
-    plan : Plan
-    """
-
-    def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=(),
-                 compared=()):
-        self.signature, self.calls, self.left = signature, 1, None
-        self.graph, self.guards = graph, list(graph.guards)
-        self.plan = Plan(graph)
-        self.replays = 0
-        self.returned, self.places = returned, places   # the tree of results: structure and leaves
-        self.lifted = lifted            # (kind, name) of floats that have become inputs
-        self.captured = captured        # numbers of arrays of the watch; without one, the arrays
-        self.compared = compared        # numbers of those whose contents count though captured
-        self.watch = self.checks = None
-        if watch is not None:
-            self._arm(watch)
-
-    def _arm(self, watch):
-        """Compare with this state from now on."""
-        self.watch = watch
-        slots = {id(watch.arrays[k]): slot for slot, k in enumerate(self.captured)}
-        holders = collections.Counter(id(entry[3]) for entry in watch.entries)
-        entries = []
-        for kind, holder, key, expected in watch.entries:
-            if self.lifted and self._is_lifted(kind, holder, key):
-                continue
-            slot = slots.get(id(expected), -1)
-            if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray):
-                slot = -1
-            entries.append((kind, holder, key, expected, slot))
-        self.copies = [None] * len(watch.arrays)
-        for k, array in enumerate(watch.arrays):
-            if id(array) not in slots or k in self.compared or watch.read_otherwise(k):
-                self.copies[k] = np.array(_contents(array))
-                entries.append((BYTES, array, None, self.copies[k], -1))
-        self.checks = Checks(entries, [watch.arrays[k] for k in self.captured])
-
-    def _is_lifted(self, kind, holder, key):
-        function = self.watch.innermost
-        for what, name in self.lifted:
-            if what == "global" and kind == _watch.DICT and key == name and (
-                    holder is function.__globals__):
-                return True
-            if what == "cell" and kind == _watch.CELL and holder is _cell(function, name):
-                return True
-        return False
-
-    def inputs(self, roots, now):
-        """Captured arrays and floats as they are now; None if something else has changed. `now` is
-        a list that holds the present state once somebody has looked."""
-        if self.checks is None:
-            return [_value(x) for x in self.captured]
-        if not self.checks.holds():
-            if not now:
-                now.append(Watch(roots))
-            if not self._same(now[0]):
-                return None
-            self._arm(now[0])
-        values = [_value(x) for x in self.checks.captured]
-        return [_lifted_value(self.watch.innermost, *name) for name in self.lifted] + values
-
-    def _same(self, state):
-        """Whether a state is the one recorded, but for the contents of captured arrays and floats
-        that are inputs."""
-        old = self.watch
-        if len(state.tokens) != len(old.tokens) or state.reason:
-            return False
-        for k in _differences(old.tokens, state.tokens):
-            if not (k in state.origins and _origin(state, k) in self.lifted
-                    and state.tokens[k][0] == "float"):
-                return False
-        for k, copy in enumerate(self.copies):
-            if copy is not None and not _same_bytes(state.arrays[k], copy):
-                return False
-        return True
-
-    def __repr__(self):
-        guards = "".join(f"\n    {g.kind} == {g.outcome}  {g.line}" for g in self.guards)
-        left = f", left: {self.left}" if self.left else ""
-        return f"<path {self.signature}, {self.calls} calls{left}>{guards}"
-
-
-def _value(x):
-    """What a plan takes for a captured array or Tensor."""
-    if not isinstance(x, Tensor):
-        return x
-    return x.detach().numpy() if x.ndim else core.settle_plain(x)
-
-
-def _cell(function, name):
-    code = function.__code__
-    return function.__closure__[code.co_freevars.index(name)] if name in code.co_freevars else None
-
-
-def _lifted_value(function, kind, name):
-    return _cell(function, name).cell_contents if kind == "cell" else function.__globals__[name]
-
-
-def _differences(old, new):
-    """The places in which two lists of one length differ."""
-    return [k for k, (a, b) in enumerate(zip(old, new)) if a != b]
-
-
-def _origin(state, k):
-    """(kind, name) of a float in the innermost function itself; None for any other."""
-    function, kind, name = state.origins[k]
-    return (kind, name) if function is state.innermost else None
-
-
-def _contents(x):
-    return np.ascontiguousarray(x.detach().numpy() if isinstance(x, Tensor) else x)
-
-
-def _same_bytes(x, copy):
-    x = _contents(x)
-    return x.dtype == copy.dtype and x.shape == copy.shape and x.tobytes() == copy.tobytes()
-
+# ---- signatures ----------------------------------------------------------------------------
 
 class _Signature:
     """The paths for arguments of one signature."""
@@ -275,10 +132,10 @@ class _Signature:
     def __init__(self, text):
         self.text = text
         self.paths = []             # the one used last comes first
-        self.calls = 0
         self.recorded = collections.deque(maxlen=MISSES + 1)    # at which calls
         self.changed = 0            # recordings that changed what they reach
         self.plain = False          # call the function as it is
+        self.history = False        # ... and let it return Tensors
         self.guarded = set()        # floats that must not become inputs
 
 
@@ -300,30 +157,42 @@ class _ByIdentity:
         return (type(other) is _ByIdentity and value is not None and value is other.get())
 
 
-class Static:
-    """Wraps an argument so that it is one leaf."""
-
-    def __init__(self, value, by_identity=False):
-        self.value, self.by_identity = value, by_identity
-
-
 class _Call(types.SimpleNamespace):
     """A call taken apart: key, values (numbers and arrays), leaves, structure, roots."""
 
 
 # ---- programs -------------------------------------------------------------------------------
 
-class Program:
+class Program(Caller):
     """A function that is recorded and replayed. Made by `compile`, `function` and `load`.
 
-    Attributes
+    Parameters
     ----------
     function : callable or None
         The Python function; None for a program that was loaded or made from a history: it raises
         GuardError where a guard does not hold.
+    static_argnums, static_argnames, paths, verify
+        As of `compile`.
+    name : str, optional
+        For messages.
+
+    Attributes
+    ----------
+    function : callable or None
     paths : list of Path
         The recorded runs, with their signatures and guards, and how often each ran; those that
         have left say why.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> f = fg.compile(lambda x: x * 2 if x > 1 else x)
+    >>> f(1.0), f(3.0), f(5.0)
+    (1.0, 6.0, 10.0)
+    >>> [(path.signature, path.calls, path.guards[0].outcome) for path in f.paths]
+    [('(float)', 2, True), ('(float)', 1, False)]
+    >>> isinstance(fg.grad(f), fg.Program)
+    True
     """
 
     def __init__(self, function, static_argnums=(), static_argnames=(), paths=8, verify=0,
@@ -354,8 +223,8 @@ class Program:
         self._method = False
         self._signatures = collections.OrderedDict()
         self._left = []
+        self._slow_calls = 0
         self._warned = set()
-        self._last = None
 
     def _statics(self, argnums, argnames):
         """Positions and names of the static arguments, each argument by both."""
@@ -414,15 +283,16 @@ class Program:
         if not paths:
             raise RuntimeError(f"{what}: no path of {self._name} has been recorded yet; call it "
                                "once")
-        if self._last in paths:
-            paths.remove(self._last)
-            paths.insert(0, self._last)
+        last = self._first_path()
+        if last in paths:
+            paths.remove(last)
+            paths.insert(0, last)
         return paths
 
     def save(self, path):
         """Write the recorded paths to a file that `fastgrad.load` reads."""
         from fastgrad import _persist
-        return _persist.save(self, path)
+        _persist.save(self, path)
 
     def __reduce__(self):
         found = sys.modules.get(getattr(self, "__module__", None))
@@ -430,7 +300,16 @@ class Program:
             found = getattr(found, name, None)
         if found is self:
             return self.__qualname__
+        if self.function is None or self._local() and self._all():
+            from fastgrad import _persist
+            return _persist.reduced(self)
         return _made, (self.function, self._options)
+
+    def _local(self):
+        """Whether the function is none that another process finds by its name: what has been
+        recorded of it travels instead."""
+        inner = _watch.innermost(self.function)
+        return inner is None or "<" in inner.__qualname__
 
     def _transformed(self, transformation, args, kwargs):
         """The program of a transformation of this one's function."""
@@ -439,7 +318,10 @@ class Program:
 
     # ---- a call -----------------------------------------------------------------------------
 
-    def __call__(self, *args, **kwargs):
+    def __init_subclass__(cls):
+        use_vectorcall(cls)
+
+    def _call(self, args, kwargs):
         if core.nested() or core.recording_program():
             return self._inside(args, kwargs)
         args, kwargs = self._bound(args, kwargs)
@@ -449,19 +331,19 @@ class Program:
         entry = self._signatures.get(call.key)
         if entry is None:
             entry = self._new_signature(call) if self.function is not None else self._nearest(call)
-        entry.calls += 1
+        self._slow_calls += 1
         if entry.plain:
-            return self.function(*args, **kwargs)
+            return self._as_it_is(entry, args, kwargs)
         now = []
         for path in tuple(entry.paths):
-            captured = path.inputs(call.roots, now)
+            captured = path.inputs(call.roots, call.instance, now)
             if captured is None:
                 continue
             result = path.plan.run(call.values + captured)
             if type(result) is int:
                 failed = path, result
                 continue
-            return self._replayed(entry, path, result, args, kwargs)
+            return self._replayed(entry, call, path, result, args, kwargs)
         if self.function is None:
             self._guard_error(entry, failed)
         return self._recorded(entry, call, args, kwargs, now)
@@ -481,7 +363,7 @@ class Program:
         call = self._taken_apart(args, kwargs, True)
         entry, error = self._nearest(call), None
         for path in entry.paths:
-            values = call.values + [x if isinstance(x, Tensor) else _value(x)
+            values = call.values + [x if isinstance(x, Tensor) else captured_value(x)
                                     for x in path.captured]
             try:
                 return _answer(path, replay(path.graph, values))
@@ -491,8 +373,11 @@ class Program:
 
     def _taken_apart(self, args, kwargs, tensors=False):
         """The call as a signature and values; None if it has Tensors that are not asked for."""
+        instance = _watch.bound_to(self.function)
         if self._method or self._static_positions or self._static_names:
             args, kwargs = list(args), dict(kwargs)
+            if self._method and args:
+                instance = args[0]
             if self._method and args:
                 args[0] = Static(args[0], True)
             for k in self._static_positions:
@@ -525,7 +410,8 @@ class Program:
             else:
                 kinds.append(self._static_key(leaf, roots, args, kwargs, k))
         return _Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, leaves=leaves,
-                     structure=structure, roots=roots, keywords=bool(kwargs))
+                     structure=structure, roots=roots, keywords=bool(kwargs),
+                     instance=instance)
 
     def _static_key(self, leaf, roots, args, kwargs, k):
         """What a static argument adds to the signature."""
@@ -558,8 +444,10 @@ class Program:
         if kwargs:
             where = where[3:]
         where = f"{self._name}: argument {where}"
-        if isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray and leaf.dtype.char in "fd":
-            return f"{where} is a {type(leaf).__name__}; pass an ndarray (for masked arrays .filled())"
+        if (isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray
+                and leaf.dtype.char in _DTYPES):
+            return (f"{where} is a {type(leaf).__name__}; pass an ndarray (of a masked array "
+                    ".filled())")
         if isinstance(leaf, (np.ndarray, np.generic)):
             return (f"{where} has dtype {leaf.dtype}, which a program does not take; write "
                     ".astype(float), or name the argument in static_argnames if it is hashable")
@@ -570,10 +458,12 @@ class Program:
         entry = _Signature(self._text(call))
         for key in [key for key in self._signatures if any(
                 type(kind) is _ByIdentity and kind.get() is None for kind in key[1])]:
-            del self._signatures[key]
+            for path in self._signatures.pop(key).paths:
+                self._drop(path)
         self._signatures[call.key] = entry
         if len(self._signatures) > SIGNATURES:
-            self._signatures.popitem(last=False)
+            for path in self._signatures.popitem(last=False)[1].paths:
+                self._drop(path)
             self._warn("many", f"it has been called with more than {SIGNATURES} different shapes "
                        "and static arguments; floats and arrays can change from call to call "
                        "without a recording, ints cannot: pass float(n) or np.int64(n)")
@@ -596,24 +486,40 @@ class Program:
                 words.append(text if len(text) <= 30 else text[:27] + "...")
         return f"({', '.join(words)})"
 
-    def _replayed(self, entry, path, result, args, kwargs):
-        path.calls += 1
+    def _replayed(self, entry, call, path, result, args, kwargs):
+        path._calls += 1
         path.replays += 1
         if entry.paths[0] is not path and path in entry.paths:
             entry.paths.remove(path)
             entry.paths.insert(0, path)
-        self._last = path
+        self._shorten(path, call)
         answer = _answer(path, result)
         if self._verify and (path.replays <= self._verify
                              or path.replays & path.replays - 1 == 0):
             self._compare(path, answer, args, kwargs)
         return answer
 
+    def _shorten(self, path, call):
+        """Let the next call with such arguments find the path at once."""
+        if self._verify:
+            return
+        if path.arguments is None:
+            branch = call.structure
+            if call.keywords:
+                branch, keywords = branch.children
+                path.names = keywords.keys
+                branch = branch._replace(children=branch.children + keywords.children)
+            path.arguments = argument_parts(branch, iter(call.leaves))
+        entry = path.entry()
+        if entry is not None:
+            self._drop(path)
+            self._enter(entry)
+
     # ---- recording --------------------------------------------------------------------------
 
     def _recorded(self, entry, call, args, kwargs, now):
         """Run the function once and keep the run, if it may be replayed."""
-        state = now[0] if now else Watch(call.roots)
+        state = now[0] if now else Watch(call.roots, call.instance)
         if state.reason is None and sum(x.nbytes for x in state.arrays) > _watch.COPIES:
             largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
             state.reason = (f"it reaches {state.arrays[largest].nbytes >> 20} MB in "
@@ -622,14 +528,16 @@ class Program:
         if state.reason is None:
             for k, x in enumerate(state.arrays):
                 if isinstance(x, Tensor) and x.requires_grad and core.is_recording():
+                    entry.history = True
                     state.reason = (f"the Tensor `{state.labels[k]}` requires a gradient, so what "
                                     "is computed with it has a history; pass it as an argument"
                                     + state.line_of(state.labels[k]))
                     break
         if state.reason is not None:
             return self._plainly(entry, state.reason, args, kwargs)
-        entry.recorded.append(entry.calls)
-        if (len(entry.recorded) > MISSES and entry.calls - entry.recorded[0] <= WINDOW):
+        calls = self._slow_calls + self.fast_calls
+        entry.recorded.append(calls)
+        if len(entry.recorded) > MISSES and calls - entry.recorded[0] <= WINDOW:
             changing = self._changing(entry)
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
                                  f"outcome or another state{changing}; it is recorded at each call "
@@ -644,24 +552,28 @@ class Program:
 
     def _record_once(self, entry, call, state, args, kwargs, lifted):
         """The answer, in a tuple; None if floats cannot be inputs."""
-        inner = state.innermost
-        values = call.values + [_lifted_value(inner, *name) for name in lifted]
+        values = call.values + [lifted_value(state, name) for name in lifted]
         random = _watch.random_states(state.generators)
-        copies = [_contents(x).tobytes() for x in state.arrays]
+        copies = [contents(x).tobytes() for x in state.arrays]
         found = {}
 
         def run(tensors):
+            for array in state.vouched:
+                core.vouch(array)
             function = self.function
-            if lifted:
-                clone = _watch.lifted(inner, lifted, tensors[len(call.values):])
-                function = _watch.rewrap(function, clone)
             call_args, call_kwargs = self._rebuilt(call, tensors)
+            if lifted:
+                clone, twin = _watch.lifted(state, lifted, tensors[len(call.values):])
+                function = _watch.rewrap(function, clone, twin)
+                if self._method:
+                    call_args = (twin, *call_args[1:])
             leaves, found["returned"] = _trees.flatten(function(*call_args, **call_kwargs))
             outputs, places = [], []
             for leaf in leaves:
                 if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
                     places.append(len(outputs))
-                    outputs.append(leaf)
+                    known = core.known_array(leaf) if isinstance(leaf, np.ndarray) else None
+                    outputs.append(leaf if known is None else known)
                 else:
                     places.append(Static(leaf))
             found["places"], found["leaves"] = places, leaves
@@ -673,7 +585,7 @@ class Program:
             if lifted:
                 return None
             # The plain function may do what Tensors refuse: math.sin(x), float(x).
-            answer = self.function(*args, **kwargs)
+            answer = self._as_it_is(entry, args, kwargs)
             entry.plain = True
             self._warn(str(error), f"{type(error).__name__}: {error}")
             return (answer,)
@@ -702,8 +614,8 @@ class Program:
                 entry.plain = True
             self._warn(reason, reason)
             return answer
-        after = Watch(call.roots)
-        changed = _changes(state, copies, after)
+        after = Watch(call.roots, call.instance)
+        changed = changes(state, copies, after)
         if changed:
             entry.changed += 1
             if entry.changed > 1:
@@ -713,13 +625,14 @@ class Program:
         # NumPy scalars may have been computed from any array, also from those that are inputs.
         compared = captured if scalars else [numbers[id(x)] for x in recording.frozen
                                              if id(x) in numbers]
-        path = Path(entry.text, recording.graph, found["returned"], found["places"], after, captured,
-                    lifted, compared)
+        path = Path(entry.text, recording.graph, found["returned"], found["places"], after,
+                    captured, lifted, compared)
         entry.paths.insert(0, path)
-        self._last = path
+        self._shorten(path, call)
         if len(entry.paths) > self._limit:
             least = min(entry.paths[1:], key=lambda other: other.calls)
             entry.paths.remove(least)
+            self._drop(least)
             least.left = f"the path used least of more than {self._limit}"
             self._left = self._left[-LEFT + 1:] + [least]
         return answer
@@ -749,13 +662,13 @@ class Program:
             old = path.watch
             if old is None or len(old.tokens) != len(state.tokens):
                 continue
-            changed = _differences(old.tokens, state.tokens)
+            changed = differences(old.tokens, state.tokens)
             names = list(path.lifted)
             for k in changed:
                 if k not in state.origins or old.tokens[k][0] != state.tokens[k][0]:
                     break
-                name = _origin(state, k)
-                if name is None or name in entry.guarded or not _only_reader(state, *name):
+                name = lifted_name(state, k)
+                if name is None or name in entry.guarded or not only_reader(state, *name):
                     break
                 if name not in names:
                     names.append(name)
@@ -777,9 +690,16 @@ class Program:
         self._warn(reason, reason)
         for path in entry.paths:
             path.left = reason
+            self._drop(path)
         self._left = (self._left + entry.paths)[-LEFT:]
         entry.paths = []
-        return self.function(*args, **kwargs)
+        return self._as_it_is(entry, args, kwargs)
+
+    def _as_it_is(self, entry, args, kwargs):
+        """What the function returns, without Tensors as ever; with them, where they have a history
+        that somebody may want to differentiate."""
+        answer = self.function(*args, **kwargs)
+        return answer if entry.history else core.settled(answer)
 
     def _warn(self, key, reason):
         """Warn once, at the user's line."""
@@ -854,7 +774,7 @@ class Program:
         if key not in self._signatures:
             self._signatures[key] = _Signature(f"({', '.join(map(_kind_text, kinds))})")
         path = Path(self._signatures[key].text, graph, returned, places, None, list(captured))
-        path.calls = 0
+        path._calls = 0
         self._signatures[key].paths.append(path)
 
     @property
@@ -886,7 +806,8 @@ class Program:
         what = f"{self._name}: argument {k}"
         if isinstance(kind, tuple) and isinstance(kind[0], type) or type(kind) is _ByIdentity:
             if type(kind) is _ByIdentity or kind != (type(leaf), leaf):
-                raise TypeError(f"{what} is {leaf!r}, but the program was recorded with {kind[1]!r}")
+                raise TypeError(f"{what} is {leaf!r}, but the program was recorded with "
+                                f"{kind[1]!r}")
             return []
         char, shape = ("d", ()) if kind == "float" else kind if isinstance(kind, tuple) else (
             kind, ())
@@ -919,6 +840,9 @@ def _kind_text(kind):
         kind[1] if isinstance(kind, tuple) else kind)
 
 
+use_vectorcall(Program)
+
+
 def _made(function, options):
     """Unpickle a program."""
     return Program(function, **options)
@@ -932,33 +856,6 @@ def _answer(path, results):
     if path.returned == _trees.LEAF and path.places[0] == 0:
         return results[0]
     return _trees.unflatten(path.returned, _filled(path.places, results))
-
-
-def _only_reader(state, kind, name):
-    """Whether the innermost function alone reads a name, and does not bind it."""
-    function = state.innermost
-    code = _watch.Code(function.__code__)
-    if name in code.stores:
-        return False
-    if kind == "cell":
-        cell = _cell(function, name)
-        return all(cell is not other for f in state.functions if f is not function
-                   for other in f.__closure__ or ())
-    return (len(state.readers.get((id(function.__globals__), name), ())) == 1
-            and not any(s in function.__globals__ for s in code.stores))
-
-
-def _changes(before, copies, after):
-    """What a run has changed of what it reaches; "" if nothing."""
-    if after.reason or len(before.tokens) != len(after.tokens) or _differences(
-            before.tokens, after.tokens):
-        names = [entry[2] for entry, other in zip(before.entries, after.entries)
-                 if entry[3] is not other[3] and isinstance(entry[2], str)]
-        return f"`{names[0]}`" if names else "something that it reaches"
-    for k, x in enumerate(after.arrays):
-        if _contents(x).tobytes() != copies[k]:
-            return f"the array `{before.labels[k]}`"
-    return ""
 
 
 def _difference(got, wanted):

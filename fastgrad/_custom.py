@@ -27,8 +27,6 @@ Tensor = core.Tensor
 
 # A Python float leaves the dtype to the arrays it meets; a Tensor made of one inside a
 # transformation does too, and hands this on.
-_WEAK_ONE = core.Trace("float", [1.0], ["1.0"]).arguments[0].detach()
-_NARROW = np.ones(1, np.float32)
 
 
 def recorded(x):
@@ -43,28 +41,33 @@ def floating(x):
 
 def plain(x):
     """A Tensor as the float, NumPy scalar or (read-only) array it would be outside of every
-    transformation; anything else as it is."""
+    transformation; anything else as it is. While a program is recorded, a Tensor without
+    derivative: what a rule computes with it is taken down."""
     if not isinstance(x, Tensor):
         return x
     x = x.detach()
+    if core.recording_program():
+        return x
     if x.ndim:
         return x.numpy()
     number = x.dtype.type(x.item())
-    weak = x.dtype == np.float64 and (x * _NARROW).dtype == np.float32
-    return float(number) if weak else number
+    return float(number) if is_weak(x) else number
+
+
+is_weak = core.is_weak          # whether a Tensor stands for a Python float
 
 
 def constant(x):
     """A number or array as a Tensor that is not recorded."""
     if isinstance(x, Tensor):
         return x.detach()
-    return _WEAK_ONE * x if type(x) is float else core.constant(x)
+    return core.weak(x) if type(x) is float else core.constant(x)
 
 
 def zeros(x):
     """Zeros like a number or array, with or without Tensors as x is."""
     if isinstance(x, Tensor):
-        return constant(zeros(plain(x)))
+        return constant(0.0 if is_weak(x) else np.zeros(x.shape, x.dtype))
     return 0.0 if type(x) is float else np.zeros(np.shape(x), x.dtype)
 
 

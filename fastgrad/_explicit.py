@@ -14,7 +14,8 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._core import core
 
-from ._compile import Program, Static
+from ._compile import Program
+from ._paths import Static
 
 __all__ = ["Expression", "Variable", "function", "variable"]
 
@@ -62,8 +63,8 @@ def variable(name=None, shape=None, dtype=None):
 
 def _says(what):
     def refuse(self, *args):
-        raise NotComputed(f"{what}: {self!r} has no value yet; "
-                          f"{_CURES.get(what, 'make a program of it with fg.function and call that')}")
+        cure = _CURES.get(what, "make a program of it with fg.function and call that")
+        raise NotComputed(f"{what}: {self!r} has no value yet; {cure}")
     return refuse
 
 
@@ -151,8 +152,8 @@ class Expression(core.Deferred):
     __hash__ = object.__hash__
 
     def __setattr__(self, name, value):
-        raise TypeError(f"{self!r}: an expression does not change, so that no cycle can arise; bind "
-                        "a new one to the name")
+        raise TypeError(f"{self!r}: an expression does not change, so that no cycle can arise; "
+                        "bind a new one to the name")
 
     def __setitem__(self, index, value):
         raise TypeError(f"{self!r}: the entries of an expression cannot be assigned to; write "
@@ -235,7 +236,7 @@ class _Method:
 
 
 def _method(x, name, *args, **kwargs):
-    """x.name(...), also for Python's floats and for the methods that Tensors have and arrays not."""
+    """x.name(...), also of Python's floats, and methods that Tensors have and arrays not."""
     if isinstance(x, (int, float)):
         x = np.float64(x)
     method = getattr(x, name, None)
@@ -280,8 +281,8 @@ class Variable(Expression):
     def bound(self, value, what):
         """A value as what this variable takes; an error that names it otherwise."""
         if isinstance(value, (Tensor, Expression)):
-            shape = None if isinstance(value, Expression) and value._outline is None else value.shape
-            dtype = None if shape is None else value.dtype
+            unknown = isinstance(value, Expression) and value._outline is None
+            shape, dtype = (None, None) if unknown else (value.shape, value.dtype)
         else:
             dtype = self.declared_dtype
             if isinstance(value, (list, tuple)):
@@ -402,10 +403,9 @@ def function(inputs, outputs, name=None):
         return _of_history(inputs, outputs, name)
     for x in inputs:
         if not isinstance(x, Variable):
-            raise TypeError(f"function: inputs must be variables (fg.variable) or recorded Tensors, "
-                            f"not {x!r}" if isinstance(x, Expression) else
-                            "function: inputs must be variables (fg.variable) or recorded Tensors, "
-                            f"not {type(x).__name__}")
+            found = repr(x) if isinstance(x, Expression) else type(x).__name__
+            raise TypeError("function: inputs must be variables (fg.variable) or recorded Tensors, "
+                            f"not {found}")
     return Declared(Evaluation(inputs, outputs, name or "function"))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from fastgrad._core import core
 
 __all__ = ["Graph", "Guard", "GuardError", "Loop", "Slot", "NODE", "INPUT", "WEAK", "LITERAL", "MANY",
-           "OPS", "NAMES"]
+           "STOP", "OPS", "NAMES"]
 
 # One operation. `a`, `b`, `c` are numbers of nodes, or -1; with MANY, `a` is where the operands
 # begin in Graph.operands and `b` how many there are. The layout is FgGraphNode of fg.h.
@@ -28,6 +28,7 @@ INPUT = 1           # a leaf that is bound at each run; `constant` is its place 
 WEAK = 2            # a scalar that gives way in promotion: Python's float
 LITERAL = 4         # an operand was written as a number: a tie in maximum and minimum weighs 0
 MANY = 8            # the operands stand in Graph.operands
+STOP = 16           # no derivative passes: the value was detached
 
 NAMES = core.operator_names()                   # by number
 OPS = {name: op for op, name in enumerate(NAMES)}
@@ -80,9 +81,27 @@ class Loop(NamedTuple):
     reverse: bool = False
     condition: object = None
 
+    def __repr__(self):
+        steps = "" if self.length is None else f" of {self.length} steps"
+        return (f"{self.kind}{steps}{', reversed' if self.reverse else ''} ({self.carries} carries, "
+                f"{self.sequences} sequences, {self.constants} constants)")
+
 
 class GuardError(RuntimeError):
-    """Raised where a program without a Python function meets another outcome than its recording."""
+    """Raised where a program without a Python function meets another outcome than its recording.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> source = fg.compile(lambda x: x * 2 if x > 0 else -x)
+    >>> y = source(1.0)                             # a path, and its graph
+    >>> f = fg.Program.of_graph(source.paths[0].graph)
+    >>> try:
+    ...     f(-1.0)
+    ... except fg.GuardError as error:
+    ...     print("bool True" in str(error))
+    True
+    """
 
 
 class Graph:
@@ -126,6 +145,11 @@ class Graph:
 
     def __len__(self):
         return len(self.nodes)
+
+    def __reduce__(self):
+        from . import _persist
+
+        return _persist.restore_graph, (_persist.dump(self),)
 
     def name(self, i):
         """The operator of node i."""

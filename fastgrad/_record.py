@@ -6,12 +6,9 @@ what can go wrong around the function.
 
 from fastgrad._core import core
 
-from ._graph import NODE, Graph, Guard
+from ._graph import NODE, Graph, Guard, Loop
 
 __all__ = ["Recording", "history", "record"]
-
-ALL = None          # for `captured`: whatever the function uses may become an input
-
 
 class Recording:
     """One run of a function, taken down.
@@ -28,6 +25,9 @@ class Recording:
         NumPy scalars went into the graph; they may have been computed from any array.
     reason : str or None
         Why the graph must not be replayed in place of the function, with the line.
+    ruled : bool
+        Functions with a derivative rule of their own were used: of them the graph tells the values
+        alone, so that it must not be differentiated.
     outputs : list
         What the function returned: Tensors, floats, NumPy scalars, arrays.
     """
@@ -36,6 +36,7 @@ class Recording:
         self.graph, self.outputs = graph, outputs
         self.captured, self.reason = list(recorder.captured), recorder.reason
         self.frozen, self.scalars = list(recorder.frozen.values()), recorder.scalars
+        self.ruled = recorder.ruled
 
     @property
     def results(self):
@@ -43,7 +44,7 @@ class Recording:
         return [core.settle_plain(y) for y in self.outputs]
 
 
-def record(function, values, captured=()):
+def record(function, values, captured=(), places_move=False):
     """Run a function of Tensors and take down what it does.
 
     Parameters
@@ -56,12 +57,15 @@ def record(function, values, captured=()):
     captured : iterable of ndarray and Tensor, or None
         What the function is known to reach: its present contents are inputs. None: whatever it
         uses.
+    places_move : bool
+        Whether an integer Tensor in an index is an operand; otherwise its value is a guard.
 
     Returns
     -------
     Recording
     """
     recorder = core.Recorder(list(values), captured)
+    recorder.places_move = places_move
     recorder.begin()
     try:
         outputs = list(function(list(recorder.arguments)))
@@ -75,6 +79,10 @@ def _recording(recorder, outputs, extracted):
     rows, operands, shapes, attrs, inputs, numbers, kinds, guards = extracted
     graph = Graph(rows.view(NODE), operands, shapes, attrs, inputs, numbers, kinds,
                   [Guard(*guard) for guard in guards])
+    if any(type(attribute) is Loop for attribute in attrs):
+        from ._loop_nodes import tidy_loops      # which needs this module
+
+        graph = tidy_loops(graph)
     return Recording(graph, recorder, outputs)
 
 

@@ -6,13 +6,11 @@ and mapped. `prepare` makes a function of plain arrays out of one node: the exec
 has no code of its own. `CALLS` says which functions a `call` node may name.
 """
 
-import operator
-
 import numpy as np
 
 from fastgrad._core import core
 
-from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, WEAK, GuardError, Loop, Slot
+from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, GuardError, Loop, Slot
 
 __all__ = ["CALLS", "Replay", "evaluate", "prepare", "register_call", "replay"]
 
@@ -82,6 +80,8 @@ class Replay:
                              self._numbers(row, rows, operands[i]))
             elif not row[3] & INPUT:
                 self.start[i] = self._constant(row)
+            if row[3] & STOP:
+                step = _detached(step)
             if i in guards:
                 step = _guarded(step, i, guards[i])
             if step is not None:
@@ -155,6 +155,10 @@ def _settled(value, kind):
     return value[()] if kind == "scalar" else np.array(value)
 
 
+def _detached(step):
+    return lambda v: step(v).detach()
+
+
 def _guarded(step, i, guards):
     def checked(v):
         value = v[i] if step is None else step(v)
@@ -205,8 +209,9 @@ def _step(graph, i, name, row, rows, operands):
     if name == "call":
         return _call(attribute, operands)
     if name == "custom" and isinstance(attribute, Loop):
-        run = _run_loop()
-        return lambda v: run(attribute, [v[k] for k in operands])
+        from ._loop_nodes import run_loop
+
+        return lambda v: run_loop(attribute, [v[k] for k in operands])
     if name == "custom":
         raise NotImplementedError(f"{attribute!r} cannot be run again: its rule belongs to the run "
                                   "that was recorded")
@@ -382,14 +387,6 @@ def _call(attribute, operands):
 
 
 # ---- loops ----------------------------------------------------------------------------------
-
-def _run_loop():
-    try:
-        from ._loops import run_loop
-    except ImportError:
-        return _plain_loop
-    return run_loop
-
 
 def _plain_loop(loop, operands):
     """A loop of a graph, unrolled."""

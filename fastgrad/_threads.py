@@ -44,6 +44,10 @@ def set_num_threads(n):
         1 or more, the calling thread counted; more than 64 count as 64. Where the platform has no
         POSIX threads it stays 1.
 
+    Returns
+    -------
+    None
+
     Raises
     ------
     TypeError
@@ -70,6 +74,6 @@ def set_num_threads(n):
         raise TypeError(f"set_num_threads(n): n is {n!r}; give a whole number of threads, 1 or "
                         "more") from None
     if count < 1:
-        raise ValueError(f"set_num_threads(n): n is {count}; give 1 or more, where 1 is the calling "
-                         "thread alone")
+        raise ValueError(f"set_num_threads(n): n is {count}; give 1 or more, where 1 is the "
+                         "calling thread alone")
     program.set_threads(min(count, 1 << 20))

@@ -9,7 +9,6 @@ transformation the call stands.
 Start reading at `vmap`, then `_Mapper`, which has one method for each kind of operator.
 """
 
-import functools
 import math
 import operator
 
@@ -17,11 +16,12 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
+from fastgrad._core.program import Plan
 
-from ._graph import INPUT, MANY, NAMES, OPS, WEAK, Builder, Graph, GuardError, Loop, Slot
+from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import Replay, filled, function_of, has_slots, register_call
-from .transforms import _Derivative, _function, _name
+from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
 
 __all__ = ["map_graph", "vmap"]
 
@@ -138,8 +138,6 @@ class _Mapper:
                 else:
                     new[i] = add(name, [new[k] for k in operands], shape, dtype, attribute,
                                  flags & ~MANY, constant)
-                    if name == "custom":
-                        has[i] = False
                     if i in guards:
                         self.guards += [guard._replace(node=new[i]) for guard in guards[i]]
                     continue
@@ -155,8 +153,11 @@ class _Mapper:
                     rule = getattr(self, "map_" + name, None)
                     if rule is None:
                         raise Unmappable(name)
-                    new[i] = rule(i, operands, shape, dtype, attribute, flags & ~(WEAK | MANY),
-                                  constant)
+                    new[i] = rule(i, operands, shape, dtype, attribute,
+                                  flags & ~(WEAK | MANY | STOP), constant)
+                    if flags & STOP:
+                        whole = (lanes, *shape) if has[i] else shape
+                        new[i] = add("reshape", [new[i]], whole, dtype, None, STOP, 0.0)
             if i in guards:
                 if has[i]:
                     raise _decision(guards[i][0])
@@ -474,8 +475,8 @@ class _Mapper:
                         (self.lanes, *shape), dtype, _shifted(index, 1))
 
     def _columns(self, a, index, shape):
-        """The entries of a vector whose entries are scattered one by one, as gradients of entries
-        are: columns that are joined, without any index at run time. None where that is not so."""
+        """A vector whose entries are scattered one by one, as gradients of entries are, entry by
+        entry: columns that are joined, without any index at run time. None where it is not so."""
         if self.graph.name(a) != "concatenate" or self.graph.attribute(a) is not None:
             return None
         if type(index) is tuple:
@@ -483,16 +484,20 @@ class _Mapper:
         if type(index) is not np.ndarray or index.ndim != 1 or len(shape) != 1 or (
                 index.dtype.kind not in "iu" or shape[0] > 4 * len(index) + 16):
             return None
-        places = [int(k) % shape[0] for k in index]
-        if len(set(places)) < len(places):
-            return None
-        entries = dict(zip(places, self.graph.operands_of(a)))
+        entries = {}
         dtype = self.dtype(a)
+        for place, k in zip(index.tolist(), self.graph.operands_of(a)):
+            entry = self.new[k], self.has[k]
+            known = entries.get(place % shape[0])
+            if known is not None:
+                has = known[1] or entry[1]
+                both = [known[0], entry[0]]
+                entry = self.add("add", both, (self.lanes,) if has else (), dtype), has
+            entries[place % shape[0]] = entry
         zero = None
         if len(entries) < shape[0]:
-            zero = self.build.constant(np.dtype(core.dtype_of_number(dtype)).type(0))
-        return [(self.new[entries[k]], self.has[entries[k]], dtype) if k in entries
-                else (zero, False, dtype) for k in range(shape[0])]
+            zero = self.build.constant(core.dtype_of_number(dtype).type(0))
+        return [(*entries.get(k, (zero, False)), dtype) for k in range(shape[0])]
 
     def map_assign(self, i, operands, shape, dtype, index, flags, constant):
         a, value = operands[:2]
@@ -546,6 +551,10 @@ class _Mapper:
 
     def _along_axes(self, name, operands, args, kwargs, shape):
         """The operand, the arguments and the shape of a reduction or an ordering with lanes."""
+        # What is None is not told.
+        kwargs = {key: value for key, value in kwargs.items() if value is not None or key == "axis"}
+        if args[2:] == (None,) * len(args[2:]):
+            args = args[:2]
         if len(operands) != 1 or not args or not isinstance(args[0], Slot) or len(args) > 2 or (
                 not set(kwargs) <= {"axis", "keepdims", "kind", "stable", "dtype"}):
             return None
@@ -636,8 +645,8 @@ def _map_loop(mapper, i, operands, loop):
 
 
 def _inputs_of(build, graph, has, lanes):
-    return [(build.input((lanes, *graph.shape(i)) if lane else graph.shape(i), graph.dtype(i)), lane)
-            for i, lane in zip(graph.inputs, has)]
+    return [(build.input((lanes, *graph.shape(i)) if lane else graph.shape(i), graph.dtype(i)),
+             lane) for i, lane in zip(graph.inputs, has)]
 
 
 def _any_lane(condition, has, lanes):
@@ -688,8 +697,9 @@ def _shifted(index, first):
 _DECISIONS = {
     "bool": "a condition (`if`, `while`, `and`, `or`, bool()) depends on a value that differs "
             "between lanes; write fnp.where(condition, x, y), which computes both",
-    "int": "int(), range() or an index needs one integer, but the value differs between lanes; "
-           "write fnp.where, or map over something else",
+    "int": "int(), range() or the index of a list or NumPy array needs one integer, but the value "
+           "differs between lanes; write fnp.asarray(table)[k] to look entries up, fnp.where to "
+           "choose",
     "count": "a boolean mask that differs between lanes selects another number of entries in each; "
              "write fnp.where(mask, x, 0.0) in place of x[mask]",
 }
@@ -744,14 +754,17 @@ def _lane_by_lane(called, *operands):
     name, args, kwargs, which, has, lanes = called
     function, args, kwargs = function_of(name), _unquoted(args), _unquoted(kwargs)
     results = []
-    for lane in range(lanes):
-        given = [x[lane] if mapped else x for x, mapped in zip(operands, has)]
+    # Without lanes one of zeros tells the shape.
+    parts = [np.zeros((1, *x.shape[1:]), x.dtype) if mapped and not lanes else x
+             for x, mapped in zip(operands, has)]
+    for lane in range(lanes or 1):
+        given = [x[lane] if mapped else x for x, mapped in zip(parts, has)]
         result = function(*filled(args, given),
                           **{key: filled(value, given) for key, value in kwargs})
         results.append(np.asarray(result if which is None else result[which]))
     if len({result.shape for result in results}) > 1:
         raise ValueError(f"vmap: the results of {name} differ in shape between lanes")
-    return np.stack(results) if results else np.asarray(results)
+    return np.stack(results)[:lanes]
 
 
 register_call("fastgrad.lanes", _lane_by_lane)
@@ -759,6 +772,7 @@ register_call("fastgrad.lanes", _lane_by_lane)
 
 # ---- functions ------------------------------------------------------------------------------
 
+@of_programs
 def vmap(f, in_axes=0, out_axes=0):
     """A function mapped over an axis of its arguments: as a loop over the entries, without one.
 
@@ -787,8 +801,10 @@ def vmap(f, in_axes=0, out_axes=0):
 
     Notes
     -----
-    f is run once a call, with the first lane, and what it records is then done for all lanes at
-    once. Functions with a derivative rule of the user's are called lane by lane.
+    f is run once a call, with Tensors for the first lane, and what it records is then done for all
+    lanes at once: operations on numbers become operations on arrays. Where a recording does not
+    tell all, f is called lane by lane: if a value leaves its Tensor (``float(x)``), and if functions
+    with a derivative rule of the user's are differentiated through the mapped function.
 
     Examples
     --------
@@ -849,14 +865,15 @@ class _Known:
     def __init__(self):
         self.last = None
 
-    def mapped(self, graph, count, lanes):
-        """The Replay of a graph of which `count` inputs are mapped, and which outputs are."""
+    def mapped(self, graph, count, lanes, plain):
+        """What runs a graph of which `count` inputs are mapped, on plain values or on Tensors, and
+        which outputs are mapped."""
         last = self.last
-        if last is not None and last[1] == (count, lanes) and same_graph(last[0], graph):
-            return last[2:]
-        made, has = map_graph(graph, [k < count for k in range(len(graph.inputs))], lanes)
-        self.last = graph, (count, lanes), Replay(made), has
-        return self.last[2:]
+        kind = count, lanes, plain
+        if last is None or last[1] != kind or not same_graph(last[0], graph):
+            made, has = map_graph(graph, [k < count for k in range(len(graph.inputs))], lanes)
+            self.last = last = graph, kind, (Plan if plain else Replay)(made), has
+        return last[2:]
 
 
 def same_graph(one, other):
@@ -896,13 +913,22 @@ class _Call:
         else:
             axes = (axes,) * len(args)
         self.tree = args, kwargs
-        self.leaves, self.structure = _trees.flatten(self.tree)
+        if not kwargs and all([type(arg) in _LEAVES for arg in args]):
+            self.leaves, self.structure = list(args), None
+        else:
+            self.leaves, self.structure = _trees.flatten(self.tree)
         self.axes = []
         for k, (axis, arg) in enumerate(zip(axes, args)):
-            self.axes += _axes_of(axis, arg, f"in_axes[{k}]")
+            if type(arg) in _LEAVES and (axis is None or type(axis) is int):
+                self.axes.append(axis)
+            else:
+                self.axes += _axes_of(axis, arg, f"in_axes[{k}]")
         self.axes += [0] * (len(self.leaves) - len(self.axes))
         self.lanes = self._lanes()
         self.mapped = [k for k, axis in enumerate(self.axes) if axis is not None]
+        # Tensors to f, so that an index that differs between lanes can look entries up.
+        self.shared = [k for k, axis in enumerate(self.axes) if axis is None
+                       and type(self.leaves[k]) is np.ndarray and self.leaves[k].dtype.char in "fd"]
 
     def _place(self, k):
         """How messages call leaf k."""
@@ -954,36 +980,50 @@ class _Call:
     def run(self, out_axes, known):
         given = [self.with_lanes_first(k) for k in self.mapped]
         try:
-            recording = record(self.function, [_one_lane(x) for x in given], None)
+            shared = [self.leaves[k] for k in self.shared]
+            recording = record(self.function, [_one_lane(x) for x in given] + shared, None)
+            given_too = shared + recording.captured
+            plain = not core.nested() and not any([isinstance(x, Tensor)
+                                                   for x in given + given_too])
             if recording.reason is not None:
                 raise Unmappable(recording.reason)
-            replay, has = known.mapped(recording.graph, len(given), self.lanes)
-            if core.recording_program():
-                _tell(recording)
-            results = replay(given + recording.captured, True if core.nested() else None)
+            if recording.ruled and not plain:
+                raise Unmappable("a derivative rule, which the graph does not tell")
+            program, has = known.mapped(recording.graph, len(given), self.lanes, plain)
+            if plain:
+                results = program.run(given + given_too)
+                if type(results) is int:
+                    raise Unmappable("lanes of which some take another path")
+            else:
+                if core.recording_program():
+                    _tell(recording)
+                results = program(given + given_too, core.nested() or None)
         except (Unmappable, GuardError):
             return self.lane_by_lane(out_axes, given)
-        axes = self.result_axes(out_axes)
-        return _trees.unflatten(self.returned, [
+        axes = self.result_axes(out_axes, len(results))
+        return _built(self.returned, [
             self.placed(value, lanes, axis)
             for value, lanes, axis in zip(results, has, axes)])
 
     def function(self, arguments):
         """f, from a list of leaves to one."""
         leaves = list(self.leaves)
-        for k, argument in zip(self.mapped, arguments):
+        for k, argument in zip(self.mapped + self.shared, arguments):
             leaves[k] = argument
-        args, kwargs = _trees.unflatten(self.structure, leaves)
-        result = self.f(*args, **kwargs)
+        if self.structure is None:
+            result = self.f(*leaves)
+        else:
+            args, kwargs = _trees.unflatten(self.structure, leaves)
+            result = self.f(*args, **kwargs)
         core.check_results("vmap", result)
-        results, self.returned = _trees.flatten(result)
+        results, self.returned = _flat(result)
         return results
 
-    def result_axes(self, out_axes):
-        count = _trees._count(self.returned)
+    def result_axes(self, out_axes, count):
+        """The axis of each of so many leaves of the result."""
         if out_axes is None or hasattr(out_axes, "__index__"):
             return [out_axes] * count
-        return _axes_of(out_axes, _trees.unflatten(self.returned, [0] * count), "out_axes")
+        return _axes_of(out_axes, _built(self.returned, [0] * count), "out_axes")
 
     def placed(self, value, has, axis):
         """A result with its lanes where they are wanted."""
@@ -1012,16 +1052,17 @@ class _Call:
         """What a loop over the lanes does."""
         from fastgrad import numpy as fnp
 
-        found = []
-        for lane in range(self.lanes):
-            found.append(self.function([x[lane] for x in given]))
+        # Tensors, as in the recording.
+        given = [x if isinstance(x, Tensor) else core.tensor(x) for x in given]
+        shared = [self.leaves[k] for k in self.shared]
+        found = [self.function([x[lane] for x in given] + shared) for lane in range(self.lanes)]
         if not found:
             raise ValueError(f"vmap: {_name(self.f)} has to be called lane by lane, and there "
                              "are no lanes")
         results = []
-        for parts, axis in zip(zip(*found), self.result_axes(out_axes)):
-            results.append(self.placed(fnp.stack(parts), True, axis))
-        return _trees.unflatten(self.returned, results)
+        for parts, axis in zip(zip(*found), self.result_axes(out_axes, len(found[0]))):
+            results.append(core.settled(self.placed(fnp.stack(parts), True, axis)))
+        return _built(self.returned, results)
 
 
 def _one_lane(x):

@@ -26,6 +26,7 @@ import random
 import secrets
 import struct
 import sys
+import sysconfig
 import time
 import types
 import uuid
@@ -47,8 +48,8 @@ COPIES = 1 << 28                        # bytes of arrays that are compared by c
 # Kinds of entries, as in program_call.pyx.
 DICT, CELL, LIST, LENGTH, ATTR, TYPE, EQUAL, FUNCTION, BYTES = range(9)
 
-_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented),
-              slice, range, np.generic, np.dtype, datetime.date, datetime.timedelta)
+_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis),
+              type(NotImplemented), slice, range, np.generic, np.dtype, datetime.date, datetime.timedelta)
 _KNOWN_PACKAGES = frozenset(sys.stdlib_module_names) | {"fastgrad", "numpy", "scipy"}
 
 # What answers otherwise each time, though nothing that is reached has changed.
@@ -73,11 +74,14 @@ _DYNAMIC = frozenset(["getattr", "vars", "dir", "__dict__", "eval", "exec", "glo
 # Attributes of arrays that do not depend on the contents.
 _SHAPE_ONLY = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "T", "reshape"])
 
+# Instructions that look into an array.
+_INDEXING = ("BINARY_SUBSCR", "BINARY_SLICE", "GET_ITER", "UNPACK_SEQUENCE", "BINARY_OP")
+
 # Methods that no name in the code stands for.
 _UNNAMED = frozenset(f"__{name}__" for name in (
     "call getitem len iter next contains bool int float index enter exit getattr getattribute get "
-    "array array_ufunc array_function add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv "
-    "mod rmod divmod rdivmod pow rpow matmul rmatmul neg pos abs invert and rand or ror xor rxor "
+    "array array_ufunc array_function add radd sub rsub mul rmul truediv rtruediv floordiv "
+    "rfloordiv mod rmod divmod rdivmod pow rpow matmul rmatmul neg pos abs invert and rand or ror xor rxor "
     "lshift rlshift rshift rrshift lt le gt ge round").split())
 
 
@@ -98,9 +102,12 @@ class Code:
     stores : set
         Globals, cells and attributes that it binds.
     pairs : set of (str, str)
-        A name and the attribute that is read of it: ``("data", "mean")``.
+        A name and the attribute that is read of it: ``("data", "mean")``; "[]" where it is indexed
+        or iterated over.
     lines : dict
         Name of a global, cell or attribute -> line where it is first read.
+    sets_attributes : bool
+        Whether it binds any attribute.
     dynamic : bool
         Whether it may read attributes it does not name.
     """
@@ -120,6 +127,8 @@ class Code:
     def _scan(self, code):
         self.globals, self.attributes, self.chains = {}, set(), []
         self.imports, self.stores, self.pairs, self.lines = set(), set(), set(), {}
+        self.sets_attributes = False
+        stack = []                      # names of what lies there, None where that has none
         chain, line, last = None, code.co_firstlineno, None
         for step in dis.get_instructions(code):
             if step.positions is not None and step.positions.lineno is not None:
@@ -140,6 +149,7 @@ class Code:
                 chain = None
                 if name.endswith(("GLOBAL", "NAME", "DEREF", "ATTR")):
                     self.stores.add(step.argval)
+                self.sets_attributes = self.sets_attributes or name.endswith("ATTR")
             elif name == "IMPORT_NAME":
                 self.imports.add(step.argval)
                 chain = None
@@ -147,6 +157,11 @@ class Code:
                 self.attributes.add(step.argval)
             else:
                 chain = None
+            if name.startswith(_INDEXING):
+                at = -3 if name == "BINARY_SLICE" else -2 if name.startswith("BINARY") else -1
+                if len(stack) >= -at and stack[at] is not None and _indexes(step):
+                    self.pairs.add((stack[at], "[]"))
+            self._follow(step, stack)
             last = step.argval if name.startswith("LOAD_") else None
             if isinstance(last, str) and name != "LOAD_CONST":
                 self.lines.setdefault(last, line)
@@ -161,23 +176,88 @@ class Code:
                 self.chains += inner.chains
                 self.imports |= inner.imports
                 self.stores |= inner.stores
+                self.sets_attributes = self.sets_attributes or inner.sets_attributes
                 self.pairs |= inner.pairs
                 self.lines = {**inner.lines, **self.lines}
         self.dynamic = bool(_DYNAMIC & (self.attributes | set(self.globals)))
+
+    @staticmethod
+    def _follow(step, stack):
+        """What lies on the stack after an instruction, as far as names go. Jumps are not followed:
+        what lies there at their targets is forgotten."""
+        if step.is_jump_target:
+            stack[:] = [None] * len(stack)
+        try:
+            effect = dis.stack_effect(step.opcode, step.arg, jump=False)
+        except ValueError:
+            effect = 0
+        if step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD")):
+            if stack:
+                stack[-1] = step.argval
+            stack += [None] * effect
+            return
+        if effect > 0:
+            stack += [None] * effect
+            if step.opname.startswith("LOAD_") and isinstance(step.argval, str) and (
+                    step.opname != "LOAD_CONST"):
+                stack[-1] = step.argval
+            return
+        if effect < 0:
+            del stack[effect:]
+        if stack and not step.opname.startswith(("STORE_", "POP_", "RESUME", "CACHE", "PRECALL")):
+            stack[-1] = None            # an operation's result
 
 
 def _package(name):
     return (name or "").partition(".")[0]
 
 
+def _folders():
+    """Where code is that is taken to be the same always."""
+    packages = os.path.dirname(os.path.dirname(np.__file__))
+    return tuple([os.path.join(folder, "") for folder in (
+        sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.dirname(__file__),
+        os.path.dirname(np.__file__), os.path.join(packages, "scipy"))])
+
+
+_FOLDERS = _folders()
+
+
+@functools.lru_cache(maxsize=10_000)
+def _known_file(file):
+    """Whether a file is of fastgrad, NumPy, SciPy or the standard library."""
+    if file.startswith("<"):
+        return file.startswith("<frozen")
+    return any(file.startswith(folder) and "-packages" not in file[len(folder):]
+               for folder in _FOLDERS)
+
+
 def _known_module(name):
-    """Whether code of that module is taken to be the same always."""
-    return _package(name) in _KNOWN_PACKAGES
+    """The same of the module of that name, which need not be a file. A user's module may have the
+    name of one of the standard library's."""
+    if _package(name) not in _KNOWN_PACKAGES:
+        return False
+    module = sys.modules.get(name) or sys.modules.get(_package(name))
+    file = getattr(module, "__file__", None)
+    return file is None or _known_file(file)
 
 
-@functools.lru_cache(maxsize=1000)
+def _known_function(function):
+    """Whether a function is of known code, and made around no other code."""
+    while _known_file(function.__code__.co_filename):
+        function = getattr(function, "__wrapped__", None)
+        if not isinstance(function, types.FunctionType):
+            return function is None or _known_module(getattr(function, "__module__", None))
+    return False
+
+
 def _installed(file):
-    return file is None or "site-packages" in file or "dist-packages" in file
+    return file is None or "-packages" in file or _known_file(file)
+
+
+def _indexes(step):
+    """Whether an instruction of _INDEXING does; from Python 3.14 on BINARY_OP may."""
+    return step.opname != "BINARY_OP" or "[" in step.argrepr
 
 
 def _bits(x):
@@ -205,6 +285,11 @@ def constant(a):
     Returns
     -------
     The same object.
+
+    Raises
+    ------
+    TypeError
+        For anything else; vouch for each array in a container.
 
     Examples
     --------
@@ -271,10 +356,12 @@ class Watch:
     ----------
     roots : list
         Functions and other objects.
+    instance : object
+        What the innermost function is a method of, if it is one.
     """
 
-    def __init__(self, roots):
-        self.roots = roots
+    def __init__(self, roots, instance=None):
+        self.roots, self.instance = roots, instance
         self.innermost = innermost(roots[0]) if roots else None
         names, everything = set(), False
         while True:
@@ -292,6 +379,8 @@ class Watch:
         self.tokens, self.entries, self.arrays, self.labels = [], [], [], []
         self.origins = {}               # place in tokens of a float -> (function, kind, name)
         self.generators = []            # with their names
+        self.vouched = []
+        self.met_again = set()          # ids of what has been reached on two ways
         self.readers = {}               # (id of a globals dict, name) -> functions that read it
         self.functions = []
         self.pairs = set()
@@ -317,10 +406,12 @@ class Watch:
         place = self._seen.get(id(value))
         if place is not None:
             self.tokens.append(("again", place))
+            self.met_again.add(id(value))
             return
-        if len(self._seen) >= OBJECTS:
-            self._refuse(f"it reaches more than {OBJECTS:,} objects through {label or 'its names'}; "
-                         "pass what it needs as arguments")
+        if len(self._seen) + len(self.entries) + _length(value) > OBJECTS:
+            self._refuse(f"it reaches more than {OBJECTS:,} objects through "
+                         f"{f'`{label}`' if label else 'its names'}; pass what it needs as an "
+                         "argument, or as an array")
             return
         self._seen[id(value)] = len(self._seen)
         self._held.append(value)        # so that no id is used twice
@@ -364,6 +455,7 @@ class Watch:
 
     def _array(self, value, label):
         if isinstance(value, np.ndarray) and vouched(value):
+            self.vouched.append(value)
             self.tokens.append(("object", id(value)))
             return
         if isinstance(value, np.ndarray) and value.dtype.hasobject:
@@ -385,18 +477,18 @@ class Watch:
     def read_otherwise(self, k):
         """Whether code calls methods of array k: its contents may be known to plain Python."""
         name = self.labels[k].rpartition(".")[2].partition("[")[0]
-        return any(first == name and attribute not in _SHAPE_ONLY for first, attribute in self.pairs)
+        return any(first == name and attribute not in _SHAPE_ONLY
+                   for first, attribute in self.pairs)
 
     # ---- functions --------------------------------------------------------------------------
 
     def _function(self, function, label):
         self.tokens.append(("function", function.__code__))
-        if _known_module(function.__module__):
+        if _known_function(function):
             self.tokens[-1] = ("object", id(function))
             return
-        # A wrapper of the standard library's or fastgrad's around a function of the user's has the
-        # module of what it wraps.
-        known = _known_module(function.__globals__.get("__name__"))
+        # If known code is around other code (functools.wraps), its closure leads there.
+        known = _known_file(function.__code__.co_filename)
         self.functions.append(function)
         self.entries.append((FUNCTION, function, function.__code__, function.__defaults__))
         code = Code(function.__code__)
@@ -414,9 +506,9 @@ class Watch:
                 value = cell.cell_contents
             except ValueError:
                 self.tokens.append(("empty cell",))
-                self.entries.append((CELL, cell, None, ABSENT))
+                self.entries.append((CELL, cell, name, ABSENT))
                 continue
-            self.entries.append((CELL, cell, None, value))
+            self.entries.append((CELL, cell, name, value))
             self._visit(value, name, (function, "cell", name))
         if known:
             return
@@ -510,14 +602,14 @@ class Watch:
         if isinstance(value, types.ModuleType):
             if _installed(getattr(value, "__file__", None)):
                 return
-            self._named(value.__dict__, value.__dict__, label)
+            self._named(value.__dict__, None, label)
             return
         self._class(value, label, ("__init__", "__new__", "__post_init__"))
 
     def _class(self, kind, label, more=()):
         """What instances of a class find there."""
         for base in kind.__mro__:
-            if _known_module(base.__module__) and base.__module__ != "__main__":
+            if _known_module(base.__module__):
                 continue
             for name, item in list(vars(base).items()):
                 if name in more or name in _UNNAMED or name in self.wanted:
@@ -525,23 +617,24 @@ class Watch:
                     self.tokens.append(("name", name))
                     self._visit(item, f"{label}.{name}" if label else name, None)
 
-    def _named(self, space, holder, label):
+    def _named(self, space, owner, label):
         """The attributes in a dictionary that code names."""
         everything = self.all and not isinstance(space.get("__name__"), str)
         for name in list(space) if everything else sorted(self.wanted & space.keys()):
             item = space[name]
             self.tokens.append(("name", name))
             self.entries.append((DICT, space, name, item))
-            self._visit(item, f"{label}.{name}" if label else name, None)
+            self._visit(item, f"{label}.{name}" if label else name,
+                        None if owner is None else (owner, "attribute", name))
 
     def _instance(self, value, label):
         kind = type(value)
+        if hasattr(value, "__wrapped__"):           # functools.lru_cache, functions of Cython
+            self._visit(value.__wrapped__, label, None)
         if id(value) in _IMPURE:
             self._refuse(f"it may call {_IMPURE[id(value)]}")
         if _known_module(kind.__module__) and not isinstance(value, types.SimpleNamespace):
             self.tokens.append(("object", id(value)))
-            if hasattr(value, "__wrapped__"):       # functools.lru_cache
-                self._visit(value.__wrapped__, label, None)
             return
         self.tokens.append(("instance", kind))
         if kind not in self._seen:
@@ -552,7 +645,7 @@ class Watch:
             self.entries.append((LENGTH, space, len(space), None))
             if hasattr(kind, "__getattr__"):
                 self.everything = True
-            self._named(space, space, label)
+            self._named(space, value, label)
         for base in kind.__mro__:
             slots = vars(base).get("__slots__", ())
             for name in (slots,) if isinstance(slots, str) else slots:
@@ -564,6 +657,10 @@ class Watch:
                         self._visit(item, f"{label}.{name}" if label else name, None)
         if space is None and not hasattr(kind, "__slots__"):
             self.tokens.append(("object", id(value)))
+
+
+def _length(value):
+    return len(value) if isinstance(value, (list, tuple, dict, collections.deque)) else 0
 
 
 # ---- functions made of functions ------------------------------------------------------------
@@ -596,35 +693,54 @@ def innermost(function):
     return function
 
 
-def rewrap(function, clone):
-    """The same function with another one innermost."""
+def bound_to(function):
+    """The instance that the innermost function is bound to, or None."""
+    while not isinstance(function, (types.FunctionType, types.MethodType)):
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif innermost(function) is not None:
+            function = function.__wrapped__
+        else:
+            return None
+    return function.__self__ if isinstance(function, types.MethodType) else None
+
+
+def rewrap(function, clone, instance):
+    """The same function with another one innermost, bound to another instance."""
     if isinstance(function, types.FunctionType):
         return clone
     if isinstance(function, types.MethodType):
-        return types.MethodType(rewrap(function.__func__, clone), function.__self__)
+        return types.MethodType(clone, instance)
     if isinstance(function, functools.partial):
-        return functools.partial(rewrap(function.func, clone), *function.args, **function.keywords)
+        return functools.partial(rewrap(function.func, clone, instance), *function.args,
+                                 **function.keywords)
     maker, rest = _parts_of(function)
-    return maker(rewrap(function.__wrapped__, clone), *rest)
+    return maker(rewrap(function.__wrapped__, clone, instance), *rest)
 
 
-def lifted(function, names, values):
-    """A copy of a Python function in which cells and globals hold other values.
+def lifted(state, names, values):
+    """Copies of the innermost function and of its instance, in which names have other values.
 
-    names : list of ("cell" or "global", name)
+    names : list of ("cell", "global" or "attribute", name)
     """
+    function, instance = state.innermost, state.instance
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
     space = function.__globals__
     if any(kind == "global" for kind, _ in names):
         space = dict(space)
+    if any(kind == "attribute" for kind, _ in names):
+        instance = object.__new__(type(instance))
+        instance.__dict__.update(state.instance.__dict__)
     for (kind, name), value in zip(names, values):
         if kind == "cell":
             cells[name] = types.CellType(value)
-        else:
+        elif kind == "global":
             space[name] = value
+        else:
+            instance.__dict__[name] = value
     clone = types.FunctionType(function.__code__, space, function.__name__, function.__defaults__,
                                tuple([cells[name] for name in function.__code__.co_freevars]))
     clone.__kwdefaults__ = function.__kwdefaults__
     clone.__dict__.update(function.__dict__)
     clone.__module__ = function.__module__
-    return clone
+    return clone, instance

@@ -345,7 +345,8 @@ def _wrong(leaf, shape):
             return f"must be a number or an array, not {type(leaf).__name__}"
         if dtype is not None and dtype.kind not in "fiub":
             return f"has dtype {dtype}; it must be real"
-        if isinstance(leaf, np.ma.MaskedArray):
+        # Only for the rare types: to name numpy.ma is to import it, 60 ms.
+        if type(leaf) not in _LEAVES and isinstance(leaf, np.ma.MaskedArray):
             return "is a masked array; write .filled(0)"
     if np.shape(leaf) != shape:
         return f"has shape {np.shape(leaf)}, not {shape}; they must be equal"
@@ -1021,7 +1022,7 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
             blocks = _blocks(run, "forward", chunk)
             for i, (row, shape) in enumerate(zip(blocks, trace.input_shapes)):
                 size = math.prod(shape)
-                total = total + row[i].reshape((size, size))[range(size), range(size)].sum()
+                total = total + row[i].reshape((size, size)).trace()
         else:
             total = _trace_of(trace, chunk)
             if any(type(leaf) is not float for leaf in run.leaves):

@@ -8,9 +8,10 @@
 
 /* Calls work(context, part, thread) once for each part from 0 to parts - 1, in any order and in
  * several threads, the caller's among them, and returns when all are done. thread is below
- * fg_threads() and below `parts`, and no two parts run at the same time with the same number, so that
- * it may choose among pieces of scratch memory. A call from inside `work`, or while another thread
- * of Python's has the pool, does all parts itself, in their order, as thread 0. */
+ * FG_THREADS_MAX and below `parts`, and no two parts run at the same time with the same number, so
+ * that it may choose among pieces of scratch memory. (It is below fg_threads(), too, as long as
+ * nobody changes that meanwhile.) A call from inside `work`, or while another thread has the pool,
+ * does all parts itself, in their order, as thread 0. */
 void fg_parallel(void (*work)(void *context, int64_t part, int thread), void *context,
                  int64_t parts);
 

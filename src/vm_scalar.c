@@ -76,7 +76,7 @@ INLINE void both_f32(double a, double *sine, double *cosine)
 #endif
 }
 
-/* All operators as functions, float32 first. */
+/* All operators as functions: those of float32, then those of float64. */
 typedef double (*Function)(double a, double b, double c);
 
 #define DEFINE(name) \
@@ -94,23 +94,19 @@ static double name##_f64(double a, double b, double c) \
 #include "ops.def"
 #undef DEFINE
 
-static const Function functions[2][FG_COMPARE_END] = {
+static const Function functions[2 * FG_COMPARE_END] = {
 #define UNARY(name, ...) [FG_##name] = name##_f32,
 #define BINARY(name, ...) [FG_##name] = name##_f32,
 #define TERNARY(name, ...) [FG_##name] = name##_f32,
 #define COMPARE(name, ...) [FG_##name] = name##_f64,
 #define SHAPED(name, ...)
-    {
 #include "ops.def"
-    },
-#define UNARY(name, ...) [FG_##name] = name##_f64,
-#define BINARY(name, ...) [FG_##name] = name##_f64,
-#define TERNARY(name, ...) [FG_##name] = name##_f64,
-#define COMPARE(name, ...) [FG_##name] = name##_f64,
+#define UNARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define BINARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define TERNARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
+#define COMPARE(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
 #define SHAPED(name, ...)
-    {
 #include "ops.def"
-    }
 };
 
 static const uint8_t arities[FG_COMPARE_END] = {
@@ -132,6 +128,12 @@ enum {
 #define CHOOSE(from, to) DO_choose_##from##to,
 #define CALL(arity, from, to) DO_call##arity##_##from##to,
 #define BOTH(name, second, dtype, from, to) DO_both_##name##_##dtype##_##from##to,
+#define TRIPLE_RUN(inner, outer) DO_run_##inner##_##outer,
+#define PAIR_RUN(name) DO_run_##name,
+#define SINGLE_RUN(name) DO_run_##name,
+#define CHOOSE_RUN() DO_run_choose,
+#define CALL_RUN(arity) DO_run_call##arity,
+#define BOTH_RUN(name, second, dtype) DO_run_both_##name##_##dtype,
 #define END() DO_end
 #include "vm_scalar.inc"
 #undef TRIPLE
@@ -141,6 +143,12 @@ enum {
 #undef CHOOSE
 #undef CALL
 #undef BOTH
+#undef TRIPLE_RUN
+#undef PAIR_RUN
+#undef SINGLE_RUN
+#undef CHOOSE_RUN
+#undef CALL_RUN
+#undef BOTH_RUN
 #undef END
 };
 
@@ -174,6 +182,12 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #define CHOOSE(from, to) &&do_choose_##from##to,
 #define CALL(arity, from, to) &&do_call##arity##_##from##to,
 #define BOTH(name, second, dtype, from, to) &&do_both_##name##_##dtype##_##from##to,
+#define TRIPLE_RUN(inner, outer) &&do_run_##inner##_##outer,
+#define PAIR_RUN(name) &&do_run_##name,
+#define SINGLE_RUN(name) &&do_run_##name,
+#define CHOOSE_RUN() &&do_run_choose,
+#define CALL_RUN(arity) &&do_run_call##arity,
+#define BOTH_RUN(name, second, dtype) &&do_run_both_##name##_##dtype,
 #define END() &&do_end
 #include "vm_scalar.inc"
 #undef TRIPLE
@@ -183,6 +197,12 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #undef CHOOSE
 #undef CALL
 #undef BOTH
+#undef TRIPLE_RUN
+#undef PAIR_RUN
+#undef SINGLE_RUN
+#undef CHOOSE_RUN
+#undef CALL_RUN
+#undef BOTH_RUN
 #undef END
     };
 #define LABEL(name) do_##name:
@@ -216,7 +236,7 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     TO_##to(p != 0 ? q : s); \
     NEXT; }
 #define CALL(arity, from, to) LABEL(call##arity##_##from##to) { \
-    const Function function = functions[0][*word++]; \
+    const Function function = functions[*word++]; \
     const double p = FROM_##from; \
     double q = 0.0, s = 0.0; \
     if (arity > 1) q = FROM_R; \
@@ -232,6 +252,45 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     TO_##to(name); \
     total = 0.0; \
     NEXT; }
+#define RUN(name) LABEL(run_##name) \
+    for (uint32_t left = *word++; left > 0; left--)
+#define TRIPLE_RUN(inner, outer) RUN(inner##_##outer) { \
+        const double p = FROM_R, q = FROM_R, s = FROM_R; \
+        const double t = of_##inner(p, q); \
+        TO_R(of_##outer(t, s)); \
+    } NEXT;
+#define PAIR_RUN(name) RUN(name) { \
+        const double p = FROM_R, q = FROM_R; \
+        TO_R(of_##name(p, q)); \
+    } NEXT;
+#define SINGLE_RUN(name) RUN(name) { \
+        const double p = FROM_R; \
+        TO_R(fg_value(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
+    } NEXT;
+#define CHOOSE_RUN() RUN(choose) { \
+        const double p = FROM_R, q = FROM_R, s = FROM_R; \
+        TO_R(p != 0 ? q : s); \
+    } NEXT;
+#define CALL_RUN(arity) LABEL(run_call##arity) { \
+    const Function function = functions[*word++]; \
+    for (uint32_t left = *word++; left > 0; left--) { \
+        const double p = FROM_R; \
+        double q = 0.0, s = 0.0; \
+        if (arity > 1) q = FROM_R; \
+        if (arity > 2) s = FROM_R; \
+        TO_R(function(p, q, s)); \
+    } \
+    accumulator = total = 0.0; \
+    NEXT; }
+#define BOTH_RUN(name, second, dtype) RUN(both_##name##_##dtype) { \
+        const double p = FROM_R; \
+        double sin, cos; \
+        both_##dtype(p, &sin, &cos); \
+        r[*word++] = second; \
+        TO_R(name); \
+    } \
+    accumulator = total = 0.0; \
+    NEXT;
 #define END() LABEL(end) return 0;
 
 #include "vm_scalar.inc"
@@ -245,7 +304,14 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #undef CHOOSE
 #undef CALL
 #undef BOTH
+#undef TRIPLE_RUN
+#undef PAIR_RUN
+#undef SINGLE_RUN
+#undef CHOOSE_RUN
+#undef CALL_RUN
+#undef BOTH_RUN
 #undef END
+#undef RUN
 #undef LABEL
 #undef NEXT
 }
@@ -268,6 +334,9 @@ typedef struct Step {
     uint8_t count;              /* operands                                                       */
     uint8_t from;               /* bit k: operand k is the accumulator                            */
     uint8_t ends;               /* bit k: nobody reads the memory of operand k after this         */
+    uint8_t turned;             /* pairs: the operands are exchanged                              */
+    uint8_t in_run;             /* it is part of a run                                            */
+    uint32_t run;               /* the first one of a run: of how many steps                      */
     uint8_t to;                 /* 0 A, 1 B, 2 R, 3 T                                             */
     uint32_t y, second;
     uint32_t x[3];
@@ -291,6 +360,7 @@ typedef struct Value {
 typedef struct Build {
     Step *steps;
     Value *values;
+    Step *stretch;              /* as many as that, to sort with                                  */
     uint32_t *free;             /* places to be used again                                        */
     int64_t n, idle;
     int64_t written;
@@ -442,7 +512,7 @@ static void simplify(Build *build)
     }
 }
 
-/* A sum or product of which nothing but step i makes use, and then only once, becomes part of it. */
+/* A sum or product that is used by one other only, and once, becomes part of that one. */
 static void join(Build *build)
 {
     Value *values = build->values;
@@ -499,6 +569,84 @@ static float ready_at(const Build *build, uint32_t value)
     return writer == NONE ? 0.0f : build->steps[writer].ready;
 }
 
+/* What the steps of a run have in common. */
+static int kind_of(const Step *step)
+{
+    switch (step->form) {
+    case TRIPLES: return DO_run_add_add + step->inner * PRODUCTS + step->outer;
+    case PAIRS: return DO_run_add + (pair_of(step->op) - DO_add_AA) / 6;
+    case SINGLES: return DO_run_positive + (single_of(step->op) - DO_positive_AA) / 6;
+    case CHOICES: return DO_run_choose;
+    case SINES:
+        if (step->dtype == FG_FLOAT64)
+            return step->op == FG_sin ? DO_run_both_sin_f64 : DO_run_both_cos_f64;
+        return step->op == FG_sin ? DO_run_both_sin_f32 : DO_run_both_cos_f32;
+    default:                    /* a function */
+        return DO_end + step->op + (step->dtype == FG_FLOAT64 ? FG_COMPARE_END : 0);
+    }
+}
+
+enum {
+    STRETCH = 512,
+    LEAST_RUN = 3,
+    LEAST_MEAN = 2,             /* steps in a run on average, or the stretch stays as it is       */
+    FIRST_KIND = DO_run_add_add,
+    KINDS = DO_end + 2 * FG_COMPARE_END - FIRST_KIND
+};
+
+/* Steps of the same kind one after the other where they do not depend on each other: a jump that
+ * goes to another place each time costs some twenty cycles, a loop over a run costs two a step.
+ * Stretch after stretch, the steps are sorted by how many steps of the stretch they have to wait
+ * for, and then by kind, if that makes runs of enough steps. */
+static void arrange(Build *build)
+{
+    Value *values = build->values;
+    Step *old = build->stretch;
+    uint16_t level[STRETCH], kind[STRETCH], order[STRETCH], sorted[STRETCH];
+    uint16_t places[(KINDS > STRETCH ? KINDS : STRETCH) + 1];
+    for (int64_t start = 0; start < build->n; start += STRETCH) {
+        const int n = build->n - start < STRETCH ? (int)(build->n - start) : STRETCH;
+        Step *steps = &build->steps[start];
+        for (int i = 0; i < n; i++) {
+            level[i] = 0;
+            kind[i] = (uint16_t)(kind_of(&steps[i]) - FIRST_KIND);
+            for (int k = 0; k < steps[i].count; k++) {
+                const uint32_t writer = values[steps[i].x[k]].writer;
+                if (writer == NONE || writer < start) continue;
+                if (level[writer - start] >= level[i])
+                    level[i] = (uint16_t)(level[writer - start] + 1);
+            }
+        }
+        memset(places, 0, sizeof places);
+        for (int i = 0; i < n; i++) places[kind[i] + 1]++;
+        for (int k = 0; k < KINDS; k++) places[k + 1] += places[k];
+        for (int i = 0; i < n; i++) sorted[places[kind[i]]++] = (uint16_t)i;
+        memset(places, 0, sizeof places);
+        for (int i = 0; i < n; i++) places[level[i] + 1]++;
+        for (int k = 0; k < STRETCH; k++) places[k + 1] += places[k];
+        for (int i = 0; i < n; i++) order[places[level[sorted[i]]]++] = sorted[i];
+        int groups = 0;
+        for (int i = 0; i < n; i++)
+            groups += i == 0 || level[order[i]] != level[order[i - 1]] ||
+                      kind[order[i]] != kind[order[i - 1]];
+        if (n < LEAST_MEAN * groups) continue;
+        memcpy(old, steps, (size_t)n * sizeof *old);
+        for (int i = 0, first = 0; i < n; i++) {
+            steps[i] = old[order[i]];
+            values[steps[i].y].writer = (uint32_t)(start + i);
+            if (steps[i].second != NONE) values[steps[i].second].writer = (uint32_t)(start + i);
+            if (i + 1 == n || level[order[i]] != level[order[i + 1]] ||
+                kind[order[i]] != kind[order[i + 1]]) {
+                if (i + 1 - first >= LEAST_RUN) {
+                    steps[first].run = (uint32_t)(i + 1 - first);
+                    for (int k = first; k <= i; k++) steps[k].in_run = 1;
+                }
+                first = i + 1;
+            }
+        }
+    }
+}
+
 /* Sums that go on and on, such as the adjoint of a variable that is used many times, stay in the
  * second accumulator from one addend to the next. There is one: the first sum that wants it has it
  * until it has come to its next addend. */
@@ -511,7 +659,7 @@ static void assign_total(Build *build)
             values[build->steps[i].x[k]].reader = (uint32_t)i;
     for (int64_t i = 0; i < build->n; i++) {
         Step *step = &build->steps[i];
-        if (step->form != TRIPLES || step->outer != ADD) continue;
+        if (step->form != TRIPLES || step->outer != ADD || step->in_run) continue;
         if (step->inner != MULTIPLY && step->inner != WEIGH) continue;
         const Value *y = &values[step->y];
         const int taken = step->from & 4;
@@ -520,7 +668,7 @@ static void assign_total(Build *build)
             int64_t k = i + 1;
             while (k < y->reader && build->steps[k].form != CALLS && build->steps[k].form != SINES)
                 k++;
-            if (k == y->reader && next->form == TRIPLES && next->outer == ADD &&
+            if (k == y->reader && next->form == TRIPLES && !next->in_run && next->outer == ADD &&
                 (next->inner == MULTIPLY || next->inner == WEIGH) && next->x[2] == step->y) {
                 step->to = 3;
                 next->from |= 4;
@@ -549,7 +697,8 @@ static void assign_accumulator(Build *build)
     uint32_t held = NONE;
     for (int64_t i = 0; i < build->n; i++) {
         Step *step = &build->steps[i];
-        if (held != NONE) {
+        const int call = step->form == CALLS || step->form == SINES;
+        if (held != NONE && !step->in_run) {
             /* The first operand may be it, or the second, exchanged for the first. */
             if (step->x[0] != held && step->x[1] == held && step->count >= 2) {
                 int turns = 0;
@@ -557,7 +706,7 @@ static void assign_accumulator(Build *build)
                     step->inner = (uint8_t)turned(step->inner);
                     turns = 1;
                 } else if (step->form == PAIRS && turned_pair_of(step->op) >= 0) {
-                    step->inner = 1;            /* of a pair: that it is turned */
+                    step->turned = 1;
                     turns = 1;
                 }
                 if (turns) {
@@ -576,9 +725,14 @@ static void assign_accumulator(Build *build)
             if (at > ready) ready = at;
             if (!here) values[step->x[k]].flags |= STORED;
         }
-        const int call = step->form == CALLS || step->form == SINES;
         step->ready = ready + (call ? CALL_TIME : SUM_TIME);
         step->done = i > 0 && step[-1].done > step->ready ? step[-1].done : step->ready;
+        if (step->second != NONE) values[step->second].flags |= STORED;
+        if (step->in_run) {
+            step->to = 2;
+            if (call) held = NONE;
+            continue;
+        }
         if (step->form == TOTALS) {
             if (step->to != 3) step->to = 2;
             continue;
@@ -589,7 +743,6 @@ static void assign_accumulator(Build *build)
             if (old <= SOON && (new > SOON || ready_at(build, held) > step->ready)) step->to = 2;
         }
         if (step->to == 0) held = step->y;
-        if (step->second != NONE) values[step->second].flags |= STORED;
     }
     for (int64_t i = 0; i < build->n; i++) {
         Step *step = &build->steps[i];
@@ -612,7 +765,6 @@ static void assign_places(Build *build)
             step->ends |= (uint8_t)(1 << k);
         }
     }
-    int64_t fresh = 0;          /* places of steps before this one are in use, or free */
     uint32_t idle = 0;
     build->written = 0;
     for (int64_t i = 0; i < build->n; i++) {
@@ -631,7 +783,6 @@ static void assign_places(Build *build)
                 y->place = build->free[--idle];
             } else {
                 build->written++;               /* its own register */
-                (void)fresh;
             }
             if (!(y->flags & ENDED)) build->free[idle++] = y->place;    /* never read again */
         }
@@ -643,6 +794,7 @@ static int handler_of(const Step *step)
     const int a = step->from & 1 ? 0 : 1, s = step->from & 4 ? 0 : 1;
     const int variant = 3 * a + step->to, call = 2 * a + step->to;
     const int wide = step->dtype == FG_FLOAT64;
+    if (step->in_run) return step->form == CALLS ? DO_run_call1 + step->count - 1 : kind_of(step);
     switch (step->form) {
     case TRIPLES:
         return DO_add_add_AAA + ((step->inner * PRODUCTS + step->outer) * 4 + 2 * a + s) * 3 +
@@ -651,7 +803,7 @@ static int handler_of(const Step *step)
         return (step->inner == MULTIPLY ? DO_total_multiply_ATT : DO_total_weigh_ATT) + 3 * a +
                (s == 1 ? 2 : step->to == 3 ? 0 : 1);
     case PAIRS:
-        return (step->inner ? turned_pair_of(step->op) : pair_of(step->op)) + variant;
+        return (step->turned ? turned_pair_of(step->op) : pair_of(step->op)) + variant;
     case SINGLES: return single_of(step->op) + variant;
     case CHOICES: return DO_choose_AA + variant;
     case CALLS: return DO_call1_AA + 4 * (step->count - 1) + call;
@@ -664,14 +816,15 @@ static int handler_of(const Step *step)
 
 static FgScalarCode *emit(const Build *build)
 {
-    FgScalarCode *code = malloc(sizeof *code + (size_t)(6 * build->n + 1) * sizeof *code->code);
+    FgScalarCode *code = malloc(sizeof *code + (size_t)(7 * build->n + 1) * sizeof *code->code);
     if (code == NULL) return NULL;
     uint32_t *word = code->code;
     for (int64_t i = 0; i < build->n; i++) {
         const Step *step = &build->steps[i];
-        *word++ = (uint32_t)handler_of(step);
-        if (step->form == CALLS)
+        if (step->run > 0 || !step->in_run) *word++ = (uint32_t)handler_of(step);
+        if (step->form == CALLS && (step->run > 0 || !step->in_run))
             *word++ = step->op + (step->dtype == FG_FLOAT64 ? FG_COMPARE_END : 0u);
+        if (step->run > 0) *word++ = step->run;
         for (int k = 0; k < step->count; k++)
             if (!(step->from >> k & 1)) *word++ = build->values[step->x[k]].place;
         if (step->second != NONE) *word++ = build->values[step->second].place;
@@ -693,18 +846,22 @@ FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registe
     build.steps = malloc(((size_t)n + 1) * sizeof *build.steps);
     build.values = malloc(((size_t)registers + 1) * sizeof *build.values);
     build.free = malloc(((size_t)registers + 1) * sizeof *build.free);
+    build.stretch = malloc(STRETCH * sizeof *build.stretch);
     FgScalarCode *code = NULL;
-    if (build.steps != NULL && build.values != NULL && build.free != NULL &&
-        read_operations(&build, ops, registers, kept) == 0) {
+    const int memory = build.steps != NULL && build.stretch != NULL && build.values != NULL &&
+                       build.free != NULL;
+    if (memory && read_operations(&build, ops, registers, kept) == 0) {
         simplify(&build);
         join(&build);
         pack(&build);
+        arrange(&build);
         assign_total(&build);
         assign_accumulator(&build);
         assign_places(&build);
         code = emit(&build);
     }
     free(build.steps);
+    free(build.stretch);
     free(build.values);
     free(build.free);
     return code;

@@ -8,7 +8,7 @@
 
 #include "fg.h"
 
-enum { FG_SCALAR_TIE = 1 };     /* FgScalarOp.flags: an operand was a literal; values do not care  */
+enum { FG_SCALAR_TIE = 1 };     /* flags: an operand was a literal; values do not care          */
 
 /* registers[y] = op(registers[a], registers[b], registers[c]), as fg_value computes it for that
  * dtype; comparisons give 0.0 or 1.0. In float32 the operands must be floats held in doubles,

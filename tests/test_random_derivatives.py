@@ -51,6 +51,11 @@ class Rejected(Exception):
 class Program:
     """Text of a function f(K, *arrays), its inputs and its value."""
 
+    # What a step is, and how often.
+    KINDS = {"unary": 0.25, "binary": 0.2, "reduced": 0.13, "shaped": 0.1, "axis": 0.12,
+             "assigned": 0.2}
+    LARGEST = 40                # entries of a value
+
     def __init__(self, seed, dtype, shapes=SHAPES):
         self.rng = np.random.default_rng(seed)
         self.dtype = np.dtype(dtype)
@@ -63,23 +68,27 @@ class Program:
             self.values[f"x{len(self.inputs)}"] = self.inputs[-1]
         self.names = ", ".join(self.values)
         steps = self.rng.integers(3, 12)
-        kinds = [self.unary, self.binary, self.reduced, self.shaped, self.axis, self.assigned]
+        kinds, weights = [getattr(self, kind) for kind in self.KINDS], list(self.KINDS.values())
         for _ in range(8 * steps):
             if self.made == steps:
                 break
-            kind = kinds[self.rng.choice(6, p=[0.25, 0.2, 0.13, 0.1, 0.12, 0.2])]
+            kind = kinds[self.rng.choice(len(kinds), p=weights)]
             try:
                 self.add(*kind())
             except (Rejected, ValueError, IndexError, TypeError):
                 continue
-        self.result, second = self.name(), self.name(False)
-        self.add(f"out = {self.result} + 0.5 * K.sum(K.sin({second}))")
+        self.ending()
         self.value = self.values["out"]
         self.text = f"def f(K, {self.names}):\n    " + "\n    ".join(
             [*self.lines, "return out"])
         scope = {"np": np}
         exec(self.text, scope)
         self.f = scope["f"]
+
+    def ending(self):
+        """The last line."""
+        self.result, second = self.name(), self.name(False)
+        self.add(f"out = {self.result} + 0.5 * K.sum(K.sin({second}))")
 
     def choice(self, items):
         return items[self.rng.integers(len(items))]
@@ -108,7 +117,7 @@ class Program:
         scope = {name: np.asarray(x) for name, x in scope.items()
                  if name not in ("view", "i")}
         for x in scope.values():
-            if x.size > 40 or x.size and not np.max(abs(x)) < 20:
+            if x.size > self.LARGEST or x.size and not np.max(abs(x)) < 20:
                 raise Rejected
         self.values = {name: x.astype(self.dtype) for name, x in scope.items()}
         self.lines += text.split("\n")

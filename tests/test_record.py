@@ -114,7 +114,7 @@ def test_indices_from_values_are_followed():
     lambda x: x * x.detach(), lambda x: fg.stop_gradient(x) * x, lambda x: fnp.floor(x) * x,
     lambda x: (x > 1.0) * x, lambda x: fnp.where(fnp.isnan(x), 0.0, x) ** 2,
     lambda x: fnp.sign(x).astype(int) * x, lambda x: ((x > 0) & (x < 2)) * x,
-    lambda x: fnp.max(x) * x, lambda x: fnp.sort(x) * fnp.cumsum(x), lambda x: fnp.round(x, 1) + x])
+    lambda x: fnp.max(x) * x, lambda x: fnp.sort(x) * fnp.ptp(x), lambda x: fnp.round(x, 1) + x])
 def test_what_a_derivative_takes_for_constant_is_recomputed(function):
     values, others = [np.array([1.0, 2.5, -3.0])], [np.array([2.0, -0.5, 1.5])]
     agrees(lambda v: [function(v[0])], values, others)
@@ -164,8 +164,9 @@ def test_a_tensor_from_outside_that_is_changed():
 
 
 def test_known_arrays_are_inputs():
-    recording = record(lambda v: [v[0] * TABLE + fnp.sum(TABLE), PARAMETER * v[0][:2]], [np.ones(3)],
-                       [TABLE, PARAMETER])
+    recording = record(lambda v: [v[0] * TABLE + fnp.sum(TABLE) + fnp.mean(fnp.exp(TABLE)) -
+                                  fnp.mean(np.exp(2 * np.array([1.0, 2.0, 3.0]))),
+                                  PARAMETER * v[0][:2]], [np.ones(3)], [TABLE, PARAMETER])
     assert recording.reason is None
     assert [x is y for x, y in zip(recording.captured, [TABLE, PARAMETER])] == [True, True]
     got = replay(recording.graph, [np.ones(3), 2 * TABLE, np.array([3.0, 4.0])])
@@ -187,7 +188,7 @@ def test_literals_are_constants():
     recording = record(lambda v: [v[0] * core.vouch(np.arange(2.0)) + fnp.arange(2.0) + fnp.zeros(2)
                                   + fnp.array([1.0, 2.0])], [np.ones(2)])
     assert recording.reason is None and not recording.captured
-    np.testing.assert_array_equal(replay(recording.graph, [np.array([2.0, 3.0])])[0], [1.0, 7.0])
+    np.testing.assert_array_equal(replay(recording.graph, [np.array([2.0, 3.0])])[0], [1.0, 6.0])
 
 
 def test_a_history_is_a_graph():

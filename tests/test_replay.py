@@ -41,7 +41,8 @@ def row_graph(row, arrays, flags=0):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("row", ROWS + COMPARISONS, ids=name_of)
 def test_rows(row, dtype):
-    for shapes in ((), (3,), (2, 3), [(2, 1), (3,), (2, 3)][:row.arity], [(), (3,), ()][:row.arity]):
+    mixed = [(2, 1), (3,), (2, 3)][:row.arity], [(), (3,), ()][:row.arity]
+    for shapes in ((), (3,), (2, 3), *mixed):
         arrays = operands(row, dtype, shapes, shapes)
         graph = row_graph(row, arrays)
         tensors = [core.tensor(a) for a in arrays]

@@ -205,6 +205,6 @@ def test_no_thread_is_started_before_there_is_work():
 
 
 def test_info_tells_the_number():
-    done = subprocess.run([sys.executable, "-m", "fastgrad", "info"], capture_output=True, text=True,
-                          env={**os.environ, "FASTGRAD_NUM_THREADS": "5"})
+    done = subprocess.run([sys.executable, "-m", "fastgrad", "info"], capture_output=True,
+                          text=True, env={**os.environ, "FASTGRAD_NUM_THREADS": "5"})
     assert any(line.split() == ["threads", "5", "at", "most"] for line in done.stdout.splitlines())

@@ -611,6 +611,14 @@ cdef Tensor argument_leaf(object value, str where_):
         if outer.node.flags & FG_NEEDS_GRAD and get_recording() or is_traced(outer):
             return argument_nested(outer)
         t = outer.detach()
+    elif get_recorder() != NULL and PyArray_Check(value) and is_float(PyArray_TYPE(value)) \
+            and not is_masked(value):
+        # The array may be an input of the program that is recorded.
+        t = (<Recorder>get_recorder()).array_operand(value)
+        if t is not None:
+            return argument_nested(t)
+        t = tensor(value)
+        t.node.uses += 1                # a constant of the program: the value has to stay
     elif type(value) is np_ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
         operand_clear(&x)
         operand_array(<ndarray>value, &x)

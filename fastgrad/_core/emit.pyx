@@ -610,7 +610,9 @@ cdef Tensor softmax_of(FgNode *n, uint32_t id, FgNode *x):
     cdef Tensor y = node_tensor(id)
     cdef Tensor d = emit_two(FG_subtract, node_tensor(n.a), expand(y, n, x))
     cdef Arg a[3]
-    if derived("fastgrad.all_finite", all_finite, (y,), {}):
+    cdef Recorder r = recorder()
+    # The body of a loop is recorded once for all values: there the choice is made by a mask.
+    if not (r is not None and r.places_move) and derived("fastgrad.all_finite", all_finite, (y,), {}):
         return emit_one(FG_exp, d)
     mask = derived("numpy.isfinite", np.isfinite, (expand(y.detach(), n, x),), {})
     a[0] = arg_tensor(d)
@@ -903,8 +905,6 @@ def custom(rule, operands, results):
         t = <Tensor?>o
         t.fresh()
         needs = needs or (t.node.flags & FG_NEEDS_GRAD and get_recording()) or is_traced(t)
-    if needs and get_recorder() != NULL and not hasattr(rule, "loop"):
-        unreplayable("a function with a derivative rule of its own is used")
     results = [x if isinstance(x, Tensor) else tensor_constant(np.array(x)) for x in results]
     if not needs:
         return results
@@ -955,6 +955,12 @@ def custom(rule, operands, results):
                 y.re = r.node.re
                 y.im = r.node.im        # an integer keeps all its bits there
             made.append(tensor_new(at, y, tape))
+            if get_recorder() != NULL and not hasattr(rule, "loop"):
+                # What the rule's function computed has been taken down, too. A graph that is
+                # itself differentiated later on would know nothing of the rule.
+                if (<Recorder>get_recorder()).known is None:
+                    unreplayable("a function with a derivative rule of its own is used")
+                (<Recorder>get_recorder()).aliases[at] = argument_of(r)
     finally:
         node_drop(id)
     return made

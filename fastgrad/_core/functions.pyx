@@ -129,6 +129,14 @@ cdef object elementwise_options(int op, PyObject *const *args, Py_ssize_t n, tup
     return cast(result, kept["dtype"]) if "dtype" in kept else result
 
 
+cdef inline object known(object a):
+    """While a program is recorded, the Tensor that stands for a known array; else `a` itself."""
+    if get_recorder() == NULL or not PyArray_Check(a):
+        return a
+    t = (<Recorder>get_recorder()).array_operand(a)
+    return a if t is None else t
+
+
 cdef object plain_result(int op, list args):
     """The operator on plain NumPy operands: NumPy's own function where there is one."""
     cdef Operand x[3]
@@ -139,10 +147,13 @@ cdef object plain_result(int op, list args):
         if isinstance(x_, (list, tuple)) and holds_tensor(x_):
             raise TypeError(f"{fg_op_info[op].name.decode()}: a list that holds Tensors is not an "
                             "array; write fastgrad.numpy.array([...])")
-    if op == FG_where:
-        return np.where(args[2], args[0], args[1])
-    if numpy_functions[op] is not None:
-        return numpy_functions[op](*args)
+    if get_recorder() != NULL:
+        args = [known(x_) for x_ in args]
+    if get_recorder() == NULL or not any([isinstance(x_, Tensor) for x_ in args]):
+        if op == FG_where:
+            return np.where(args[2], args[0], args[1])
+        if numpy_functions[op] is not None:
+            return numpy_functions[op](*args)
     for i in range(3):
         operand_clear(&x[i])
     try:
@@ -152,6 +163,8 @@ cdef object plain_result(int op, list args):
         operands_drop(x, 3)
         raise
     result = push(op, count, x)
+    if get_recorder() != NULL and is_traced(result):
+        return result
     if (<Tensor>result).node.rank == 0:
         if (<Tensor>result).node.flags & FG_WEAK:
             return (<Tensor>result).node.re
@@ -343,6 +356,7 @@ cdef Tensor reshape_tensor(Tensor t, object shape):
 def reshape(a, shape):
     """The entries of `a` in another shape, one length of which may be -1."""
     cdef Tensor y, t
+    a = known(a)
     if not isinstance(a, Tensor):
         return np.reshape(a, shape)
     t = <Tensor>a
@@ -388,6 +402,7 @@ cdef Tensor transpose_tensor(Tensor t, object axes):
 def transpose(a, axes=None):
     """The axes of `a` in another order, by default reversed."""
     cdef Tensor y
+    a = known(a)
     if not isinstance(a, Tensor):
         return np.transpose(a, axes)
     y = transpose_tensor(<Tensor>a, axes)
@@ -405,6 +420,7 @@ def broadcast_to(a, shape):
     cdef FgShape *s
     cdef int i, j, rank
     cdef Tensor y
+    a = known(a)
     if not isinstance(a, Tensor):
         return np.broadcast_to(a, shape)
     if not isinstance(shape, (tuple, list)):
@@ -441,6 +457,7 @@ cdef Tensor flip_tensor(Tensor t, object axis):
 def flip(a, axis=None):
     """`a` with the order of the entries reversed along the axes (by default all)."""
     cdef Tensor y
+    a = known(a)
     if not isinstance(a, Tensor):
         return np.flip(a, axis)
     y = flip_tensor(<Tensor>a, axis)
@@ -451,7 +468,7 @@ def flip(a, axis=None):
 
 def concatenate(arrays, axis=0):
     """Arrays joined along an axis; None flattens them first."""
-    arrays = list(arrays)
+    arrays = [known(a) for a in arrays]
     if not any([isinstance(a, Tensor) for a in arrays]):
         return np.concatenate(arrays, axis)
     return push_concatenate(arrays, axis, False)
@@ -580,6 +597,7 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
     cdef Operand x
     cdef uint64_t mask
     cdef Tensor t
+    a = known(a)
     if not isinstance(a, Tensor):
         return np.sum(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims,
                       initial=np._NoValue if initial is None else initial,
@@ -610,6 +628,7 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
 
 def prod(a, axis=None, keepdims=False):
     """The product over the given axes; the derivative is exact where entries are zero."""
+    a = known(a)
     if not isinstance(a, Tensor):
         return np.prod(a, axis=axis, keepdims=keepdims)
     return reduced(FG_prod, a, axis, keepdims)
@@ -617,6 +636,7 @@ def prod(a, axis=None, keepdims=False):
 
 def max(a, axis=None, keepdims=False):
     """The maximum over the given axes; ties share the derivative evenly."""
+    a = known(a)
     if not isinstance(a, Tensor):
         return np.max(a, axis=axis, keepdims=keepdims)
     return reduced(FG_max, a, axis, keepdims)
@@ -624,6 +644,7 @@ def max(a, axis=None, keepdims=False):
 
 def min(a, axis=None, keepdims=False):
     """The minimum over the given axes; ties share the derivative evenly."""
+    a = known(a)
     if not isinstance(a, Tensor):
         return np.min(a, axis=axis, keepdims=keepdims)
     return reduced(FG_min, a, axis, keepdims)
@@ -633,6 +654,7 @@ def logsumexp(a, axis=None, keepdims=False):
     """log(sum(exp(a))) over the given axes, without overflow."""
     if isinstance(a, Deferred):
         return a.defer(logsumexp, (a, axis, keepdims), {})
+    a = known(a)
     if isinstance(a, Tensor):
         return reduced(FG_logsumexp, a, axis, keepdims)
     a = np.asarray(a)
@@ -646,6 +668,7 @@ def matmul(a, b):
     """The matrix product a @ b for vectors, matrices and batches."""
     if isinstance(a, Deferred) or isinstance(b, Deferred):
         return (a if isinstance(a, Deferred) else b).defer(matmul, (a, b), {})
+    a, b = known(a), known(b)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return np.matmul(a, b)
     return push_matmul(a, b)
@@ -675,3 +698,12 @@ def cast(a, dtype):
         return t
     operand_tensor_ready(t, &x)
     return push_cast(&x, dtype.num)
+
+
+cdef int busy() noexcept nogil:
+    """Whether a function is being transformed or recorded in this thread."""
+    return get_depth() != 0 or get_recorder() != NULL
+
+
+# For program.pyx, which has no other way to what belongs to a thread.
+BUSY = PyCapsule_New(<void *>busy, "fastgrad.busy", NULL)

@@ -1,5 +1,10 @@
-"""What a call of a program looks at before its plan runs: is everything that the function reaches
-still what it was?"""
+"""Calls of programs: the short way from arguments to results.
+
+`Checks` tells whether everything that a function reaches is still what it was. `Entry` holds what
+one recorded path takes and returns: if the arguments are of that kind, and the checks hold, its
+plan runs at once. `Caller`, the base class of fastgrad._compile.Program, tries the entries it was given,
+and leaves every other call to Python.
+"""
 
 from cpython.dict cimport PyDict_Size
 from cpython.object cimport PyObject_RichCompareBool, Py_EQ
@@ -16,6 +21,14 @@ cdef extern from "Python.h":
     bint PyList_Check(object)
     ctypedef struct PyTypeObject:
         PyObject *tp_dict
+        Py_ssize_t tp_vectorcall_offset
+        unsigned long tp_flags
+    unsigned long Py_TPFLAGS_HAVE_VECTORCALL
+    void PyType_Modified(PyTypeObject *)
+    Py_ssize_t PyVectorcall_NARGS(size_t)
+    void *PyCapsule_GetPointer(object, const char *) except NULL
+    bint PyDict_Next(object, Py_ssize_t *, PyObject **, PyObject **)
+    PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
     ctypedef struct PyFunctionObject:
         PyObject *func_code
         PyObject *func_defaults
@@ -183,3 +196,284 @@ cdef bint same_bytes(object a, ndarray copy) except -1:
     if not PyArray_IS_C_CONTIGUOUS(a):
         a = np.ascontiguousarray(a)
     return memcmp(PyArray_DATA(<ndarray>a), PyArray_DATA(copy), PyArray_NBYTES(copy)) == 0
+
+
+# ---- arguments and results ------------------------------------------------------------------
+
+cdef enum:
+    PART_FLOAT, PART_ARRAY, PART_SCALAR, PART_STATIC, PART_TUPLE, PART_LIST, PART_DICT, PART_NONE
+    PART_OTHER
+
+
+@cython.final
+cdef class Part:
+    """A part of a tree: a leaf, or a branch of parts. Of arguments a leaf says what is taken there;
+    of results `number` tells which output stands there, or -1 for `value`."""
+    cdef int kind
+    cdef int dtype
+    cdef int number
+    cdef tuple shape
+    cdef object value           # static; the type of a scalar; the branch of what is none of these
+    cdef tuple keys
+    cdef list parts
+
+
+def leaf_part(kind, number=0):
+    """What is taken at a leaf: "float", the character of a scalar's dtype, (character, shape) of an
+    array, or a list with the one object that will do."""
+    cdef Part p = Part.__new__(Part)
+    p.number = number
+    if type(kind) is list:
+        p.kind, p.value = PART_STATIC, kind[0]
+    elif kind == "float":
+        p.kind = PART_FLOAT
+    elif type(kind) is tuple:
+        p.kind, p.dtype, p.shape = PART_ARRAY, np.dtype(kind[0]).num, kind[1]
+    else:
+        p.kind, p.value = PART_SCALAR, np.dtype(kind).type
+    return p
+
+
+def result_part(number, value=None):
+    """What is returned at a leaf: an output, or (-1) a value."""
+    cdef Part p = Part.__new__(Part)
+    p.kind, p.number, p.value = PART_STATIC, number, value
+    return p
+
+
+def branch_part(branch, list parts):
+    """A branch (of fastgrad._trees) with these parts."""
+    cdef Part p = Part.__new__(Part)
+    kind = branch.type
+    p.kind = (PART_TUPLE if kind is tuple else PART_LIST if kind is list else
+              PART_DICT if kind is dict else PART_NONE if kind is type(None) else PART_OTHER)
+    p.keys, p.parts, p.value = branch.keys, parts, branch
+    return p
+
+
+cdef bint taken(Part p, object x, list values) except -1:
+    """Whether x is of that kind; its numbers and arrays go to `values`."""
+    cdef int i
+    cdef Py_ssize_t at = 0, k = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    if p.kind == PART_FLOAT:
+        if not PyFloat_CheckExact(x):
+            return False
+        values.append(x)
+        return True
+    if p.kind == PART_ARRAY:
+        if (type(x) is not ndarray or PyArray_TYPE(<ndarray>x) != p.dtype
+                or PyArray_NDIM(<ndarray>x) != len(p.shape)):
+            return False
+        for i in range(PyArray_NDIM(<ndarray>x)):
+            if PyArray_DIMS(<ndarray>x)[i] != <Py_ssize_t>p.shape[i]:
+                return False
+        if (<object>x).dtype.byteorder == SWAPPED:
+            return False
+        values.append(x)
+        return True
+    if p.kind == PART_SCALAR:
+        if type(x) is not p.value:
+            return False
+        values.append(x)
+        return True
+    if p.kind == PART_STATIC:
+        return x is p.value
+    if p.kind == PART_NONE:
+        return x is None
+    if p.kind == PART_TUPLE:
+        if type(x) is not tuple or len(<tuple>x) != len(p.parts):
+            return False
+        for i in range(len(<tuple>x)):
+            if not taken(<Part>PyList_GET_ITEM(p.parts, i), <object>PyTuple_GET_ITEM(x, i), values):
+                return False
+        return True
+    if p.kind == PART_LIST:
+        if type(x) is not list or len(<list>x) != len(p.parts):
+            return False
+        for i in range(len(p.parts)):
+            if i >= len(<list>x) or not taken(<Part>PyList_GET_ITEM(p.parts, i), (<list>x)[i],
+                                              values):
+                return False
+        return True
+    if p.kind == PART_DICT:
+        if type(x) is not dict or PyDict_Size(x) != len(p.parts):
+            return False
+        while PyDict_Next(x, &at, &key, &value):
+            if key != PyTuple_GET_ITEM(p.keys, k) and not (
+                    type(<object>key) is str and <object>key == p.keys[k]):
+                return False
+            if not taken(<Part>PyList_GET_ITEM(p.parts, k), <object>value, values):
+                return False
+            k += 1
+        return True
+    return False
+
+
+cdef object returned(Part p, list results):
+    """The tree of results."""
+    cdef int i
+    cdef list made
+    if p.kind == PART_STATIC:
+        return <object>PyList_GET_ITEM(results, p.number) if p.number >= 0 else p.value
+    if p.kind == PART_NONE:
+        return None
+    made = [returned(<Part>PyList_GET_ITEM(p.parts, i), results) for i in range(len(p.parts))]
+    if p.kind == PART_LIST:
+        return made
+    if p.kind == PART_TUPLE:
+        return tuple(made)
+    if p.kind == PART_DICT:
+        return dict(zip(p.keys, made))
+    return CLOSE(p.value, made)
+
+
+from fastgrad._trees import close_branch as CLOSE
+
+cdef str SWAPPED = ">" if np.little_endian else "<"     # in dtype.byteorder
+
+
+# ---- paths ----------------------------------------------------------------------------------
+
+@cython.final
+cdef class Entry:
+    """A recorded path as calls see it.
+
+    Parameters
+    ----------
+    arguments : list of Part
+        What it takes: by position, then by name.
+    names : tuple of str
+        Of the last ones.
+    result : Part
+    plan : Plan
+    checks : Checks
+    lifted : list of (holder, key)
+        Where floats that are inputs are found: dictionaries, and cells with None.
+    """
+    cdef list arguments
+    cdef tuple names
+    cdef Part result
+    cdef Plan plan
+    cdef Checks checks
+    cdef list lifted
+    cdef bint tensors           # some of what is captured is no array
+    cdef public object path
+    cdef readonly int64_t calls
+
+    def __init__(self, list arguments, tuple names, Part result, Plan plan, Checks checks,
+                 list lifted, path):
+        self.names = names
+        self.arguments, self.result, self.plan, self.checks = arguments, result, plan, checks
+        self.lifted, self.path = lifted, path
+
+    cdef object attempt(self, PyObject *const *args, Py_ssize_t n, PyObject *names):
+        """The result, or NOTHING where this path does not fit."""
+        cdef Py_ssize_t i
+        cdef list values
+        cdef PyObject *found
+        cdef object answer
+        if names != NULL:
+            if <tuple>names != self.names:
+                return NOTHING
+            n += len(self.names)
+        elif len(self.names):
+            return NOTHING
+        if n != PyList_GET_SIZE(self.arguments):
+            return NOTHING
+        values = []
+        for i in range(n):
+            if not taken(<Part>PyList_GET_ITEM(self.arguments, i), <object>args[i], values):
+                return NOTHING
+        if not self.checks.hold():
+            return NOTHING
+        if self.lifted is not None:
+            for holder, key in self.lifted:
+                found = PyCell_GET(holder) if key is None else PyDict_GetItemWithError(holder, key)
+                if found == NULL or not PyFloat_CheckExact(<object>found):
+                    return NOTHING
+                values.append(<object>found)
+        for i in range(PyList_GET_SIZE(self.checks.captured)):
+            answer = <object>PyList_GET_ITEM(self.checks.captured, i)
+            values.append(answer if type(answer) is ndarray else CAPTURED(answer))
+        answer = self.plan.run_list(values)
+        if type(answer) is int:
+            return NOTHING
+        self.calls += 1
+        return returned(self.result, <list>answer)
+
+
+cdef object NOTHING = object()
+cdef object CAPTURED = None
+
+
+def captured_with(function):
+    """Set what makes a value of a captured Tensor."""
+    global CAPTURED
+    CAPTURED = function
+
+
+cdef int (*busy)() noexcept nogil
+busy = <int (*)() noexcept nogil>PyCapsule_GetPointer(core.BUSY, "fastgrad.busy")
+
+cdef enum:
+    ENTRIES = 8
+
+
+cdef class Caller:
+    """What makes calls of a program short: it tries its entries, then the method `_call`."""
+    cdef void *vectorcall           # CPython calls through it, without tuple and dictionary
+    cdef list entries               # replaced, never changed; the one used last comes first
+    cdef readonly int64_t fast_calls
+
+    def __cinit__(self, *args, **kwargs):
+        self.vectorcall = <void *>caller_call
+        self.entries = []
+
+    def __call__(self, *args, **kwargs):
+        return self._call(args, kwargs)
+
+    def _enter(self, Entry entry):
+        """Try this entry first from now on."""
+        self.entries = [entry] + self.entries[:ENTRIES - 1]
+
+    def _first_path(self):
+        """The path that was used last, or None."""
+        return (<Entry>self.entries[0]).path if self.entries else None
+
+    def _drop(self, path):
+        """Never try the entry of this path again (None: any)."""
+        self.entries = [] if path is None else [
+            e for e in self.entries if (<Entry>e).path is not path]
+
+
+def use_vectorcall(type kind):
+    """Let a subclass of Caller be called without tuple and dictionary."""
+    cdef Caller c = Caller.__new__(Caller)
+    cdef PyTypeObject *t = <PyTypeObject *>kind
+    t.tp_vectorcall_offset = <Py_ssize_t>(<char *>&c.vectorcall - <char *><void *>c)
+    t.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL
+    PyType_Modified(t)
+
+
+cdef PyObject *caller_call(PyObject *self, PyObject *const *args, size_t flags,
+                           PyObject *names) except NULL:
+    """A call with positional arguments side by side, keyword arguments after them."""
+    cdef Caller c = <Caller>self
+    cdef Py_ssize_t i, n = PyVectorcall_NARGS(flags)
+    cdef list entries = c.entries
+    cdef object result = NOTHING
+    if PyList_GET_SIZE(entries) and not busy():
+        for i in range(PyList_GET_SIZE(entries)):
+            result = (<Entry>PyList_GET_ITEM(entries, i)).attempt(args, n, names)
+            if result is not NOTHING:
+                c.fast_calls += 1
+                if i:
+                    c.entries = [entries[i]] + entries[:i] + entries[i + 1:]
+                break
+    if result is NOTHING:
+        result = c._call(tuple([<object>args[i] for i in range(n)]), {} if names == NULL else {
+            name: <object>args[n + i] for i, name in enumerate(<tuple>names)})
+    Py_INCREF(result)
+    return <PyObject *>result

@@ -30,8 +30,8 @@ def scalar_run(const uint8_t[::1] operations not None, double[::1] registers not
         raise ValueError(f"operations take {sizeof(FgScalarOp)} bytes each, and here are "
                          f"{operations.shape[0]}")
     if kept.shape[0] != registers.shape[0]:
-        raise ValueError(f"{registers.shape[0]} registers, and {kept.shape[0]} flags whether to keep "
-                         "them: give one for each")
+        raise ValueError(f"{registers.shape[0]} registers, and {kept.shape[0]} flags whether to "
+                         "keep them: give one for each")
     cdef FgScalarCode *code = fg_scalar_build(
         <const FgScalarOp *>&operations[0] if n else NULL, n, <uint32_t>registers.shape[0],
         &kept[0] if kept.shape[0] else NULL)

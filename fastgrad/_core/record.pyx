@@ -33,8 +33,15 @@ cdef enum:
     GRAPH_WEAK = 2
     GRAPH_LITERAL = 4
     GRAPH_MANY = 8
+    GRAPH_STOP = 16
 
 cdef uint32_t recordings = 0
+
+
+cdef bint place_moves(object i) except -1:
+    """Whether a place in an index is left open: the body of a loop is recorded once for all i."""
+    cdef Recorder r = recorder()
+    return r is not None and r.places_move and r.traced(<Tensor>i)
 
 
 cdef inline Recorder recorder():
@@ -83,6 +90,7 @@ cdef class Recorder:
     cdef readonly str reason        # why the recording must not be replayed, or None
     cdef readonly list guards       # (id of a node, kind, outcome, line)
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
+    cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard
     cdef uint32_t *ids              # the recorded nodes, oldest first, each counted once
     cdef int64_t count, size
     cdef uint32_t serial
@@ -93,7 +101,7 @@ cdef class Recorder:
     cdef dict vouched               # id of an array: array
     cdef readonly dict frozen       # the same, of arrays that must have the same contents each time
     cdef dict indices               # id of a plain index: (the index, the same with Tensors)
-    cdef list kinds                 # of the arguments
+    cdef dict aliases               # id of a result of a rule: the node that has its value
     cdef void *outer
     cdef void *kept
     cdef uint32_t outer_serial
@@ -107,6 +115,7 @@ cdef class Recorder:
         self.serial = recordings
         self.arguments, self.captured, self.guards, self.holders = [], [], [], []
         self.inputs, self.arrays, self.vouched, self.indices, self.frozen = {}, {}, {}, {}, {}
+        self.aliases = {}
         self.known = None if known is None else {id(x): x for x in known}
         for v in values:
             t = record_leaf(v, len(self.arguments))
@@ -222,6 +231,12 @@ cdef class Recorder:
         self.holders.append(argument_of(t))
         return t
 
+    @property
+    def ruled(self):
+        """Whether functions with a derivative rule of their own were used: of them the graph tells
+        the values alone."""
+        return len(self.aliases) > 0
+
     cdef int refuse(self, str why) except -1:
         """The recording must not be replayed."""
         if self.reason is None:
@@ -291,7 +306,7 @@ cdef class Recorder:
                 if (<Tensor>i).node.dtype == FG_BOOL:
                     self.guard(<Tensor>i, "count", int(np.count_nonzero(tensor_value(<Tensor>i))))
             whole.append(i)
-        plain = [index_array(i) for i in whole]
+        plain = [index_plain_item(i) for i in whole]
         for i in plain:
             if PyArray_Check(i):
                 self.vouch(i)           # a node keeps it, and its derivative uses it again
@@ -400,6 +415,21 @@ cdef bint carries_derivative(FgNode *n) noexcept:
     return False
 
 
+cdef bint derivative_stops(FgNode *n) noexcept:
+    """Whether the value has no derivative though its operands and its operation have: it was
+    detached, or recorded inside `no_grad`."""
+    cdef int k
+    cdef uint32_t x
+    if (n.flags & FG_NEEDS_GRAD or not is_float(n.dtype) or n.op in (FG_call, FG_custom, FG_result)
+            or (n.op < FG_ELEMENTWISE_END and fg_op_info[n.op].props & FG_STEPS)):
+        return False
+    for k in range(operand_count(n)):
+        x = operand_at(n, k)
+        if x and node_at(x).flags & FG_NEEDS_GRAD and is_float(node_at(x).dtype):
+            return True
+    return False
+
+
 cdef Tensor record_leaf(object value, Py_ssize_t place):
     """The leaf that stands for an input."""
     cdef Tensor t
@@ -481,21 +511,6 @@ cdef inline bint node_traced(uint32_t id, FgNode *n):
     if n.flags & FG_LEAF:
         return id in (<Recorder>get_recorder()).inputs
     return True
-
-
-cdef object index_array(object i):
-    """A part of an index as a node may keep it."""
-    if isinstance(i, Tensor):
-        if is_float((<Tensor>i).node.dtype):
-            raise IndexError("gather: a floating-point Tensor cannot be an index; write "
-                             "int(t.item()), or .astype(int) for an array of indices")
-        return np.array(tensor_value(<Tensor>i))
-    if isinstance(i, list):
-        return np.array(sequence_array(i), dtype=None if len(i) else np.intp)
-    if isinstance(i, np.ndarray):
-        refuse_masked(i)
-        return np.array(i)
-    return i
 
 
 # ---- functions without derivative -----------------------------------------------------------
@@ -805,6 +820,9 @@ cdef class Extraction:
         cdef list many = None
         if n.op == FG_leaf or id in self.numbers:
             return 0
+        if id in self.recorder.aliases:
+            self.numbers[id] = self.number((<Argument>self.recorder.aliases[id]).id)
+            return 0
         numbers[0] = numbers[1] = numbers[2] = -1
         if n.op < FG_COMPARE_END:
             for k in range(fg_op_info[n.op].arity):
@@ -852,6 +870,8 @@ cdef class Extraction:
             g.flags |= GRAPH_MANY
         if n.flags & FG_LITERAL:
             g.flags |= GRAPH_LITERAL
+        if derivative_stops(n):
+            g.flags |= GRAPH_STOP
         if n.op == FG_result:
             g.constant = n.index
         if attribute is not None:

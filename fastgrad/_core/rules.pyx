@@ -39,18 +39,22 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
     try:
         tape = tape_of_thread()
         if y != NULL and not y.needs and op == FG_matmul:
-            b = leaf_constant(y) if not y.id else y.id
-            if y.id:
+            if y.id and not is_literal(y):
+                b = y.id
                 y.node.refs += 1
+            else:
+                b = leaf_constant(y)
         elif y != NULL and y.needs and not is_literal(y):
             b = y.id
             y.node.refs += 1
         elif y != NULL and get_keeping():
             b = leaf_constant(y)
         if x != NULL and not x.needs and op == FG_matmul:
-            a = leaf_constant(x) if not x.id else x.id
-            if x.id:
+            if x.id and not is_literal(x):
+                a = x.id
                 x.node.refs += 1
+            else:
+                a = leaf_constant(x)
         elif x != NULL and x.needs and not is_literal(x):
             a = x.id
             x.node.refs += 1
@@ -496,8 +500,10 @@ cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
             dots = True
         elif item is None:
             pass
+        elif is_index_tensor(item) and is_traced(item):
+            return 1                    # to a program it is a place among others
         elif PySlice_Check(item) or PyLong_CheckExact(item) or isinstance(item, np_integer) \
-                or is_index_tensor(item):
+                or is_index_tensor(item) and not place_moves(item):
             used += 1
         else:
             return 1
@@ -761,6 +767,8 @@ cdef object push_gather(Operand *x, object index):
     """x[index] with integer arrays or boolean masks in the index: a copy."""
     cdef object plain = index_plain(index)
     cdef object array = operand_ndarray(x)[plain]
+    cdef object whole
+    cdef Tensor t
     cdef Operand y
     cdef bint needs = x.needs
     if get_recorder() != NULL and id(plain) in (<Recorder>get_recorder()).indices:
@@ -770,8 +778,12 @@ cdef object push_gather(Operand *x, object index):
     y.foreign = 0
     try:
         if y.shape == NULL:
-            return push_shaped(FG_gather, x.dtype, 0, NULL, NULL, y.number, x, NULL,
-                               attr_new(0, NULL, plain) if needs else 0, 0)
+            t = push_shaped(FG_gather, x.dtype, 0, NULL, NULL, y.number, x, NULL,
+                            attr_new(0, NULL, plain) if needs else 0, 0)
+            if not is_float(x.dtype):
+                whole = np.ascontiguousarray(array)
+                t.node.value = <FgValue *><void *>scalar_whole(PyArray_DATA(<ndarray>whole), x.dtype)
+            return t
         return push_shaped(FG_gather, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, x, NULL,
                            attr_new(0, NULL, plain) if needs else 0, 0)
     finally:

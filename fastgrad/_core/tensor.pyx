@@ -749,6 +749,11 @@ def is_tensor(x):
     return isinstance(x, Tensor)
 
 
+def is_weak(Tensor t):
+    """Whether a Tensor stands for a Python float, which gives way in promotion."""
+    return t.node.rank == 0 and is_float(t.node.dtype) and t.node.flags & FG_WEAK != 0
+
+
 # ---- values as ndarrays ---------------------------------------------------------------------
 
 @cython.final
@@ -1010,9 +1015,7 @@ cdef int leaf_guard(Tensor t, str what) except -1:
 cdef int outside_guard(Tensor t) except -1:
     """A program changes nothing but what it makes."""
     cdef Recorder r = recorder()
-    if r is not None and not r.made(t) and t.id not in r.inputs:
-        r.refuse("a Tensor that was made outside of it is changed")
-    elif r is not None and t.id in r.inputs and not t.node.flags & FG_ARGUMENT:
+    if r is not None and not r.made(t) and not (t.id in r.inputs and t.node.flags & FG_ARGUMENT):
         r.refuse("a Tensor that was made outside of it is changed")
     return 0
 

@@ -132,6 +132,23 @@ def evaluated(numpy_function, args, kwargs):
                                   **{name: values_of(x) for name, x in kwargs.items()}))
 
 
+def known(operand):
+    """While a program is recorded, the Tensor that stands for a known array, in nested sequences
+    too; anything else as it is."""
+    if isinstance(operand, np.ndarray):
+        tensor = core.known_array(operand)
+        return operand if tensor is None else tensor
+    if isinstance(operand, (list, tuple)):
+        return type(operand)(map(known, operand))
+    return operand
+
+
+def holds_known(operands):
+    """Whether one of the operands, or an entry of a list of them, is such an array."""
+    return any(isinstance(x, np.ndarray) and core.known_array(x) is not None
+               or isinstance(x, (list, tuple)) and holds_known(x) for x in operands)
+
+
 def implements(*numpy_functions):
     """Make a rule the implementation of NumPy functions, here and in `np.f(t)`.
 
@@ -166,6 +183,8 @@ def implements(*numpy_functions):
                 if kind == FLOATING:
                     return rule(*args, **kwargs)
                 if kind == PLAIN:
+                    if core.recording_program() and holds_known(args):
+                        return function(*map(known, args), **kwargs)
                     return numpy_function(*args, **kwargs)
                 return evaluated(numpy_function, args, kwargs)
             except NotComputed:
@@ -180,7 +199,8 @@ def by_value(numpy_function, summary):
     @functools.wraps(numpy_function)
     @deferring
     def function(*args, **kwargs):
-        if kind_of(args) or kind_of(kwargs.values()):
+        if (kind_of(args) or kind_of(kwargs.values())
+                or core.recording_program() and holds_known(args)):
             return evaluated(numpy_function, args, kwargs)
         return numpy_function(*args, **kwargs)
 
