@@ -369,9 +369,12 @@ cdef class Plan:
         y = np.asarray(y)
         shape = self.graph.shape(s.node)
         if y.shape != shape or y.dtype != dtypes[s.dtype]:
-            raise ValueError(f"{self.graph.name(s.node)} in a program: the result has the shape "
-                             f"{y.shape} and the dtype {y.dtype}, but had {shape} and "
-                             f"{dtypes[s.dtype]} when it was recorded")
+            line = self.graph.lines[self.graph.nodes["line"][s.node]] \
+                if self.graph.nodes["line"][s.node] < len(self.graph.lines) else ""
+            what = self.graph.attribute(s.node)[0] if n.op == FG_call else self.graph.name(s.node)
+            raise GuardError(f"{line + ': ' if line else ''}{what} had a result of shape {shape} and "
+                             f"dtype {dtypes[s.dtype]} when the program was recorded, and one of shape "
+                             f"{y.shape} and dtype {y.dtype} now")
         y = np.ascontiguousarray(y)
         if s.out.place < 0:
             f.registers[s.out.reg] = float(y[()]) if y.ndim == 0 else float(y.reshape(-1)[0])
@@ -541,7 +544,7 @@ cdef class Plan:
                         later.append("the caller")
                     lines.append(f"    keeps %{p.places[<int>place].node} for {', '.join(later)}")
                 for j in range(s.blocks.sum_count):
-                    lines.append(f"    a sum, known when the run has ended")
+                    lines.append("    a sum, known when the run has ended")
             elif s.kind == FG_STEP_SCALARS:
                 lines.append(f"step {k}: a string of {s.node_count} scalar operations")
             elif s.kind == FG_STEP_PYTHON:
