@@ -1048,6 +1048,8 @@ static FgWalk walk_new(Planner *p, const FgDims *shape, const FgDims *own, const
     return (FgWalk){ r, dims, steps };
 }
 
+static int64_t work_of(double work) { return work < 1e15 ? (int64_t)work : (int64_t)1e15; }
+
 static void scalars_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
 {
     FgScalarOp *ops = SCRATCH(FgScalarOp, count);
@@ -1360,7 +1362,7 @@ static void blocks_step(Planner *p, BlockBuilder *b, FgStep *step, const int32_t
     for (int32_t k = 0; k < run->sum_count; k++) if (!run->sums[k].all) run->shared = 0;
     step->blocks = run;
     step->count = count;
-    step->work = run->size * run->op_count;
+    step->work = work_of((double)run->size * run->op_count);
     int64_t bytes = fg_block_bytes(run);
     if (bytes > p->plan->block_bytes) p->plan->block_bytes = bytes;
 }
@@ -1496,7 +1498,8 @@ static void loop_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t co
         step->results[k] = (FgOperand){ .place = -1, .reg = UINT32_MAX };
     for (int32_t k = 1; k < count; k++)
         step->results[(int32_t)p->nodes[nodes[k]].constant] = operand_for(p, nodes[k]);
-    step->work = (loop->length < 0 ? 1000000 : loop->length) * (loop->body->work + 20);
+    double work = (loop->length < 0 ? 1e6 : (double)loop->length) * (double)(loop->body->work + 20);
+    step->work = work_of(work);
 }
 
 static void step_all(Planner *p)
@@ -1591,9 +1594,12 @@ static void step_all(Planner *p)
                 rows_step(p, step, attribute_of(p, i)->numbers[2], k);
             }
             if (step->kind == FG_STEP_MATMUL && step->in[0].rank && step->in[1].rank)
-                step->work = step->out.size * step->in[0].dims[step->in[0].rank - 1];
+                step->work = work_of((double)step->out.size *
+                                     (double)step->in[0].dims[step->in[0].rank - 1]);
         }
+        if (step->work < 0 || step->work > (int64_t)1 << 50) step->work = (int64_t)1 << 50;
         plan->work += step->work;
+        if (plan->work > (int64_t)1 << 50) plan->work = (int64_t)1 << 50;
     }
 }
 
@@ -1749,12 +1755,16 @@ static void memory_all(Planner *p)
     enum { FEW = 512 };
     FgPlan *plan = p->plan;
     int32_t *arrays = SCRATCH(int32_t, plan->place_count), count = 0;
-    int64_t *change = SCRATCH(int64_t, p->step_count + 3), live = 0;
+    int64_t *change = SCRATCH(int64_t, p->step_count + 3), live = 0, all = 0;
     for (int32_t k = 0; k < plan->place_count; k++) {
         FgPlace *x = &plan->places[k];
         if (x->kind != FG_PLACE_FRAME) continue;
         if (x->last > p->step_count) x->last = p->step_count;
         arrays[count++] = k;
+        if ((all += rounded(x->nbytes)) > (int64_t)1 << 60) {
+            plan->error = "its arrays are larger than any memory";
+            return;
+        }
         change[x->first] += rounded(x->nbytes);
         change[x->last + 1] -= rounded(x->nbytes);
     }

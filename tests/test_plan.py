@@ -271,6 +271,16 @@ def test_calls_and_their_errors():
     same(plan.run([values, np.array([-1, 0])])[0], values[[-1, 0]])
 
 
+def test_a_result_of_another_shape():
+    b = Builder()
+    x = b.input((3,), bool)
+    plan = Plan(b.graph([b.add("call", [x], (2,), np.int64, ("numpy.flatnonzero", (Slot(0),), (), None))]))
+    same(plan.run([np.array([True, False, True])])[0], np.array([0, 2]))
+    with pytest.raises(GuardError, match="flatnonzero"):
+        plan.run([np.array([True, False, False])])
+    same(plan.run([np.array([True, True, False])])[0], np.array([0, 1]))
+
+
 # ---- loops ------------------------------------------------------------------------------------
 
 def scan_graph(length, reverse=False, n=4, wanted=(0, 1, 2, 3), dtype="float64"):
@@ -554,7 +564,7 @@ def test_damaged_nodes_never_crash():
         plan.verify()
         try:
             plan.run([draw(4, 3), 2.0])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, GuardError):
             pass
     assert refused > 1000
     validate(good)
@@ -696,3 +706,18 @@ def test_a_value_that_only_a_later_run_needs_is_computed_there():
 
     plan = agree(f, [draw(30, 30), draw(30, 30, seed=1)], ulps=500)
     assert str(plan).count("blocks of") == 1
+
+
+class Strange:
+    pass
+
+
+@pytest.mark.parametrize("change", [
+    dict(shapes=[(), ([],)]), dict(shapes=[(), 5]), dict(shapes=5), dict(attrs=5), dict(operands="ab"),
+    dict(guards=[Strange()]), dict(guards=5), dict(inputs=5), dict(outputs=[[]]), dict(kinds=[[], []]),
+    dict(nodes=None), dict(nodes=np.zeros(3)), dict(guards=[Guard([], "bool", True, "")]),
+    dict(guards=[Guard(1, [], True, "")]), dict(shapes=[()] + [(1 << 47,)] * 8),
+])
+def test_strange_graphs(change):
+    with pytest.raises(ValueError):
+        Plan(changed(**change))

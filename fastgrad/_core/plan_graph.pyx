@@ -108,19 +108,19 @@ cdef int check_shapes(Checked c) except -1:
             raise ValueError(f"graph: a shape must be a tuple, not {shape!r}")
         if len(shape) > RANK_MAX:
             raise ValueError(f"graph: a shape has {len(shape)} axes; NumPy has at most {RANK_MAX}")
-        if shape not in number:
-            exact = tuple([positive_int(d, "a length") for d in shape])
+        exact = tuple([positive_int(d, "a length") for d in shape])
+        if exact not in number:
             if any([d < 0 for d in exact]):
                 raise ValueError(f"graph: the shape {shape} has a negative length")
             product = 1
             for d in exact:
                 product *= max(d, 1)
-            if product >= 1 << 56:
+            if product >= 1 << 48:
                 raise ValueError(f"graph: the shape {shape} is larger than any memory")
-            number[shape] = len(c.shape_tuples)
+            number[exact] = len(c.shape_tuples)
             c.shape_tuples.append(exact)
             total += len(exact)
-        renumbered.append(number[shape])
+        renumbered.append(number[exact])
     if not renumbered:
         raise ValueError("graph: there are no shapes; the first must be ()")
     n = len(c.shape_tuples)
@@ -203,6 +203,20 @@ cdef int check_operands(Checked c, int64_t i) except -1:
     return (n.a >= 0) + (n.b >= 0) + (n.c >= 0)
 
 
+cdef int plain_operands(Checked c, int64_t i, int count) except -1:
+    """Where a list of operands is not needed, the operands stand in the node."""
+    cdef FgGraphNode *n = &c.nodes[i]
+    cdef int32_t a, b, third
+    if not n.flags & FG_GRAPH_MANY:
+        return 0
+    if count > 3:
+        raise c.fault(i, f"it has {count} operands")
+    a, b, third = operand(c, i, 0), operand(c, i, 1), operand(c, i, 2)
+    n.a, n.b, n.c = a, b, third
+    n.flags &= ~<uint32_t>FG_GRAPH_MANY
+    return 0
+
+
 cdef bint broadcasts_to(Checked c, uint32_t x, uint32_t wide) noexcept:
     cdef const FgDims *a = &c.shapes[x]
     cdef const FgDims *b = &c.shapes[wide]
@@ -228,6 +242,7 @@ cdef int check_elementwise(Checked c, int64_t i, int arity) except -1:
     cdef const FgDims *d
     if count != arity:
         raise c.fault(i, f"it has {count} operands and needs {arity}")
+    plain_operands(c, i, count)
     if n.op >= FG_ELEMENTWISE_END and n.dtype != FG_BOOL:
         raise c.fault(i, f"a comparison makes bools, not {dtypes[n.dtype]}")
     expected = n.dtype if n.op < FG_ELEMENTWISE_END else c.nodes[operand(c, i, 0)].dtype
@@ -330,6 +345,10 @@ cdef int check_shaped(Checked c, int64_t i, object attr) except -1:
     n.attr = 0
     if op == FG_dual or (count < 1 and op not in (FG_call, FG_custom)):
         raise c.fault(i, "it has no operands" if op != FG_dual else "it has no place in a graph")
+    if not python and op != FG_concatenate or op == FG_result:
+        plain_operands(c, i, count)
+    if op == FG_result and count != 1:
+        raise c.fault(i, f"it has {count} operands")
     if count != 1 and not (python or op == FG_concatenate or (op == FG_matmul and count == 2)):
         raise c.fault(i, f"it has {count} operands")
     x = &c.nodes[operand(c, i, 0)] if count else NULL
@@ -339,8 +358,6 @@ cdef int check_shaped(Checked c, int64_t i, object attr) except -1:
             if c.nodes[operand(c, i, k)].dtype != n.dtype:
                 raise c.fault(i, f"operand {k} has the dtype {dtypes[c.nodes[operand(c, i, k)].dtype]},"
                                  f" not {dtypes[n.dtype]}")
-            if n.flags & FG_GRAPH_MANY and op != FG_concatenate:
-                raise c.fault(i, "it has no list of operands")
     if not python:
         for k in range(count):
             if c.nodes[operand(c, i, k)].op == FG_custom:
@@ -607,7 +624,7 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
     length = -1
     if loop.kind == "scan":
         length = positive_int(loop.length, "the length of a loop")
-        if not 0 <= length < 1 << 48:
+        if not 0 <= length < 1 << 40:
             raise c.fault(i, f"it has the length {length}")
     elif sequences:
         raise c.fault(i, "a while loop has no sequences")
@@ -646,7 +663,7 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
     total = 0
     for dtype, shape in outputs:
         total += dtype.itemsize * int(np.prod((max(length, 2), *[max(d, 1) for d in shape]), dtype=object))
-    if total >= 1 << 56:
+    if total >= 1 << 52:
         raise c.fault(i, "its results are larger than any memory")
     memory = np.zeros(sizeof(FgLoop), np.uint8)
     made = <FgLoop *>PyArray_DATA(<ndarray>memory)
@@ -727,6 +744,14 @@ cdef object ends_checked(Checked c, list ends, str what):
 
 cdef Checked checked(object graph):
     """A graph in the planner's numbers; ValueError where it is malformed."""
+    try:
+        return checked_parts(graph)
+    except (TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
+        # Objects of other kinds than a graph has, wherever they stand.
+        raise ValueError(f"graph: it is malformed: {type(error).__name__}: {error}") from error
+
+
+cdef Checked checked_parts(object graph):
     cdef Checked c = Checked.__new__(Checked)
     cdef int64_t i
     cdef FgGraphNode *n

@@ -369,9 +369,12 @@ cdef class Plan:
         y = np.asarray(y)
         shape = self.graph.shape(s.node)
         if y.shape != shape or y.dtype != dtypes[s.dtype]:
-            raise ValueError(f"{self.graph.name(s.node)} in a program: the result has the shape "
-                             f"{y.shape} and the dtype {y.dtype}, but had {shape} and "
-                             f"{dtypes[s.dtype]} when it was recorded")
+            line = self.graph.lines[self.graph.nodes["line"][s.node]] \
+                if self.graph.nodes["line"][s.node] < len(self.graph.lines) else ""
+            what = self.graph.attribute(s.node)[0] if n.op == FG_call else self.graph.name(s.node)
+            raise GuardError(f"{line + ': ' if line else ''}{what} had a result of shape {shape} and "
+                             f"dtype {dtypes[s.dtype]} when the program was recorded, and one of shape "
+                             f"{y.shape} and dtype {y.dtype} now")
         y = np.ascontiguousarray(y)
         if s.out.place < 0:
             f.registers[s.out.reg] = float(y[()]) if y.ndim == 0 else float(y.reshape(-1)[0])
@@ -444,6 +447,7 @@ cdef class Plan:
                  FG_STEP_COPY: "copy", FG_STEP_PACK: "pack", FG_STEP_GUARD: "guard",
                  FG_STEP_FINITE: "finite", FG_STEP_WEIGHTS: "weights"}
         lines = []
+        places = self.places_of_nodes()
         for k in range(self.plan.step_count):
             s = &self.plan.steps[k]
             what = names.get(s.kind)
@@ -467,42 +471,86 @@ cdef class Plan:
                     for j in range(min(s.count, 10)):
                         lines.append("     reads " + self.operand_text(&s.in_[j]))
             for j in range(min(s.node_count, 2000)):
-                lines.append("     " + self.node_text(self.plan.order[s.nodes + j]))
+                lines.append("     " + self.node_text(self.plan.order[s.nodes + j], places))
         for k in range(self.plan.output_count):
             lines.append(f"return {self.operand_text(&self.plan.outputs[k])}")
         return "\n".join(lines)
 
-    cdef str node_text(self, int64_t i):
+    cdef dict places_of_nodes(self):
+        """Which place has the value of a node."""
+        cdef int k
+        return {self.plan.places[k].node: k for k in range(self.plan.place_count - 1, -1, -1)}
+
+    cdef str node_text(self, int64_t i, dict places):
         cdef FgPlace *place
         where = ""
-        for k in range(self.plan.place_count):
-            place = &self.plan.places[k]
-            if place.node == i:
-                where = (f" -> output {place.which}" if place.kind == FG_PLACE_OUTPUT else
-                         f" -> @{place.offset}..{place.offset + place.nbytes}, alive in steps "
-                         f"{place.first} to {place.last}")
-                break
+        if i in places:
+            place = &self.plan.places[<int>places[i]]
+            where = (f" -> output {place.which}" if place.kind == FG_PLACE_OUTPUT else
+                     f" -> @{place.offset}..{place.offset + place.nbytes}, alive in steps "
+                     f"{place.first} to {place.last}")
         shape = self.graph.shape(i)
         return (f"%{i} = {self.graph.name(i)}({', '.join(['%' + str(k) for k in self.graph.operands_of(i)])})"
                 f" : {self.graph.dtype(i)}{list(shape) if shape else ''}{where}")
 
+    cdef str step_name(self, const FgStep *s):
+        if s.kind == FG_STEP_BLOCKS:
+            return "a run over blocks"
+        if s.kind == FG_STEP_SCALARS:
+            return "scalars"
+        if s.kind == FG_STEP_GUARD:
+            return f"guard {s.node}"
+        return self.graph.name(s.node)
+
+    cdef dict readers(self):
+        """The steps that read each place."""
+        cdef int k, j
+        cdef const FgStep *s
+        found = {}
+        for k in range(self.plan.step_count):
+            s = &self.plan.steps[k]
+            if s.kind == FG_STEP_BLOCKS:
+                for j in range(s.blocks.input_count):
+                    found.setdefault(s.blocks.inputs[j].from_.place, []).append(k)
+            elif s.kind != FG_STEP_LOAD and s.in_ != NULL:
+                for j in range(s.count):
+                    found.setdefault(s.in_[j].place, []).append(k)
+        return found
+
     def explain(self):
-        """What became of the graph, in words."""
-        cdef int k
+        """What became of the graph, in words: what was left out, which operations run together, and
+        why a run ends: which later steps need its results as a whole."""
+        cdef int k, j
         cdef FgPlan *p = self.plan
+        cdef const FgStep *s
         lines = [f"{p.node_count} operations in the graph, {p.kept_count} in the plan: "
                  f"{p.folded} simplified or folded, {p.merged} merged with an equal one, "
                  "the rest is needed by no result",
                  f"{p.step_count} steps",
                  f"{p.frame_bytes} bytes for arrays between them (the least possible: {p.bound})"]
+        readers = self.readers()
         for k in range(p.step_count):
-            if p.steps[k].kind == FG_STEP_BLOCKS:
-                lines.append(f"step {k}: {p.steps[k].node_count} element-wise operations and sums fused "
-                             f"into one run over {p.steps[k].blocks.size} elements")
-            elif p.steps[k].kind == FG_STEP_SCALARS:
-                lines.append(f"step {k}: a string of {p.steps[k].node_count} scalar operations")
-            elif p.steps[k].kind == FG_STEP_PYTHON:
-                lines.append(f"step {k}: {self.graph.name(p.steps[k].node)} is left to NumPy")
+            s = &p.steps[k]
+            if s.kind == FG_STEP_BLOCKS:
+                lines.append(f"step {k}: {s.node_count} element-wise operations and sums fused "
+                             f"into one run over {s.blocks.size} elements, {s.blocks.op_count} "
+                             f"operations of blocks of {s.blocks.length}"
+                             + (", shared among threads" if s.blocks.shared else ""))
+                for j in range(s.blocks.output_count):
+                    place = s.blocks.outputs[j].place
+                    later = [f"step {r} ({self.step_name(&p.steps[<int>r])})"
+                             for r in dict.fromkeys(readers.get(place, []))][:4]
+                    if p.places[<int>place].kind == FG_PLACE_OUTPUT:
+                        later.append("the caller")
+                    lines.append(f"    keeps %{p.places[<int>place].node} for {', '.join(later)}")
+                for j in range(s.blocks.sum_count):
+                    lines.append("    a sum, known when the run has ended")
+            elif s.kind == FG_STEP_SCALARS:
+                lines.append(f"step {k}: a string of {s.node_count} scalar operations")
+            elif s.kind == FG_STEP_PYTHON:
+                lines.append(f"step {k}: {self.graph.name(s.node)} is left to NumPy")
+            else:
+                lines.append(f"step {k}: {self.step_name(s)}")
         return "\n".join(lines)
 
 

@@ -1,7 +1,10 @@
 """Programs: graphs planned once, and run without Python.
 
-    plan.pyx        Plan: a graph, checked, planned, and run
-    program_call.pyx    Programs called from Python
+    plan_graph.pyx      graphs checked, and brought into the planner's numbers
+    plan_run.pyx        Plan: a graph, planned once and run
+    program_pool.pyx    the number of threads
+    program_scalar.pyx  strings of scalar operations, for the tests
+    program_call.pyx    programs called from Python
 
 What plans are made of stands in src/vm.h, how they are made in src/vm_plan.c, and how they run in
 src/vm_run.c.
