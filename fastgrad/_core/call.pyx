@@ -696,8 +696,18 @@ cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves)
         if e.id == 0:
             e = NULL
     if tensors:
-        return adjoint_tensor(t.node, &zero if e == NULL else &e.adjoint)
+        return pointed(value, adjoint_tensor(t.node, &zero if e == NULL else &e.adjoint))
     return adjoint_object(value, t.node, &zero if e == NULL else &e.adjoint)
+
+
+cdef Tensor pointed(object value, Tensor t):
+    """A derivative by `value`; while a program is recorded, that by a 0-d array is one, too."""
+    cdef Recorder r = recorder()
+    if r is not None and t.node.rank == 0 and isinstance(value, Tensor) \
+            and (<Tensor>value).id in r.points:
+        t = emit_one(FG_positive, t)
+        r.points.add(t.id)
+    return t
 
 
 cdef object derivative_object(object value, FgNode *n, Tensor t, bint tensors):
@@ -710,11 +720,7 @@ cdef object derivative_object(object value, FgNode *n, Tensor t, bint tensors):
         t = emit_one(FG_positive, t)
         t.node.flags |= FG_WEAK
     if tensors or isinstance(value, Tensor):
-        if get_recorder() != NULL and isinstance(value, Tensor) and n.rank == 0 \
-                and (<Tensor>value).id in (<Recorder>get_recorder()).points:
-            t = emit_one(FG_positive, t)
-            (<Recorder>get_recorder()).points.add(t.id)
-        return t
+        return pointed(value, t)
     if n.rank == 0:
         a.number = t.node.re
     else:

@@ -203,7 +203,16 @@ cdef object operand_settled(object o):
     if isinstance(o, (Tensor, float, int, np_ndarray, np_generic, complex, str, bytes, dict, set)) \
             or o is None:
         return o
-    return np.asarray(sequence_array(o))
+    return sequence_taken(o)
+
+
+cdef object sequence_taken(object o):
+    """An operand that is no array as one; for a program, lists of numbers are literals."""
+    a = np.asarray(sequence_array(o))
+    if get_recorder() != NULL and isinstance(o, (list, tuple)):
+        by_value(o)
+        vouch(a)
+    return a
 
 
 cdef int operand_of(object o, Operand *x, bint operator) except -1:
@@ -240,7 +249,7 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
     elif o is None or isinstance(o, (str, bytes, dict, set)):
         raise TypeError(f"fastgrad: cannot compute with an object of type {type(o).__name__}")
     else:
-        operand_array(sequence_array(o), x)
+        operand_array(sequence_taken(o), x)
     return 0
 
 

@@ -38,7 +38,10 @@ def lift(a):
         return a
     if isinstance(a, (list, tuple)) and (kind := kind_of(a)):
         return _joined(a) if kind == FLOATING else evaluated(np.array, (a,), {})
-    return as_array(a)
+    if isinstance(a, np.ndarray):
+        return as_array(a)
+    core.by_value(a)
+    return core.vouch(as_array(a))
 
 
 def lift_all(arrays):

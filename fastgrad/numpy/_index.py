@@ -9,7 +9,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
 
-from ._create import lift
+from ._create import cast, lift
 from ._dispatch import Tensor, axes_of, by_value, evaluated, implements, refuse, values_of
 
 _where = core.functions["where"]
@@ -233,9 +233,10 @@ def pad(array, pad_width, mode="constant", **kwargs):
             f"numpy.pad: no derivative rule for mode={mode!r}, "
             f"{', '.join(kwargs) or 'constant_values that differ'}; use fnp.concatenate.")
     constant = core.reshape(constant, (1,))
-    if constant.dtype != array.dtype:
-        constant = (core.cast(constant, array.dtype) if isinstance(constant, Tensor)
-                    else constant.astype(array.dtype))
+    if isinstance(constant, Tensor):
+        constant = cast("pad", constant, array.dtype)
+    else:
+        constant = core.vouch(constant.astype(array.dtype))
     return _picked_or(constant, array, np.pad, pad_width)
 
 
