@@ -1652,34 +1652,34 @@ static void finish_scalars(Planner *p)
 
 static int64_t rounded(int64_t nbytes) { return (nbytes + 63) & ~(int64_t)63; }
 
-static int by_size(const void *x, const void *y, const FgPlace *places)
+/* What comes first: the largest; what is made first; what takes most room for longest; what is made
+ * last. No rule is best for every plan. */
+enum { BY_SIZE, BY_FIRST, BY_AREA, BY_LAST, ORDERS, AS_THEY_STAND };
+
+static int goes_before(const FgPlace *a, const FgPlace *b, int order)
 {
-    const FgPlace *a = &places[*(const int32_t *)x], *b = &places[*(const int32_t *)y];
-    if (a->nbytes != b->nbytes) return a->nbytes > b->nbytes ? -1 : 1;
-    return a->first < b->first ? -1 : a->first > b->first;
+    double area = (double)a->nbytes * (a->last - a->first + 1);
+    double other = (double)b->nbytes * (b->last - b->first + 1);
+    if (order == BY_FIRST && a->first != b->first) return a->first < b->first;
+    if (order == BY_LAST && a->last != b->last) return a->last > b->last;
+    if (order == BY_AREA && area != other) return area > other;
+    if (a->nbytes != b->nbytes) return a->nbytes > b->nbytes;
+    return a->first < b->first;
 }
 
-static void sort_by_size(int32_t *x, int32_t n, const FgPlace *places)
-{
-    /* Insertion into place: n is small (memory_offline). */
-    for (int32_t i = 1; i < n; i++) {
-        int32_t v = x[i], j = i;
-        while (j > 0 && by_size(&x[j - 1], &v, places) > 0) {
-            x[j] = x[j - 1];
-            j--;
-        }
-        x[j] = v;
-    }
-}
-
-/* Memory for the arrays of a frame: the largest first, each into the smallest gap that is free as
- * long as it lives. */
-static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
+/* Memory for a few arrays, one after the other, each in the smallest gap that is free as long as it
+ * lives. */
+static int64_t memory_in_order(Planner *p, int32_t *arrays, int32_t count, int32_t *by_offset,
+                               int order)
 {
     FgPlace *places = p->plan->places;
-    int32_t *by_offset = SCRATCH(int32_t, count);
     int64_t total = 0;
-    sort_by_size(arrays, count, places);
+    for (int32_t i = 1; order < ORDERS && i < count; i++) {     /* insertion: there are few       */
+        int32_t v = arrays[i], j = i;
+        for (; j > 0 && goes_before(&places[v], &places[arrays[j - 1]], order); j--)
+            arrays[j] = arrays[j - 1];
+        arrays[j] = v;
+    }
     for (int32_t k = 0; k < count; k++) {
         FgPlace *x = &places[arrays[k]];
         int64_t need = rounded(x->nbytes), at = 0, best = -1, best_gap = INT64_MAX;
@@ -1702,6 +1702,35 @@ static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
         by_offset[j] = arrays[k];
     }
     return total;
+}
+
+/* The best of several orders, or the first that needs hardly more than the bound. Where none does,
+ * whatever came to lie at the top goes first the next time. */
+static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
+{
+    const int tries = 2000000 / (count * count + 31250);        /* 64, or a few ms' worth         */
+    const FgPlace *places = p->plan->places;
+    const int64_t enough = p->plan->bound + p->plan->bound / 50;
+    int32_t *by_offset = SCRATCH(int32_t, count), *found = SCRATCH(int32_t, count);
+    int64_t best = INT64_MAX;
+    for (int order = 0; order < ORDERS + tries && best > enough; order++) {
+        int64_t total = memory_in_order(p, arrays, count, by_offset,
+                                        order < ORDERS ? order : AS_THEY_STAND);
+        if (total < best) {
+            best = total;
+            memcpy(found, arrays, (size_t)count * sizeof(int32_t));
+        }
+        if (order < ORDERS - 1) continue;
+        if (order == ORDERS - 1) memcpy(arrays, found, (size_t)count * sizeof(int32_t));
+        int32_t top = 0;
+        for (int32_t k = 1; k < count; k++)
+            if (places[arrays[k]].offset + places[arrays[k]].nbytes >
+                places[arrays[top]].offset + places[arrays[top]].nbytes) top = k;
+        int32_t first = arrays[top];
+        memmove(arrays + 1, arrays, (size_t)top * sizeof(int32_t));
+        arrays[0] = first;
+    }
+    return memory_in_order(p, found, count, by_offset, AS_THEY_STAND);
 }
 
 /* The same for many: holes by size class, first come first served. */
