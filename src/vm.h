@@ -111,7 +111,7 @@ enum {
     FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT,  /* of bytes                          */
     FG_BLOCK_FINITE,
     FG_CALL_ALL_FINITE,         /* of an array: a step of its own                                 */
-    FG_CALL_WEIGHTS,            /* the partials of max, min, logsumexp: which, and along which axes */
+    FG_CALL_WEIGHTS,            /* the partials of max, min, logsumexp: which, which axes      */
     FG_BLOCK_SUM,               /* b: which sum                                                   */
     FG_BLOCK_END
 };

@@ -50,7 +50,7 @@ typedef struct Planner {
     int32_t *operands;
     int32_t *same, *group, *place, *reg;
     uint8_t *needed, *kind, *outside;
-    uint8_t *again;                 /* computed again in each run that needs it, never stored       */
+    uint8_t *again;                 /* 1: computed in each run that needs it, never stored; 2: kept  */
     Spot *spots;
     Group *groups;
     int32_t group_count, step_count;
@@ -531,7 +531,8 @@ static int kind_of(Planner *p, int32_t i)
 {
     FgGraphNode *n = &p->nodes[i];
     int32_t few[3], *list, count;
-    int dtype = n->dtype, from = n->a >= 0 && !(n->flags & FG_GRAPH_MANY) ? p->nodes[n->a].dtype : 0;
+    int dtype = n->dtype, from = 0;
+    if (n->a >= 0 && !(n->flags & FG_GRAPH_MANY)) from = p->nodes[n->a].dtype;
     if (n->op == FG_leaf) return K_LEAF;
     if (n->op == FG_custom && attribute_of(p, i)->kind == FG_ATTR_LOOP) return K_LOOP;
     if (n->op == FG_result && p->kind[n->a] == K_LOOP) return K_RESULT;
@@ -564,7 +565,8 @@ static int kind_of(Planner *p, int32_t i)
     case FG_concatenate:
         if (attribute_of(p, i)->numbers[0] >= 0) return K_COPY;
         count = operands_of(p, i, few, &list);
-        for (int32_t k = 0; k < count; k++) if (!is_number(p->nodes[list[k]].dtype)) return K_PYTHON;
+        for (int32_t k = 0; k < count; k++)
+            if (!is_number(p->nodes[list[k]].dtype)) return K_PYTHON;
         return K_PACK;
     case FG_call:                       /* a logical operator of booleans, or isfinite            */
         if (attribute_of(p, i)->numbers[0] == FG_CALL_WEIGHTS) return K_WEIGHTS;
@@ -634,8 +636,8 @@ static int32_t group_for(Planner *p, int32_t i, int kind, int64_t space, const i
     int32_t *newest = space_newest(p, space), found = -1;
     int32_t g = *newest;
     for (int look = 0; g >= 0 && look < LOOK_BACK; g = p->groups[g].before, look++)
-        if (p->groups[g].level > level && (found < 0 || p->groups[g].level < p->groups[found].level))
-            found = g;
+        if (p->groups[g].level > level &&
+            (found < 0 || p->groups[g].level < p->groups[found].level)) found = g;
     if (found >= 0) return found;
     found = group_new(p, kind, space, level + 1, i);
     p->groups[found].before = *newest;
@@ -685,7 +687,8 @@ static void group_all(Planner *p)
                     if (g >= 0 && p->groups[g].level > level) level = p->groups[g].level;
                 }
                 /* What may fail or cost much comes after the guards taken before it. */
-                if ((kind == K_PYTHON || kind == K_ROWS_AT) && guard >= 0 && p->groups[guard].level > level)
+                if ((kind == K_PYTHON || kind == K_ROWS_AT) && guard >= 0 &&
+                    p->groups[guard].level > level)
                     level = p->groups[guard].level;
                 int32_t g = group_new(p, kind == K_ROWS ? FG_STEP_ROWS : kind == K_MATMUL
                                       ? FG_STEP_MATMUL : kind == K_COPY ? FG_STEP_COPY
@@ -761,8 +764,8 @@ static void sink_all(Planner *p)
 static int cost_of(int op)
 {
     switch (op) {
-    case FG_add: case FG_subtract: case FG_multiply: case FG_negative: case FG_square: case FG_weigh:
-    case FG_where: case FG_abs: case FG_maximum: case FG_minimum: case FG_relu: case FG_step:
+    case FG_add: case FG_subtract: case FG_multiply: case FG_negative: case FG_square:
+    case FG_weigh: case FG_where: case FG_abs: case FG_maximum: case FG_minimum: case FG_relu: case FG_step:
     case FG_is_zero: case FG_tanh_da: case FG_cast: case FG_call:
         return 1;
     case FG_divide: case FG_reciprocal: case FG_sqrt:
@@ -1195,7 +1198,8 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
     }
     for (int32_t k = 0; k < arity && k < 3; k++) {
         x[k] = block_value(p, b, list[k], n->shape, group);
-        if (is_value(n->op) && p->nodes[list[k]].dtype == FG_BOOL) x[k] = block_mask(b, x[k], n->dtype);
+        if (is_value(n->op) && p->nodes[list[k]].dtype == FG_BOOL)
+            x[k] = block_mask(b, x[k], n->dtype);
     }
     int op = n->op, dtype = n->dtype, from = p->nodes[list[0]].dtype;
     if (is_compare(op)) {
@@ -1226,8 +1230,10 @@ static int fused_operator(int first, int second, int at)
     int weighs = first == FG_weigh;
     if (first != FG_multiply && first != FG_weigh) return 0;
     if (second == FG_add) return weighs ? FG_FUSED_weigh_add : FG_FUSED_multiply_add;
-    if (second == FG_subtract && at == 0) return weighs ? FG_FUSED_weigh_subtract : FG_FUSED_multiply_subtract;
-    if (second == FG_subtract) return weighs ? FG_FUSED_subtract_weigh : FG_FUSED_subtract_multiply;
+    if (second == FG_subtract && at == 0)
+        return weighs ? FG_FUSED_weigh_subtract : FG_FUSED_multiply_subtract;
+    if (second == FG_subtract)
+        return weighs ? FG_FUSED_subtract_weigh : FG_FUSED_subtract_multiply;
     if (second == first) return weighs ? FG_FUSED_weigh_weigh : FG_FUSED_multiply_multiply;
     return 0;
 }
@@ -1305,7 +1311,8 @@ static void block_registers(Planner *p, BlockBuilder *b)
         if (o->op != FG_BLOCK_SUM && x[1] < 0) o->b = 0;
         if (x[2] < 0) o->c = 0;
     }
-    for (int32_t k = 0; k < run->input_count; k++) run->inputs[k].reg = (uint32_t)reg[run->inputs[k].reg];
+    for (int32_t k = 0; k < run->input_count; k++)
+        run->inputs[k].reg = (uint32_t)reg[run->inputs[k].reg];
     for (int32_t k = 0; k < run->output_count; k++)
         run->outputs[k].reg = (uint32_t)reg[run->outputs[k].reg];
     run->registers = (uint32_t)next;
@@ -1616,7 +1623,8 @@ static void finish_scalars(Planner *p)
         int32_t i = s->inputs[k];
         const FgDims *d = dims_of(p, i);
         plan->inputs[k] = (FgOperand){ .place = -1, .reg = UINT32_MAX, .dtype = p->nodes[i].dtype,
-                                       .rank = d->rank, .size = d->size, .dims = d->dims, .node = i };
+                                       .rank = d->rank, .size = d->size, .dims = d->dims,
+                                       .node = i };
         if (!p->needed[i]) continue;
         if (p->spots[i].number) plan->inputs[k].reg = register_of(p, i);
         else plan->inputs[k].place = p->place[i];
@@ -1644,34 +1652,34 @@ static void finish_scalars(Planner *p)
 
 static int64_t rounded(int64_t nbytes) { return (nbytes + 63) & ~(int64_t)63; }
 
-static int by_size(const void *x, const void *y, const FgPlace *places)
+/* What comes first: the largest; what is made first; what takes most room for longest; what is made
+ * last. No rule is best for every plan. */
+enum { BY_SIZE, BY_FIRST, BY_AREA, BY_LAST, ORDERS, AS_THEY_STAND };
+
+static int goes_before(const FgPlace *a, const FgPlace *b, int order)
 {
-    const FgPlace *a = &places[*(const int32_t *)x], *b = &places[*(const int32_t *)y];
-    if (a->nbytes != b->nbytes) return a->nbytes > b->nbytes ? -1 : 1;
-    return a->first < b->first ? -1 : a->first > b->first;
+    double area = (double)a->nbytes * (a->last - a->first + 1);
+    double other = (double)b->nbytes * (b->last - b->first + 1);
+    if (order == BY_FIRST && a->first != b->first) return a->first < b->first;
+    if (order == BY_LAST && a->last != b->last) return a->last > b->last;
+    if (order == BY_AREA && area != other) return area > other;
+    if (a->nbytes != b->nbytes) return a->nbytes > b->nbytes;
+    return a->first < b->first;
 }
 
-static void sort_by_size(int32_t *x, int32_t n, const FgPlace *places)
-{
-    /* Insertion into place: n is small (memory_offline). */
-    for (int32_t i = 1; i < n; i++) {
-        int32_t v = x[i], j = i;
-        while (j > 0 && by_size(&x[j - 1], &v, places) > 0) {
-            x[j] = x[j - 1];
-            j--;
-        }
-        x[j] = v;
-    }
-}
-
-/* Memory for the arrays of a frame: the largest first, each into the smallest gap that is free as
- * long as it lives. */
-static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
+/* Memory for a few arrays, one after the other, each in the smallest gap that is free as long as it
+ * lives. */
+static int64_t memory_in_order(Planner *p, int32_t *arrays, int32_t count, int32_t *by_offset,
+                               int order)
 {
     FgPlace *places = p->plan->places;
-    int32_t *by_offset = SCRATCH(int32_t, count);
     int64_t total = 0;
-    sort_by_size(arrays, count, places);
+    for (int32_t i = 1; order < ORDERS && i < count; i++) {     /* insertion: there are few       */
+        int32_t v = arrays[i], j = i;
+        for (; j > 0 && goes_before(&places[v], &places[arrays[j - 1]], order); j--)
+            arrays[j] = arrays[j - 1];
+        arrays[j] = v;
+    }
     for (int32_t k = 0; k < count; k++) {
         FgPlace *x = &places[arrays[k]];
         int64_t need = rounded(x->nbytes), at = 0, best = -1, best_gap = INT64_MAX;
@@ -1694,6 +1702,35 @@ static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
         by_offset[j] = arrays[k];
     }
     return total;
+}
+
+/* The best of several orders, or the first that needs hardly more than the bound. Where none does,
+ * whatever came to lie at the top goes first the next time. */
+static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
+{
+    const int tries = 2000000 / (count * count + 31250);        /* 64, or a few ms' worth         */
+    const FgPlace *places = p->plan->places;
+    const int64_t enough = p->plan->bound + p->plan->bound / 50;
+    int32_t *by_offset = SCRATCH(int32_t, count), *found = SCRATCH(int32_t, count);
+    int64_t best = INT64_MAX;
+    for (int order = 0; order < ORDERS + tries && best > enough; order++) {
+        int64_t total = memory_in_order(p, arrays, count, by_offset,
+                                        order < ORDERS ? order : AS_THEY_STAND);
+        if (total < best) {
+            best = total;
+            memcpy(found, arrays, (size_t)count * sizeof(int32_t));
+        }
+        if (order < ORDERS - 1) continue;
+        if (order == ORDERS - 1) memcpy(arrays, found, (size_t)count * sizeof(int32_t));
+        int32_t top = 0;
+        for (int32_t k = 1; k < count; k++)
+            if (places[arrays[k]].offset + places[arrays[k]].nbytes >
+                places[arrays[top]].offset + places[arrays[top]].nbytes) top = k;
+        int32_t first = arrays[top];
+        memmove(arrays + 1, arrays, (size_t)top * sizeof(int32_t));
+        arrays[0] = first;
+    }
+    return memory_in_order(p, found, count, by_offset, AS_THEY_STAND);
 }
 
 /* The same for many: holes by size class, first come first served. */
@@ -1893,7 +1930,8 @@ const char *fg_plan_verify(const FgPlan *plan)
         } else if (s->kind != FG_STEP_SCALARS) {
             for (int32_t j = 0; fault == NULL && j < s->count; j++)
                 fault = operand_fault(plan, &s->in[j], k, 0);
-            if (fault == NULL && s->kind != FG_STEP_GUARD && s->kind != FG_STEP_LOOP) fault = operand_fault(plan, &s->out, k, 1);
+            if (fault == NULL && s->kind != FG_STEP_GUARD && s->kind != FG_STEP_LOOP)
+                fault = operand_fault(plan, &s->out, k, 1);
         }
     }
     /* Arrays that are alive together: those of a step against all that begin no later. */

@@ -1,5 +1,6 @@
 /* Running plans: frames, and one function for each kind of step. Nothing here knows Python; a step
  * that does is handed back through fg_vm_python. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,11 +116,11 @@ static void copy_run(char *to, int64_t to_stride, const char *from, int64_t stri
     if (to_stride == item && stride == item) {
         memcpy(to, from, (size_t)(n * item));
     } else if (item == 8) {
-        for (int64_t i = 0; i < n; i++)
-            *(uint64_t *)(void *)(to + i * to_stride) = *(const uint64_t *)(const void *)(from + i * stride);
+        for (int64_t i = 0; i < n; i++, to += to_stride, from += stride)
+            *(uint64_t *)(void *)to = *(const uint64_t *)(const void *)from;
     } else if (item == 4) {
-        for (int64_t i = 0; i < n; i++)
-            *(uint32_t *)(void *)(to + i * to_stride) = *(const uint32_t *)(const void *)(from + i * stride);
+        for (int64_t i = 0; i < n; i++, to += to_stride, from += stride)
+            *(uint32_t *)(void *)to = *(const uint32_t *)(const void *)from;
     } else {
         for (int64_t i = 0; i < n; i++) memcpy(to + i * to_stride, from + i * stride, (size_t)item);
     }
@@ -321,7 +322,8 @@ static double rounded_to(int dtype, double x) { return dtype == FG_FLOAT32 ? (do
 
 static int64_t slots_at(const FgBlockRun *run)
 {
-    return ((int64_t)run->registers * 8 + run->sum_count * (int64_t)sizeof(FgTotal) + 63) & ~(int64_t)63;
+    int64_t nbytes = (int64_t)run->registers * 8 + run->sum_count * (int64_t)sizeof(FgTotal);
+    return (nbytes + 63) & ~(int64_t)63;
 }
 
 int64_t fg_block_bytes(const FgBlockRun *run)
@@ -348,27 +350,30 @@ static void pad(char *p, int64_t n, int64_t m, int64_t item)
 static void block_op(const FgBlockOp *o, char **at, int64_t m)
 {
     char *y = at[o->y], *a = at[o->a], *b = at[o->b];
+    const double *wide = (const void *)a;
+    const float *narrow = (const void *)a;
+    const int64_t *whole = (const void *)a;
     switch (o->op) {
     case FG_BLOCK_MASK:
         loops_of(o->dtype)->mask(y, (const uint8_t *)a, m);
         break;
     case FG_BLOCK_WIDEN:
-        for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = ((const float *)(void *)a)[i];
+        for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = (double)narrow[i];
         break;
     case FG_BLOCK_NARROW:
-        for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)((const double *)(void *)a)[i];
+        for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)wide[i];
         break;
     case FG_BLOCK_WHOLE:
         if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = (double)((const int64_t *)(void *)a)[i];
+            for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = (double)whole[i];
         else
-            for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)((const int64_t *)(void *)a)[i];
+            for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)whole[i];
         break;
     case FG_BLOCK_TRUTH:
         if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) y[i] = ((const double *)(void *)a)[i] != 0;
+            for (int64_t i = 0; i < m; i++) y[i] = wide[i] != 0;
         else
-            for (int64_t i = 0; i < m; i++) y[i] = ((const float *)(void *)a)[i] != 0;
+            for (int64_t i = 0; i < m; i++) y[i] = narrow[i] != 0;
         break;
     case FG_BLOCK_AND:
         for (int64_t i = 0; i < m; i++) y[i] = a[i] & b[i];
@@ -384,9 +389,9 @@ static void block_op(const FgBlockOp *o, char **at, int64_t m)
         break;
     case FG_BLOCK_FINITE:
         if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) y[i] = fabs(((const double *)(void *)a)[i]) <= 1.7976931348623157e308;
+            for (int64_t i = 0; i < m; i++) y[i] = fabs(wide[i]) <= DBL_MAX;
         else
-            for (int64_t i = 0; i < m; i++) y[i] = fabsf(((const float *)(void *)a)[i]) <= 3.4028234663852886e38f;
+            for (int64_t i = 0; i < m; i++) y[i] = fabsf(narrow[i]) <= FLT_MAX;
         break;
     default:
         loops_of(o->dtype)->compare[o->op - FG_ELEMENTWISE_END](a, b, (uint8_t *)y, m);
@@ -435,7 +440,8 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
         }
         for (int32_t k = 0; k < run->output_count; k++) {
             const FgBlockOutput *out = &run->outputs[k];
-            at[out->reg] = m == n ? f->memory[out->place] + start * out->item : slots + out->reg * slot;
+            at[out->reg] = m == n ? f->memory[out->place] + start * out->item
+                                  : slots + out->reg * slot;
         }
         for (const FgBlockOp *o = run->ops, *stop = o + run->op_count; o < stop; o++) {
             if (o->op < FG_ELEMENTWISE_END) {
@@ -821,7 +827,8 @@ static int64_t padded(int64_t nbytes) { return (nbytes + 63) & ~(int64_t)63; }
 /* A carry or an entry that is a register of the body, as far as the body looks at it. */
 static int in_register(const FgOperand *x)
 {
-    return x->rank == 0 && (x->dtype == FG_FLOAT64 || x->dtype == FG_FLOAT32 || x->dtype == FG_BOOL);
+    return x->rank == 0 &&
+           (x->dtype == FG_FLOAT64 || x->dtype == FG_FLOAT32 || x->dtype == FG_BOOL);
 }
 
 /* Two buffers for each carry; a row for each output that nobody wants; whole operands that do not
@@ -996,7 +1003,8 @@ done:
     for (int32_t k = 0; k < carries; k++) {
         const FgOperand *y = &s->results[k];
         if (y->place >= 0)
-            memcpy(f->memory[y->place], first + now * half + at, (size_t)bytes_of(&body->outputs[k]));
+            memcpy(f->memory[y->place], first + now * half + at,
+                   (size_t)bytes_of(&body->outputs[k]));
         else if (y->reg != UINT32_MAX)
             f->registers[y->reg] = numbers[k];
         at += padded(bytes_of(&body->outputs[k]));

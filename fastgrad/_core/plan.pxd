@@ -80,7 +80,8 @@ cdef extern from "vm.h" nogil:
         FgBlockOutput *outputs
         FgBlockSum *sums
     enum: FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY
-    enum: FG_STEP_LOAD, FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD, FG_STEP_FINITE, FG_STEP_WEIGHTS, FG_STEP_ROWS_AT, FG_STEP_LOOP
+    enum: FG_STEP_LOAD, FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD, FG_STEP_FINITE
+    enum: FG_STEP_WEIGHTS, FG_STEP_ROWS_AT, FG_STEP_LOOP
     ctypedef struct FgPlan
     ctypedef struct FgStep:
         uint8_t kind, dtype

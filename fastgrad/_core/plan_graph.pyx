@@ -194,8 +194,8 @@ cdef int check_operands(Checked c, int64_t i) except -1:
             raise c.fault(i, "its list of operands reaches beyond the end of all lists")
         for k in range(n.b):
             if c.source.operands[n.a + k] < 0 or c.source.operands[n.a + k] >= i:
-                raise c.fault(i, f"operand {k} is {c.source.operands[n.a + k]}, which does not stand "
-                                 "before it")
+                raise c.fault(i, f"operand {k} is {c.source.operands[n.a + k]}, which does not "
+                                 "stand before it")
         return n.b
     if n.a >= i or n.b >= i or n.c >= i or n.a < -1 or n.b < -1 or n.c < -1 or (
             n.a < 0 and n.b >= 0) or (n.b < 0 and n.c >= 0):
@@ -252,8 +252,8 @@ cdef int check_elementwise(Checked c, int64_t i, int arity) except -1:
             raise c.fault(i, f"operand {k} has the dtype {dtypes[x.dtype]}, not "
                              f"{dtypes[FG_BOOL if masked and k == 2 else expected]}")
         if not broadcasts_to(c, x.shape, n.shape):
-            raise c.fault(i, f"operand {k} of shape {c.shape_tuples[x.shape]} does not broadcast to "
-                             f"{c.shape_tuples[n.shape]}")
+            raise c.fault(i, f"operand {k} of shape {c.shape_tuples[x.shape]} does not broadcast "
+                             f"to {c.shape_tuples[n.shape]}")
         whole = whole or x.shape == n.shape
     if whole:
         return 0
@@ -330,7 +330,8 @@ cdef object axes_mask(Checked c, int64_t i, object axes, int rank):
     for a in axes:
         a = positive_int(a, "an axis")
         if not 0 <= a < rank or mask >> a & 1:
-            raise c.fault(i, f"the axes {tuple(axes)} are not different axes of an operand of rank {rank}")
+            raise c.fault(i, f"the axes {tuple(axes)} are not different axes of an operand of rank "
+                             f"{rank}")
         mask |= 1 << a
     return mask if mask < 1 << 63 else mask - (1 << 64)
 
@@ -372,7 +373,9 @@ cdef int check_shaped(Checked c, int64_t i, object attr) except -1:
     elif op == FG_cast:
         expected = own
     elif op == FG_transpose:
-        axes = tuple([positive_int(a, "an axis") for a in attr]) if type(attr) in (tuple, list) else ()
+        axes = ()
+        if type(attr) in (tuple, list):
+            axes = tuple([positive_int(a, "an axis") for a in attr])
         if sorted(axes) != list(range(len(own))):
             raise c.fault(i, f"{attr!r} is no order of the axes of an operand of shape {own}")
         expected = tuple([own[a] for a in axes])
@@ -494,8 +497,9 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
                 x = &c.nodes[operand(c, i, 0)]
                 if x.dtype == c.nodes[operand(c, i, 1)].dtype and (
                         x.dtype == FG_FLOAT32 or x.dtype == FG_FLOAT64):
+                    first = operand(c, i, 0)
                     n.b = operand(c, i, 1)
-                    n.a = operand(c, i, 0) if not n.flags & FG_GRAPH_MANY else c.source.operands[n.a]
+                    n.a = first
                     n.c = -1
                     n.op = compare_calls[name]
                     n.flags &= ~<uint32_t>FG_GRAPH_MANY
@@ -582,7 +586,8 @@ cdef int attribute_rows(Checked c, int64_t i, object index, int count) except -1
             c.decoded.append(None)
         return c.known[FG_ATTR_ROWS]
     if type(index) is not np.ndarray or index.dtype != np.int64 or count != 1 \
-            or index.shape + wide[1:] != whole or np.any(index < -wide[0]) or np.any(index >= wide[0]):
+            or index.shape + wide[1:] != whole or np.any(index < -wide[0]) \
+            or np.any(index >= wide[0]):
         return attribute_python(c)
     c.kinds.append(FG_ATTR_ROWS)
     c.decoded.append(np.ascontiguousarray(index))
@@ -653,16 +658,18 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
         loop_depth -= 1
     check_graph_inputs(c, i, "body", loop.body, operands)
     outputs = [(loop.body.dtype(x), loop.body.shape(x)) for x in loop.body.outputs]
-    if outputs[:carries] != operands[:carries] or (condition is not None and len(outputs) != carries):
+    if outputs[:carries] != operands[:carries] or (
+            condition is not None and len(outputs) != carries):
         raise c.fault(i, f"its body makes {outputs} of the carries {operands[:carries]}")
     if condition is not None:
-        check_graph_inputs(c, i, "condition", loop.condition, operands[:carries] + operands[carries:])
+        check_graph_inputs(c, i, "condition", loop.condition, operands)
         y = [(loop.condition.dtype(x), loop.condition.shape(x)) for x in loop.condition.outputs]
         if len(y) != 1 or y[0][1] != () or y[0][0].kind not in "bf":
             raise c.fault(i, "its condition makes no single truth value")
     total = 0
     for dtype, shape in outputs:
-        total += dtype.itemsize * int(np.prod((max(length, 2), *[max(d, 1) for d in shape]), dtype=object))
+        total += dtype.itemsize * int(np.prod((max(length, 2), *[max(d, 1) for d in shape]),
+                                              dtype=object))
     if total >= 1 << 52:
         raise c.fault(i, "its results are larger than any memory")
     memory = np.zeros(sizeof(FgLoop), np.uint8)
@@ -723,7 +730,7 @@ cdef int check_guards(Checked c) except -1:
         row.node, row.kind = node, kind_numbers[guard.kind]
         if row.kind != FG_GUARD_COUNT and c.shapes[c.nodes[node].shape].size != 1:
             raise ValueError(f"graph: guard {k}: node {node} is no single value")
-        if type(guard.outcome) is not bool and not isinstance(guard.outcome, (int, np.integer, np.bool_)):
+        if not isinstance(guard.outcome, (int, np.integer, np.bool_)):
             raise ValueError(f"graph: guard {k}: its outcome is {guard.outcome!r}")
         outcome = int(guard.outcome)
         if not -2**63 <= outcome < 2**63:
@@ -758,8 +765,8 @@ cdef Checked checked_parts(object graph):
     cdef int32_t[::1] view
     c.graph = graph
     nodes = graph.nodes
-    if type(nodes) is not np.ndarray or nodes.dtype.itemsize != sizeof(FgGraphNode) or nodes.ndim != 1 \
-            or not PyArray_IS_C_CONTIGUOUS(nodes):
+    if type(nodes) is not np.ndarray or nodes.dtype.itemsize != sizeof(FgGraphNode) \
+            or nodes.ndim != 1 or not PyArray_IS_C_CONTIGUOUS(nodes):
         raise ValueError("graph: its nodes are no array of fastgrad's nodes")
     if len(nodes) >= NODES_MAX:
         raise ValueError(f"graph: {len(nodes)} nodes are more than can be numbered")
@@ -781,7 +788,8 @@ cdef Checked checked_parts(object graph):
         n.flags &= FG_GRAPH_INPUT | FG_GRAPH_WEAK | FG_GRAPH_LITERAL | FG_GRAPH_MANY
     check_shapes(c)
     if len(graph.outputs) != len(graph.kinds):
-        raise ValueError(f"graph: there are {len(graph.outputs)} outputs and {len(graph.kinds)} kinds")
+        raise ValueError(f"graph: there are {len(graph.outputs)} outputs and {len(graph.kinds)} "
+                         "kinds")
     for kind in graph.kinds:
         if kind not in ("float", "scalar", "array"):
             raise ValueError(f"graph: there is no kind of output {kind!r}")
