@@ -9,6 +9,7 @@ Start reading at `check`. tests/stress_programs.py runs thousands of them.
 """
 
 import itertools
+import re
 import types
 import warnings
 from dataclasses import dataclass, field, replace
@@ -397,6 +398,11 @@ def outcome(f, xs):
     return results if isinstance(results, (tuple, list)) else [results]
 
 
+# Of an array that is no argument the plain run takes NumPy's function, a program the core's: they
+# differ in the last bits.
+NUMPYS_OWN = re.compile(r"K\.\w+\(W\d")
+
+
 def same(text, plain, xs, wanted, found, what):
     """Raise Difference unless two outcomes agree."""
     if isinstance(found, Exception) and not isinstance(wanted, Exception):
@@ -416,7 +422,7 @@ def same(text, plain, xs, wanted, found, what):
                              f"{y.shape} {y.dtype}")
         if bits(x, y):
             continue
-        if not reordered(plain, xs):
+        if not reordered(plain, xs) and not NUMPYS_OWN.search(text):
             raise Difference("bits", f"{what}, result {k}: {x!r}, not {y!r}")
         allowed = tolerance(text, plain, xs, wanted, k)
         with np.errstate(all="ignore"):
