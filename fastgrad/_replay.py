@@ -332,28 +332,20 @@ def register_call(name, function):
     CALLS[name] = function
 
 
+# Beside those that rows of the table stand for.
 _NUMPY = """
-    add subtract multiply divide true_divide floor_divide mod remainder fmod divmod power
-    float_power negative positive abs absolute fabs sign square sqrt reciprocal gcd lcm
-    maximum minimum fmax fmin clip floor ceil trunc rint round around fix
-    bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_count invert left_shift right_shift
-    bitwise_left_shift bitwise_right_shift bitwise_invert
-    logical_and logical_or logical_xor logical_not
-    equal not_equal less less_equal greater greater_equal
-    isnan isinf isfinite isposinf isneginf signbit isclose allclose array_equal array_equiv isin
-    any all sum prod max min amax amin ptp mean cumsum cumprod count_nonzero
-    argmax argmin argsort argpartition sort partition lexsort searchsorted digitize bincount unique
-    nonzero flatnonzero argwhere where ix_ take take_along_axis compress extract select choose
-    unravel_index ravel_multi_index diff roll flip repeat tile
-    reshape ravel transpose swapaxes moveaxis squeeze expand_dims broadcast_to
-    concatenate stack vstack hstack copy array asarray full full_like linspace delete
-    diagonal diag tril triu trace dot matmul outer inner
-    zeros_like ones_like full_like heaviside copysign nan_to_num
-    real imag union1d intersect1d setdiff1d
-    spacing nextafter frexp modf
+    divmod float_power fabs gcd lcm clip round around bitwise_and bitwise_or bitwise_xor bitwise_not
+    bitwise_count invert left_shift right_shift bitwise_left_shift bitwise_right_shift
+    bitwise_invert logical_and logical_or logical_xor logical_not isnan isinf isfinite isposinf
+    isneginf signbit isclose allclose array_equal array_equiv isin any all ptp mean cumsum cumprod
+    count_nonzero argmax argmin argsort argpartition sort partition lexsort searchsorted digitize
+    bincount unique nonzero flatnonzero argwhere where ix_ compress extract select choose
+    unravel_index ravel_multi_index diff roll repeat tile vstack hstack copy array asarray full
+    full_like linspace delete diagonal diag tril triu trace outer inner zeros_like ones_like
+    nan_to_num real imag union1d intersect1d setdiff1d spacing nextafter frexp modf
 """.split()
 
-for _name in _NUMPY:
+for _name in (*_NUMPY, *(alias for row in core.operators() for alias in row.numpy)):
     if hasattr(np, _name):
         CALLS[f"numpy.{_name}"] = getattr(np, _name)
 CALLS["numpy.astype"] = core.astype

@@ -422,7 +422,7 @@ def same(text, plain, xs, wanted, found, what):
                              f"{y.shape} {y.dtype}")
         if bits(x, y):
             continue
-        if not reordered(plain, xs) and not NUMPYS_OWN.search(text):
+        if not reordered(plain, xs) and not NUMPYS_OWN.search(str(text)):
             raise Difference("bits", f"{what}, result {k}: {x!r}, not {y!r}")
         allowed = tolerance(text, plain, xs, wanted, k)
         with np.errstate(all="ignore"):

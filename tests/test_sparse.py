@@ -499,7 +499,7 @@ def test_without_scipy(monkeypatch):
 
 def test_every_operator_of_the_table_has_a_pattern():
     """Element-wise ones by their partials, shaped ones by a rule or as dense."""
-    known = set(_sparse._RULES) | {"leaf", "assign", "custom", "dual"}
+    known = set(_sparse._RULES) | {"leaf", "assign", "custom", "dual", "call"}
     for row in core.operators():
         if row.kind == "shaped":
             assert row.name in known, row.name

@@ -375,14 +375,14 @@ cdef class Recorder:
         cdef Subgraph g
         cdef int64_t i
         cdef FgNode *n
-        cdef uint32_t reach = FG_REACH_NONE
+        cdef bint decided = False
         for x in inputs:
             t = <Tensor>x
             t.fresh()
             r.inputs[t.id] = len(r.arguments)
             r.holders.append(argument_of(t))
             r.arguments.append(t)
-            reach = fg_reach_both(reach, reach_of(t.node))
+            decided = decided or decided_on(t.node)
         roots = []
         for y in outputs:
             t = <Tensor>y
@@ -392,7 +392,7 @@ cdef class Recorder:
             if t.node.flags & FG_CONSUMED:
                 raise graph_gone()
             roots.append(argument_of(t))
-        if decided_on(reach):
+        if decided:
             raise RuntimeError(
                 "function: Python code has looked at the value of a Tensor that depends on these "
                 "inputs (a branch, an index, .item()), which this recording does not tell; record "
@@ -515,43 +515,54 @@ cdef object forgotten(FgNode *n):
         "no derivative reads; record the function with fg.compile")
 
 
-# Decisions of Python code outside of recordings for programs: which leaves they depended on, the
-# last ones one by one, older ones together.
+# Decisions of Python code outside of recordings for programs: which leaves they depended on, and how
+# many leaves there had been by then; the last ones one by one, older ones together.
+cdef struct Decision:
+    uint32_t reach
+    double time
+
 cdef enum:
     DECISIONS = 64
-cdef uint32_t decisions[DECISIONS]
+cdef Decision decisions[DECISIONS]
 cdef int decision_next = 0
-cdef uint32_t decisions_older = FG_REACH_NONE
+cdef Decision decisions_older
 
 
 cdef int decision_note(FgNode *n) noexcept:
     """Python code has looked at the value of a node: a recorded one, or a mask made of one."""
-    global decision_next, decisions_older
+    global decision_next
     cdef uint32_t reach
+    cdef Decision *last = &decisions[(decision_next + DECISIONS - 1) % DECISIONS]
+    cdef Decision *oldest = &decisions[decision_next]
     if n.flags & FG_NEEDS_GRAD:
         reach = reach_of(n)
     elif n.flags & FG_LEAF and n.attr:
         reach = n.attr
     else:
         return 0
-    if reach == FG_REACH_ANY:
-        reach = FG_REACH(0, reaches)    # any of those that there are
-    if decisions[(decision_next + DECISIONS - 1) % DECISIONS] == reach:
+    if last.reach == reach:
+        last.time = births
         return 0
-    if decisions[decision_next]:
-        decisions_older = fg_reach_both(decisions_older, decisions[decision_next])
-    decisions[decision_next] = reach
+    if oldest.time:
+        decisions_older.reach = fg_reach_both(decisions_older.reach, oldest.reach) \
+            if decisions_older.time else oldest.reach
+        decisions_older.time = oldest.time
+    oldest.reach = reach
+    oldest.time = births
     decision_next = (decision_next + 1) % DECISIONS
     return 0
 
 
-cdef bint decided_on(uint32_t reach) noexcept:
-    """Whether such a decision may have depended on one of these leaves."""
+cdef bint decided_on(FgNode *n) noexcept:
+    """Whether such a decision may have depended on a leaf, which was made before it."""
+    cdef double birth = n.constant if n.flags & FG_LEAF else 0
+    cdef uint32_t reach = reach_of(n)
     cdef int i
     for i in range(DECISIONS):
-        if decisions[i] and fg_reach_meets(decisions[i], reach):
+        if decisions[i].time and decisions[i].time >= birth and fg_reach_meets(decisions[i].reach, reach):
             return True
-    return fg_reach_meets(decisions_older, reach)
+    return (decisions_older.time != 0 and decisions_older.time >= birth
+            and fg_reach_meets(decisions_older.reach, reach))
 
 
 cdef inline bint node_traced(uint32_t id, FgNode *n):
@@ -630,9 +641,10 @@ cdef object derived_slot(Recorder r, object x, list operands):
 cdef object derived_wrapped(object result):
     """Arrays and NumPy scalars as Tensors, also in tuples; all else as it is."""
     if PyArray_Check(result) or isinstance(result, np_generic):
-        if result.dtype.num >= KNOWN_DTYPES or not dtype_known[<int>result.dtype.num]:
-            return result
-        return tensor_constant(result)
+        if result.dtype.kind in "fc" or result.dtype.num < KNOWN_DTYPES and dtype_known[
+                <int>result.dtype.num]:
+            return tensor_constant(result)      # which complains of other floating dtypes
+        return result
     if type(result) is list or type(result) is tuple:
         return type(result)([derived_wrapped(y) for y in result])
     return result

@@ -473,10 +473,14 @@ cdef inline Tensor scalar_constant(double number, int dtype, int flags):
 cdef uint32_t reaches = 0       # leaves numbered so far
 
 
+cdef double births = 0          # the same, never beginning anew
+
+
 cdef inline uint32_t reach_new() noexcept:
     """The number of another leaf."""
-    global reaches
+    global reaches, births
     reaches = reaches % 0xffff + 1
+    births += 1
     return FG_REACH(reaches, reaches)
 
 

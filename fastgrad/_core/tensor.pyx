@@ -643,6 +643,7 @@ cdef void leaf_require(FgNode *n, bint value) noexcept:
     if value and not n.flags & FG_NEEDS_GRAD:
         n.flags |= FG_NEEDS_GRAD
         n.attr = reach_new()
+        n.constant = births
         parameters += 1
     elif not value and n.flags & FG_NEEDS_GRAD:
         n.flags &= ~FG_NEEDS_GRAD
