@@ -16,7 +16,7 @@ __all__ = ["Graph", "Guard", "GuardError", "Loop", "Slot", "NODE", "INPUT", "WEA
            "STOP", "OPS", "NAMES"]
 
 # One operation. `a`, `b`, `c` are numbers of nodes, or -1; with MANY, `a` is where the operands
-# begin in Graph.operands and `b` how many there are. The layout is FgGraphNode of fg.h.
+# begin in Graph.operands and `b` how many there are. The core knows the layout as GraphNode.
 NODE = np.dtype([
     ("op", "u2"), ("dtype", "u1"), ("rank", "u1"), ("flags", "u4"),
     ("a", "i4"), ("b", "i4"), ("c", "i4"),
