@@ -4,8 +4,9 @@
     python setup.py build_ext --force       rebuild everything
 
 core.pyx includes most other .pyx files of its folder: one translation unit, so that gcc inlines
-across them; program.pyx, which runs planned programs, includes the rest. An object is rebuilt when the contents of what it is made from, or its flags, have
-changed; times of files play no part, so a fresh checkout reuses what it can.
+across them; program.pyx, which runs planned programs, includes the rest. An object is rebuilt when
+the contents of what it is made from, or its flags, have changed; times of files play no part, so a
+fresh checkout reuses what it can.
 
 Environment:
 

@@ -120,7 +120,7 @@ cdef class Recorder:
         self.aliases = {}
         self.known = None if known is None else {id(x): x for x in known}
         for v in values:
-            t = record_leaf(v, len(self.arguments))
+            t = record_leaf(v)
             self.inputs[t.id] = len(self.arguments)
             if PyArray_Check(v) and not PyArray_NDIM(v):
                 self.points.add(t.id)
@@ -228,7 +228,6 @@ cdef class Recorder:
             t = self.view_operand(a)
             if t is not None:
                 return t
-        if self.known is not None and id(a) not in self.known:
             self.refuse("an array is used that is no argument and that the function does not reach "
                         "by a name (fg.constant(array) vouches for one)")
             return None
@@ -279,13 +278,9 @@ cdef class Recorder:
         if np.array_equal(places, numbers.reshape(base.shape).T):
             t = transpose_tensor(whole, None)
         else:
-            t = reshape_tensor(whole, (base.size,))[self.vouched_array(places.astype(np.intp))]
+            t = reshape_tensor(whole, (base.size,))[vouch(places.astype(np.intp))]
         self.arrays[id(a)] = (a, t)
         return t
-
-    cdef object vouched_array(self, object array):
-        self.vouch(array)
-        return array
 
     cdef int refuse(self, str why) except -1:
         """The recording must not be replayed."""
@@ -480,7 +475,7 @@ cdef bint derivative_stops(FgNode *n) noexcept:
     return False
 
 
-cdef Tensor record_leaf(object value, Py_ssize_t place):
+cdef Tensor record_leaf(object value):
     """The leaf that stands for an input."""
     cdef Tensor t
     if isinstance(value, Tensor):
