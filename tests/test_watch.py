@@ -841,3 +841,16 @@ def test_plain_functions_cost_few_comparisons():
 
     # The function itself, and two modules.
     assert len(Watch([f]).entries) == 3
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64])
+def test_a_numpy_scalar_that_changes(kind):
+    factor = kind(2)
+
+    def f(x):
+        return x * factor
+
+    compiled = fg.compile(f)
+    assert [compiled(3.0), compiled(3.0)] == [6.0, 6.0]
+    factor = kind(5)
+    assert [compiled(3.0), compiled(3.0)] == [15.0, 15.0]
