@@ -5,7 +5,10 @@ made to fail. Each scenario below is run for n = 1, 2, ... until it needs no mor
 process of its own, which may die. After each failure nothing may be left behind: no node, value,
 shape, attribute or block, no open recording; and the scenario must give the right answer again.
 
-    python tests/test_allocation.py [NAME ...]      all failures of these scenarios, one by one
+    python tests/test_allocation.py [--rest] [--python] [NAME ...]
+
+tries all failures of these scenarios, one by one; with --rest all allocations after the n-th fail,
+too; with --python CPython's own fail in place of the core's.
 """
 
 import functools
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_numpy_namespace as calls
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
@@ -30,7 +34,7 @@ pytestmark = pytest.mark.skipif(
     reason="only checked builds can let allocations fail: FASTGRAD_DEBUG=1 or FASTGRAD_SANITIZE=1")
 
 # Of the failures of a scenario so many are tried in a test run, evenly spread; all of them by hand.
-TRIED = 120
+TRIED = 40
 
 SCENARIOS = {}
 
@@ -112,6 +116,69 @@ def create_graph():
     w.grad = None
     (g * g).backward()
     return w.grad
+
+
+@scenario
+def gradients_of_all_leaves_or_of_none():
+    leaves = [fg.tensor(SMALL, requires_grad=True), fg.tensor(2.0, requires_grad=True),
+              fg.tensor(MATRIX, requires_grad=True), fg.tensor(SMALL, requires_grad=True)]
+    leaves[0].grad, leaves[1].grad, leaves[3].grad = SMALL * 0, 0.0, SMALL * 0
+    kept = leaves[3].grad
+    loss = ((leaves[0] * leaves[1] + leaves[3][::-1]) @ leaves[2]).sum()
+    try:
+        loss.backward()
+    except MemoryError:
+        assert not any(np.any(x.grad) for x in leaves if x.grad is not None)
+        raise
+    return [x.grad for x in leaves], kept
+
+
+@scenario
+def half_a_sweep():
+    x = fg.tensor(0.5, requires_grad=True)
+    shared = fnp.sin(x) * x
+    one, other = fnp.exp(shared) * x, shared * shared * x
+    try:
+        one.backward()
+    except MemoryError:
+        assert x.grad is None
+        try:
+            other.backward()
+        except RuntimeError:
+            assert x.grad is None       # what they share is gone, and it says so
+        else:
+            assert x.grad.item() == fg.grad(lambda x: (fnp.sin(x) * x)**2 * x)(0.5)
+        raise
+    return x.grad
+
+
+@scenario
+def many_segments():
+    def f(x):
+        y = x
+        for k in range(1500):
+            y = y * 0.999 + x if k % 2 else fnp.sin(y)
+        return y
+    return fg.grad(f)(0.5)
+
+
+@scenario
+def another_thread():
+    import threading
+
+    answer = []
+
+    def run():
+        try:
+            answer.append(fg.grad(lambda x: (x * x).sum())(SMALL))
+        except BaseException as error:
+            answer.append(error)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if isinstance(answer[0], BaseException):
+        raise answer[0]
+    return answer
 
 
 @scenario
@@ -446,6 +513,29 @@ def assignments():
 
 
 @scenario
+def assigned_whole_or_not():
+    t = fg.tensor(np.arange(6.0))
+    w = fg.tensor(SMALL, requires_grad=True)
+    u = fnp.concatenate([w, w]) * 1.0
+    for index, value in ((0, w[0]), (slice(1, 4), w), ([5, 4], w[1:]), (slice(0, 2), 3.0), (1, 2.0)):
+        for x in (t, u):
+            before, known = x.detach().numpy().copy(), x.requires_grad
+            try:
+                x[index] = value
+            except MemoryError:
+                assert np.array_equal(x.detach().numpy(), before) and x.requires_grad == known
+                raise
+    with fg.no_grad():
+        before = u.detach().numpy().copy()
+        try:
+            u[2] = 7.0
+        except MemoryError:
+            assert np.array_equal(u.detach().numpy(), before) and u.requires_grad
+            raise
+    return fg.gradients((t * t).sum(), w), u
+
+
+@scenario
 def optimiser():
     gradient = fg.grad(lambda w: ((w["a"] * w["b"])**2).sum())
     adam, w = fg.optim.Adam(lr=0.1), {"a": SMALL.copy(), "b": 1.0}
@@ -472,6 +562,26 @@ def mixed_operands():
     y = x.astype(np.float32) * 2 + np.arange(3) * x + fnp.where(np.array([1, 0, 2]), x, [1, 2, 3])
     y = y + SMALL[::-1] * y[::-1] + np.float32(2)
     return fg.gradients(y.sum(), x), y
+
+
+@scenario
+def implicit():
+    return fg.grad(lambda a: fg.root(lambda x, a: x * x - a, 1.0, a))(2.0)
+
+
+@scenario
+def symbolic():
+    return str(fg.symbolic(lambda x: fnp.sin(x) * x, 0.5))
+
+
+# Functions of fastgrad.numpy, all that another test has a call for.
+def namespace(call, shapes):
+    return fg.grad(lambda *xs: calls.weighted(call(fnp, *xs)), tuple(range(len(shapes))))(
+        *calls.draw(shapes))
+
+
+for number, (call, *shapes) in enumerate(calls.CALLS):
+    SCENARIOS[f"namespace_{number}"] = functools.partial(namespace, call, shapes)
 
 
 # ---- the sweep over failures ---------------------------------------------------------------------
@@ -503,27 +613,45 @@ def alive():
     return core.alive()
 
 
-def failure(run, n, count):
+def fail_core(n, count):
+    core.fail_allocations(n, count)
+
+
+def fail_python(n, count):
+    """Of CPython's own allocations; the core's are not among them."""
+    import _testcapi
+
+    if count:
+        _testcapi.set_nomemory(n, n + count)
+    else:
+        _testcapi.remove_mem_hooks()
+
+
+def failure(run, n, count, fail=fail_core):
     """Run with the n-th allocation failing; what came of it."""
     unraisable = []
     sys.unraisablehook = unraisable.append
     outcome = "passed"
-    core.fail_allocations(n, count)
+    fail(n, count)
     try:
         run()
     except MemoryError:
         outcome = "raised"
     except BaseException as error:
+        fail(0, 0)
         outcome = f"{type(error).__name__}: {error}"
-    core.fail_allocations(0, 0)
+    fail(0, 0)
     if unraisable:
         outcome = f"ignored an exception in {unraisable[0].object!r}"
     return outcome
 
 
-def sweep(name, numbers, count, note):
-    """Let each of these allocations (None: all) fail in turn; yields what went wrong."""
-    run = SCENARIOS[name]
+def sweep(run, first, step, count, note):
+    """Let every `step`-th allocation from the first one on fail in turn (0: so that TRIED of them do;
+    "python": CPython's, all); yields what went wrong."""
+    fail, idle = fail_core, 0
+    if step == "python":
+        fail, step = fail_python, 1
     expected = plain(run())
     for _ in range(3):
         run()
@@ -533,9 +661,11 @@ def sweep(name, numbers, count, note):
     run()
     total = core.fail_allocations(0, 0)
     before = alive()
-    for n in numbers(total):
+    n = first
+    while n <= total + 1 if fail is fail_core else idle < 50:
         note(n)
-        outcome = failure(run, n, count)
+        outcome = failure(run, n, count, fail)
+        idle = idle + 1 if outcome == "passed" else 0
         if outcome not in ("raised", "passed"):
             yield n, outcome
         after = alive()
@@ -549,59 +679,71 @@ def sweep(name, numbers, count, note):
         else:
             if not equal(result, expected):
                 yield n, f"afterwards: {result} in place of {expected}"
-        del result
+        result = None
         before = alive()
+        n += step or max(1, total // TRIED)
 
 
-def child(name, first, step, count):
-    """In a process of its own: prints what went wrong, and after each failure how far it is."""
+def child(names, begin, first, step, count):
+    """In a process of its own: goes through the scenarios, from number `begin` and its allocation
+    `first` on; tells what went wrong and, before each failure, where it is."""
     import faulthandler
     import warnings
 
     faulthandler.enable()
     warnings.simplefilter("ignore")
-    at = os.dup(1)
-    for n, what in sweep(name, lambda total: range(first, total + 2, max(1, total // step) if step
-                                                   else 1),
-                         count, lambda n: os.write(at, f"at {n}\n".encode())):
-        os.write(at, f"fault {n}: {' '.join(what.split())}\n".encode())
-    os.write(at, b"done\n")
+    out = os.dup(1)
+    for k, name in list(enumerate(names))[begin:]:
+        for n, what in sweep(SCENARIOS[name], first, step, count,
+                             lambda n, k=k: os.write(out, b"at %d %d\n" % (k, n))):
+            os.write(out, f"fault {name}, {n}: {' '.join(what.split())}\n".encode())
+        first = 1
+    os.write(out, b"done\n")
 
 
-def faults_of(name, step, count=1, limit=40):
-    """All that went wrong, in as many processes as it takes."""
-    found, first = [], 1
+def faults_of(names, step, count=1, limit=40):
+    """All that went wrong in some scenarios, in as many processes as it takes."""
+    found, begin, first = [], 0, 1
     while len(found) < limit:
         process = subprocess.run(
-            [sys.executable, __file__, "--child", name, str(first), str(step), str(count)],
-            capture_output=True, text=True, timeout=600,
+            [sys.executable, __file__, "--child", ",".join(names), str(begin), str(first), str(step),
+             str(count)], capture_output=True, text=True, timeout=600,
             env=os.environ | {"PYTHONPATH": str(Path(fg.__file__).parents[1])})
         lines = process.stdout.splitlines()
         found += [line.removeprefix("fault ") for line in lines if line.startswith("fault ")]
         if lines and lines[-1] == "done":
             break
-        at = [int(line.split()[1]) for line in lines if line.startswith("at ")]
-        found.append(f"{at[-1] if at else 0}: the process died ({process.returncode}): "
-                     + process.stderr[:3000])
+        at = [line.split()[1:] for line in lines if line.startswith("at ")]
         if not at:
-            break
-        first = at[-1] + 1
+            return [*found, f"{names}: {process.stderr}"]
+        begin, first = map(int, at[-1])
+        found.append(f"{names[begin]}, {first}: the process died ({process.returncode}): "
+                     + process.stderr[:3000])
+        first += 1
     return found
 
 
-@pytest.mark.parametrize("name", sorted(SCENARIOS))
-def test_a_failing_allocation_raises_memory_error_and_leaves_nothing_behind(name):
-    found = faults_of(name, TRIED)
-    assert not found, f"{name}: " + "\n".join(found)
+# A process for several scenarios: starting one takes longer than many a scenario.
+GROUPS = 12
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_a_failing_allocation_raises_memory_error_and_leaves_nothing_behind(group):
+    found = faults_of(sorted(SCENARIOS)[group::GROUPS], 0)
+    assert not found, "\n".join(found)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], *map(int, sys.argv[3:6]))
+        step = sys.argv[5]
+        child(sys.argv[2].split(","), int(sys.argv[3]), int(sys.argv[4]),
+              step if step == "python" else int(step), int(sys.argv[6]))
     else:
         bad = 0
-        for name in sys.argv[1:] or sorted(SCENARIOS):
-            found = faults_of(name, 0)
+        names = [name for name in sys.argv[1:] if not name.startswith("--")]
+        count = 1 << 40 if "--rest" in sys.argv else 1
+        for name in names or sorted(SCENARIOS):
+            found = faults_of([name], "python" if "--python" in sys.argv else 1, count)
             bad += bool(found)
             print(f"{name}: " + ("\n    ".join([f"{len(found)} faults", *found]) if found else "fine"),
                   flush=True)

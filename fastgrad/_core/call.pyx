@@ -124,6 +124,71 @@ cdef int accumulate_grad(Tensor t, FgNode *n, FgAdjoint *a) except -1:
     return 0
 
 
+cdef int grad_prepare(Tensor t, FgNode *n, Gathered *e) except -1:
+    """Whatever adding an adjoint to t.grad needs memory for: `grad_add` then cannot fail, and
+    backward() adds to the .grad of all leaves or of none."""
+    cdef Tensor grad = t.extras().grad
+    cdef Tensor made
+    cdef FgValue *v = e.adjoint.value
+    cdef bint own
+    if grad is None:
+        made = adjoint_tensor(n, &e.adjoint)
+    else:
+        if n.rank and v == NULL:
+            return 0
+        own = grad.node.refs == 1 and not grad.node.flags & FG_NEEDS_GRAD
+        if n.rank == 0:
+            if own:
+                return 0
+            made = scalar_constant(grad.node.re + e.adjoint.number, n.dtype, 0)
+        elif own and value_unique(grad.node.value) and grad.node.dtype == n.dtype:
+            e.adjoint.value = value_contiguous(n.shape, v, n.dtype)
+            value_release(v)
+            return 0
+        else:
+            made = tensor_shaped(n.shape, value_copy(n.shape, value_of(grad.node, grad.id), n.dtype),
+                                 n.dtype)
+            value_accumulate(n.shape, made.node.value, v, n.dtype)
+    Py_INCREF(made)
+    e.made = <void *>made
+    e.replaced = <void *>grad
+    return 0
+
+
+cdef int grad_add(Tensor t, FgNode *n, Gathered *e) except -1:
+    """Add an adjoint to t.grad. Two versions of one leaf may both have been reached: the second one
+    finds another .grad than it was prepared for."""
+    if e.made != NULL and e.replaced == <void *>t.extra.grad:
+        t.extra.grad = <Tensor>e.made
+        return 0
+    return accumulate_grad(t, n, &e.adjoint)
+
+
+cdef int accumulate_gathered(Sweep *s) except -1:
+    """Add what a sweep has gathered to the .grad of leaves and retained results."""
+    cdef uint32_t i
+    cdef FgNode *n
+    cdef Gathered *e
+    cdef int pass_
+    try:
+        for pass_ in range(2):
+            for i in range(s.gathered_mask + 1):
+                e = &s.gathered[i]
+                n = node_at(e.id) if e.id else NULL
+                if n == NULL or n.handle == NULL or not n.flags & (FG_LEAF | FG_RETAINED):
+                    continue
+                if pass_ == 0:
+                    grad_prepare(<Tensor>n.handle, n, e)
+                else:
+                    grad_add(<Tensor>n.handle, n, e)
+    finally:
+        for i in range(s.gathered_mask + 1):
+            if s.gathered[i].made != NULL:
+                Py_DECREF(<object>s.gathered[i].made)
+                s.gathered[i].made = NULL
+    return 0
+
+
 cdef int seed_operand(Tensor root, object seed, str what, Operand *x) except -1:
     """The adjoint to start from: of the root's shape, or left out where that has one entry."""
     cdef int dtype = root.node.dtype
@@ -167,6 +232,7 @@ cdef int accumulate_recorded(Subgraph g) except -1:
     cdef uint32_t i
     cdef FgNode *n
     cdef Tensor t, grad
+    cdef dict made = {}         # by Tensor; set when all are there
     for i in range(g.mask + 1):
         if not g.slots[i].id:
             continue
@@ -177,9 +243,10 @@ cdef int accumulate_recorded(Subgraph g) except -1:
         if grad is None:
             continue
         t = <Tensor>n.handle
-        if t.extra is not None and t.extra.grad is not None:
-            grad = emit_two(FG_add, t.extra.grad, grad)
-        t.extras().grad = grad
+        before = made[id(t)][1] if id(t) in made else t.extras().grad
+        made[id(t)] = t, grad if before is None else emit_two(FG_add, before, grad)
+    for t, grad in made.values():
+        t.extra.grad = grad
     return 0
 
 
@@ -188,8 +255,6 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
     cdef Sweep s
     cdef Operand x
     cdef FgAdjoint own
-    cdef uint32_t i
-    cdef FgNode *n
     cdef Subgraph g = None
     root_check(root, "backward")
     unreplayable("backward() is called")
@@ -215,12 +280,8 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
             try:
                 g = sweep_from(&s, root, NULL if seed is None else &x, None, get_depth() > 0,
                                FG_NO_ID)
-                for i in range(s.gathered_mask + 1):
-                    if g is not None or s.gathered[i].id == 0:
-                        continue
-                    n = node_at(s.gathered[i].id)
-                    if n.handle != NULL and (n.flags & (FG_LEAF | FG_RETAINED)):
-                        accumulate_grad(<Tensor>n.handle, n, &s.gathered[i].adjoint)
+                if g is None:
+                    accumulate_gathered(&s)
             finally:
                 sweep_end(&s)
         else:
@@ -369,7 +430,7 @@ cdef class no_grad:
         set_not_recording(1)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, trace):        # no tuple: that might fail
         set_not_recording(<int>self.before.pop())
         return False
 
@@ -426,7 +487,7 @@ cdef class record:
         set_scopes(get_scopes() + 1)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, trace):
         if not self.open:
             raise RuntimeError("record: this scope is not open")
         self.open = False

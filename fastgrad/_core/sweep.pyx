@@ -14,6 +14,8 @@ cdef enum:
 cdef struct Gathered:
     uint32_t id
     FgAdjoint adjoint
+    void *made                  # backward(): the new .grad (owned) in place of another (borrowed),
+    void *replaced              # both found before any .grad is changed; or NULL
 
 cdef struct Sweep:
     FgTape *tape
