@@ -770,7 +770,7 @@ cdef object settle(object value):
             if t.node.flags & FG_WEAK:
                 return t.node.re
             if t.node.dtype == FG_FLOAT64:
-                return PyArray_Scalar(&t.node.re, dtypes[FG_FLOAT64], None)
+                return PyArray_Scalar(&t.node.re, <cnp.dtype>dtypes[FG_FLOAT64], None)
             return dtypes[t.node.dtype].type(scalar_python(t.node))
         return np.array(tensor_ndarray(t))
     if is_leaf_type(value):

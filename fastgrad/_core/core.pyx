@@ -210,7 +210,7 @@ cdef extern from "numpy/arrayobject.h":
                        int, object)
     int PyArray_SetBaseObject(ndarray, object) except -1
     bint PyArray_Check(object)
-    object PyArray_Scalar(void *, object, object)
+    object PyArray_Scalar(void *, cnp.dtype, object)
     PyTypeObject PyArray_Type
     enum: NPY_ARRAY_WRITEABLE, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS
 
