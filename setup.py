@@ -77,9 +77,9 @@ if MODE == "release":
     FLAGS += ["-O3",            # -O2 vectorises none of the element loops
               "-g0"]            # Python's own flags ask for -g: ten times the size
 elif MODE == "debug":
-    FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG"]
+    FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG", "-DFG_CHECKED"]
 elif MODE == "sanitize":
-    FLAGS += ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+    FLAGS += ["-O1", "-g", "-UNDEBUG", "-DFG_CHECKED", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
 else:
     FLAGS += ["-O0", "-g", "--coverage", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"]
 
@@ -112,6 +112,7 @@ PROGRAM_HEADERS = files("src", "vm*.h", "vm*.inc", "pool.h")
 CORE_CYTHON = [name for name in files("fastgrad/_core", "*.pyx", "*.pxd")
                if name not in PROGRAM_CYTHON]
 CORE_C = [name for name in files("src", "*.c") if name not in PROGRAM_C]
+PROGRAM_C.append("src/alloc.c")         # of each its own; the state is the core's
 CORE_HEADERS = [name for name in files("src", "*.h", "*.inc", "*.def")
                 if name not in PROGRAM_HEADERS]
 PROGRAM_CYTHON.append("fastgrad/_core/fg.pxd")

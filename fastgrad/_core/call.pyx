@@ -30,13 +30,14 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
             mark(s, id)
             adjoint_slot(s, id).number = 1 if seed == NULL else seed.number
         else:
+            mark(s, id)
+            adjoint_slot(s, id).value = NULL
             if seed == NULL:
                 v = number_value(1, root.dtype)
             elif seed.shape == NULL:
                 v = number_value(seed.number, root.dtype)
             else:
                 v = value_copy(seed.shape, seed.value, root.dtype)
-            mark(s, id)
             adjoint_slot(s, id).value = v
         sweep_run(s)
     finally:
@@ -1113,6 +1114,42 @@ def tape_info():
         return {"nodes": 0, "waiting": 0, "consumed": 0, "queued": 0}
     return {"nodes": tape.live, "waiting": tape.waiting, "consumed": tape.consumed,
             "queued": tape.queued}
+
+
+def fail_allocations(int64_t first, int64_t count=1):
+    """Let allocations fail, in checked builds: of those from now on, counted from 1, the `first` one
+    and `count` - 1 more. Returns how many there have been since the last call.
+    """
+    cdef int64_t asked = fg_asked()
+    if not FG_CHECKS:
+        raise RuntimeError("fail_allocations: only checked builds can do that; build with "
+                           "FASTGRAD_DEBUG=1 or FASTGRAD_SANITIZE=1")
+    fg_fail_from(first, count)
+    return asked
+
+
+def checked_build():
+    """Whether allocations can be made to fail, and what is alive is counted."""
+    return FG_CHECKS != 0
+
+
+def alive():
+    """What the core holds, counted in checked builds, and how the calling thread's recording stands:
+    what a call that fails leaves as it was."""
+    cdef FgTape *tape = get_thread_tape()
+    return {"values": values_alive, "shapes": shapes_alive, "attributes": attrs_alive,
+            "leaves": leaves_alive, "blocks": fg_blocks() - blocks_kept,
+            "nodes": tape.live if tape != NULL else 0,
+            "queued": tape.queued if tape != NULL else 0,
+            "busy": tape.busy if tape != NULL else 0,
+            "held": tape.held if tape != NULL else 0,
+            "streaming": tape.streaming if tape != NULL else 0,
+            "customs": tape.customs if tape != NULL else 0,
+            "duals": tape.duals if tape != NULL else 0,
+            "consumed": tape.consumed if tape != NULL else 0,
+            "parameters": parameters, "streamed": len(STREAMED), "dead": dead_count,
+            "depth": get_depth(), "scopes": get_scopes(), "not recording": get_not_recording(),
+            "kept": get_kept() != NULL, "recorder": get_recorder() != NULL, "serial": get_serial()}
 
 
 def lazy_threshold(size=None):

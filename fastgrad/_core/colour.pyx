@@ -72,7 +72,7 @@ def fingerprint(Trace trace):
     cdef uint32_t x
     cdef bint ids
     cdef object digest = hashlib.blake2b(digest_size=16)
-    cdef uint32_t *position = <uint32_t *>malloc((g.mask + 1) * sizeof(uint32_t))
+    cdef uint32_t *position = <uint32_t *>fg_malloc((g.mask + 1) * sizeof(uint32_t))
     if position == NULL:
         raise MemoryError()
     w.used = 0
@@ -123,7 +123,7 @@ def fingerprint(Trace trace):
             words_shape(&w, digest, n)
         words_flush(&w, digest)
     finally:
-        free(position)
+        fg_free(position)
     return digest.digest()
 
 
@@ -137,8 +137,7 @@ cdef struct Ints:               # a list that grows
 cdef inline int ints_put(Ints *list_, int32_t x) except -1:
     cdef void *grown
     if list_.used == list_.size:
-        list_.size = 2 * list_.size + 1024
-        grown = realloc(list_.item, list_.size * sizeof(int32_t))
+        grown = fg_grown(list_.item, &list_.size, sizeof(int32_t))
         if grown == NULL:
             raise MemoryError()
         list_.item = <int32_t *>grown
@@ -176,7 +175,7 @@ def distinct_rows(ndarray starts, ndarray columns, int64_t width):
     cdef ndarray new_columns = np.empty(start[rows], dtype=np.int32)
     cdef int64_t *first = <int64_t *>PyArray_DATA(new_starts)
     cdef int32_t *out = <int32_t *>PyArray_DATA(new_columns)
-    cdef int32_t *seen = <int32_t *>calloc(width + 1, sizeof(int32_t))
+    cdef int32_t *seen = <int32_t *>fg_calloc(width + 1, sizeof(int32_t))
     cdef int64_t i, p, used = 0
     cdef int32_t x
     if seen == NULL:
@@ -191,7 +190,7 @@ def distinct_rows(ndarray starts, ndarray columns, int64_t width):
                     out[used] = x
                     used += 1
         first[rows] = used
-    free(seen)
+    fg_free(seen)
     return new_starts, new_columns if used == start[rows] else new_columns[:used].copy()
 
 
@@ -211,8 +210,8 @@ def expanded_rows(ndarray starts, ndarray columns, int64_t width, ndarray hub_st
     cdef const int32_t *hub_column = columns_of(hub_columns)
     cdef ndarray new_starts = np.empty(rows + 1, dtype=np.int64)
     cdef int64_t *first = <int64_t *>PyArray_DATA(new_starts)
-    cdef int32_t *seen = <int32_t *>calloc(width + hubs + 1, sizeof(int32_t))
-    cdef int32_t *waiting = <int32_t *>malloc((hubs + 1) * sizeof(int32_t))
+    cdef int32_t *seen = <int32_t *>fg_calloc(width + hubs + 1, sizeof(int32_t))
+    cdef int32_t *waiting = <int32_t *>fg_malloc((hubs + 1) * sizeof(int32_t))
     cdef Ints out
     cdef int64_t i, p, stop, depth
     cdef int32_t x
@@ -246,9 +245,9 @@ def expanded_rows(ndarray starts, ndarray columns, int64_t width, ndarray hub_st
         first[rows] = out.used
         return new_starts, ints_array(&out)
     finally:
-        free(seen)
-        free(waiting)
-        free(out.item)
+        fg_free(seen)
+        fg_free(waiting)
+        fg_free(out.item)
 
 
 def transposed_rows(ndarray starts, ndarray columns, int64_t width):
@@ -324,7 +323,7 @@ def colour_columns(ndarray starts, ndarray columns, ndarray starts_t, ndarray co
     cdef const int32_t *turn = columns_of(order)
     cdef ndarray colours = np.full(width, -1, dtype=np.int32)
     cdef int32_t *colour = <int32_t *>PyArray_DATA(colours)
-    cdef int32_t *forbidden = <int32_t *>calloc(width + 1, sizeof(int32_t))
+    cdef int32_t *forbidden = <int32_t *>fg_calloc(width + 1, sizeof(int32_t))
     cdef int64_t t, p, q
     cdef int32_t v, c, count = 0
     if forbidden == NULL:
@@ -345,7 +344,7 @@ def colour_columns(ndarray starts, ndarray columns, ndarray starts_t, ndarray co
             colour[v] = c
             if c >= count:
                 count = c + 1
-    free(forbidden)
+    fg_free(forbidden)
     return colours, count
 
 
@@ -389,7 +388,7 @@ def colour_star(ndarray starts, ndarray columns, ndarray mirror, ndarray dense, 
     cdef ndarray reads = np.empty(entries, dtype=np.int32)
     cdef int32_t *colour = <int32_t *>PyArray_DATA(colours)
     cdef int32_t *read = <int32_t *>PyArray_DATA(reads)
-    cdef char *memory = <char *>calloc(12 * (entries + 1) + 20 * (n + 1), 1)
+    cdef char *memory = <char *>fg_calloc(12 * (entries + 1) + 20 * (n + 1), 1)
     cdef int64_t *star = <int64_t *>memory          # of each entry
     cdef int64_t *nearest = star + entries + 1      # by colour: v's entry of the first such one
     cdef int32_t *met = <int32_t *>(nearest + n + 1)        # by colour: a neighbour of v has it
@@ -463,7 +462,7 @@ def colour_star(ndarray starts, ndarray columns, ndarray mirror, ndarray dense, 
                     read[p] = hub[star[p]]
                 else:
                     read[p] = v if v < w else w
-    free(memory)
+    fg_free(memory)
     return colours, count, reads
 
 

@@ -22,12 +22,10 @@ this order:
 """
 
 cimport cython
-from cpython.mem cimport PyMem_Malloc
 from cpython.object cimport (PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE)
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport INFINITY, log
 from libc.stdint cimport (int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
-from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from numpy cimport (PyArray_DATA, PyArray_DIMS, PyArray_IS_C_CONTIGUOUS, PyArray_NDIM,
                     PyArray_STRIDES, PyArray_TYPE, import_array, ndarray, npy_intp)
@@ -87,24 +85,6 @@ cdef extern from *:
 
     #define clz(x) __builtin_clzll((unsigned long long)(x))
 
-    #include <stdlib.h>
-    #if defined(__linux__)
-    #include <sys/mman.h>
-    #endif
-    /* Memory aligned to cache lines; large chunks in huge pages, where a page fault costs a
-       five-hundredth. */
-    static void *aligned_chunk(int64_t size) {
-        void *p = NULL;
-        int large = size >= (1 << 22);
-        size_t align = large ? (1u << 21) : 64;
-        size_t whole = ((size_t)size + align - 1) & ~(align - 1);
-        if (posix_memalign(&p, align, large ? whole : (size_t)size)) return NULL;
-    #if defined(__linux__)
-        if (large) madvise(p, whole, MADV_HUGEPAGE);
-    #endif
-        return p;
-    }
-    #define free_chunk(p) free(p)
     /* Under the address sanitiser nothing is used twice (chunks, shapes, places of nodes, numbers of
        attributes, Tensors), and places without a node are poisoned: it sees every use after free. */
     #if defined(__SANITIZE_ADDRESS__)
@@ -150,8 +130,6 @@ cdef extern from *:
     uint32_t get_serial() nogil
     void set_serial(uint32_t) nogil
     int clz(int64_t) nogil
-    void *aligned_chunk(int64_t) nogil
-    void free_chunk(void *) nogil
     bint FG_REUSES
     void node_show(FgNode *) nogil
     void node_hide(FgNode *) nogil

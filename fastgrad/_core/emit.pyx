@@ -40,8 +40,8 @@ cdef class Subgraph:
         if self.tape != NULL:
             self.tape.held -= 1
             tape_forget(self.tape)
-        free(self.ids)
-        free(self.slots)
+        fg_free(self.ids)
+        fg_free(self.slots)
 
     cdef int clear(self) except -1:
         """Forget adjoints and tangents."""
@@ -152,6 +152,7 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
         if prune:
             for target in targets:
                 target.node.flags |= FG_WANTED
+        s.bare = True
         for root in roots:
             if not root.node.flags & FG_LEAF:
                 mark(&s, root.id)
@@ -191,11 +192,11 @@ cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found
         g.tape.held += 1
     g.found = found
     g.pruned = s.pruned
-    g.ids = <uint32_t *>malloc((visited.count + 1) * sizeof(uint32_t))
+    g.ids = <uint32_t *>fg_malloc((visited.count + 1) * sizeof(uint32_t))
     if g.ids == NULL:
         raise MemoryError()
     size = power_of_two(<uint32_t>(2 * (visited.count + visited.leaves + len(roots))))
-    g.slots = <Slot *>calloc(size, sizeof(Slot))
+    g.slots = <Slot *>fg_calloc(size, sizeof(Slot))
     if g.slots == NULL:
         raise MemoryError()
     g.mask = size - 1
@@ -909,7 +910,7 @@ def custom(rule, operands, results):
     if not needs:
         return results
     tape = tape_of_thread()
-    ids = <int64_t *>malloc((count + 1) * 8)
+    ids = <int64_t *>fg_malloc((count + 1) * 8)
     if ids == NULL:
         raise MemoryError()
     try:
@@ -935,7 +936,7 @@ def custom(rule, operands, results):
             if ids[i + 1]:
                 node_at(<uint32_t>ids[i + 1]).refs += 1
     finally:
-        free(ids)
+        fg_free(ids)
     try:
         for i in range(len(results)):
             r = <Tensor>results[i]

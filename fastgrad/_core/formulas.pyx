@@ -42,7 +42,7 @@ cdef Formula *formulas = NULL   # 3 * operator + operand
 
 cdef int formulas_setup() except -1:
     global formulas
-    formulas = <Formula *>calloc(3 * FG_ELEMENTWISE_END, sizeof(Formula))
+    formulas = <Formula *>fg_calloc(3 * FG_ELEMENTWISE_END, sizeof(Formula))
     if formulas == NULL:
         raise MemoryError()
     return 0

@@ -203,7 +203,9 @@ cdef int functions_setup() except -1:
                      f"{name}({arguments}, /, out=None, *, where=True, casting='same_kind', "
                      f"order='K', dtype=None, subok=True)\n--\n\n")
         doc = signature + info.doc.decode()
-        method = <PyMethodDef *>PyMem_Malloc(sizeof(PyMethodDef))
+        method = <PyMethodDef *>fg_malloc(sizeof(PyMethodDef))
+        if method == NULL:
+            raise MemoryError()
         # Kept for the life of the process, like the functions themselves.
         KEPT.append(info.name)
         text = doc.encode()

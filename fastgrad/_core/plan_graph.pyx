@@ -10,6 +10,7 @@ cdef extern from *:
         const FgKernels **kernels;
         const FgOpInfo *ops;
         void *matmul[2];
+        void *counts;
     } CoreTables;
     static const FgOpInfo *op_table;
     """
@@ -17,6 +18,7 @@ cdef extern from *:
         const FgKernels **kernels
         const FgOpInfo *ops
         void *matmul[2]
+        void *counts
     const FgOpInfo *op_table
 
 cdef extern from "Python.h":
@@ -50,6 +52,7 @@ cdef int tables_setup() except -1:
     cdef CoreTables *t = <CoreTables *>PyCapsule_GetPointer(core.tables(), "fastgrad.tables")
     fg_vm_kernels = t.kernels
     op_table = t.ops
+    fg_counts_share(t.counts)
     fg_vm_matmul[0] = <const FgCallInfo *>t.matmul[0]
     fg_vm_matmul[1] = <const FgCallInfo *>t.matmul[1]
     compare_calls = {}
@@ -76,11 +79,11 @@ cdef class Checked:
     cdef dict loops                     # by node: plans, and what the results are
 
     def __dealloc__(self):
-        free(self.nodes)
-        free(self.shapes)
-        free(self.dims)
-        free(self.attributes)
-        free(self.guards)
+        fg_free(self.nodes)
+        fg_free(self.shapes)
+        fg_free(self.dims)
+        fg_free(self.attributes)
+        fg_free(self.guards)
 
     cdef object fault(self, int64_t i, str what):
         name = ""
@@ -124,8 +127,8 @@ cdef int check_shapes(Checked c) except -1:
     if not renumbered:
         raise ValueError("graph: there are no shapes; the first must be ()")
     n = len(c.shape_tuples)
-    c.shapes = <FgDims *>calloc(n + 1, sizeof(FgDims))
-    c.dims = <int64_t *>calloc(total + 1, 8)
+    c.shapes = <FgDims *>fg_calloc(n + 1, sizeof(FgDims))
+    c.dims = <int64_t *>fg_calloc(total + 1, 8)
     if c.shapes == NULL or c.dims == NULL:
         raise MemoryError()
     total = 0
@@ -717,7 +720,7 @@ cdef int check_guards(Checked c) except -1:
     cdef int64_t k = 0
     cdef FgGuardRow *row
     guards = list(c.graph.guards)
-    c.guards = <FgGuardRow *>calloc(len(guards) + 1, sizeof(FgGuardRow))
+    c.guards = <FgGuardRow *>fg_calloc(len(guards) + 1, sizeof(FgGuardRow))
     if c.guards == NULL:
         raise MemoryError()
     for guard in guards:
@@ -771,7 +774,7 @@ cdef Checked checked_parts(object graph):
     if len(nodes) >= NODES_MAX:
         raise ValueError(f"graph: {len(nodes)} nodes are more than can be numbered")
     c.source.count = len(nodes)
-    c.nodes = <FgGraphNode *>malloc((c.source.count + 1) * sizeof(FgGraphNode))
+    c.nodes = <FgGraphNode *>fg_malloc((c.source.count + 1) * sizeof(FgGraphNode))
     if c.nodes == NULL:
         raise MemoryError()
     memcpy(c.nodes, PyArray_DATA(<ndarray>nodes), c.source.count * sizeof(FgGraphNode))
@@ -817,7 +820,7 @@ cdef Checked checked_parts(object graph):
         if n.op == FG_custom or (kind != "array" and n.rank):
             raise ValueError(f"graph: output {k}: node {x} is no {kind}")
     check_guards(c)
-    c.attributes = <FgAttribute *>calloc(len(c.kinds) + 1, sizeof(FgAttribute))
+    c.attributes = <FgAttribute *>fg_calloc(len(c.kinds) + 1, sizeof(FgAttribute))
     if c.attributes == NULL:
         raise MemoryError()
     for i in range(len(c.kinds)):

@@ -75,7 +75,7 @@ cdef class Checks:
         cdef Py_ssize_t i = 0
         self.kept = []
         self.captured = captured
-        self.checks = <Check *>PyMem_Malloc((len(entries) + 1) * sizeof(Check))
+        self.checks = <Check *>fg_malloc((len(entries) + 1) * sizeof(Check))
         if self.checks == NULL:
             raise MemoryError()
         for kind, holder, key, expected, slot in entries:
@@ -91,7 +91,7 @@ cdef class Checks:
         self.count = i
 
     def __dealloc__(self):
-        PyMem_Free(self.checks)
+        fg_free(self.checks)
 
     def __len__(self):
         return self.count

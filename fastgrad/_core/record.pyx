@@ -133,7 +133,7 @@ cdef class Recorder:
             self.end()
         for i in range(self.count):
             node_drop(self.ids[i])
-        free(self.ids)
+        fg_free(self.ids)
 
     def begin(self):
         """Before the function is called."""
@@ -169,11 +169,10 @@ cdef class Recorder:
         """Keep a node."""
         cdef void *grown
         if self.count == self.size:
-            grown = realloc(self.ids, (self.size * 2 + 256) * sizeof(uint32_t))
+            grown = fg_grown(self.ids, &self.size, sizeof(uint32_t))
             if grown == NULL:
                 raise MemoryError()
             self.ids = <uint32_t *>grown
-            self.size = self.size * 2 + 256
         self.ids[self.count] = id
         self.count += 1
         n.refs += 1
@@ -662,7 +661,7 @@ cdef object derived_node(Recorder r, object result, tuple attribute, list operan
     if not isinstance(wrapped, Tensor):
         return result               # a dtype, a name
     y = wrapped
-    ids = <int64_t *>malloc((count + 1) * 8)
+    ids = <int64_t *>fg_malloc((count + 1) * 8)
     if ids == NULL:
         raise MemoryError()
     try:
@@ -678,7 +677,7 @@ cdef object derived_node(Recorder r, object result, tuple attribute, list operan
         for i in range(count):
             node_at(<uint32_t>ids[i + 1]).refs += 1
     finally:
-        free(ids)
+        fg_free(ids)
     made = y.node
     node_set(n, FG_call, made.dtype, made.rank, 0, FG_NO_ID, FG_NO_ID, FG_NO_ID)
     n.attr = attr
@@ -763,7 +762,7 @@ cdef class Extraction:
     cdef uint32_t last_shape_number
 
     def __dealloc__(self):
-        free(self.nodes)
+        fg_free(self.nodes)
 
     cdef int begin(self, Recorder r) except -1:
         self.recorder = r
@@ -785,11 +784,10 @@ cdef class Extraction:
         cdef void *grown
         cdef GraphNode *g
         if self.count == self.size:
-            grown = realloc(self.nodes, (self.size * 2 + 256) * sizeof(GraphNode))
+            grown = fg_grown(self.nodes, &self.size, sizeof(GraphNode))
             if grown == NULL:
                 raise MemoryError()
             self.nodes = <GraphNode *>grown
-            self.size = self.size * 2 + 256
         g = &self.nodes[self.count]
         memset(g, 0, sizeof(GraphNode))
         g.a = g.b = g.c = -1

@@ -1173,7 +1173,7 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
             else:
                 np.concatenate([operand_ndarray(&x[i]) for i in range(count)], along,
                                out=value_ndarray(shape, out, dtype, True))
-            ids = <int64_t *>malloc((count + 1) * 8)
+            ids = <int64_t *>fg_malloc((count + 1) * 8)
             if ids == NULL:
                 raise MemoryError()
         except BaseException:
@@ -1189,12 +1189,12 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
         except BaseException:
             shape_release(shape)
             value_release(out)
-            free(ids)
+            fg_free(ids)
             raise
         for i in range(count):
             if x[i].needs:
                 x[i].node.refs += 1
-        free(ids)
+        fg_free(ids)
         return push_shaped(FG_concatenate, dtype, 0, shape, out, 0, NULL, NULL, attr, 0)
     finally:
         operands_drop(x, count)

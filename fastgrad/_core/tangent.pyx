@@ -484,9 +484,9 @@ cdef class Tangents:
         cdef int64_t size = graph.mask + 1
         self.graph = graph
         self.lanes = lanes
-        self.tangent = <FgAdjoint *>malloc(size * sizeof(FgAdjoint))
-        self.consumers = <uint32_t *>calloc(size, sizeof(uint32_t))
-        self.there = <uint8_t *>calloc(size, 1)
+        self.tangent = <FgAdjoint *>fg_malloc(size * sizeof(FgAdjoint))
+        self.consumers = <uint32_t *>fg_calloc(size, sizeof(uint32_t))
+        self.there = <uint8_t *>fg_calloc(size, 1)
         if self.tangent == NULL or self.consumers == NULL or self.there == NULL:
             raise MemoryError()
 
@@ -496,9 +496,9 @@ cdef class Tangents:
             for i in range(self.graph.mask + 1):
                 if self.there[i]:
                     tangents_drop(node_at(self.graph.slots[i].id), self.tangent[i], self.lanes)
-        free(self.tangent)
-        free(self.consumers)
-        free(self.there)
+        fg_free(self.tangent)
+        fg_free(self.consumers)
+        fg_free(self.there)
 
     cdef FgAdjoint *at(self, uint32_t id) noexcept:
         """NULL: zero."""

@@ -203,6 +203,7 @@ cdef class Trace:
                 x.node.flags |= FG_WANTED
             if g.found:
                 # There is more to reach than the arguments: only what leads to these counts.
+                s.bare = True
                 for i in range(len(cotangents)):
                     y = self.ends[i]
                     if cotangents[i] is not None and not y.node.flags & FG_LEAF:
