@@ -95,8 +95,8 @@ cdef extern from *:
     __attribute__((no_sanitize_address)) static int node_lives(const FgNode *n) { return n->refs != 0; }
     #else
     #define FG_REUSES 1
-    #define node_show(n)
-    #define node_hide(n)
+    #define node_show(n) ((void)(n))
+    #define node_hide(n) ((void)(n))
     #define node_lives(n) ((n)->refs != 0)
     #endif
     /* Py_TYPE and Py_SET_REFCNT of objects that Cython must not count. */

@@ -278,8 +278,12 @@ def available_isas():
 
 def use_isa(name):
     """Use another instruction set from now on (for tests); None: the best there is."""
-    cdef bytes wanted_ = b"" if name is None else name.encode()
-    if fg_dispatch(NULL if name is None else <const char *>wanted_) != 0:
+    cdef bytes encoded
+    cdef const char *wanted = NULL
+    if name is not None:
+        encoded = name.encode()
+        wanted = encoded
+    if fg_dispatch(wanted) != 0:
         raise ValueError(f"instruction set {name!r} is not available; there are "
                          f"{', '.join(available_isas())}")
 

@@ -281,6 +281,7 @@ cdef Tensor push_transpose(Operand *x, int *axes):
     cdef FgShape *shape
     cdef FgValue *v
     strides_of(x.shape, x.value, item_size(x.dtype), own)
+    dims[0] = 0                 # or gcc takes what rank 0 does not read for forgotten
     for i in range(rank):
         dims[i] = x.shape.dims[axes[i]]
         strides[i] = own[axes[i]]
