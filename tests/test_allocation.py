@@ -22,6 +22,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
+from fastgrad import _loop_nodes
 from fastgrad._core import core
 
 pytestmark = pytest.mark.skipif(
@@ -447,7 +448,7 @@ def assignments():
 @scenario
 def optimiser():
     gradient = fg.grad(lambda w: ((w["a"] * w["b"])**2).sum())
-    adam, w = fg.optim.Adam(lr=0.1), {"a": SMALL, "b": 1.0}
+    adam, w = fg.optim.Adam(lr=0.1), {"a": SMALL.copy(), "b": 1.0}
     state = adam.init(w)
     for _ in range(2):
         w, state = adam.step(gradient(w), state, w)
@@ -495,6 +496,9 @@ def equal(x, y):
 
 
 def alive():
+    for cached in vars(_loop_nodes).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
     gc.collect()
     return core.alive()
 
@@ -570,7 +574,8 @@ def faults_of(name, step, count=1, limit=40):
     while len(found) < limit:
         process = subprocess.run(
             [sys.executable, __file__, "--child", name, str(first), str(step), str(count)],
-            capture_output=True, text=True, timeout=600)
+            capture_output=True, text=True, timeout=600,
+            env=os.environ | {"PYTHONPATH": str(Path(fg.__file__).parents[1])})
         lines = process.stdout.splitlines()
         found += [line.removeprefix("fault ") for line in lines if line.startswith("fault ")]
         if lines and lines[-1] == "done":

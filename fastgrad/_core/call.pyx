@@ -53,8 +53,7 @@ cdef Tensor seed_tensor(Tensor root, object seed, str what):
         seed_operand(root, None, what, &x)
         if root.node.rank == 0:
             return scalar_constant(1, root.node.dtype, root.node.flags & FG_WEAK)
-        return tensor_of_value(shape_ref(root.node.shape), number_value(1, root.node.dtype),
-                               root.node.dtype)
+        return tensor_shaped(root.node.shape, number_value(1, root.node.dtype), root.node.dtype)
     t = seed if isinstance(seed, Tensor) else tensor(seed)
     if t.shape != root.shape:
         raise ValueError(f"{what}: the seed has shape {t.shape}, the result {root.shape}; they must "
@@ -94,7 +93,7 @@ cdef Tensor adjoint_tensor(FgNode *n, FgAdjoint *a):
     """The same as an unrecorded Tensor."""
     if n.rank == 0:
         return scalar_constant(a.number, n.dtype, n.flags & FG_WEAK)
-    return tensor_of_value(shape_ref(n.shape), adjoint_array(n, a), n.dtype)
+    return tensor_shaped(n.shape, adjoint_array(n, a), n.dtype)
 
 
 cdef int accumulate_grad(Tensor t, FgNode *n, FgAdjoint *a) except -1:
@@ -116,7 +115,11 @@ cdef int accumulate_grad(Tensor t, FgNode *n, FgAdjoint *a) except -1:
             and not grad.node.flags & FG_NEEDS_GRAD):
         return value_accumulate(n.shape, grad.node.value, a.value, n.dtype)
     v = value_copy(n.shape, value_of(grad.node, grad.id), n.dtype)
-    value_accumulate(n.shape, v, a.value, n.dtype)
+    try:
+        value_accumulate(n.shape, v, a.value, n.dtype)
+    except BaseException:
+        value_release(v)
+        raise
     t.extra.grad = tensor_of_value(shape_ref(n.shape), v, n.dtype)
     return 0
 
@@ -624,7 +627,7 @@ cdef Tensor argument_leaf(object value, str where_):
         operand_clear(&x)
         operand_array(<ndarray>value, &x)
         try:
-            t = tensor_of_value(shape_ref(x.shape), value_copy(x.shape, x.value, x.dtype), x.dtype)
+            t = tensor_shaped(x.shape, value_copy(x.shape, x.value, x.dtype), x.dtype)
         finally:
             operand_drop(&x)
     elif PyArray_Check(value) or isinstance(value, np_generic):

@@ -312,7 +312,7 @@ cdef Tensor spread(Tensor t, FgShape *shape):
 cdef Tensor zeros_like_node(FgNode *n):
     if n.rank == 0:
         return scalar_constant(0, n.dtype, n.flags & FG_WEAK)
-    return tensor_of_value(shape_ref(n.shape), number_value(0, n.dtype), n.dtype)
+    return tensor_shaped(n.shape, number_value(0, n.dtype), n.dtype)
 
 
 cdef int still_there(Subgraph s, FgNode *n, uint32_t id) except -1:
@@ -873,7 +873,7 @@ cdef Tensor forward_assign(FgNode *n, Tensor t, Tensor v):
     cdef Operand o
     cdef object index = assign_index(n)
     if t is None:
-        t = tensor_of_value(shape_ref(n.shape), value_zeros(n.shape, n.dtype), n.dtype)
+        t = tensor_shaped(n.shape, value_zeros(n.shape, n.dtype), n.dtype)
     else:
         operand_tensor_ready(t, &o)
         t = push_reshape(&o, n.rank, n.shape.dims)
@@ -943,6 +943,8 @@ def custom(rule, operands, results):
             if not is_float(r.node.dtype) and get_recorder() == NULL:
                 made.append(r)
                 continue
+            if r.node.rank:
+                value_of(r.node, r.id)
             y = node_append(tape, &at)
             node_set(y, FG_result, r.node.dtype, r.node.rank, r.node.flags & FG_WEAK, id, FG_NO_ID,
                      FG_NO_ID)
@@ -951,7 +953,7 @@ def custom(rule, operands, results):
             node_at(id).refs += 1
             if r.node.rank:
                 y.shape = shape_ref(r.node.shape)
-                y.value = value_ref(value_of(r.node, r.id))
+                y.value = value_ref(r.node.value)
             else:
                 y.re = r.node.re
                 y.im = r.node.im        # an integer keeps all its bits there

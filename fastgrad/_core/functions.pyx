@@ -517,8 +517,8 @@ def scatter(values, index, shape):
         return tensor_constant(out)
     operand_array(out, &y)
     try:
-        return push_shaped(FG_scatter, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, &x,
-                           NULL, attr_new(0, NULL, plain_index), 0)
+        return push_kept(FG_scatter, &x, shape_ref(y.shape), value_ref(y.value), 0, NULL,
+                         plain_index)
     finally:
         operand_drop(&y)
 

@@ -399,7 +399,12 @@ cdef int tangent_pack(FgNode *n, FgAdjoint **t, int count, int lanes, FgAdjoint 
     if lanes > 1:
         out.value = bundle_new(lanes)
     for l in range(lanes):
-        v = pool_take(count * item_size(n.dtype))
+        try:
+            v = pool_take(count * item_size(n.dtype))
+        except BaseException:
+            if lanes > 1:
+                tangents_drop(n, out[0], lanes)
+            raise
         for k in range(count):
             entry_set(v.data, k, 0 if t[k] == NULL else lane_number(t[k], l, lanes), wide)
         if lanes == 1:
@@ -606,22 +611,21 @@ cdef int tangent_visit_entry(Tangents s, FgNode *n, uint32_t id, FgAdjoint *entr
     elif s.lanes > 1:
         out.value = bundle_new(s.lanes)
     else:
-        out.value = NULL
+        out.value = value_zeros(n.shape, n.dtype)
+    s.place(id)[0] = out            # with the rest it goes, if there is no memory for a copy
     for l in range(s.lanes):
         v = lane_value(&out, l, s.lanes)
-        if v == NULL:
-            v = value_zeros(n.shape, n.dtype)
-        elif not value_unique(v):
-            w = value_copy(n.shape, v, n.dtype)
-            value_release(v)
+        if v == NULL or not value_unique(v):
+            w = value_zeros(n.shape, n.dtype) if v == NULL else value_copy(n.shape, v, n.dtype)
+            if v != NULL:
+                value_release(v)
             v = w
+            if s.lanes == 1:
+                s.place(id).value = v
+            else:
+                (<FgValue **>out.value.data)[l] = v
         number = 0 if entry_ == NULL else lane_number(entry_, l, s.lanes)
         entry_set(v.data, flat, number, n.dtype == FG_FLOAT64)
-        if s.lanes == 1:
-            out.value = v
-        else:
-            (<FgValue **>out.value.data)[l] = v
-    s.place(id)[0] = out
     return 0
 
 
@@ -702,6 +706,9 @@ cdef int tangent_visit_result(Tangents s, FgNode *n, uint32_t id) except -1:
     out.value = NULL
     lanes = [rule_tensor(rule_of(n), (<list>answer)[n.index], n)
              for answer in <list>slot.entries]
+    for y in lanes:
+        if y is not None and y.node.rank:
+            value_of(y.node, y.id)
     if s.lanes > 1:
         out.value = bundle_new(s.lanes)
     for l in range(s.lanes):
@@ -733,15 +740,17 @@ cdef Tensor dual_new(Tensor value, Tensor tangent):
     cdef FgNode *n
     if x.rank:
         value_of(value.node, value.id)
+        value_of(tangent.node, tangent.id)
     n = node_append(tape, &id)
     node_set(n, FG_dual, x.dtype, x.rank, FG_ARGUMENT | (x.flags & FG_WEAK), FG_NO_ID, FG_NO_ID,
              tape.stream)
     n.attr = reach_of(x)
     n.constant = 0
+    tape.duals += 1                 # until it dies
     if x.rank:
         n.shape = shape_ref(x.shape)
         n.value = value_ref(x.value)
-        n.tangent.value = value_ref(value_of(tangent.node, tangent.id))
+        n.tangent.value = value_ref(tangent.node.value)
     else:
         n.re = x.re
         n.tangent.number = tangent.node.re

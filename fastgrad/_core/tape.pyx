@@ -148,9 +148,12 @@ cdef int operand_array(ndarray a, Operand *x) except -1:
         x.number = scalar_number(PyArray_DATA(a), kind)
         return 0
     x.shape = shape_new(PyArray_NDIM(a), <const int64_t *>PyArray_DIMS(a))
-    x.owned = 1
-    x.foreign = 1
-    x.value = pool_take(0 if PyArray_IS_C_CONTIGUOUS(a) else PyArray_NDIM(a) * 8)
+    try:
+        x.value = pool_take(0 if PyArray_IS_C_CONTIGUOUS(a) else PyArray_NDIM(a) * 8)
+    except BaseException:
+        shape_release(x.shape)
+        operand_clear(x)
+        raise
     x.value.contiguous = PyArray_IS_C_CONTIGUOUS(a)
     if not x.value.contiguous:
         memcpy(x.value.data, PyArray_STRIDES(a), PyArray_NDIM(a) * 8)
@@ -158,6 +161,8 @@ cdef int operand_array(ndarray a, Operand *x) except -1:
     x.value.nbytes = 0
     Py_INCREF(a)
     x.value.owner = <void *>a
+    x.owned = 1
+    x.foreign = 1
     return 0
 
 
@@ -625,7 +630,7 @@ cdef int operand_convert(Operand *x, int dtype) except -1:
 
 cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
     cdef double value, constant = 0
-    cdef uint32_t id, leaf
+    cdef uint32_t id
     cdef FgNode *n
     cdef FgTape *tape
     cdef int i
@@ -647,23 +652,22 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
         value = fg_value(op, dtype, u[0], u[1], u[2])
     if not needs or fg_op_info[op].props & FG_STEPS and not program:
         return mask_noted(scalar_constant(value, dtype, flags), x, arity)
-    for i in range(arity):
-        if x[i].needs:
-            ids[i] = x[i].id
-            x[i].node.refs += 1
-        elif not inlined:
-            inlined = True
-            constant = x[i].number
-            flags |= FG_CONST_A << i
-            if x[i].literal:
-                flags |= FG_LITERAL
-        else:
-            leaf = leaf_constant(&x[i])
-            ids[i] = leaf
-            if x[i].literal:
-                flags |= FG_LITERAL
-    tape = tape_of_thread()
     try:
+        for i in range(arity):
+            if x[i].needs:
+                ids[i] = x[i].id
+                x[i].node.refs += 1
+            elif not inlined:
+                inlined = True
+                constant = x[i].number
+                flags |= FG_CONST_A << i
+                if x[i].literal:
+                    flags |= FG_LITERAL
+            else:
+                ids[i] = leaf_constant(&x[i])
+                if x[i].literal:
+                    flags |= FG_LITERAL
+        tape = tape_of_thread()
         n = node_append(tape, &id)
     except BaseException:
         for i in range(3):

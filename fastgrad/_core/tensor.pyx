@@ -183,8 +183,8 @@ cdef class Tensor:
         if self.node.rank == 0:
             return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
                 if is_float(self.node.dtype) else tensor_constant(node_ndarray(self.node))
-        return tensor_of_value(shape_ref(self.node.shape),
-                               value_ref(value_of(self.node, self.id)), self.node.dtype)
+        return tensor_shaped(self.node.shape, value_ref(value_of(self.node, self.id)),
+                             self.node.dtype)
 
     def clone(self):
         """A copy that is part of the history."""
@@ -521,7 +521,7 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
         object_refs(<void *>o, 0)
         t = <Tensor>o           # counts it
     else:
-        t = Tensor.__new__(Tensor)
+        t = tensor_fresh(id, n)
     t.id = id
     t.node = n
     t.tape = tape
@@ -532,6 +532,16 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
         else:
             (<list>get_kept()).append(t)
     return t
+
+
+cdef Tensor tensor_fresh(uint32_t id, FgNode *n):
+    """One that CPython makes; where it cannot, the node goes."""
+    try:
+        return Tensor.__new__(Tensor)
+    except BaseException:
+        n.handle = NULL
+        node_drop(id)
+        raise
 
 
 # Tensors that have died, ready for the next: making one through its type costs three times the
@@ -591,6 +601,11 @@ cdef Tensor tensor_of_value(FgShape *shape, FgValue *value, int dtype):
     n.shape = shape
     n.value = value
     return tensor_new(id, n, NULL)
+
+
+cdef Tensor tensor_shaped(FgShape *shape, FgValue *value, int dtype):
+    """The same with a shape that somebody else holds. Takes over the value."""
+    return tensor_of_value(shape_ref(shape), value, dtype)
 
 
 cdef Tensor whole_constant(const void *data, int dtype):
@@ -714,7 +729,7 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
         t = operand_scalar(&x, a)
     elif copy:
         try:
-            t = tensor_of_value(shape_ref(x.shape), value_copy(x.shape, x.value, x.dtype), x.dtype)
+            t = tensor_shaped(x.shape, value_copy(x.shape, x.value, x.dtype), x.dtype)
         finally:
             operand_drop(&x)
     else:
@@ -782,8 +797,8 @@ cdef object value_ndarray(FgShape *shape, FgValue *value, int dtype, bint writab
                     | (NPY_ARRAY_C_CONTIGUOUS if plain else 0), None)
     owner = ValueOwner.__new__(ValueOwner)
     owner.value = value_ref(value)
+    Py_INCREF(owner)            # SetBaseObject takes the reference, even where it fails
     PyArray_SetBaseObject(<ndarray>a, owner)
-    Py_INCREF(owner)            # SetBaseObject takes the reference
     return a
 
 
@@ -918,7 +933,12 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
             old.value = value
         t.version += 1
         return 0
-    n = leaf_append(&id)
+    try:
+        n = leaf_append(&id)
+    except BaseException:
+        if value != NULL:
+            value_release(value)
+        raise
     n.dtype = old.dtype
     n.rank = old.rank
     n.flags = old.flags & ~FG_RETAINED
