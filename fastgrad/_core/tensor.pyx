@@ -8,6 +8,7 @@ METHODS = {}
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
+@cython.binding(False)
 cdef class Extra:
     """What few Tensors have: a gradient, or the view they are of another Tensor."""
     cdef object grad
@@ -17,6 +18,7 @@ cdef class Extra:
 
 @cython.no_gc
 @cython.c_api_binop_methods(True)
+@cython.binding(False)
 cdef class Tensor:
     """An array of float32 or float64 numbers whose history is recorded.
 
@@ -246,8 +248,24 @@ cdef class Tensor:
     cdef int refresh(self) except -1:
         """A view: follow the assignments that its parent has seen."""
         cdef Tensor p = self.parent
+        cdef Tensor t = p
+        cdef list chain
         if p.parent is not None:
-            p.refresh()
+            # A view of views, any number of them: from the first that has changed downwards.
+            while t.parent is not None and t.parent.version == t.extra.seen:
+                t = t.parent
+            if t.parent is not None:
+                chain = []
+                t = p
+                while t.parent is not None:
+                    chain.append(t)
+                    t = t.parent
+                while chain:
+                    (<Tensor>chain.pop()).follow()
+        return self.follow()
+
+    cdef int follow(self) except -1:
+        cdef Tensor p = self.parent
         if p.version != self.extra.seen:
             tensor_become(self, view_derive(p, self.extra.how))
             self.extra.seen = p.version
@@ -538,6 +556,7 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
 # recording of a scalar operation. They keep the fields that a new one starts with.
 cdef enum:
     TENSORS = 256
+    DYING = 40                  # destructors inside one another, of some 300 bytes of stack each
 cdef PyObject *tensors[TENSORS]
 cdef int tensors_idle = 0
 
@@ -559,8 +578,24 @@ cdef void tensor_dealloc(PyObject *o) noexcept:
         if FG_REUSES and tensors_idle < TENSORS:
             tensors[tensors_idle] = o
             tensors_idle += 1
-            return
+        else:
+            tensor_dealloc_slowly(o)
+        return
+    if get_dying() >= DYING:
+        # One Tensor owns the next (.grad, views), and so on: the C stack would run out.
+        if (<Tensor>o).id:
+            handle_drop((<Tensor>o).id, (<Tensor>o).node, (<Tensor>o).tape)
+        (<Tensor>o).id = FG_NO_ID
+        (<Tensor>o).version = <int64_t>get_put_off()
+        set_put_off(<void *>o)
+        return
+    set_dying(get_dying() + 1)
     tensor_dealloc_slowly(o)
+    while get_dying() == 1 and get_put_off() != NULL:
+        o = <PyObject *>get_put_off()
+        set_put_off(<void *>(<Tensor>o).version)
+        tensor_dealloc_slowly(o)
+    set_dying(get_dying() - 1)
 
 
 cdef PyObject *tensor_refuse(PyTypeObject *type_, PyObject *args, PyObject *kwargs) except NULL:
@@ -975,21 +1010,23 @@ cdef Tensor view_derive(Tensor p, tuple how):
 
 cdef int view_write(Tensor t) except -1:
     """A view has been assigned to: its parent, and the parent's parent, get the new entries."""
-    cdef Tensor p = t.parent
-    cdef tuple how = t.extra.how
-    if how[0] == "item":
-        assign(p, how[1], t)
-    elif how[0] == "broadcast":
-        raise ValueError("assign: a broadcast Tensor is read-only; assign to a copy")
-    else:
-        if how[0] == "reshape":
-            made = reshape_tensor(t, p.shape)
+    cdef Tensor p
+    cdef tuple how
+    while t.parent is not None:
+        p = t.parent
+        how = t.extra.how
+        if how[0] == "item":
+            assign_alone(p, how[1], t)
+        elif how[0] == "broadcast":
+            raise ValueError("assign: a broadcast Tensor is read-only; assign to a copy")
+        elif how[0] == "reshape":
+            assign_alone(p, Ellipsis, reshape_tensor(t, p.shape))
         elif how[0] == "transpose":
-            made = transpose_tensor(t, tuple(np.argsort(how[1])))
+            assign_alone(p, Ellipsis, transpose_tensor(t, tuple(np.argsort(how[1]))))
         else:
-            made = flip_tensor(t, how[1])
-        assign(p, Ellipsis, made)
-    t.extra.seen = p.version
+            assign_alone(p, Ellipsis, flip_tensor(t, how[1]))
+        t.extra.seen = p.version
+        t = p
     return 0
 
 
@@ -1023,6 +1060,14 @@ cdef int outside_guard(Tensor t) except -1:
 
 cdef int assign(Tensor t, object index, object value) except -1:
     """t[index] = value."""
+    assign_alone(t, index, value)
+    if t.parent is not None:
+        view_write(t)
+    return 0
+
+
+cdef int assign_alone(Tensor t, object index, object value) except -1:
+    """The same; what t is a view of does not know yet."""
     cdef Tensor v
     t.fresh()
     leaf_guard(t, "assign")
@@ -1034,8 +1079,6 @@ cdef int assign(Tensor t, object index, object value) except -1:
         v = value
         v.fresh()
     push_assign(t, index_settled(index), value)
-    if t.parent is not None:
-        view_write(t)
     return 0
 
 
