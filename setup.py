@@ -111,6 +111,8 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "nonecheck": DEBUG,
     "embedsignature": True,
+    "embedsignature.format": "clinic",  # which inspect.signature reads, of methods too
+    "auto_pickle": False,       # it would let anyone write the fields: __setstate__(...)
     "linetrace": COVERAGE,
 }
 

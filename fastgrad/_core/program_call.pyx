@@ -53,6 +53,7 @@ cdef object EXACT = frozenset([int, str, bytes])
 
 
 @cython.final
+@cython.binding(False)
 cdef class Checks:
     """Whether names and attributes are bound to what they were bound to.
 
@@ -206,6 +207,7 @@ cdef enum:
 
 
 @cython.final
+@cython.binding(False)
 cdef class Part:
     """A part of a tree: a leaf, or a branch of parts. Of arguments a leaf says what is taken there;
     of results `number` tells which output stands there, or -1 for `value`."""
@@ -337,6 +339,7 @@ cdef str SWAPPED = ">" if np.little_endian else "<"     # in dtype.byteorder
 # ---- paths ----------------------------------------------------------------------------------
 
 @cython.final
+@cython.binding(False)
 cdef class Entry:
     """A recorded path as calls see it.
 
@@ -421,6 +424,7 @@ cdef enum:
     ENTRIES = 8
 
 
+@cython.binding(False)
 cdef class Caller:
     """What makes calls of a program short: it tries its entries, then the method `_call`."""
     cdef void *vectorcall           # CPython calls through it, without tuple and dictionary
