@@ -243,8 +243,8 @@ typedef struct FgNode {
         struct { double re, im; };
         struct { FgShape *shape; FgValue *value; };
     };
-    /* 48: a scalar constant operand */
-    double constant;
+    /* 48: a scalar constant operand; a node that is about to be freed: the next one of them */
+    union { double constant; uint32_t next_dead; };
     /* 56: the Tensor that stands for it, borrowed, or NULL */
     void *handle;
 } FgNode;
