@@ -1818,25 +1818,10 @@ static void memory_all(Planner *p)
 
 /* ---- the passes --------------------------------------------------------------------------- */
 
-FgPlan *fg_plan_new(const FgSource *source)
+static void plan_all(Planner *p)
 {
-    Planner *p = fg_calloc(1, sizeof(Planner));
-    FgPlan *plan = p != NULL ? fg_calloc(1, sizeof(FgPlan)) : NULL;
-    if (plan == NULL) {
-        fg_free(p);
-        return NULL;
-    }
-    p->plan = plan;
-    p->source = source;
-    p->f32 = &source->kernels->f32;
-    p->f64 = &source->kernels->f64;
-    p->count = source->count;
-    if (setjmp(p->out_of_memory)) {
-        chunks_free(p->temporary);
-        fg_free(p);
-        fg_plan_free(plan);
-        return NULL;
-    }
+    const FgSource *source = p->source;
+    FgPlan *plan = p->plan;
     int64_t operands = 0;
     for (int64_t i = 0; i < p->count; i++) {
         const FgGraphNode *n = &source->nodes[i];
@@ -1873,7 +1858,28 @@ FgPlan *fg_plan_new(const FgSource *source)
         finish_scalars(p);
         memory_all(p);
     }
+}
+
+FgPlan *fg_plan_new(const FgSource *source)
+{
+    Planner *p = fg_calloc(1, sizeof(Planner));
+    if (p == NULL || (p->plan = fg_calloc(1, sizeof(FgPlan))) == NULL) {
+        fg_free(p);
+        return NULL;
+    }
+    p->source = source;
+    p->f32 = &source->kernels->f32;
+    p->f64 = &source->kernels->f64;
+    p->count = source->count;
+    if (setjmp(p->out_of_memory)) {     /* of the locals only p is used from here on */
+        chunks_free(p->temporary);
+        fg_plan_free(p->plan);
+        fg_free(p);
+        return NULL;
+    }
+    plan_all(p);
     chunks_free(p->temporary);
+    FgPlan *plan = p->plan;
     fg_free(p);
     return plan;
 }

@@ -1,7 +1,15 @@
-"""What every test file shares: a check that the compiled core is up to date, and fixtures."""
+"""What every test file shares: a check that the compiled core is up to date, the option --slow, and
+fixtures."""
+
+import gc
 
 import numpy as np
 import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true",
+                     help="more volume: the tests marked slow too, and all points of the others")
 
 
 def pytest_configure(config):
@@ -24,6 +32,35 @@ def pytest_configure(config):
     if fingerprint is not None and fingerprint != core.SOURCES:
         pytest.exit(f"{core.__file__} is not built from the sources in {root}; rebuild it: "
                     "python setup.py build_ext --inplace", returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked slow, unless --slow, -m or the name of a test asks for it."""
+    if config.option.slow or config.option.markexpr or any("::" in arg for arg in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def pytest_collection_finish():
+    """Ten thousands of test items are no garbage: looking through them made gc.collect(), which
+    many tests call, a hundred times slower."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def some(request):
+    """some(cases, n): n of the cases, spread evenly, ends included; with --slow all of them."""
+    def choose(cases, n):
+        cases = list(cases)
+        if request.config.option.slow or len(cases) <= n:
+            return cases
+        return [cases[k * (len(cases) - 1) // max(n - 1, 1)] for k in range(n)]
+    return choose
 
 
 @pytest.fixture

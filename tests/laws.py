@@ -489,13 +489,15 @@ def ulp_distance(x, y):
     whole = {4: np.int32, 8: np.int64}[x.dtype.itemsize]
 
     def ordered(v):
-        bits = np.ascontiguousarray(v).view(whole).astype(object)
-        return np.where(bits < 0, np.iinfo(whole).min - bits, bits)
+        bits = np.ascontiguousarray(v).view(whole).reshape(v.shape)
+        return np.where(bits < 0, np.iinfo(whole).min - bits, bits).astype(np.int64)
 
-    distance = abs(ordered(x) - ordered(y))
+    p, q = ordered(x), ordered(y)
+    # Up to 2**64: the difference of the larger and the smaller, read as unsigned, does not overflow.
+    distance = np.maximum(p, q).astype(np.uint64) - np.minimum(p, q).astype(np.uint64)
     nan_x, nan_y = np.isnan(x), np.isnan(y)
-    distance = np.where(nan_x & nan_y, 0, np.where(nan_x | nan_y, 2 ** 63, distance))
-    return distance.astype(np.float64)
+    return np.where(nan_x & nan_y, 0.0, np.where(nan_x | nan_y, 2.0 ** 63,
+                                                 distance.astype(np.float64)))
 
 
 # Where float32 cannot have the value that float64 has, up to rounding. power_da: from 2**24 on all

@@ -627,8 +627,8 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
 
 # ---- lifetimes ------------------------------------------------------------------------------
 
-# Nodes to be freed, so that freeing never recurses: the last one, linked through `constant`, which
-# a dead node needs no more. Freeing needs no memory.
+# Nodes to be freed, so that freeing never recurses: the last one, linked through
+# themselves. Freeing needs no memory.
 cdef uint32_t dead = FG_NO_ID
 cdef uint32_t dead_count = 0
 cdef bint freeing = False
@@ -636,7 +636,7 @@ cdef bint freeing = False
 
 cdef inline void dead_push(uint32_t id) noexcept:
     global dead, dead_count
-    (<uint32_t *>&node_at(id).constant)[0] = dead
+    node_at(id).next_dead = dead
     dead = id
     dead_count += 1
 
@@ -684,7 +684,7 @@ cdef void nodes_free_all() noexcept:
         dead_count -= 1
         id = dead
         n = node_at(id)
-        dead = (<uint32_t *>&n.constant)[0]
+        dead = n.next_dead
         if not n.flags & FG_LEAF:
             operands_release(n, id)
         node_free(n, id)

@@ -408,6 +408,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
 # ---- scopes ---------------------------------------------------------------------------------
 
 @cython.final
+@cython.binding(False)
 cdef class no_grad:
     """A block, or a decorated function, in which nothing is recorded.
 
@@ -435,13 +436,18 @@ cdef class no_grad:
         return False
 
     def __call__(self, function):
-        import functools
+        return unrecorded(function)
 
-        @functools.wraps(function)
-        def without_recording(*args, **kwargs):
-            with no_grad():
-                return function(*args, **kwargs)
-        return without_recording
+
+def unrecorded(function):
+    """The function with `no_grad` around each call."""
+    import functools
+
+    @functools.wraps(function)
+    def without_recording(*args, **kwargs):
+        with no_grad():
+            return function(*args, **kwargs)
+    return without_recording
 
 
 def is_recording():
@@ -455,6 +461,7 @@ def transforming():
     return get_depth() + get_scopes() > 0
 
 
+@cython.binding(False)
 cdef class record:
     """A scope that shows what is recorded inside it.
 
@@ -621,9 +628,13 @@ cdef bint holds_tensor_deep(object tree) except -1:
     children = children_of(tree)
     if children is None:
         return isinstance(tree, Tensor)
-    for x in children:
-        if holds_tensor_deep(x):
-            return True
+    descend()
+    try:
+        for x in children:
+            if holds_tensor_deep(x):
+                return True
+    finally:
+        ascend()
     return False
 
 
@@ -719,16 +730,20 @@ cdef object lift(object value, str where_, list leaves):
     """The argument with a leaf for every number and array in it."""
     cdef Tensor t
     if not is_leaf_type(value):
-        if type(value) is dict:
-            return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
-        if type(value) is list or type(value) is tuple:
-            items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
-            return items if type(value) is list else tuple(items)
-        branch = _trees.open_branch(value)
-        if branch is not None:
-            return _trees.close_branch(branch, [
-                lift(v, where_ + _trees.step(branch, k), leaves)
-                for k, v in zip(branch.keys, branch.children)])
+        descend()
+        try:
+            if type(value) is dict:
+                return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
+            if type(value) is list or type(value) is tuple:
+                items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
+                return items if type(value) is list else tuple(items)
+            branch = _trees.open_branch(value)
+            if branch is not None:
+                return _trees.close_branch(branch, [
+                    lift(v, where_ + _trees.step(branch, k), leaves)
+                    for k, v in zip(branch.keys, branch.children)])
+        finally:
+            ascend()
     t = argument_leaf(value, where_)
     leaves.append(argument_of(t))
     return t
@@ -741,15 +756,19 @@ cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves)
     cdef Gathered *e
     cdef FgAdjoint zero
     if not is_leaf_type(value):
-        if type(value) is dict:
-            return {k: lower(x, s, g, tensors, leaves) for k, x in value.items()}
-        if type(value) is list or type(value) is tuple:
-            items = [lower(x, s, g, tensors, leaves) for x in value]
-            return items if type(value) is list else tuple(items)
-        branch = _trees.open_branch(value)
-        if branch is not None:
-            return _trees.close_branch(branch, [lower(x, s, g, tensors, leaves)
-                                                for x in branch.children])
+        descend()
+        try:
+            if type(value) is dict:
+                return {k: lower(x, s, g, tensors, leaves) for k, x in value.items()}
+            if type(value) is list or type(value) is tuple:
+                items = [lower(x, s, g, tensors, leaves) for x in value]
+                return items if type(value) is list else tuple(items)
+            branch = _trees.open_branch(value)
+            if branch is not None:
+                return _trees.close_branch(branch, [lower(x, s, g, tensors, leaves)
+                                                    for x in branch.children])
+        finally:
+            ascend()
     t = <Argument>leaves.pop()
     if g is not None:
         return derivative_object(value, t.node, g.get(t.id), tensors)
@@ -835,7 +854,7 @@ cdef object settle(object value):
             if t.node.flags & FG_WEAK:
                 return t.node.re
             if t.node.dtype == FG_FLOAT64:
-                return PyArray_Scalar(&t.node.re, dtypes[FG_FLOAT64], None)
+                return PyArray_Scalar(&t.node.re, <cnp.dtype>dtypes[FG_FLOAT64], None)
             return dtypes[t.node.dtype].type(scalar_python(t.node))
         return np.array(tensor_ndarray(t))
     if is_leaf_type(value):
@@ -843,7 +862,11 @@ cdef object settle(object value):
     branch = _trees.open_branch(value)
     if branch is None:
         return value
-    children = [settle(x) for x in branch.children]
+    descend()
+    try:
+        children = [settle(x) for x in branch.children]
+    finally:
+        ascend()
     for x, y in zip(children, branch.children):
         if x is not y:
             return _trees.close_branch(branch, children)
@@ -851,6 +874,7 @@ cdef object settle(object value):
 
 
 @cython.final
+@cython.binding(False)
 cdef class Differentiated:
     """The function that `grad` and `value_and_grad` return."""
     cdef void *vectorcall       # CPython calls through it, without tuple and dictionary

@@ -58,6 +58,11 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
+    /* How deep the destructors of Tensors are inside one another, and those put off (borrowed). */
+    static FG_TLS int fg_dying;
+    static FG_TLS void *fg_put_off;
+    /* How deep a walk is in a container. */
+    static FG_TLS int fg_nested;
     /* The list (borrowed) of what is recorded while everything recorded is to keep its value and
        its constants (Trace, keep=True), else NULL. */
     static FG_TLS void *fg_kept;
@@ -74,6 +79,12 @@ cdef extern from *:
     #define set_depth(x) (fg_depth = (x))
     #define get_scopes() (fg_scopes)
     #define set_scopes(x) (fg_scopes = (x))
+    #define get_dying() (fg_dying)
+    #define set_dying(x) (fg_dying = (x))
+    #define get_nested() (fg_nested)
+    #define set_nested(x) (fg_nested = (x))
+    #define get_put_off() (fg_put_off)
+    #define set_put_off(x) (fg_put_off = (x))
 
     #define get_keeping() (__builtin_expect(fg_kept != NULL, 0))
     #define get_kept() (fg_kept)
@@ -95,8 +106,8 @@ cdef extern from *:
     __attribute__((no_sanitize_address)) static int node_lives(const FgNode *n) { return n->refs != 0; }
     #else
     #define FG_REUSES 1
-    #define node_show(n)
-    #define node_hide(n)
+    #define node_show(n) ((void)(n))
+    #define node_hide(n) ((void)(n))
     #define node_lives(n) ((n)->refs != 0)
     #endif
     /* Py_TYPE and Py_SET_REFCNT of objects that Cython must not count. */
@@ -122,6 +133,12 @@ cdef extern from *:
     void set_depth(int) nogil
     int get_scopes() nogil
     void set_scopes(int) nogil
+    int get_dying() nogil
+    void set_dying(int) nogil
+    int get_nested() nogil
+    void set_nested(int) nogil
+    void *get_put_off() nogil
+    void set_put_off(void *) nogil
     int get_keeping() nogil
     void *get_kept() nogil
     void set_kept(void *) nogil
@@ -155,7 +172,8 @@ cdef extern from "Python.h":
         PyObject *step
     int PySlice_Unpack(object, Py_ssize_t *, Py_ssize_t *, Py_ssize_t *) except -1
     Py_ssize_t PySlice_AdjustIndices(Py_ssize_t, Py_ssize_t *, Py_ssize_t *, Py_ssize_t)
-    Py_ssize_t PyNumber_AsSsize_t(object, object) except? -1
+    Py_ssize_t PyNumber_AsSsize_t(object, PyObject *) except? -1
+    int PyErr_CheckSignals() except -1
     unsigned long PyThread_get_thread_ident()
     PyObject *PyThreadState_GetDict()
     int PyTraceMalloc_Track(unsigned int, size_t, size_t)
@@ -188,7 +206,7 @@ cdef extern from "numpy/arrayobject.h":
                        int, object)
     int PyArray_SetBaseObject(ndarray, object) except -1
     bint PyArray_Check(object)
-    object PyArray_Scalar(void *, object, object)
+    object PyArray_Scalar(void *, cnp.dtype, object)
     PyTypeObject PyArray_Type
     enum: NPY_ARRAY_WRITEABLE, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS
 

@@ -117,6 +117,7 @@ cdef extern from "fg.h" nogil:
         FgShape *shape
         FgValue *value
         double constant
+        uint32_t next_dead
         void *handle
 
     bint fg_plain_scalar(const FgNode *)

@@ -23,12 +23,14 @@ class NotComputed(TypeError):
     """Raised where something is asked for a value, or a shape, that it does not have yet."""
 
 
+@cython.binding(False)
 cdef class Deferred:
     """What is not computed yet: the base class of expressions (fastgrad.variable). A function that
     meets one leaves the call to its `defer(function, args, kwargs)`."""
 
 
 @cython.final
+@cython.binding(False)
 cdef class Row:
     """What a builtin of `functions` is bound to: its row of the table."""
     cdef int op
@@ -144,7 +146,7 @@ cdef object plain_result(int op, list args):
     cdef int count = <int>len(args)
     cdef object result
     for x_ in args:
-        if isinstance(x_, (list, tuple)) and holds_tensor(x_):
+        if isinstance(x_, (list, tuple)) and holds_tensor(x_, 0):
             raise TypeError(f"{fg_op_info[op].name.decode()}: a list that holds Tensors is not an "
                             "array; write fastgrad.numpy.array([...])")
     if get_recorder() != NULL:
@@ -278,8 +280,12 @@ def available_isas():
 
 def use_isa(name):
     """Use another instruction set from now on (for tests); None: the best there is."""
-    cdef bytes wanted_ = b"" if name is None else name.encode()
-    if fg_dispatch(NULL if name is None else <const char *>wanted_) != 0:
+    cdef bytes encoded
+    cdef const char *wanted = NULL
+    if name is not None:
+        encoded = name.encode()
+        wanted = encoded
+    if fg_dispatch(wanted) != 0:
         raise ValueError(f"instruction set {name!r} is not available; there are "
                          f"{', '.join(available_isas())}")
 
@@ -340,17 +346,24 @@ cdef int operand_tensor_ready(Tensor t, Operand *x) except -1:
     return 0
 
 
+cdef int dims_of(object shape, int64_t *dims, str name) except -1:
+    """The lengths that a tuple or list gives; returns how many."""
+    cdef tuple lengths = tuple(shape)       # one's __index__ might change a list
+    cdef int i
+    if len(lengths) > 64:
+        raise ValueError(f"{name}: at most 64 dimensions are supported")
+    for i in range(<int>len(lengths)):
+        dims[i] = PyNumber_AsSsize_t(lengths[i], <PyObject *>ValueError)
+    return <int>len(lengths)
+
+
 cdef Tensor reshape_tensor(Tensor t, object shape):
     cdef Operand x
     cdef int64_t dims[64]
-    cdef int i, rank
+    cdef int rank
     if not isinstance(shape, (tuple, list)):
         shape = (shape,)
-    rank = <int>len(shape)
-    if rank > 64:
-        raise ValueError("reshape: at most 64 dimensions are supported")
-    for i in range(rank):
-        dims[i] = PyNumber_AsSsize_t(shape[i], None)
+    rank = dims_of(shape, dims, "reshape")
     operand_tensor_ready(t, &x)
     return push_reshape(&x, rank, dims)
 
@@ -427,12 +440,11 @@ def broadcast_to(a, shape):
         return np.broadcast_to(a, shape)
     if not isinstance(shape, (tuple, list)):
         shape = (shape,)
-    rank = <int>len(shape)
-    if rank > 64:
-        raise ValueError("broadcast_to: at most 64 dimensions are supported")
-    operand_tensor_ready(<Tensor>a, &x)
+    rank = dims_of(shape, dims, "broadcast_to")
     for i in range(rank):
-        dims[i] = PyNumber_AsSsize_t(shape[i], None)
+        if dims[i] < 0:
+            raise ValueError(f"broadcast_to: shape {tuple(shape)} has a negative length")
+    operand_tensor_ready(<Tensor>a, &x)
     for i in range(x.shape.rank if x.shape != NULL else 0):
         j = rank - x.shape.rank + i
         if j < 0 or (x.shape.dims[i] != 1 and x.shape.dims[i] != dims[j]):
@@ -528,9 +540,7 @@ def place(part, index, shape):
     cdef uint32_t attr
     cdef int i
     cdef Tensor t = part if isinstance(part, Tensor) else tensor(part)
-    for i in range(len(shape)):
-        dims[i] = shape[i]
-    whole = shape_new(<int>len(shape), dims)
+    whole = shape_new(dims_of(shape, dims, "place"), dims)
     try:
         if index_parse(whole, index, &parsed) or parsed.rank == 0:
             raise IndexError("place: the index must be basic and leave an axis")

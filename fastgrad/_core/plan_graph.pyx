@@ -33,6 +33,8 @@ cdef enum:
     NODES_MAX = 0x7ffffff0
     # Operands of one call or concatenation, inputs, outputs: numbers of 32 bits.
 
+from threading import get_ident
+
 cdef list dtypes = [core.dtype_of_number(k) if k in (0, 7, 11, 12) else np.dtype("?bBhHiIlLqQfd"[k])
                     for k in range(13)]
 cdef dict kind_numbers = {"bool": FG_GUARD_BOOL, "int": FG_GUARD_INT, "count": FG_GUARD_COUNT}
@@ -601,7 +603,7 @@ cdef int attribute_python(Checked c) except -1:
     return attribute_number(c, FG_ATTR_PYTHON, ())
 
 
-cdef int loop_depth = 0
+cdef dict loop_depth = {}       # by thread: planning lets other threads run
 
 
 cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list operands) except -1:
@@ -618,7 +620,6 @@ cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list o
 
 cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
     """A loop's graphs are planned, and fit each other and the operands."""
-    global loop_depth
     cdef FgLoop *made
     cdef int k
     cdef Plan body, condition = None
@@ -650,15 +651,20 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
     for what in (loop.body, *((loop.condition,) if loop.kind == "while" else ())):
         if type(what).__name__ != "Graph":
             raise c.fault(i, f"{what!r} in the place of a graph")
-    if loop_depth > 30:
+    thread = get_ident()
+    depth = loop_depth.get(thread, 0)
+    if depth > 30:
         raise c.fault(i, "loops are nested too deeply")
-    loop_depth += 1
+    loop_depth[thread] = depth + 1
     try:
         body = Plan(loop.body)
         if loop.condition is not None:
             condition = Plan(loop.condition)
     finally:
-        loop_depth -= 1
+        if depth:
+            loop_depth[thread] = depth
+        else:
+            loop_depth.pop(thread, None)
     check_graph_inputs(c, i, "body", loop.body, operands)
     outputs = [(loop.body.dtype(x), loop.body.shape(x)) for x in loop.body.outputs]
     if outputs[:carries] != operands[:carries] or (

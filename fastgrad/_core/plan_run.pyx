@@ -76,6 +76,7 @@ cdef int64_t chunk_bytes = 0
 
 @cython.final
 @cython.no_gc
+@cython.binding(False)
 cdef class Memory:
     """What a large result lives in; given back with the last array that shows it."""
     cdef char *data
@@ -122,6 +123,7 @@ cdef object result_array(FgOperand *x):
 
 @cython.final
 @cython.no_gc_clear
+@cython.binding(False)
 cdef class Plan:
     """A graph, planned: what it computes, in which order and where.
 

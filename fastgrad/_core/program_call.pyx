@@ -53,6 +53,7 @@ cdef object EXACT = frozenset([int, str, bytes])
 
 
 @cython.final
+@cython.binding(False)
 cdef class Checks:
     """Whether names and attributes are bound to what they were bound to.
 
@@ -206,6 +207,7 @@ cdef enum:
 
 
 @cython.final
+@cython.binding(False)
 cdef class Part:
     """A part of a tree: a leaf, or a branch of parts. Of arguments a leaf says what is taken there;
     of results `number` tells which output stands there, or -1 for `value`."""
@@ -334,9 +336,40 @@ from fastgrad._trees import close_branch as CLOSE
 cdef str SWAPPED = ">" if np.little_endian else "<"     # in dtype.byteorder
 
 
+# ---- what threads share ---------------------------------------------------------------------
+
+@cython.final
+cdef class Cell:
+    """A value that several threads may replace. It is replaced, never changed, so that who has it
+    may go through it; there is no lock, so that nobody waits, nor a child of `fork` for ever."""
+    cdef readonly object value
+
+    def __init__(self, value):
+        self.value = value
+
+    def swap(self, old, new):
+        """Put `new` there, unless there is something else than `old` by now; tells whether."""
+        if self.value is not old:
+            return False
+        self.value = new
+        return True
+
+
+@cython.final
+cdef class Tally:
+    """A number that several threads count up."""
+    cdef readonly int64_t count
+
+    def add(self):
+        """One more; the number before."""
+        self.count += 1
+        return self.count - 1
+
+
 # ---- paths ----------------------------------------------------------------------------------
 
 @cython.final
+@cython.binding(False)
 cdef class Entry:
     """A recorded path as calls see it.
 
@@ -351,6 +384,9 @@ cdef class Entry:
     checks : Checks
     lifted : list of (holder, key)
         Where floats that are inputs are found: dictionaries, and cells with None.
+    path : Path
+    calls : Tally
+        Counts the runs.
     """
     cdef list arguments
     cdef tuple names
@@ -359,14 +395,18 @@ cdef class Entry:
     cdef Checks checks
     cdef list lifted
     cdef bint tensors           # some of what is captured is no array
-    cdef public object path
-    cdef readonly int64_t calls
+    cdef readonly object path
+    cdef Tally calls
 
-    def __init__(self, list arguments, tuple names, Part result, Plan plan, Checks checks,
-                 list lifted, path):
+    def __init__(self, list arguments, tuple names, Part result not None, Plan plan not None,
+                 Checks checks not None, list lifted, path, Tally calls not None):
+        if arguments is None or names is None:
+            raise TypeError("Entry: arguments is a list and names a tuple, not None")
+        if any([type(part) is not Part for part in arguments]):
+            raise TypeError("Entry: arguments is a list of Parts")
         self.names = names
         self.arguments, self.result, self.plan, self.checks = arguments, result, plan, checks
-        self.lifted, self.path = lifted, path
+        self.lifted, self.path, self.calls = lifted, path, calls
 
     cdef object attempt(self, PyObject *const *args, Py_ssize_t n, PyObject *names):
         """The result, or NOTHING where this path does not fit."""
@@ -400,7 +440,7 @@ cdef class Entry:
         answer = self.plan.run_list(values)
         if type(answer) is int:
             return NOTHING
-        self.calls += 1
+        self.calls.count += 1
         return returned(self.result, <list>answer)
 
 
@@ -421,6 +461,7 @@ cdef enum:
     ENTRIES = 8
 
 
+@cython.binding(False)
 cdef class Caller:
     """What makes calls of a program short: it tries its entries, then the method `_call`."""
     cdef void *vectorcall           # CPython calls through it, without tuple and dictionary
@@ -434,9 +475,15 @@ cdef class Caller:
     def __call__(self, *args, **kwargs):
         return self._call(args, kwargs)
 
-    def _enter(self, Entry entry):
+    def _enter(self, Entry entry not None):
         """Try this entry first from now on."""
-        self.entries = [entry] + self.entries[:ENTRIES - 1]
+        cdef list before, after
+        while True:
+            before = self.entries
+            after = [entry] + before[:ENTRIES - 1]
+            if self.entries is before:      # making a list may run the garbage collector, and that
+                self.entries = after        # another thread
+                return
 
     def _first_path(self):
         """The path that was used last, or None."""
@@ -444,8 +491,13 @@ cdef class Caller:
 
     def _drop(self, path):
         """Never try the entry of this path again (None: any)."""
-        self.entries = [] if path is None else [
-            e for e in self.entries if (<Entry>e).path is not path]
+        cdef list before, after
+        while True:
+            before = self.entries
+            after = [] if path is None else [e for e in before if (<Entry>e).path is not path]
+            if self.entries is before:
+                self.entries = after
+                return
 
 
 def use_vectorcall(type kind):
@@ -470,7 +522,9 @@ cdef PyObject *caller_call(PyObject *self, PyObject *const *args, size_t flags,
             if result is not NOTHING:
                 c.fast_calls += 1
                 if i:
-                    c.entries = [entries[i]] + entries[:i] + entries[i + 1:]
+                    moved = [entries[i]] + entries[:i] + entries[i + 1:]
+                    if c.entries is entries:
+                        c.entries = moved
                 break
     if result is NOTHING:
         result = c._call(tuple([<object>args[i] for i in range(n)]), {} if names == NULL else {

@@ -74,6 +74,7 @@ cdef class Unseen:
 
 
 @cython.final
+@cython.binding(False)
 cdef class Recorder:
     """Takes down one run of a function.
 
@@ -611,7 +612,11 @@ cdef object derived_value(object x):
     if isinstance(x, Tensor):
         return tensor_value(<Tensor>x)
     if type(x) is list or type(x) is tuple:
-        return type(x)([derived_value(y) for y in x])
+        descend()
+        try:
+            return type(x)([derived_value(y) for y in x])
+        finally:
+            ascend()
     if PyArray_Check(x):
         refuse_masked(x)
     return x
@@ -628,7 +633,11 @@ cdef object derived_slot(Recorder r, object x, list operands):
             return SLOT(len(operands) - 1)
         return np.array(tensor_value(<Tensor>x))
     if type(x) is list or type(x) is tuple:
-        return type(x)([derived_slot(r, y, operands) for y in x])
+        descend()
+        try:
+            return type(x)([derived_slot(r, y, operands) for y in x])
+        finally:
+            ascend()
     return np.array(x) if PyArray_Check(x) else x
 
 
@@ -640,7 +649,11 @@ cdef object derived_wrapped(object result):
             return tensor_constant(result)      # which complains of other floating dtypes
         return result
     if type(result) is list or type(result) is tuple:
-        return type(result)([derived_wrapped(y) for y in result])
+        descend()
+        try:
+            return type(result)([derived_wrapped(y) for y in result])
+        finally:
+            ascend()
     return result
 
 

@@ -305,6 +305,7 @@ cdef Tensor push_transpose(Operand *x, int *axes):
     cdef FgShape *shape
     cdef FgValue *v
     strides_of(x.shape, x.value, item_size(x.dtype), own)
+    dims[0] = 0                 # or gcc takes what rank 0 does not read for forgotten
     for i in range(rank):
         dims[i] = x.shape.dims[axes[i]]
         strides[i] = own[axes[i]]
@@ -572,7 +573,7 @@ cdef bint is_index_tensor(object o):
 
 
 cdef int index_integer(FgShape *shape, Index *x, int axis, object item) except -1:
-    cdef int64_t i = PyNumber_AsSsize_t(item, IndexError)
+    cdef int64_t i = PyNumber_AsSsize_t(item, <PyObject *>IndexError)
     cdef int64_t n = shape.dims[axis]
     if i < -n or i >= n:
         raise IndexError(f"item: index {i} is out of bounds for axis {axis} with size {n}")
@@ -1237,7 +1238,7 @@ cdef uint32_t concatenate_attr(Operand *x, int count, int along, tuple sizes) ex
 
 
 cdef int axis_of(object axis, int rank, str name) except -1:
-    cdef int64_t a = PyNumber_AsSsize_t(axis, None)
+    cdef int64_t a = PyNumber_AsSsize_t(axis, NULL)      # clipped: out of bounds
     if a < -rank or a >= rank:
         raise np.exceptions.AxisError(f"{name}: axis {axis} is out of bounds for array of dimension "
                                       f"{rank}")

@@ -703,6 +703,7 @@ cdef int tangent_visit_result(Tangents s, FgNode *n, uint32_t id) except -1:
     cdef list lanes
     if slot == NULL or slot.entries == NULL:
         return 0
+    out.value = NULL
     lanes = [rule_tensor(rule_of(n), (<list>answer)[n.index], n)
              for answer in <list>slot.entries]
     for y in lanes:

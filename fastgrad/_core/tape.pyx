@@ -271,20 +271,41 @@ cdef int refuse_masked(object o) except -1:
     return 0
 
 
+cdef enum:
+    DEEPEST = 500               # of some 300 bytes of stack each; a thread may have 256 kB
+
+
+cdef inline int descend() except -1:
+    """One level deeper into a container, until `ascend`; Ctrl-C is heard on the way."""
+    if get_nested() == DEEPEST:
+        raise RecursionError(f"fastgrad: a container holds itself, or is nested more than {DEEPEST} "
+                             "deep")
+    PyErr_CheckSignals()
+    set_nested(get_nested() + 1)
+    return 0
+
+
+cdef inline void ascend() noexcept:
+    set_nested(get_nested() - 1)
+
+
 cdef object sequence_array(object o):
     """np.asarray of a nested sequence, with an error of our own where it holds Tensors."""
-    if holds_tensor(o):
+    if holds_tensor(o, 0):
         raise TypeError("fastgrad: a list that holds Tensors is not an array; write "
                         "fastgrad.numpy.array([...])")
     return np.asarray(o)
 
 
-cdef bint holds_tensor(object o) except -1:
+cdef bint holds_tensor(object o, int depth) except -1:
     if isinstance(o, Tensor):
         return True
     if isinstance(o, (list, tuple)):
+        if depth > 64:
+            raise RecursionError("fastgrad: a list that holds itself, or lists nested more than 64 "
+                                 "deep, are not an array")
         for item in o:
-            if holds_tensor(item):
+            if holds_tensor(item, depth + 1):
                 return True
     return False
 

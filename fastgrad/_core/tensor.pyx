@@ -8,6 +8,7 @@ METHODS = {}
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
+@cython.binding(False)
 cdef class Extra:
     """What few Tensors have: a gradient, or the view they are of another Tensor."""
     cdef object grad
@@ -20,6 +21,7 @@ cdef class Extra:
 
 @cython.no_gc
 @cython.c_api_binop_methods(True)
+@cython.binding(False)
 cdef class Tensor:
     """An array of float32 or float64 numbers whose history is recorded.
 
@@ -548,6 +550,7 @@ cdef Tensor tensor_fresh(uint32_t id, FgNode *n):
 # recording of a scalar operation. They keep the fields that a new one starts with.
 cdef enum:
     TENSORS = 256
+    DYING = 40                  # destructors inside one another, of some 300 bytes of stack each
 cdef PyObject *tensors[TENSORS]
 cdef int tensors_idle = 0
 
@@ -569,8 +572,24 @@ cdef void tensor_dealloc(PyObject *o) noexcept:
         if FG_REUSES and tensors_idle < TENSORS:
             tensors[tensors_idle] = o
             tensors_idle += 1
-            return
+        else:
+            tensor_dealloc_slowly(o)
+        return
+    if get_dying() >= DYING:
+        # One Tensor owns the next (.grad, views), and so on: the C stack would run out.
+        if (<Tensor>o).id:
+            handle_drop((<Tensor>o).id, (<Tensor>o).node, (<Tensor>o).tape)
+        (<Tensor>o).id = FG_NO_ID
+        (<Tensor>o).version = <int64_t>get_put_off()
+        set_put_off(<void *>o)
+        return
+    set_dying(get_dying() + 1)
     tensor_dealloc_slowly(o)
+    while get_dying() == 1 and get_put_off() != NULL:
+        o = <PyObject *>get_put_off()
+        set_put_off(<void *>(<Tensor>o).version)
+        tensor_dealloc_slowly(o)
+    set_dying(get_dying() - 1)
 
 
 cdef PyObject *tensor_refuse(PyTypeObject *type_, PyObject *args, PyObject *kwargs) except NULL:

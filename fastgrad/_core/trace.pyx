@@ -7,6 +7,7 @@ trees around it.
 
 
 @cython.final
+@cython.binding(False)
 cdef class Trace:
     """Between some arguments and the results computed from them.
 
@@ -726,8 +727,12 @@ cdef bint check_result(str name, object y) except -1:
     if children is None:
         raise TypeError(f"{name}: the function must return numbers, arrays, or tuples, lists and "
                         f"dicts of them, not {type(y).__name__}")
-    for x in children:
-        found = check_result(name, x) or found
+    descend()
+    try:
+        for x in children:
+            found = check_result(name, x) or found
+    finally:
+        ascend()
     return found
 
 
@@ -753,9 +758,13 @@ cdef object streamed_tangent(FgTape *tape, object result, object value, bint *re
     branch = None if is_leaf_type(result) else _trees.open_branch(result)
     if branch is None:
         return zeros_for(value)
-    return _trees.close_branch(branch, [
-        streamed_tangent(tape, x, y_, reached)
-        for x, y_ in zip(branch.children, _trees.open_branch(value).children)])
+    descend()
+    try:
+        return _trees.close_branch(branch, [
+            streamed_tangent(tape, x, y_, reached)
+            for x, y_ in zip(branch.children, _trees.open_branch(value).children)])
+    finally:
+        ascend()
 
 
 def zeros_for(value):
