@@ -380,7 +380,7 @@ cdef class Tensor:
     def __str__(self):
         return str(tensor_ndarray(self))
 
-    def __format__(self, spec):
+    def __format__(self, str spec not None):
         if not spec:
             return str(self)
         if self.node.rank == 0 or self.node.shape.size == 1:
