@@ -23,7 +23,6 @@ class NotComputed(TypeError):
     """Raised where something is asked for a value, or a shape, that it does not have yet."""
 
 
-@cython.binding(False)
 cdef class Deferred:
     """What is not computed yet: the base class of expressions (fastgrad.variable). A function that
     meets one leaves the call to its `defer(function, args, kwargs)`."""

@@ -76,7 +76,6 @@ cdef int64_t chunk_bytes = 0
 
 @cython.final
 @cython.no_gc
-@cython.binding(False)
 cdef class Memory:
     """What a large result lives in; given back with the last array that shows it."""
     cdef char *data

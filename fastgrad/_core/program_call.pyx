@@ -207,7 +207,6 @@ cdef enum:
 
 
 @cython.final
-@cython.binding(False)
 cdef class Part:
     """A part of a tree: a leaf, or a branch of parts. Of arguments a leaf says what is taken there;
     of results `number` tells which output stands there, or -1 for `value`."""
@@ -369,7 +368,6 @@ cdef class Tally:
 # ---- paths ----------------------------------------------------------------------------------
 
 @cython.final
-@cython.binding(False)
 cdef class Entry:
     """A recorded path as calls see it.
 

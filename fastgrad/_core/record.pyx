@@ -619,6 +619,8 @@ cdef object derived_value(object x):
             ascend()
     if PyArray_Check(x):
         refuse_masked(x)
+        if x.dtype.hasobject:           # as out=, NumPy 2.4 reads what it has not written
+            raise TypeError(dtype_message(np.dtype(object)))
     return x
 
 

@@ -8,7 +8,6 @@ METHODS = {}
 @cython.final
 @cython.no_gc
 @cython.freelist(64)
-@cython.binding(False)
 cdef class Extra:
     """What few Tensors have: a gradient, or the view they are of another Tensor."""
     cdef object grad
@@ -21,7 +20,8 @@ cdef class Extra:
 
 @cython.no_gc
 @cython.c_api_binop_methods(True)
-@cython.binding(False)
+@cython.binding(False)          # methods of CPython's own kind, as everywhere: Cython's do not look
+                                # at what they are called with as self
 cdef class Tensor:
     """An array of float32 or float64 numbers whose history is recorded.
 
@@ -364,7 +364,7 @@ cdef class Tensor:
     def __str__(self):
         return str(tensor_ndarray(self))
 
-    def __format__(self, spec):
+    def __format__(self, str spec not None):
         if not spec:
             return str(self)
         if self.node.rank == 0 or self.node.shape.size == 1:
