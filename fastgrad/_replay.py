@@ -12,7 +12,7 @@ from fastgrad._core import core
 
 from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, GuardError, Loop, Slot
 
-__all__ = ["CALLS", "Replay", "evaluate", "prepare", "register_call", "replay"]
+__all__ = ["CALLS", "LANE", "Replay", "evaluate", "prepare", "register_call", "replay"]
 
 Tensor = core.Tensor
 _LEAF = OPS["leaf"]
@@ -353,6 +353,39 @@ CALLS["numpy.astype"] = core.astype
 for _name in ("max", "min", "logsumexp"):
     register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)
 register_call("fastgrad.all_finite", core.all_finite)
+
+# In the call of `fastgrad.lanes`, whose first argument is a call, it stands for a Slot of that.
+LANE = "operand of a lane"
+
+
+def _unquoted(template):
+    if type(template) is tuple and len(template) == 2 and type(template[0]) is str and (
+            template[0] == LANE):
+        return Slot(template[1])
+    if type(template) in (tuple, list):
+        return type(template)([_unquoted(part) for part in template])
+    return template
+
+
+def _lane_by_lane(called, *operands):
+    """A function of plain arrays called for each lane."""
+    name, args, kwargs, which, has, lanes = called
+    function, args, kwargs = function_of(name), _unquoted(args), _unquoted(kwargs)
+    results = []
+    # Without lanes one of zeros tells the shape.
+    parts = [np.zeros((1, *x.shape[1:]), x.dtype) if mapped and not lanes else x
+             for x, mapped in zip(operands, has)]
+    for lane in range(lanes or 1):
+        given = [x[lane] if mapped else x for x, mapped in zip(parts, has)]
+        result = function(*filled(args, given),
+                          **{key: filled(value, given) for key, value in kwargs})
+        results.append(np.asarray(result if which is None else result[which]))
+    if len({result.shape for result in results}) > 1:
+        raise ValueError(f"vmap: the results of {name} differ in shape between lanes")
+    return np.stack(results)[:lanes]
+
+
+register_call("fastgrad.lanes", _lane_by_lane)
 
 
 def function_of(name):

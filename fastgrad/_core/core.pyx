@@ -1,3 +1,5 @@
+# cython: auto_pickle=False
+# What Cython makes to pickle a class takes pointers for strings, and any state for a right one.
 """The compiled core of fastgrad: one translation unit, so that gcc can inline across its parts.
 
 A recorded scalar operation is a few dozen instructions spread over tensor.pyx, tape.pyx and

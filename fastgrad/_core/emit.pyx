@@ -587,14 +587,28 @@ cdef Tensor weights_constant(FgNode *n, FgNode *x):
 
 
 def reduction_weights_of(array, name, axes):
-    """The partials of max, min and logsumexp of an array along axes with respect to its entries."""
-    cdef Unseen unseen = Unseen()
+    """The partials of max, min and logsumexp of an array along axes with respect to its entries.
+
+    Files name it, with whatever operands.
+    """
     cdef Tensor x = tensor(array)
     cdef Tensor y
+    cdef Unseen unseen
+    cdef int op = FG_max if name == "max" else FG_min if name == "min" else FG_logsumexp
+    if name not in ("max", "min", "logsumexp"):
+        raise ValueError(f"reduction_weights_of: name is {name!r}; it is one of 'max', 'min' and "
+                         "'logsumexp'")
+    if not is_float(x.node.dtype):
+        raise TypeError(f"reduction_weights_of: array has dtype {x.dtype}, and no derivative; write "
+                        ".astype(float)")
+    if type(axes) is not tuple:
+        raise TypeError(f"reduction_weights_of: axes is {axes!r}; give a tuple of ints")
+    unseen = Unseen()
     try:
         leaf_require(x.node, True)
-        y = reduced({"max": FG_max, "min": FG_min, "logsumexp": FG_logsumexp}[name], x, tuple(axes),
-                    False)
+        y = reduced(op, x, axes, False)
+        if y.node.op != op:                 # of no axes: nothing is reduced
+            return np.ones(x.shape, x.dtype)
         return tensor_value(weights_constant(y.node, x.node))
     finally:
         leaf_require(x.node, False)
@@ -902,6 +916,8 @@ def custom(rule, operands, results):
     cdef uint32_t id, at, attr
     cdef int64_t *ids
     cdef list made = []
+    if type(operands) is not list or len(results) > 0xffff:
+        raise TypeError("custom: operands is a list of Tensors, and results are at most 65,535")
     for o in operands:
         t = <Tensor?>o
         t.fresh()

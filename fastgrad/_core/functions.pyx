@@ -263,6 +263,9 @@ def operator_names():
 
 def dtype_of_number(int number):
     """The dtype that nodes call by this number."""
+    if not 0 <= number < len(dtypes):
+        raise ValueError(f"dtype_of_number: there is no dtype {number}; they go up to "
+                         f"{len(dtypes) - 1}")
     return dtypes[number]
 
 
@@ -298,9 +301,33 @@ cdef void *array_pointer(object a):
     return NULL if a is None else PyArray_DATA(<ndarray>a)
 
 
+cdef int row_number(name) except -1:
+    if type(name) is not str or name not in functions:
+        raise ValueError(f"there is no element-wise operator {name!r}")
+    return (<Row>functions[name].__self__).op
+
+
+cdef int kernel_arrays(str who, int needed, object first, object others) except -1:
+    """Kernels look at memory alone: all of one float dtype and size, contiguous, as C sees it.
+    `needed` of them must be there."""
+    if type(first) is not np_ndarray or not is_float(PyArray_TYPE(first)) or not cnp.PyArray_ISCARRAY_RO(first):
+        raise TypeError(f"{who}: give contiguous arrays of float64 or float32")
+    for k, x in enumerate(others):
+        if x is None and k >= needed:
+            continue
+        if type(x) is not np_ndarray or x.dtype != first.dtype or x.size != first.size or \
+                not cnp.PyArray_ISCARRAY_RO(x):
+            raise TypeError(f"{who}: give contiguous arrays, all of dtype {first.dtype} and of "
+                            f"{first.size} entries")
+    return 0
+
+
 def kernel_value(name, a, b=None, c=None):
     """Run a value kernel on contiguous arrays of one dtype (for tests)."""
-    cdef int op = (<Row>functions[name].__self__).op
+    cdef int op = row_number(name)
+    if fg_op_info[op].props & FG_MASK and op < FG_ELEMENTWISE_END:
+        raise ValueError(f"kernel_value: {name} has an operand of another dtype")
+    kernel_arrays("kernel_value", fg_op_info[op].arity - 1, a, (b, c))
     y = np.empty_like(a, dtype=np.bool_ if op >= FG_ELEMENTWISE_END else a.dtype)
     cdef const FgLoops *loops = loops_of(PyArray_TYPE(a))
     if op >= FG_ELEMENTWISE_END:
@@ -313,9 +340,18 @@ def kernel_value(name, a, b=None, c=None):
 
 def kernel_partial(name, int which, g, a=None, b=None, c=None, y=None, double tie=0.5):
     """Run a partial kernel on contiguous arrays of one dtype (for tests); None where the partial
-    is zero everywhere."""
-    cdef int op = (<Row>functions[name].__self__).op
-    cdef FgPartialLoop loop = loops_of(PyArray_TYPE(g)).partial[op][which]
+    is zero everywhere. What it does not read may be None."""
+    cdef int op = row_number(name)
+    cdef int reads
+    cdef FgPartialLoop loop
+    if op >= FG_ELEMENTWISE_END or not 0 <= which < fg_op_info[op].arity:
+        raise ValueError(f"kernel_partial: {name} has no partial {which}")
+    kernel_arrays("kernel_partial", 0, g, (a, b, c, y))
+    reads = fg_op_info[op].reads[which]
+    for x, bit in ((a, FG_A), (b, FG_B), (c, FG_C), (y, FG_Y)):
+        if x is None and reads & <int>bit:
+            raise TypeError(f"kernel_partial: partial {which} of {name} reads what is None")
+    loop = loops_of(PyArray_TYPE(g)).partial[op][which]
     if loop == NULL:
         return None
     out = np.empty_like(g)
@@ -326,13 +362,22 @@ def kernel_partial(name, int which, g, a=None, b=None, c=None, y=None, double ti
 
 def scalar_value(name, str dtype, double a, double b=0, double c=0):
     """Run the scalar switch for a value (for tests)."""
-    return fg_value((<Row>functions[name].__self__).op, np.dtype(dtype).num, a, b, c)
+    return fg_value(row_number(name), scalar_dtype(dtype), a, b, c)
+
+
+cdef int scalar_dtype(str dtype) except -1:
+    if dtype not in ("float64", "float32"):
+        raise TypeError(f"the dtype is {dtype!r}; it is 'float64' or 'float32'")
+    return np.dtype(dtype).num
 
 
 def scalar_partial(name, int which, str dtype, double a, double b=0, double c=0, double y=0,
                    double tie=0.5):
     """Run the scalar switch for a partial (for tests)."""
-    return fg_partial((<Row>functions[name].__self__).op, which, np.dtype(dtype).num, a, b, c, y, tie)
+    cdef int op = row_number(name)
+    if op >= FG_ELEMENTWISE_END or not 0 <= which < fg_op_info[op].arity:
+        raise ValueError(f"scalar_partial: {name} has no partial {which}")
+    return fg_partial(op, which, scalar_dtype(dtype), a, b, c, y, tie)
 
 
 # ---- shaped functions -----------------------------------------------------------------------
@@ -537,9 +582,13 @@ def place(part, index, shape):
     cdef int64_t dims[64]
     cdef FgShape *whole
     cdef uint32_t attr
-    cdef int i
+    cdef int i, rank
     cdef Tensor t = part if isinstance(part, Tensor) else tensor(part)
-    whole = shape_new(dims_of(shape, dims, "place"), dims)
+    rank = dims_of(shape, dims, "place")
+    for i in range(rank):
+        if dims[i] < 0:
+            raise ValueError(f"place: the shape is {shape!r}")
+    whole = shape_new(rank, dims)
     try:
         if index_parse(whole, index, &parsed) or parsed.rank == 0:
             raise IndexError("place: the index must be basic and leave an axis")
@@ -685,8 +734,13 @@ def matmul(a, b):
     return push_matmul(a, b)
 
 
+cdef object ASTYPE = frozenset([np.dtype(c).name for c in "?bhilqBHILQfd"])
+
+
 def astype(a, str dtype):
-    """An array in another dtype."""
+    """An array in another dtype. Files name it: of the dtypes that a graph has."""
+    if dtype not in ASTYPE:
+        raise TypeError(f"astype: there is no dtype {dtype!r} in a graph")
     return np.asarray(a).astype(dtype)
 
 

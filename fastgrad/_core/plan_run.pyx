@@ -153,7 +153,8 @@ cdef class Plan:
         if self.plan == NULL:
             raise MemoryError("not enough memory to plan the graph")
         if self.plan.error != NULL:
-            raise RuntimeError(f"the graph could not be planned: {self.plan.error.decode()}")
+            # Of a file its author may be wrong; of a recording, the planner.
+            raise ValueError(f"the graph could not be planned: {self.plan.error.decode()}")
         if CHECK_PLANS:
             self.verify()
         self.kinds = <uint8_t *>fg_malloc(len(graph.kinds) + 1)
@@ -201,6 +202,7 @@ cdef class Plan:
             Floats, NumPy scalars and new arrays, as `graph.kinds` says; or the number of the first
             guard that does not hold.
         """
+        values = list(values)           # the caller's may change meanwhile
         if len(values) != self.plan.input_count:
             raise TypeError(f"the program has {self.plan.input_count} inputs, not {len(values)}")
         return self.run_list(values)
@@ -212,8 +214,6 @@ cdef class Plan:
         cdef list results
         cdef FgPlan *plan = self.plan
         cdef bint unlock = plan.work >= UNLOCK
-        if unlock:
-            values = list(values)       # others may change it meanwhile
         f = self.frames
         if f != NULL:
             self.frames = f.next

@@ -1,3 +1,5 @@
+# cython: auto_pickle=False
+# What Cython makes to pickle a class takes pointers for strings, and any state for a right one.
 """Programs: graphs planned once, and run without Python.
 
     plan_graph.pyx      graphs checked, and brought into the planner's numbers

@@ -33,6 +33,8 @@ cdef extern from "Python.h":
         PyObject *func_code
         PyObject *func_defaults
 
+from types import CellType, FunctionType
+
 # Stands for a name that is not there.
 ABSENT = object()
 
@@ -50,6 +52,23 @@ cdef struct Check:
     PyObject *expected
 
 cdef object EXACT = frozenset([int, str, bytes])
+
+
+cdef tuple HOLDERS = (dict, CellType, list, (list, dict), object, type, object, FunctionType,
+                      (np.ndarray, core.Tensor))
+
+
+cdef int check_entry(kind, holder, key, expected, slot, Py_ssize_t captured) except -1:
+    """What `hold` reads is of the types that it takes for granted."""
+    if not 0 <= kind < len(HOLDERS) or not isinstance(holder, HOLDERS[kind]):
+        raise TypeError(f"Checks: no check of kind {kind!r} is of a {type(holder).__name__}")
+    if (kind == CHECK_LIST or kind == CHECK_LENGTH) and (type(key) is not int or key < 0):
+        raise TypeError(f"Checks: the place in a list is {key!r}")
+    if kind == CHECK_BYTES and type(expected) is not np.ndarray:
+        raise TypeError("Checks: contents are compared with an array")
+    if type(slot) is not int or not -1 <= slot < captured:
+        raise ValueError(f"Checks: there is no captured array {slot!r}")
+    return 0
 
 
 @cython.final
@@ -75,11 +94,15 @@ cdef class Checks:
         cdef Check *c
         cdef Py_ssize_t i = 0
         self.kept = []
+        if entries is None or captured is None:
+            raise TypeError("Checks: entries and captured are lists")
+        entries = list(entries)
         self.captured = captured
         self.checks = <Check *>fg_malloc((len(entries) + 1) * sizeof(Check))
         if self.checks == NULL:
             raise MemoryError()
-        for kind, holder, key, expected, slot in entries:
+        for kind, holder, key, expected, slot in list(entries):
+            check_entry(kind, holder, key, expected, slot, len(captured))
             c = &self.checks[i]
             c.kind, c.slot, c.number = kind, slot, 0
             if kind == CHECK_LIST or kind == CHECK_LENGTH:
@@ -249,7 +272,17 @@ def branch_part(branch, list parts):
     p.kind = (PART_TUPLE if kind is tuple else PART_LIST if kind is list else
               PART_DICT if kind is dict else PART_NONE if kind is type(None) else PART_OTHER)
     p.keys, p.parts, p.value = branch.keys, parts, branch
+    if parts is None or len(parts) != len(p.keys) or any([type(x) is not Part for x in parts]):
+        raise TypeError("branch_part: there is one Part for each key")
     return p
+
+
+cdef int most_results(Part p) except -1:
+    """So many results at least there must be."""
+    cdef int count = p.number + 1 if p.kind == PART_STATIC and p.parts is None else 0
+    for x in p.parts or ():
+        count = max(count, most_results(x))
+    return count
 
 
 cdef bint taken(Part p, object x, list values) except -1:
@@ -396,12 +429,17 @@ cdef class Entry:
     cdef readonly object path
     cdef Tally calls
 
-    def __init__(self, list arguments, tuple names, Part result not None, Plan plan not None,
-                 Checks checks not None, list lifted, path, Tally calls not None):
+    def __cinit__(self, list arguments, tuple names, Part result not None, Plan plan not None,
+                  Checks checks not None, list lifted, path, Tally calls not None):
         if arguments is None or names is None:
             raise TypeError("Entry: arguments is a list and names a tuple, not None")
         if any([type(part) is not Part for part in arguments]):
             raise TypeError("Entry: arguments is a list of Parts")
+        if most_results(result) > plan.plan.output_count:
+            raise ValueError("Entry: the result has more parts than the plan has outputs")
+        for holder, key in lifted or ():
+            if not isinstance(holder, CellType if key is None else dict):
+                raise TypeError(f"Entry: no float is found in a {type(holder).__name__}")
         self.names = names
         self.arguments, self.result, self.plan, self.checks = arguments, result, plan, checks
         self.lifted, self.path, self.calls = lifted, path, calls
@@ -500,6 +538,8 @@ cdef class Caller:
 
 def use_vectorcall(type kind):
     """Let a subclass of Caller be called without tuple and dictionary."""
+    if kind is None or not issubclass(kind, Caller):
+        raise TypeError("use_vectorcall: takes a subclass of Caller")
     cdef Caller c = Caller.__new__(Caller)
     cdef PyTypeObject *t = <PyTypeObject *>kind
     t.tp_vectorcall_offset = <Py_ssize_t>(<char *>&c.vectorcall - <char *><void *>c)

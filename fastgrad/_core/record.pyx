@@ -138,6 +138,8 @@ cdef class Recorder:
 
     def begin(self):
         """Before the function is called."""
+        if self.open:
+            raise RuntimeError("this recording has begun")
         self.depth, self.before = get_depth(), get_not_recording()
         self.outer, self.kept, self.outer_serial = get_recorder(), get_kept(), get_serial()
         set_recorder(<void *>self)
