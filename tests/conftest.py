@@ -45,11 +45,40 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
-def pytest_collection_finish():
-    """Ten thousands of test items are no garbage: looking through them made gc.collect(), which
-    many tests call, a hundred times slower."""
+def settings():
+    """What a test may change, and has to put back."""
+    import fastgrad as fg
+    from fastgrad._core import core
+
+    return {"instruction set": core.isa(), "size from which results wait": core.lazy_threshold(),
+            "number of threads": fg.get_num_threads(), "NumPy's treatment of errors": np.geterr()}
+
+
+def freeze():
+    """Ten thousands of test items and their reports are no garbage: looking through them made
+    gc.collect(), which many tests call, a hundred times slower."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish(session):
+    freeze()
+    session.settings = settings()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item, nextitem):
+    """No test changes what the next one meets."""
+    result = yield
+    if nextitem is not None and nextitem.path != item.path:
+        freeze()
+    before, after = item.session.settings, settings()
+    if before != after:
+        item.session.settings = after           # one test is to blame
+        changed = [f"{name}: {before[name]} before, now {after[name]}"
+                   for name in before if before[name] != after[name]]
+        pytest.fail("the test leaves behind " + "; ".join(changed), pytrace=False)
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ a new row is tested without a new line here, unless its formula calls a new help
 """
 
 import ast
+import contextlib
 import functools
+import inspect
 import itertools
 import math
 import operator
@@ -182,6 +184,11 @@ class _Names(dict):
 NAMES = _Names(HELPERS, K=lambda x: x)
 
 
+@functools.cache
+def compiled(text):
+    return compile(text, "ops.def", "eval")
+
+
 def formula(text, a, b=None, c=None, y=None, tie=0.5, names=NAMES):
     """A formula of the table read as Python, on arrays (or, with other names, other numbers)."""
     values = {"a": a, "b": b, "c": c, "y": y, "tie": tie}
@@ -191,7 +198,7 @@ def formula(text, a, b=None, c=None, y=None, tie=0.5, names=NAMES):
             return values[name] if name in values else names[name]
 
     with np.errstate(all="ignore"):
-        return eval(compile(text, "ops.def", "eval"), {"__builtins__": {}}, Scope())
+        return eval(compiled(text), {"__builtins__": {}}, Scope())
 
 
 def variables(text):
@@ -540,6 +547,36 @@ def same_bits(x, y):
 
 
 # ---- running the core -----------------------------------------------------------------------
+
+def on_every_isa(test):
+    """A test with the argument `isa` as one that runs in each instruction set of this machine. (One
+    item and not three: an item of pytest's costs as much as most laws.)"""
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        before = core.isa()
+        try:
+            for isa in core.available_isas():
+                core.use_isa(isa)
+                with noted(f"instruction set {isa}"):
+                    test(*args, isa=isa, **kwargs)
+        finally:
+            core.use_isa(before)
+
+    signature = inspect.signature(test)
+    run.__signature__ = signature.replace(parameters=[
+        p for p in signature.parameters.values() if p.name != "isa"])
+    return run
+
+
+@contextlib.contextmanager
+def noted(case):
+    """What fails inside says in which case."""
+    try:
+        yield
+    except BaseException as error:          # what pytest.fail raises is no Exception
+        error.add_note(f"in the case: {case}")
+        raise
+
 
 def parameters(args, which):
     """Tensors of the arrays, those at `which` with a gradient."""

@@ -18,6 +18,7 @@ cdef int64_t pool_size[CLASSES]
 cdef int64_t pool_cached = 0    # bytes in free chunks
 cdef int64_t pool_used = 0      # bytes in chunks handed out
 cdef int64_t pool_peak = 0
+cdef int64_t pool_taken = 0     # bytes ever handed out: what tests count in place of seconds
 
 
 cdef void pool_setup() noexcept:
@@ -53,6 +54,7 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
         raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
     if fg_fails():
         raise MemoryError()
+    global pool_taken
     cdef int i = pool_class(nbytes)
     cdef FgValue *v = pool_free[i]
     cdef int64_t size = pool_size[i] + HEADER
@@ -69,6 +71,7 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
                 raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
         v.size_class = <uint16_t>i
     pool_used_add(size)
+    pool_taken += size
     v.refs = 1
     v.contiguous = 1
     v.uniform = 0

@@ -166,12 +166,17 @@ cdef inline bint mark(Sweep *s, uint32_t id) except -1:
     return True
 
 
+cdef int64_t sweep_skipped = 0      # segments without a mark that sweeps have passed over
+
+
 cdef inline uint32_t sweep_peek(Sweep *s) noexcept nogil:
     """The newest marked node; there must be one."""
+    global sweep_skipped
     cdef FgSegment *g = s.segment
     cdef int w = s.word
     if g.marks[w] == 0:
         while g.marked == 0:
+            sweep_skipped += 1
             g = g.before
             w = FG_SEGMENT // 64 - 1
         while g.marks[w] == 0:
