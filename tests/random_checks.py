@@ -1,0 +1,961 @@
+"""What random programs are asked: each transformation against an oracle that uses nothing of it,
+compiled against not compiled, all against all.
+
+The oracle of a smooth program is the same text under plain NumPy: its values, the complex step
+where that agrees with central differences, else the differences themselves, extrapolated, within
+the error that they show. Where a program has kinks, only one way to run it is compared with
+another, to the last bit where no sum is taken in another order.
+
+Start reading at `check` and `COMPARISONS`. A program that ends the process is the matter of
+stress_programs.py.
+"""
+
+import gc
+import os
+import re
+import tempfile
+import warnings
+from dataclasses import replace
+
+import numpy as np
+from random_programs import K, PLAIN, Frozen, stored
+
+import fastgrad as fg
+from fastgrad import _trees
+from fastgrad._core import core
+from fastgrad._graph import GuardError
+from fastgrad._record import record
+
+REORDERED = {"sum", "prod", "logsumexp", "matmul", "scatter", "custom", "call"}
+
+
+def points(text, count=3):
+    """Where a program is run: its inputs, others with other signs and sizes, its inputs again.
+
+    One of them is stored in other ways than arrays mostly are; another has one array for all
+    arguments of a shape.
+    """
+    rng = np.random.default_rng((*text.seed, 7))
+    found = [text.inputs]
+    for _ in range(count):
+        found.append([np.asarray(x * rng.choice([-1, 1], x.shape) * rng.uniform(0.5, 1.5, x.shape),
+                                 x.dtype) for x in text.inputs])
+    found.append(text.inputs)
+    found = [[_plain(x, text) for x in xs] for xs in found]
+    if count > 2:
+        found[2] = [x if isinstance(x, float) else
+                    list(stored(x).values())[rng.integers(len(stored(x)))] for x in found[2]]
+        by_shape = {np.shape(x): x for x in found[3]}
+        found[3] = [by_shape[np.shape(x)] for x in found[3]]
+    return found
+
+
+def _plain(x, text):
+    return float(x) if text.weak and x.ndim == 0 and x.dtype == np.float64 else x.copy()
+
+
+# ---- what makes a function a compiled one, step by step --------------------------------------
+
+
+class Replayed:
+    """`fg.compile` in its simplest form: recorded, and the recording run by `runner`.
+
+    `runner` makes of a graph what runs it: a function of the values, which raises GuardError, or
+    returns the number of the guard, where the recording does not fit.
+    """
+
+    known = ()          # arrays that are reached and may change: those of the last `Text.function`
+
+    def __init__(self, f, runner):
+        self.f, self.runner, self.paths, self.known = f, runner, {}, Replayed.known
+        self.__name__ = f.__name__
+
+    def __call__(self, *xs):
+        if any(isinstance(x, fg.Tensor) for x in xs):       # inside of a transformation
+            return self.f(*xs)
+        key = tuple([(type(x), np.shape(x), getattr(x, "dtype", None)) for x in xs])
+        paths = self.paths.setdefault(key, [])
+        for run, captured, frozen, tree in paths:
+            if any(not bits(x, copy) for x, copy in frozen):
+                continue
+            try:
+                results = run([*xs, *captured])
+            except GuardError:
+                continue
+            if not isinstance(results, int):
+                return _trees.unflatten(tree, results)
+        tree = None
+
+        def listed(tensors):
+            nonlocal tree
+            leaves, tree = _trees.flatten(self.f(*tensors))
+            return leaves
+
+        recording = record(listed, list(xs), self.known)
+        if recording.reason is None:
+            # A NumPy scalar may have been computed from any of the arrays.
+            frozen = recording.frozen + (self.known if recording.scalars else [])
+            frozen = [(x, np.array(x)) for x in frozen]
+            paths.append((self.runner(recording.graph), recording.captured, frozen, tree))
+        return _trees.unflatten(tree, recording.results)
+
+
+def replay(f):
+    """Record, and run through fastgrad's public functions."""
+    from fastgrad._replay import Replay
+
+    return Replayed(f, Replay)
+
+
+def plan(f):
+    """Record, and run by the executor."""
+    from fastgrad._core.program import Plan
+
+    return Replayed(f, lambda graph: Plan(graph).run)
+
+
+def nothing(f):
+    """Recorded against recorded: what this test itself gets wrong."""
+    return recorded(f) if f.__name__ == "f" else f
+
+
+ENGINES = {"compile": lambda f: fg.compile(f), "plan": plan, "replay": replay, "nothing": nothing}
+
+
+# ---- both ways -----------------------------------------------------------------------------
+
+
+class Difference(AssertionError):
+    """Compiled and not compiled disagree; `kind` says how in a word or two."""
+
+    def __init__(self, kind, message):
+        super().__init__(f"{kind}: {message}")
+        self.kind = kind
+
+
+def check(text, compile=None, only=None):
+    """Run a program compiled and not compiled.
+
+    Parameters
+    ----------
+    text : Text
+    compile : callable
+        What makes a function a compiled one: `fg.compile` if nothing is said.
+    only : str, optional
+        The name of one of the comparisons, see `COMPARISONS`.
+
+    Returns
+    -------
+    Difference or None
+    """
+    compile = compile or ENGINES["compile"]
+    settings = core.lazy_threshold()
+    core.lazy_threshold(text.waits)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            for name, comparison in COMPARISONS.items():
+                if only in (None, name) and (difference := found_by(comparison, text, compile)):
+                    difference.args = (f"{name}: {difference.args[0]}",)
+                    difference.name = name
+                    return difference
+    finally:
+        core.lazy_threshold(settings)
+    return None
+
+
+def found_by(comparison, text, compile):
+    """The Difference that a comparison finds, or None; nodes that outlive it are one."""
+    before = core.tape_info()["nodes"]
+    try:
+        comparison(text, compile)
+    except Difference as found:
+        return found
+    except Exception as error:          # where the transformation itself is called
+        return Difference(f"raises {type(error).__name__}", str(error))
+    if core.tape_info()["nodes"] > before:
+        gc.collect()
+        after = core.tape_info()["nodes"]
+        if after > before:
+            return Difference("leak", f"{after - before} nodes are left")
+    return None
+
+
+def compare(text, plain, compiled, what, reached=None, python=None):
+    """Call two functions at the points of a program; `reached` changes in between.
+
+    What `python`, the function itself, returns or raises will do as well.
+    """
+    of_type = None
+    for k, xs in enumerate(points(text)):
+        if reached and k == 2:
+            for arrays in reached:
+                for x in arrays.values():
+                    x *= 1.25
+        before = [np.array(x) for x in [*xs, *(a for r in reached or () for a in r.values())]]
+        wanted = outcome(plain, xs)
+        found = outcome(compiled, xs)
+        where = f"{what}, point {k}"
+        try:
+            same(text, plain, xs, wanted, found, where)
+        except Difference as difference:
+            # What cannot be replayed is called, and plain NumPy may round otherwise.
+            if python is not None and agree(outcome(python, xs), found):
+                pass
+            elif difference.kind == "type":
+                of_type = of_type or difference         # look for something worse first
+            else:
+                raise
+        if isinstance(found, Exception):
+            continue
+        for result in found:            # it is the caller's; no later call may see this
+            if isinstance(result, np.ndarray) and result.flags.writeable:
+                result[...] = np.nan
+        after = [*xs, *(a for r in reached or () for a in r.values())]
+        for x, y in zip(after, before):
+            if not bits(np.asarray(x), y):
+                raise Difference("shares memory", f"{where}: an input changes with a result")
+    if of_type:
+        raise of_type
+
+
+def outcome(f, xs):
+    """What a call returns as a list of arrays with their types, or the exception it raises."""
+    try:
+        results = f(*xs)
+    except Exception as error:
+        return error
+    return _trees.flatten(results)[0]
+
+
+# Of an array that is no argument the plain run takes NumPy's function, a program the core's: they
+# differ in the last bits.
+NUMPYS_OWN = re.compile(r"K\.\w+\(W\d")
+
+
+def same(text, plain, xs, wanted, found, what):
+    """Raise Difference unless two outcomes agree."""
+    if isinstance(found, Exception) and not isinstance(wanted, Exception):
+        raise Difference(f"raises {type(found).__name__}", f"{what}: {found}") from found
+    if isinstance(wanted, Exception):
+        if not isinstance(found, Exception):
+            raise Difference("raises nothing", f"{what}: without compiling {wanted!r}")
+        if type(found) is not type(wanted):
+            raise Difference("raises another error", f"{what}: {found!r}, not {wanted!r}")
+        return
+    if len(found) != len(wanted):
+        raise Difference("number of results", f"{what}: {len(found)}, not {len(wanted)}")
+    for k, (x, y) in enumerate(zip(found, wanted)):
+        x, y = np.asarray(x), np.asarray(y)
+        if x.shape != y.shape or x.dtype != y.dtype:
+            raise Difference("shape or dtype", f"{what}, result {k}: {x.shape} {x.dtype}, not "
+                             f"{y.shape} {y.dtype}")
+        if bits(x, y):
+            continue
+        if not reordered(plain, xs) and not NUMPYS_OWN.search(str(text)):
+            raise Difference("bits", f"{what}, result {k}: {x!r}, not {y!r}")
+        allowed = tolerance(text, plain, xs, wanted, k)
+        with np.errstate(all="ignore"):
+            wrong = ~((abs(x - y) <= allowed) | (x == y) | np.isnan(x) & np.isnan(y))
+        if np.any(wrong):
+            raise Difference("values", f"{what}, result {k}: {x!r}, not {y!r}")
+    for k, (x, y) in enumerate(zip(found, wanted)):
+        if type(x) is not type(y):
+            raise Difference("type", f"{what}, result {k}: {type(x).__name__}, not "
+                             f"{type(y).__name__}")
+
+
+def agree(wanted, found):
+    """Whether two outcomes are the same to the last bit."""
+    if isinstance(wanted, Exception) or isinstance(found, Exception):
+        return type(wanted) is type(found)
+    return len(wanted) == len(found) and all(
+        np.shape(x) == np.shape(y) and np.asarray(x).dtype == np.asarray(y).dtype
+        and bits(np.asarray(x), np.asarray(y)) for x, y in zip(wanted, found))
+
+
+def bits(x, y):
+    """Whether all entries are equal, any NaN like any other."""
+    nan = np.isnan(x) if x.dtype.kind == "f" else np.zeros(x.shape, bool)
+    return bool(np.all(nan == (np.isnan(y) if y.dtype.kind == "f" else False))
+                and np.all((x == y) | nan)
+                and np.all((np.signbit(x) == np.signbit(y)) | nan))
+
+
+def reordered(plain, xs):
+    """Whether a function has operations whose terms may be taken in another order."""
+    try:
+        graph = record(lambda arguments: _trees.flatten(plain(*arguments))[0], list(xs), None).graph
+    except Exception:
+        return True
+    return any(graph.name(k) in REORDERED for k in range(len(graph)))
+
+
+def tolerance(text, plain, xs, wanted, k):
+    """What rounding may do: some units in the last place, or what they do to the arguments."""
+    rng = np.random.default_rng(0)
+    y = np.asarray(wanted[k])
+    eps = np.finfo(text.dtype).eps          # of the operations; the result may be wider
+    spread = np.zeros(y.shape)
+    for _ in range(4):
+        moved = [type(x)(x * (1 + eps * rng.choice([-1, 1]))) if isinstance(x, float)
+                 else np.asarray(x * (1 + eps * rng.choice([-1, 1], np.shape(x))), x.dtype)
+                 for x in xs]
+        other = outcome(plain, moved)
+        if not isinstance(other, Exception) and np.shape(other[k]) == y.shape:
+            spread = np.fmax(spread, abs(np.asarray(other[k]) - y))
+    scale = np.max(abs(y[np.isfinite(y)]), initial=1.0)
+    return 64 * eps * scale + 16 * np.max(spread[np.isfinite(spread)], initial=0.0)
+
+
+def reduced(f):
+    """The sum of the sines of all that a function returns: something to differentiate."""
+    return lambda *xs: sum([K.sum(K.sin(y)) for y in flat(f(*xs))], 0.0)
+
+
+def function(text):
+    """The function of a program, and the arrays that it reaches, by name."""
+    scope = text.scope()
+    arrays = {name: scope[name] for name in text.reached}
+    Replayed.known = list(arrays.values())
+    return scope["f"], arrays
+
+
+def recorded(f):
+    """The value of a function as recording computes it."""
+    return lambda *xs: fg.vjp(f, *xs)[0]
+
+
+def values(text, compile):
+    """The value itself."""
+    f, reached = function(text)
+    compare(text, recorded(f), compile(f), "value", [reached], f)
+
+
+def slopes(text, compile):
+    """Value and gradient; and that of a compiled function, which is compiled again."""
+    f, reached = function(text)
+    every = tuple(range(len(text.inputs)))
+
+    def flat(transformed):
+        return lambda *xs: (lambda value, slope: [value, *slope])(*transformed(*xs))
+
+    plain = flat(fg.value_and_grad(reduced(f), every))
+    compare(text, plain, flat(compile(fg.value_and_grad(reduced(f), every))),
+            "compile(value_and_grad(f))", [reached])
+    compare(text, plain, flat(fg.value_and_grad(compile(reduced(f)), every)),
+            "value_and_grad(compile(f))")
+
+
+def second(text, compile):
+    """The gradient of a gradient along a direction, reverse over reverse and forward over it."""
+    f, reached = function(text)
+    every = tuple(range(len(text.inputs)))
+    rng = np.random.default_rng((*text.seed, 9))
+    v = [np.asarray(rng.uniform(-1, 1, x.shape), x.dtype) for x in text.inputs]
+    gradient = fg.grad(reduced(f), every)
+
+    def along(*xs):
+        return sum([K.sum(g * t) for g, t in zip(gradient(*xs), v)])
+
+    twice = fg.grad(along, every)
+    compare(text, twice, compile(twice), "compile(grad(grad(f)))", [reached])
+
+    def pushed(*xs):
+        return fg.jvp(gradient, xs, tuple(_plain(t, text) for t in v))[1]
+
+    compare(text, pushed, compile(pushed), "compile(jvp(grad(f)))")
+
+
+LANES = 3
+
+
+def mapped(text, compile):
+    """Every lane of vmap is the function at that point; so are its gradients."""
+    if text.branching:
+        return
+    text = replace(text, weak=False)
+    f, _ = function(text)
+    every = tuple(range(len(text.inputs)))
+    lanes = points(text, LANES - 1)[:LANES]
+    stacked = [np.stack(xs) for xs in zip(*lanes)]
+    gradient = fg.grad(reduced(f), every)
+    for what, plain in (("f", recorded(f)), ("grad(f)", gradient)):
+        inner = f if what == "f" else gradient
+        apart = [outcome(plain, xs) for xs in lanes]
+        if any(isinstance(results, Exception) for results in apart):
+            continue
+        ways = {"vmap": fg.vmap(inner), "compile(vmap)": compile(fg.vmap(inner)),
+                "vmap(compile)": fg.vmap(compile(inner))}
+        for way, transformed in ways.items():
+            together = outcome(transformed, stacked)
+            if isinstance(together, Exception):
+                raise Difference(f"raises {type(together).__name__}",
+                                 f"{way} of {what}: {together}") from together
+            for i, (xs, wanted) in enumerate(zip(lanes, apart)):
+                for k, (x, y) in enumerate(zip(together, wanted)):
+                    x, y = np.asarray(x)[i], np.asarray(y)
+                    if x.shape != y.shape or x.dtype != y.dtype:
+                        raise Difference(
+                            "shape or dtype", f"{way} of {what}, lane {i}: {x.shape} {x.dtype}, "
+                            f"not {y.shape} {y.dtype}")
+                    # One point is scalar code where many are blocks.
+                    with np.errstate(all="ignore"):
+                        wrong = ~((abs(x - y) <= tolerance(text, plain, xs, wanted, k)) | (x == y)
+                                  | np.isnan(x) & np.isnan(y))
+                    if np.any(wrong):
+                        raise Difference("values", f"{way} of {what}, lane {i}: {x!r}, not {y!r}")
+
+
+# ---- the oracle of smooth programs ---------------------------------------------------------
+
+NEAR = {"float64": 1e-8, "float32": 3e-3}
+
+
+class Oracle:
+    """A smooth program under plain NumPy, in float64: what it returns as one vector, and
+    derivatives of that along lines. `v`, `u`, `w` are two directions and weights of the results."""
+
+    @classmethod
+    def of(cls, text):
+        if not hasattr(text, "oracle"):
+            text.oracle = cls(text)
+        return text.oracle
+
+    def __init__(self, text):
+        self.text = text
+        self.value = _trees.flatten(text.scope(PLAIN)["f"](*[x.copy() for x in text.inputs]))[0]
+        self.frozen = Frozen()
+        self.f = text.scope(PLAIN, np.float64, self.frozen)["f"]
+        self.xs = [x.astype(np.float64) for x in text.inputs]
+        self.y = self.at(self.xs)
+        rng = np.random.default_rng((*text.seed, 11))
+        self.v, self.u = [[np.asarray(rng.uniform(-1, 1, x.shape), text.dtype) for x in self.xs]
+                          for _ in range(2)]
+        self.w = [np.asarray(rng.uniform(-1, 1, np.shape(y)), np.asarray(y).dtype)
+                  for y in self.value]
+        self.weights = np.concatenate([np.ravel(w) for w in self.w]).astype(np.float64)
+        self.known = {}
+
+    def at(self, xs):
+        """All that is returned there, one after the other."""
+        with np.errstate(all="ignore"):
+            found = np.concatenate([np.ravel(np.asarray(y)) for y in _trees.flatten(
+                self.f(*[x.copy() for x in xs]))[0]])
+        self.frozen.again()
+        return found
+
+    def line(self, t, direction, s=0.0, other=None):
+        xs = [x + t * d for x, d in zip(self.xs, direction)]
+        return self.at(xs if other is None else [x + s * d for x, d in zip(xs, other)])
+
+    def phi(self, y):
+        """The number that is differentiated where one is needed."""
+        return np.sum(np.sin(y) * self.weights)
+
+    def slope(self, direction):
+        """The derivative of all results along a direction, and how wrong it may be."""
+        key = id(direction)
+        if key not in self.known:
+            self.known[key] = differentiated(lambda t: self.line(t, direction))
+        return self.known[key]
+
+    def gradient(self, direction):
+        """The derivative of phi."""
+        slope, error = self.slope(direction)
+        factor = np.cos(self.y) * self.weights
+        return factor @ slope, abs(factor) @ error
+
+    def curvature(self, v, u, order=1):
+        """The derivative along u (of that order) of the derivative of phi along v."""
+        def exact(s):
+            return np.array([np.imag(self.phi(self.line(1e-30j, v, s, u))) / 1e-30])
+
+        def differences(s):
+            return differentiated(lambda t: np.array([self.phi(self.line(t, v, s, u))]))[0]
+
+        with np.errstate(all="ignore"):
+            try:
+                inner, wanted = exact(0.0), self.gradient(v)
+                analytic = abs(inner[0] - wanted[0]) <= 1e-9 * max(1.0, abs(wanted[0])) + wanted[1]
+                h = 1e-4        # the slope of the slope is the complex step's, too
+                analytic = analytic and abs(
+                    exact(h)[0] - differences(h)[0]) <= 1e-7 * max(1.0, abs(inner[0]))
+            except TypeError:
+                analytic = False
+            inner = exact if analytic else differences
+            if order == 1:
+                value, error = extrapolated(inner)
+            elif analytic:
+                value, error = extrapolated(inner, 2)
+            else:
+                return 0.0, np.inf
+        return value[0], error[0]
+
+
+def differentiated(g):
+    """The derivative of a vector function of a number at 0, and a bound of its error, by entries.
+
+    The complex step where central differences, which know nothing of it, confirm it: it is exact
+    for analytic functions alone.
+    """
+    with np.errstate(all="ignore"):
+        value, error = extrapolated(g)
+        try:
+            exact = np.imag(g(1e-30j)) / 1e-30
+        except TypeError:           # a function that takes no complex numbers
+            return value, error
+        scale = np.max(abs(value[np.isfinite(value)]), initial=1.0)
+        sure = abs(exact - value) <= 10 * error + 1e-8 * scale
+    return np.where(sure, exact, value), np.where(sure, 0.0, error)
+
+
+def extrapolated(g, order=1, h=0.02, ratio=1.6, levels=7):
+    """Central differences of order 1 or 2 extrapolated to a step of 0 (Ridders 1982), and the
+    error that they show: how far the best two of the table are apart."""
+    zero = g(0.0) if order == 2 else None
+    best, error, before = None, None, []
+    for i in range(levels):
+        up, down = g(h), g(-h)
+        row = [(up - down) / (2 * h) if order == 1 else (up - 2 * zero + down) / (h * h)]
+        for j, corner in enumerate(before):
+            factor = ratio ** (2 * (j + 1))
+            row.append((factor * row[j] - corner) / (factor - 1))
+        if i:
+            distance = np.fmax(abs(row[-1] - row[-2]), abs(row[-1] - before[-1]))
+            distance = np.where(np.isfinite(distance), distance, np.inf)
+            closer = distance < error if i > 1 else np.ones(np.shape(distance), bool)
+            best = np.where(closer, row[-1], best) if i > 1 else row[-1]
+            error = np.where(closer, distance, error) if i > 1 else distance
+        before, h = row, h / ratio
+    return best, error
+
+
+skipped = {"entries": 0, "of": 0}       # what no oracle could tell
+
+
+def near(text, found, wanted, error=0.0, what="", factor=1.0):
+    """Raise Difference unless vectors are equal up to rounding, in units of the largest entry, and
+    to what the oracle may have wrong; what it does not know to a part in a thousand is left out."""
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    if found.shape != wanted.shape:
+        raise Difference("shape", f"{what}: {found.shape}, not {wanted.shape}")
+    scale = np.max(abs(wanted[np.isfinite(wanted)]), initial=1.0)
+    error = np.broadcast_to(error, wanted.shape)
+    known = error <= 1e-3 * scale
+    skipped["entries"] += int(np.sum(~known))
+    skipped["of"] += known.size
+    with np.errstate(all="ignore"):
+        wrong = known & ~((abs(found - wanted) <= factor * NEAR[text.dtype.name] * scale
+                           + 20 * error) | (found == wanted) | np.isnan(found) & np.isnan(wanted))
+    if np.any(wrong):
+        k = np.flatnonzero(wrong)[:3]
+        raise Difference("values", f"{what}: {np.ravel(found)[k]}, not {np.ravel(wanted)[k]} "
+                         f"({np.sum(wrong)} of {wrong.size} entries; the oracle's error is "
+                         f"{np.ravel(error)[k]})")
+
+
+def vector(leaves):
+    """Arrays, numbers and Tensors as one vector."""
+    return np.concatenate([np.ravel(np.asarray(
+        x.detach().numpy() if isinstance(x, fg.Tensor) else x, np.float64)) for x in leaves])
+
+
+def flat(tree):
+    return _trees.flatten(tree)[0]
+
+
+def dot(a, b):
+    return sum(float(np.sum(np.asarray(x, np.float64) * y)) for x, y in zip(a, b, strict=True))
+
+
+def summed(a, b):
+    """The product of two lists, recorded."""
+    return sum([K.sum(x * y) for x, y in zip(a, b, strict=True)], 0.0)
+
+
+class Held:
+    """What a comparison still holds, and lets go of in random order: no order may matter."""
+
+    def __init__(self, text):
+        self.rng, self.things = np.random.default_rng((*text.seed, 13)), []
+
+    def __call__(self, thing):
+        self.things.append(thing)
+        return thing
+
+    def drop(self, all=False):
+        while self.things and (all or self.rng.random() < 0.6):
+            self.things.pop(self.rng.integers(len(self.things)))
+            if self.rng.random() < 0.1:
+                gc.collect(0)
+
+
+def of_kind(text, found, what):
+    """Values in shape, dtype and number like plain NumPy's."""
+    o, found = Oracle.of(text), flat(found)
+    if len(found) != len(o.value):
+        raise Difference("number of results", f"{what}: {len(found)}, not {len(o.value)}")
+    for k, (x, y) in enumerate(zip(found, o.value)):
+        if np.shape(x) != np.shape(y):
+            raise Difference("shape", f"{what}, result {k}: {np.shape(x)}, not {np.shape(y)}")
+        if x.dtype != np.asarray(y).dtype if hasattr(x, "dtype") else np.asarray(
+                y).dtype != np.float64:
+            raise Difference("dtype", f"{what}, result {k}: {getattr(x, 'dtype', type(x))}, not "
+                             f"{np.asarray(y).dtype}")
+    near(text, vector(found), vector(o.value), 0.0, what)
+
+
+def arguments(text):
+    """Inputs as a user has them, and directions like those."""
+    o = Oracle.of(text)
+    return [[_plain(x, text) for x in xs] for xs in (text.inputs, o.v, o.u)]
+
+
+def phi_of(text, f):
+    """A number, made of all that a program returns."""
+    w = Oracle.of(text).w
+
+    def phi(*xs):
+        return sum([K.sum(K.sin(y) * c) for y, c in zip(flat(f(*xs)), w, strict=True)], 0.0)
+
+    return phi
+
+
+def unmoved(text, xs, what):
+    """No argument has changed."""
+    for x, y in zip(xs, text.inputs):
+        if not bits(np.asarray(x), y):
+            raise Difference("argument", f"{what}: an argument has changed")
+
+
+def plainly(text, compile):
+    """Values: of arrays, of Tensors, and of the same function under no transformation."""
+    if not text.smooth:
+        return
+    scope, held = text.scope(), Held(text)
+    xs = [x.copy() for x in text.inputs]
+    of_kind(text, held(scope["f"](*xs)), "f of arrays")
+    for needs in (False, True):
+        tensors = [fg.tensor(x, requires_grad=needs) for x in xs]
+        for result in held([scope["f"](*tensors) for _ in range(2)]):
+            of_kind(text, result, f"f of Tensors, requires_grad={needs}")
+        held.drop()
+        with fg.no_grad():
+            of_kind(text, held(scope["f"](*tensors)), "f of Tensors under no_grad")
+    unmoved(text, xs, "f")
+
+
+def forward(text, compile):
+    """jvp and linearize."""
+    if not text.smooth:
+        return
+    o, scope, held = Oracle.of(text), text.scope(), Held(text)
+    f = scope["f"]
+    xs, v, u = arguments(text)
+    first = held(fg.jvp(f, tuple(xs), tuple(v)))
+    of_kind(text, first[0], "value of jvp")
+    near(text, vector(flat(first[1])), *o.slope(o.v), "jvp")
+    del first
+    held.drop()
+    if len(scope["kept"]) and held.rng.random() < 0.5:
+        scope["kept"].clear()
+    found = held(fg.jvp(f, tuple(xs), tuple(u)))
+    near(text, vector(flat(found[1])), *o.slope(o.u), "jvp again")
+    y, push = fg.linearize(f, *xs)
+    held(y)
+    of_kind(text, y, "value of linearize")
+    del y
+    pushed = held([push(*d) for d in (v, u, v)])
+    for d, t in zip((o.v, o.u, o.v), pushed):
+        near(text, vector(flat(t)), *o.slope(d), "linearize")
+    if not agree(flat(pushed[0]), flat(pushed[2])):
+        raise Difference("again", "linearize: another tangent, the second time")
+    held.drop()
+    near(text, vector(flat(push(*u))), *o.slope(o.u), "linearize, called later")
+    held.drop(all=True)
+    near(text, vector(flat(push(*v))), *o.slope(o.v), "linearize, called last")
+    unmoved(text, xs, "jvp")
+
+
+def backward(text, compile):
+    """vjp, grad, and Tensors that are differentiated by hand."""
+    if not text.smooth:
+        return
+    o, scope, held = Oracle.of(text), text.scope(), Held(text)
+    f, every = scope["f"], tuple(range(len(text.inputs)))
+    xs, v, u = arguments(text)
+
+    def along(gradient, what, weighted=True):
+        for x, g in zip(text.inputs, gradient, strict=True):
+            if np.shape(g) != x.shape or not text.weak and g.dtype != x.dtype:
+                raise Difference("shape or dtype", f"{what}: {np.shape(g)}")
+        for d in (o.v, o.u):
+            slope, error = o.slope(d)
+            if weighted:
+                wanted, error = o.weights @ slope, abs(o.weights) @ error
+            else:
+                wanted, error = o.gradient(d)
+            size = max([1.0, *[np.max(abs(np.asarray(g)), initial=0) for g in gradient]])
+            near(text, dot(gradient, d) / size, wanted / size, error / size, what, 10)
+
+    y, pull = fg.vjp(f, *xs)
+    structure = _trees.flatten(y)[1]
+    of_kind(text, held(y), "value of vjp")
+    w = _trees.unflatten(structure, list(o.w))
+    g = held(pull(w))
+    along(g, "vjp")
+    other, again = fg.vjp(f, *xs)           # of the same function, while the first is held
+    held(other)
+    del y, other
+    held.drop()
+    if not agree(flat(pull(w)), flat(g)):
+        raise Difference("again", "vjp: another cotangent, the second time")
+    if held.rng.random() < 0.5:
+        del pull
+        scope["kept"].clear()
+    along(held(again(w)), "vjp, called later")
+    held.drop()
+    phi = phi_of(text, f)
+    value, slopes = held(fg.value_and_grad(phi, every)(*xs))
+    near(text, float(value), o.phi(o.y), 0.0, "value of phi", 10)
+    along(slopes, "grad", False)
+    leaves = [fg.tensor(x, requires_grad=True) for x in xs]
+    results = held(f(*leaves))
+    number = held(sum([K.sum(K.sin(y) * c) for y, c in zip(flat(results), o.w, strict=True)], 0.0))
+    if isinstance(number, fg.Tensor) and number.requires_grad:
+        found = [g.numpy() for g in fg.gradients(number, leaves, retain_graph=True)]
+        near(text, vector(found), vector(slopes), 0.0, "gradients")
+        del results
+        held.drop()
+        number.backward()
+        found = [np.zeros(x.shape) if x.grad is None else x.grad.numpy() for x in leaves]
+        near(text, vector(found), vector(slopes), 0.0, "backward")
+    del number
+    held.drop(all=True)
+    unmoved(text, xs, "vjp")
+
+
+def small(text, entries=60):
+    return sum(x.size for x in text.inputs) <= entries and Oracle.of(text).y.size <= 4 * entries
+
+
+def jacobians(text, compile):
+    """By rows, by columns, in parts, sparse."""
+    if not text.smooth or not small(text):
+        return
+    o, scope = Oracle.of(text), text.scope()
+    xs, every = arguments(text)[0], tuple(range(len(text.inputs)))
+
+    def f(*xs):
+        return K.concatenate([K.ravel(y) for y in flat(scope["f"](*xs))])
+
+    def along(j, d):
+        return sum([np.tensordot(m, t, np.ndim(t)) for m, t in zip(j, d)])
+
+    rows = None
+    for options in ({"mode": "reverse"}, {"mode": "forward"}, {"mode": "forward", "chunk": 2}, {}):
+        found = fg.jacobian(f, every, **options)(*xs)
+        for d in (o.v, o.u):
+            near(text, along(found, d), *o.slope(d), f"jacobian, {options}")
+        rows = rows or found
+        near(text, vector(found), vector(rows), 0.0, f"jacobian, {options} and reverse")
+    k = len(xs) - 1
+    sparse = fg.jacobian(f, k, sparse=True)(*xs)
+    near(text, np.ravel(sparse.toarray()), np.ravel(rows[k]), 0.0, "sparse jacobian")
+
+
+def second_order(text, compile):
+    """Each mode over each, and the whole of it."""
+    if not text.smooth or any(x.size > 100 for x in text.inputs):
+        return
+    o, scope, held = Oracle.of(text), text.scope(), Held(text)
+    phi, every = phi_of(text, scope["f"]), tuple(range(len(text.inputs)))
+    xs, v, _ = arguments(text)
+    gradient = fg.grad(phi, every)
+    wanted = [o.curvature(o.v, d) for d in (o.v, o.u)]
+    ways = {
+        "hvp": lambda: fg.hvp(phi, every)(*xs, v),
+        "grad of grad": lambda: fg.grad(lambda *a: summed(gradient(*a), v), every)(*xs),
+        "grad of jvp": lambda: fg.grad(lambda *a: fg.jvp(phi, a, tuple(v))[1], every)(*xs),
+        "jvp of grad": lambda: fg.jvp(gradient, tuple(xs), tuple(v))[1],
+        "linearize of grad": lambda: fg.linearize(gradient, *xs)[1](*v),
+        "vjp of grad": lambda: fg.vjp(gradient, *xs)[1](tuple(v)),
+    }
+    if small(text, 20):
+        ways["hessian"] = lambda: [
+            sum([np.tensordot(h, t, np.ndim(t)) for h, t in zip(row, v)])
+            for row in fg.hessian(phi, every)(*xs)]
+    first = None
+    for way, compute in ways.items():
+        found = held(compute())
+        size = max([1.0, *[np.max(abs(np.asarray(g)), initial=0) for g in found]])
+        for (value, error), d in zip(wanted, (o.v, o.u)):
+            near(text, dot(found, d) / size, value / size, error / size, way, 100)
+        first = first or found
+        near(text, vector(found), vector(first), 0.0, f"{way} and hvp", 100)
+        held.drop()
+    leaves = [fg.tensor(x, requires_grad=True) for x in xs]
+    number = held(phi(*leaves))
+    if isinstance(number, fg.Tensor) and number.requires_grad:
+        slopes = held(fg.gradients(number, leaves, create_graph=True))
+        along = summed(slopes, v)
+        del number, slopes
+        held.drop()
+        if isinstance(along, fg.Tensor) and along.requires_grad:
+            found = [g.numpy() for g in fg.gradients(along, leaves)]
+            near(text, vector(found), vector(first), 0.0, "create_graph and hvp", 100)
+    twice = fg.jvp(lambda *a: fg.jvp(phi, a, tuple(v))[1], tuple(xs), tuple(v))[1]
+    size = max(1.0, abs(float(twice)))
+    near(text, float(twice) / size, wanted[0][0] / size, wanted[0][1] / size, "jvp of jvp", 100)
+
+
+def series(text, compile):
+    """Taylor coefficients."""
+    if not text.smooth or long(text) or any(x.size > 100 for x in text.inputs):
+        return
+    o, scope = Oracle.of(text), text.scope()
+    phi = phi_of(text, scope["f"])
+    xs, v, _ = arguments(text)
+    try:
+        found = fg.taylor(lambda a: phi(*a), tuple(xs), tuple(v), 3)
+    except fg.NoDerivativeError:
+        if "ruled" in text.source:
+            return                      # the rule knows no higher derivatives
+        raise
+    wanted = [(o.phi(o.y), 0.0), o.gradient(o.v)]
+    for order in (1, 2):
+        value, error = o.curvature(o.v, o.v, order)
+        factor = 2 if order == 1 else 6
+        wanted.append((value / factor, error / factor))
+    for k, (c, (value, error)) in enumerate(zip(found, wanted, strict=True)):
+        size = max(1.0, *[abs(x) for x, e in wanted if np.isfinite(e)])
+        near(text, float(c) / size, value / size, error / size, f"Taylor coefficient {k}", 100)
+
+
+def long(text):
+    """Whether there is a loop of many steps in it."""
+    return "in range(1000)" in text.source or "in range(400)" in text.source
+
+
+def lanes(text, compile):
+    """Every lane of vmap is plain NumPy's value there."""
+    if not text.smooth or text.branching or long(text):
+        return
+    o, scope = Oracle.of(text), text.scope()
+    rng = np.random.default_rng((*text.seed, 15))
+    axes = [int(rng.integers(-x.ndim - 1, x.ndim + 1)) for x in text.inputs]
+    every = [[np.asarray(x * (1 + 0.001 * k), x.dtype) for x in text.inputs] for k in range(3)]
+    stacked = [np.stack(xs, axis) for xs, axis in zip(zip(*every), axes)]
+    mapped = flat(fg.vmap(scope["f"], tuple(axes))(*stacked))
+    phi = phi_of(text, scope["f"])
+    slopes = fg.vmap(lambda *xs: fg.jvp(phi, xs, tuple(o.v))[1], tuple(axes))(*stacked)
+    f = text.scope(PLAIN)["f"]
+    for k, xs in enumerate(every):
+        if k == 0 or "stop" not in text.source:
+            wanted = flat(f(*[x.copy() for x in xs]))
+            near(text, vector([np.asarray(y)[k] for y in mapped]), vector(wanted), 0.0,
+                 f"vmap, lane {k}")
+    near(text, float(slopes[0]), *o.gradient(o.v), "vmap of jvp, lane 0", 10)
+
+
+def compiled(text, compile):
+    """Compiled values and derivatives, called again and again, while the results are held."""
+    if not text.smooth:
+        return
+    o, scope, held = Oracle.of(text), text.scope(), Held(text)
+    xs, v, _ = arguments(text)
+    every = tuple(range(len(xs)))
+    phi = phi_of(text, scope["f"])
+    ways = {"f": compile(scope["f"]), "value_and_grad": compile(fg.value_and_grad(phi, every)),
+            "jvp": compile(lambda *xs: fg.jvp(scope["f"], xs, tuple(v)))}
+    for _ in range(3):
+        for way in held.rng.permutation(list(ways)):
+            result = held(ways[way](*xs))
+            if way == "f":
+                of_kind(text, result, "compile(f)")
+            elif way == "jvp":
+                of_kind(text, result[0], "compile(jvp)")
+                near(text, vector(flat(result[1])), *o.slope(o.v), "compile(jvp)")
+            else:
+                size = max([1.0, *[np.max(abs(np.asarray(g)), initial=0) for g in result[1]]])
+                wanted, error = o.gradient(o.v)
+                near(text, dot(result[1], o.v) / size, wanted / size, error / size,
+                     "compile(value_and_grad)", 10)
+            del result
+            held.drop()
+    unmoved(text, xs, "compile")
+
+
+UNWRITABLE = re.compile("no recorded path|cannot be written|must be made of operations alone")
+
+
+def files(text, compile):
+    """A program that is written and read gives the same bits."""
+    if not text.smooth or long(text):
+        return
+    scope = text.scope()
+    xs = arguments(text)[0]
+    every = tuple(range(len(xs)))
+    for way, function in {"f": scope["f"], "grad": fg.grad(phi_of(text, scope["f"]), every)}.items():
+        program = fg.compile(function)
+        wanted = flat(program(*xs))
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "program")
+            try:
+                program.save(path)
+            except (RuntimeError, TypeError, ValueError) as error:
+                if UNWRITABLE.search(str(error)):
+                    continue
+                raise
+            wanted = flat(program(*xs))
+            found = flat(fg.load(path)(*xs))
+        if not agree(wanted, found):
+            raise Difference("values", f"{way}, from a file: {found}, not {wanted}")
+
+
+COMPARISONS = {"plainly": plainly, "forward": forward, "backward": backward,
+               "jacobians": jacobians, "second_order": second_order, "series": series,
+               "lanes": lanes, "compiled": compiled, "files": files,
+               "values": values, "slopes": slopes, "second": second, "mapped": mapped}
+
+
+# ---- a smaller program ---------------------------------------------------------------------
+
+
+def shrink(text, difference, compile=None):
+    """Leave out lines as long as the same comparison finds the same kind of difference.
+
+    Returns
+    -------
+    Text, Difference
+    """
+    def differs(candidate):
+        try:
+            found = check(candidate, compile, difference.name)
+        except Exception:
+            return None
+        return found if found and found.kind == difference.kind else None
+
+    smaller = True
+    while smaller:
+        smaller = False
+        names = [f"x{k + 1}" for k in range(len(text.inputs))] + [
+            line.split(" = ")[0] for line in text.lines if line.startswith("v") and " = " in line]
+        candidates = [replace(text, result=name) for name in names if text.result == "out"]
+        for size in (4, 3, 2, 1):
+            candidates += [replace(text, lines=text.lines[:k] + text.lines[k + size:])
+                           for k in range(len(text.lines) - size + 1)]
+        candidates += [replace(text, lines=text.lines[:k] + [text.lines[k].strip()]
+                               + text.lines[k + 1:])
+                       for k in range(len(text.lines)) if text.lines[k].startswith(" ")]
+        for candidate in candidates:
+            try:
+                candidate.scope()
+            except SyntaxError:
+                continue
+            if found := differs(candidate):
+                text, difference, smaller = candidate, found, True
+                break
+    used = {name: x for name, x in text.reached.items() if name in text.source}
+    return replace(text, reached=used), difference
