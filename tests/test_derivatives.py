@@ -15,6 +15,8 @@ from laws import DTYPES, ROWS, generator, name_of, operands, special_operands, w
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad._core import core
+from fastgrad._record import record
+from fastgrad._replay import Replay
 
 # Many rows are flat, and derivatives of polynomials of low degree are constant.
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not depend")
@@ -594,3 +596,165 @@ def test_a_graph_that_is_held_outside_does_not_lengthen_a_stream():
     assert fg.jvp(f, (1.0,), (1.0,))[1] == pytest.approx(1.0)
     assert core.pool_info()["segments"] <= before + 4
     assert push(1.0) == 4.0
+
+
+# ---- operands and intermediate results that somebody holds -----------------------------------
+
+class Kept:
+    """A function run node by node, that does something with every intermediate result.
+
+    Parameters
+    ----------
+    f : callable
+    args : list
+        What to record it with.
+    how : str
+        "held" : all of them stay alive until the end. "returned" : and are returned, the arguments
+        too. "detached" : a detached one of each is. "dropped" : every other one is let go of and
+        asked for again. "crowded" : returned, and after each step enough scalar operations follow
+        for a stream to give tangents to all that is there.
+    """
+    HOW = ("held", "returned", "detached", "dropped", "crowded")
+
+    def __init__(self, f, args, how):
+        self.how = how
+        self.replay = Replay(record(lambda tensors: [f(*tensors)], args).graph)
+
+    def __call__(self, *xs):
+        replay, kept, other = self.replay, [], []
+        found = list(replay.start)
+        for i, x in zip(replay.graph.inputs, xs, strict=True):
+            found[i] = x
+        for i, step, _ in replay.steps:
+            t = found[i] = step(found)
+            if self.how == "detached":
+                other.append(t.detach())
+            elif self.how == "dropped":
+                found[i] = t = (t * 1.0 if t.dtype.kind == "f" else t)
+            elif self.how == "crowded":
+                number = fnp.sum(xs[0]) * 0.5
+                for _ in range(1100):
+                    number = number * 0.5
+                t = (t + number * 0.0 if t.dtype.kind == "f" else t)
+            kept.append(t)
+            del t
+        results = [found[i] for i in replay.graph.outputs]
+        if self.how in ("returned", "crowded"):
+            results += [*xs, *(t for t in kept if t.dtype.kind == "f")]
+        return results + other
+
+
+def check_kept(f, args, which, key):
+    """Streamed, pushed and pulled derivatives agree for whatever is kept."""
+    rng = generator(key, "kept")
+    vs = [rng.uniform(-1, 1, np.shape(args[k])).astype(np.asarray(args[k]).dtype) for k in which]
+    chosen = [args[k] for k in which]
+    near = 1e-12 if all(v.dtype == np.float64 for v in vs) else 2e-5
+
+    def of(*xs):
+        full = list(args)
+        for k, x in zip(which, xs, strict=True):
+            full[k] = x * 1.0
+        return f(*full)
+
+    for how in Kept.HOW:
+        g = Kept(of, chosen, how)
+        y, dy = fg.jvp(g, tuple(chosen), tuple(vs))
+        y2, push = fg.linearize(g, *chosen)
+        assert len(dy) == len(y) == len(y2)
+        for found, expected in zip([*y, *dy], [*y2, *push(*vs)], strict=True):
+            # Products of matrices depend on how their memory lies in the last bits.
+            np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=near,
+                                       atol=near / 10, err_msg=how)
+        y3, pull = fg.vjp(g, *chosen)
+        us = [rng.uniform(-1, 1, np.shape(v)).astype(np.asarray(v).dtype) for v in y3]
+        pulled = pull(us)
+        forward = sum(np.sum(np.asarray(u, np.float64) * d) for u, d in zip(us, dy, strict=True))
+        reverse = sum(np.sum(np.asarray(a, np.float64) * v) for a, v in zip(pulled, vs, strict=True))
+        size = sum(np.sum(abs(np.asarray(u, np.float64) * d)) for u, d in zip(us, dy, strict=True))
+        assert abs(forward - reverse) <= near * max(1, size), how
+
+
+@pytest.fixture(params=[False, True], ids=["at once", "waiting"])
+def waiting(request):
+    """Whether array results wait until somebody looks, as large ones do."""
+    before = core.lazy_threshold()
+    if request.param:
+        core.lazy_threshold(1)
+    yield request.param
+    core.lazy_threshold(before)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=name_of)
+def test_what_is_kept_of_a_row_changes_nothing(row, waiting):
+    args = operands(row, "float64", [(3, 1), (2,), (3, 2)][:row.arity], key="kept")
+    check_kept(core.functions[row.name], args, wanted(row), row.name)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", SHAPED)
+def test_what_is_kept_of_a_shaped_operator_changes_nothing(name, dtype, waiting):
+    if name == "cast":
+        dtype = "float32"           # what is rounded on the way differs between the modes
+    check_kept(SHAPED[name], [A.astype(dtype)], [0], name)
+
+
+@pytest.mark.parametrize("product", [
+    lambda x, z: x @ z, fnp.matmul, fnp.dot, fnp.inner, np.matmul, np.dot, np.inner, np.vdot,
+    lambda x, z: fnp.outer(x, z) @ z, lambda x, z: fnp.outer(x, z) @ fnp.outer(z, x),
+    lambda x, z: fnp.einsum("i,i->", x, z), lambda x, z: fnp.tensordot(x, z, 1)])
+def test_products_whose_operands_are_returned(product):
+    x, v = np.arange(1.0, 6.0), np.array([1.0, -1.0, 0.5, 2.0, 0.0])
+    (y, same), (dy, dsame) = fg.jvp(lambda x: (product(x, x), x), (x,), (v,))
+    two = fg.jvp(lambda x, z: (product(x, z), x, z), (x, x), (v, v))
+    expected = fg.linearize(lambda x: product(x, x), x)
+    for found in ((y, dy), (two[0][0], two[1][0])):
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-14)
+        np.testing.assert_allclose(found[1], expected[1](v), rtol=1e-14)
+    for found in (same, *two[0][1:]):
+        np.testing.assert_array_equal(found, x)
+    for found in (dsame, *two[1][1:]):
+        np.testing.assert_array_equal(found, v)
+
+
+def test_a_recurrence_of_products_that_is_kept():
+    rng = generator("recurrence")
+    W, x, v = rng.normal(size=(5, 5)) / 3, rng.normal(size=5), rng.normal(size=5)
+
+    def states(x, count=700):
+        h, kept = x, []
+        for _ in range(count):
+            h = fnp.tanh(W @ h + (x @ h) * 0.1 + x)
+            kept.append(h)
+        return kept
+
+    kept, tangents = fg.jvp(states, (x,), (v,))
+    h, t = x, v
+    for found, slope in zip(kept, tangents, strict=True):
+        new = np.tanh(W @ h + (x @ h) * 0.1 + x)
+        t = (1 - new * new) * (W @ t + (v @ h + x @ t) * 0.1 + v)
+        h = new
+        np.testing.assert_allclose(found, h, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(slope, t, rtol=1e-10, atol=1e-12)
+
+
+def test_conjugate_gradients_in_a_stream():
+    rng = generator("conjugate gradients")
+    B_ = rng.normal(size=(6, 6))
+    M, b, v = B_ @ B_.T + 6 * np.eye(6), rng.normal(size=6), rng.normal(size=6)
+
+    def solve(b):
+        x = b * 0.0
+        r = p = b
+        s = r @ r
+        for _ in range(6):
+            q = M @ p
+            a = s / (p @ q)
+            x, r = x + a * p, r - a * q
+            new = r @ r
+            p, s = r + (new / s) * p, new
+        return x
+
+    x, dx = fg.jvp(solve, (b,), (v,))
+    np.testing.assert_allclose(x, np.linalg.solve(M, b), rtol=1e-9)
+    np.testing.assert_allclose(dx, np.linalg.solve(M, v), rtol=1e-6)

@@ -917,3 +917,35 @@ def test_filling_is_linear():
     fill(1000)
     small = min(fill(2000) for _ in range(3))
     assert fill(20_000) < 60 * small
+
+
+@pytest.mark.parametrize("step", [
+    lambda t: t[:], lambda t: t.reshape(-1), lambda t: t.T, lambda t: t[None][0],
+    lambda t: fnp.flip(t)], ids=["slice", "reshape", "T", "axis", "flip"])
+def test_a_long_chain_of_views(step):
+    # A step that asks all parents, or one that recurses, does not get through this.
+    base = fg.tensor(np.arange(4.0)) * 1
+    last = base
+    for _ in range(30_000):
+        last = step(last)
+    base[1] = 7.0
+    assert last.tolist() == [0.0, 7.0, 2.0, 3.0]
+    last[2] = 9.0
+    assert base.tolist() == [0.0, 7.0, 9.0, 3.0]
+    assert last.tolist() == base.tolist()
+
+
+def test_views_of_what_may_not_change_are_left_as_they_were():
+    w = fg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    part = w[1:]
+    with pytest.raises(RuntimeError, match="no_grad"):
+        part[0] = 5.0
+    with pytest.raises(RuntimeError, match="no_grad"):
+        part += 1.0
+    assert part.tolist() == [2.0, 3.0] and w.tolist() == [1.0, 2.0, 3.0]
+    wide = fnp.broadcast_to(fg.tensor([1.0, 2.0]) * 1, (2, 2))
+    row = wide[0]
+    for change in (lambda: row.__setitem__(0, 5.0), lambda: row.__iadd__(1.0)):
+        with pytest.raises(ValueError, match="read-only"):
+            change()
+    assert row.tolist() == [1.0, 2.0] and wide.tolist() == [[1.0, 2.0]] * 2

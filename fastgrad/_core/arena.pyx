@@ -753,10 +753,12 @@ cdef inline void handle_drop(uint32_t id, FgNode *n, FgTape *tape) noexcept:
 
 
 cdef inline void handle_released(FgNode *n, uint32_t id) noexcept:
+    """One reference less; the value goes unless a reader or a Tensor is left. What was queued need
+    not have been a Tensor, and another one may stand for the node since."""
     n.refs -= 1
     if n.refs == 0:
         nodes_free(id)
-    elif n.rank and n.uses == 0:
+    elif n.rank and n.uses == 0 and n.handle == NULL:
         value_unneeded(n, id)
 
 

@@ -877,6 +877,9 @@ cdef FgValue *value_of(FgNode *n, uint32_t id) except NULL:
     """The value of an array node, computed now if it was waiting; borrowed."""
     if n.flags & FG_PENDING:
         run_flush(directory[id >> FG_SEGMENT_BITS].tape, n, NULL)
+    if n.value == NULL:
+        raise RuntimeError(f"fastgrad: the value of {fg_op_info[n.op].name.decode()} was let go of "
+                           "while it is needed; this is an error of fastgrad's, please report it")
     return n.value
 
 

@@ -13,6 +13,9 @@ cdef class Extra:
     cdef object grad
     cdef tuple how              # a view: operation and arguments that derive it from the parent
     cdef int64_t seen           # the parent's version when it was derived
+    cdef Tensor root            # the parent's parent's ... that is no view itself
+    cdef int64_t root_seen      # its version when the view was last known to be up to date
+    cdef bint readonly          # a broadcast Tensor, or a view of one
 
 
 @cython.no_gc
@@ -243,14 +246,11 @@ cdef class Tensor:
             self.refresh()
         return 0
 
-    cdef int refresh(self) except -1:
-        """A view: follow the assignments that its parent has seen."""
-        cdef Tensor p = self.parent
-        if p.parent is not None:
-            p.refresh()
-        if p.version != self.extra.seen:
-            tensor_become(self, view_derive(p, self.extra.how))
-            self.extra.seen = p.version
+    cdef inline int refresh(self) except -1:
+        """A view: follow the assignments that its parent has seen. Whatever changes one of a family
+        of views changes the root, so one look tells, however long the chain of parents is."""
+        if self.extra.root_seen != self.extra.root.version:
+            view_refresh(self)
         return 0
 
     @property
@@ -953,6 +953,28 @@ cdef int view_of(Tensor y, Tensor parent, tuple how) except -1:
     y.parent = parent
     y.extras().how = how
     y.extra.seen = parent.version
+    y.extra.root = parent if parent.parent is None else parent.extra.root
+    y.extra.root_seen = y.extra.root.version
+    y.extra.readonly = how[0] == "broadcast" or (parent.parent is not None
+                                                 and parent.extra.readonly)
+    return 0
+
+
+cdef int view_refresh(Tensor t) except -1:
+    """Derive anew what is out of date between the root and t, without recursion."""
+    cdef Tensor root = t.extra.root
+    cdef Tensor p
+    cdef list stale = []
+    while t.parent is not None and t.extra.root_seen != root.version:
+        stale.append(t)
+        t = t.parent
+    while stale:
+        t = stale.pop()
+        p = t.parent
+        if p.version != t.extra.seen:
+            tensor_become(t, view_derive(p, t.extra.how))
+            t.extra.seen = p.version
+        t.extra.root_seen = root.version
     return 0
 
 
@@ -975,21 +997,25 @@ cdef Tensor view_derive(Tensor p, tuple how):
 
 cdef int view_write(Tensor t) except -1:
     """A view has been assigned to: its parent, and the parent's parent, get the new entries."""
-    cdef Tensor p = t.parent
-    cdef tuple how = t.extra.how
-    if how[0] == "item":
-        assign(p, how[1], t)
-    elif how[0] == "broadcast":
-        raise ValueError("assign: a broadcast Tensor is read-only; assign to a copy")
-    else:
-        if how[0] == "reshape":
-            made = reshape_tensor(t, p.shape)
+    cdef Tensor view = t
+    cdef Tensor p
+    cdef tuple how
+    while t.parent is not None:
+        p = t.parent
+        how = t.extra.how
+        if how[0] == "item":
+            push_assign(p, index_settled(how[1]), t)
+        elif how[0] == "reshape":
+            push_assign(p, Ellipsis, reshape_tensor(t, p.shape))
         elif how[0] == "transpose":
-            made = transpose_tensor(t, tuple(np.argsort(how[1])))
+            push_assign(p, Ellipsis, transpose_tensor(t, tuple(np.argsort(how[1]))))
         else:
-            made = flip_tensor(t, how[1])
-        assign(p, Ellipsis, made)
-    t.extra.seen = p.version
+            push_assign(p, Ellipsis, flip_tensor(t, how[1]))
+        t.extra.seen = p.version
+        t = p
+    while view.parent is not None:
+        view.extra.root_seen = t.version
+        view = view.parent
     return 0
 
 
@@ -1002,6 +1028,16 @@ cdef bint is_fancy(object index) except -1:
                 or isinstance(i, np_integer) or is_index_tensor(i)):
             return True
     return False
+
+
+cdef int change_guard(Tensor t, str what) except -1:
+    """What may not be changed, t itself or what it is a view of: nothing has been changed yet."""
+    if t.parent is not None:
+        if t.extra.readonly:
+            raise ValueError(f"{what}: a broadcast Tensor is read-only; change a copy")
+        t = t.extra.root
+    leaf_guard(t, what)
+    return outside_guard(t)
 
 
 cdef int leaf_guard(Tensor t, str what) except -1:
@@ -1025,10 +1061,7 @@ cdef int assign(Tensor t, object index, object value) except -1:
     """t[index] = value."""
     cdef Tensor v
     t.fresh()
-    leaf_guard(t, "assign")
-    outside_guard(t)
-    if t.parent is not None and t.extra.how[0] == "broadcast":
-        raise ValueError("assign: a broadcast Tensor is read-only; assign to a copy")
+    change_guard(t, "assign")
     value = operand_settled(value)
     if isinstance(value, Tensor):
         v = value
@@ -1052,8 +1085,7 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
     if tensor_dims(made.node) != tensor_dims(t.node):
         raise ValueError(f"{what}: the result has shape {tensor_dims(made.node)}, which does not fit "
                          f"into the Tensor of shape {tensor_dims(t.node)}")
-    leaf_guard(t, what)
-    outside_guard(t)
+    change_guard(t, what)
     if made.node.dtype != t.node.dtype:
         if is_float(made.node.dtype) and not is_float(t.node.dtype):
             raise TypeError(f"{what}: a {made.dtype} result does not fit into a {t.dtype} Tensor")
