@@ -14,6 +14,7 @@ import gc
 import os
 import re
 import tempfile
+import time
 import warnings
 from dataclasses import replace
 
@@ -164,6 +165,11 @@ def check(text, compile=None, only=None):
     return None
 
 
+# What is refused by name, with the cure: a norm twice, an array that is to hold a Tensor.
+REFUSED = re.compile(r"no second derivative|no derivative rule for numpy\.add\.at|"
+                     "numpy cannot hold a recorded Tensor")
+
+
 def found_by(comparison, text, compile):
     """The Difference that a comparison finds, or None; nodes that outlive it are one."""
     before = core.tape_info()["nodes"]
@@ -172,6 +178,8 @@ def found_by(comparison, text, compile):
     except Difference as found:
         return found
     except Exception as error:          # where the transformation itself is called
+        if REFUSED.search(str(error)):
+            return None
         return Difference(f"raises {type(error).__name__}", str(error))
     if core.tape_info()["nodes"] > before:
         gc.collect()
@@ -200,14 +208,16 @@ def compare(text, plain, compiled, what, reached=None, python=None):
             same(text, plain, xs, wanted, found, where)
         except Difference as difference:
             # What cannot be replayed is called, and plain NumPy may round otherwise.
-            if python is not None and agree(outcome(python, xs), found):
+            own = outcome(python, xs) if python is not None else None
+            if own is not None and (agree(own, found) or difference.kind == "type" and all(
+                    type(x) in (type(y), type(z)) for x, y, z in zip(found, wanted, own))):
                 pass
             elif difference.kind == "type":
                 of_type = of_type or difference         # look for something worse first
             else:
                 raise
-        if isinstance(found, Exception):
-            continue
+        if isinstance(found, Exception) or isinstance(compiled, fg.Program) and not compiled.paths:
+            continue                    # a function that is called as it is may return its argument
         for result in found:            # it is the caller's; no later call may see this
             if isinstance(result, np.ndarray) and result.flags.writeable:
                 result[...] = np.nan
@@ -297,9 +307,10 @@ def tolerance(text, plain, xs, wanted, k):
     y = np.asarray(wanted[k])
     eps = np.finfo(text.dtype).eps          # of the operations; the result may be wider
     spread = np.zeros(y.shape)
-    for _ in range(4):
-        moved = [type(x)(x * (1 + eps * rng.choice([-1, 1]))) if isinstance(x, float)
-                 else np.asarray(x * (1 + eps * rng.choice([-1, 1], np.shape(x))), x.dtype)
+    # To and fro by itself, which averages out in sums, and all the same way, which does not.
+    for signs in ([-1, 1], [-1, 1], [1], [-1]):
+        moved = [type(x)(x * (1 + eps * rng.choice(signs))) if isinstance(x, float)
+                 else np.asarray(x * (1 + eps * rng.choice(signs, np.shape(x))), x.dtype)
                  for x in xs]
         other = outcome(plain, moved)
         if not isinstance(other, Exception) and np.shape(other[k]) == y.shape:
@@ -389,6 +400,8 @@ def mapped(text, compile):
                 "vmap(compile)": fg.vmap(compile(inner))}
         for way, transformed in ways.items():
             together = outcome(transformed, stacked)
+            if isinstance(together, Exception) and REFUSED.search(str(together)):
+                continue
             if isinstance(together, Exception):
                 raise Difference(f"raises {type(together).__name__}",
                                  f"{way} of {what}: {together}") from together
@@ -409,7 +422,10 @@ def mapped(text, compile):
 
 # ---- the oracle of smooth programs ---------------------------------------------------------
 
-NEAR = {"float64": 1e-8, "float32": 3e-3}
+# What rounding may do to a result, in units of its largest entry: what it does to a value, some
+# thousand times; orders above the first are given up to a hundred times as much, in float32 ten.
+NEAR = {"float64": 1e-8, "float32": 3e-4}
+LOOSE = {"float64": 100, "float32": 10}
 
 
 class Oracle:
@@ -439,10 +455,11 @@ class Oracle:
 
     def at(self, xs):
         """All that is returned there, one after the other."""
+        self.frozen.at = 0
         with np.errstate(all="ignore"):
             found = np.concatenate([np.ravel(np.asarray(y)) for y in _trees.flatten(
                 self.f(*[x.copy() for x in xs]))[0]])
-        self.frozen.again()
+        self.frozen.replays = True
         return found
 
     def line(self, t, direction, s=0.0, other=None):
@@ -468,29 +485,28 @@ class Oracle:
 
     def curvature(self, v, u, order=1):
         """The derivative along u (of that order) of the derivative of phi along v."""
+        def phi(t, s):
+            return np.array([self.phi(self.line(t, v, s, u))])
+
         def exact(s):
-            return np.array([np.imag(self.phi(self.line(1e-30j, v, s, u))) / 1e-30])
+            return np.imag(phi(1e-30j, s)) / 1e-30
 
-        def differences(s):
-            return differentiated(lambda t: np.array([self.phi(self.line(t, v, s, u))]))[0]
+        def crossed(h):
+            return (phi(h, h) - phi(h, -h) - phi(-h, h) + phi(-h, -h)) / (4 * h * h)
 
-        with np.errstate(all="ignore"):
-            try:
-                inner, wanted = exact(0.0), self.gradient(v)
-                analytic = abs(inner[0] - wanted[0]) <= 1e-9 * max(1.0, abs(wanted[0])) + wanted[1]
-                h = 1e-4        # the slope of the slope is the complex step's, too
-                analytic = analytic and abs(
-                    exact(h)[0] - differences(h)[0]) <= 1e-7 * max(1.0, abs(inner[0]))
-            except TypeError:
-                analytic = False
-            inner = exact if analytic else differences
-            if order == 1:
-                value, error = extrapolated(inner)
-            elif analytic:
-                value, error = extrapolated(inner, 2)
-            else:
-                return 0.0, np.inf
-        return value[0], error[0]
+        value, error = extrapolated(crossed)
+        try:
+            better, rest = extrapolated(central(exact))
+            zero = exact(0.0)
+            further = extrapolated(lambda h: (exact(h) - 2 * zero + exact(-h)) / (h * h))
+        except TypeError:           # a function that takes no complex numbers
+            better, rest = np.full(1, np.nan), np.full(1, np.inf)
+        scale = max(1.0, abs(value[0]))
+        analytic = error[0] <= 1e-4 * scale and abs(better - value)[0] <= (
+            20 * error[0] + 1e-6 * scale)
+        if order == 2:
+            return (further[0][0], further[1][0]) if analytic else (0.0, np.inf)
+        return (better[0], rest[0]) if analytic else (value[0], error[0] + 1e-9 * scale)
 
 
 def differentiated(g):
@@ -499,35 +515,41 @@ def differentiated(g):
     The complex step where central differences, which know nothing of it, confirm it: it is exact
     for analytic functions alone.
     """
-    with np.errstate(all="ignore"):
-        value, error = extrapolated(g)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)   # then they do not confirm
+        value, error = extrapolated(central(g))
         try:
             exact = np.imag(g(1e-30j)) / 1e-30
         except TypeError:           # a function that takes no complex numbers
             return value, error
         scale = np.max(abs(value[np.isfinite(value)]), initial=1.0)
-        sure = abs(exact - value) <= 10 * error + 1e-8 * scale
+        sure = (error <= 1e-4 * scale) & (abs(exact - value) <= 10 * error + 1e-8 * scale)
     return np.where(sure, exact, value), np.where(sure, 0.0, error)
 
 
-def extrapolated(g, order=1, h=0.02, ratio=1.6, levels=7):
-    """Central differences of order 1 or 2 extrapolated to a step of 0 (Ridders 1982), and the
-    error that they show: how far the best two of the table are apart."""
-    zero = g(0.0) if order == 2 else None
+def central(g):
+    """Central differences of a function, by their step."""
+    return lambda h: (g(h) - g(-h)) / (2 * h)
+
+
+def extrapolated(estimate, h=0.02, ratio=1.6, levels=7):
+    """A function of a step, even in it, extrapolated to a step of 0, and the error that shows: how
+    far the best two of the table are apart (Ridders, Adv. Eng. Software 4, 1982)."""
     best, error, before = None, None, []
-    for i in range(levels):
-        up, down = g(h), g(-h)
-        row = [(up - down) / (2 * h) if order == 1 else (up - 2 * zero + down) / (h * h)]
-        for j, corner in enumerate(before):
-            factor = ratio ** (2 * (j + 1))
-            row.append((factor * row[j] - corner) / (factor - 1))
-        if i:
-            distance = np.fmax(abs(row[-1] - row[-2]), abs(row[-1] - before[-1]))
-            distance = np.where(np.isfinite(distance), distance, np.inf)
-            closer = distance < error if i > 1 else np.ones(np.shape(distance), bool)
-            best = np.where(closer, row[-1], best) if i > 1 else row[-1]
-            error = np.where(closer, distance, error) if i > 1 else distance
-        before, h = row, h / ratio
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+        for i in range(levels):
+            row = [estimate(h)]
+            for j, corner in enumerate(before):
+                factor = ratio ** (2 * (j + 1))
+                row.append((factor * row[j] - corner) / (factor - 1))
+            if i:
+                distance = np.fmax(abs(row[-1] - row[-2]), abs(row[-1] - before[-1]))
+                distance = np.where(np.isfinite(distance), distance, np.inf)
+                closer = distance < error if i > 1 else np.ones(np.shape(distance), bool)
+                best = np.where(closer, row[-1], best) if i > 1 else row[-1]
+                error = np.where(closer, distance, error) if i > 1 else distance
+            before, h = row, h / ratio
     return best, error
 
 
@@ -546,7 +568,8 @@ def near(text, found, wanted, error=0.0, what="", factor=1.0):
     skipped["entries"] += int(np.sum(~known))
     skipped["of"] += known.size
     with np.errstate(all="ignore"):
-        wrong = known & ~((abs(found - wanted) <= factor * NEAR[text.dtype.name] * scale
+        wrong = known & ~((abs(found - wanted) <= min(factor, LOOSE[text.dtype.name])
+                           * NEAR[text.dtype.name] * scale
                            + 20 * error) | (found == wanted) | np.isnan(found) & np.isnan(wanted))
     if np.any(wrong):
         k = np.flatnonzero(wrong)[:3]
@@ -745,7 +768,7 @@ def jacobians(text, compile):
     if not text.smooth or not small(text):
         return
     o, scope = Oracle.of(text), text.scope()
-    xs, every = arguments(text)[0], tuple(range(len(text.inputs)))
+    xs, every = [x.copy() for x in text.inputs], tuple(range(len(text.inputs)))
 
     def f(*xs):
         return K.concatenate([K.ravel(y) for y in flat(scope["f"](*xs))])
@@ -760,9 +783,14 @@ def jacobians(text, compile):
             near(text, along(found, d), *o.slope(d), f"jacobian, {options}")
         rows = rows or found
         near(text, vector(found), vector(rows), 0.0, f"jacobian, {options} and reverse")
-    k = len(xs) - 1
-    sparse = fg.jacobian(f, k, sparse=True)(*xs)
-    near(text, np.ravel(sparse.toarray()), np.ravel(rows[k]), 0.0, "sparse jacobian")
+    ends = np.cumsum([x.size for x in xs])
+
+    def of_one(z):
+        return f(*[K.reshape(z[end - x.size:end], x.shape) for end, x in zip(ends, xs)])
+
+    sparse = fg.jacobian(of_one, sparse=True)(np.concatenate([np.ravel(x) for x in xs]))
+    near(text, sparse.toarray(), np.concatenate(
+        [j.reshape(o.y.size, x.size) for j, x in zip(rows, xs)], axis=1), 0.0, "sparse jacobian")
 
 
 def second_order(text, compile):
@@ -820,9 +848,7 @@ def series(text, compile):
     try:
         found = fg.taylor(lambda a: phi(*a), tuple(xs), tuple(v), 3)
     except fg.NoDerivativeError:
-        if "ruled" in text.source:
-            return                      # the rule knows no higher derivatives
-        raise
+        return                          # a rule knows no higher derivatives
     wanted = [(o.phi(o.y), 0.0), o.gradient(o.v)]
     for order in (1, 2):
         value, error = o.curvature(o.v, o.v, order)
@@ -863,6 +889,7 @@ def compiled(text, compile):
     """Compiled values and derivatives, called again and again, while the results are held."""
     if not text.smooth:
         return
+    text = replace(text, weak=False)        # what is called as it is may ask floats for a shape
     o, scope, held = Oracle.of(text), text.scope(), Held(text)
     xs, v, _ = arguments(text)
     every = tuple(range(len(xs)))
@@ -923,15 +950,19 @@ COMPARISONS = {"plainly": plainly, "forward": forward, "backward": backward,
 # ---- a smaller program ---------------------------------------------------------------------
 
 
-def shrink(text, difference, compile=None):
-    """Leave out lines as long as the same comparison finds the same kind of difference.
+def shrink(text, difference, compile=None, check=check, seconds=float("inf")):
+    """Leave out lines, results and large shapes as long as the same comparison finds the same kind
+    of difference.
 
     Returns
     -------
     Text, Difference
     """
+    until = time.monotonic() + seconds
+
     def differs(candidate):
         try:
+            candidate.scope()
             found = check(candidate, compile, difference.name)
         except Exception:
             return None
@@ -940,22 +971,48 @@ def shrink(text, difference, compile=None):
     smaller = True
     while smaller:
         smaller = False
-        names = [f"x{k + 1}" for k in range(len(text.inputs))] + [
-            line.split(" = ")[0] for line in text.lines if line.startswith("v") and " = " in line]
-        candidates = [replace(text, result=name) for name in names if text.result == "out"]
-        for size in (4, 3, 2, 1):
-            candidates += [replace(text, lines=text.lines[:k] + text.lines[k + size:])
-                           for k in range(len(text.lines) - size + 1)]
-        candidates += [replace(text, lines=text.lines[:k] + [text.lines[k].strip()]
-                               + text.lines[k + 1:])
-                       for k in range(len(text.lines)) if text.lines[k].startswith(" ")]
-        for candidate in candidates:
-            try:
-                candidate.scope()
-            except SyntaxError:
-                continue
+        for candidate in candidates(text):
+            if time.monotonic() > until:
+                break
             if found := differs(candidate):
                 text, difference, smaller = candidate, found, True
                 break
     used = {name: x for name, x in text.reached.items() if name in text.source}
     return replace(text, reached=used), difference
+
+
+def candidates(text):
+    """Programs that are a little smaller."""
+    names = [f"x{k + 1}" for k in range(len(text.inputs))] + [
+        line.split(" = ")[0] for line in text.lines if line.startswith("v") and " = " in line]
+    results = text.result.strip("([{}])").split(", ")
+    if len(results) > 1:
+        yield from [replace(text, result=name.split(": ")[-1].strip("([{}])")) for name in results]
+        if not text.result.startswith("{"):
+            yield from [replace(text, result=f"({', '.join(results[:k] + results[k + 1:])},)")
+                        for k in range(len(results))]
+    elif text.result == "out":
+        yield from [replace(text, result=name) for name in names]
+    for size in (8, 4, 3, 2, 1):
+        for k in range(len(text.lines) - size + 1):
+            yield replace(text, lines=text.lines[:k] + text.lines[k + size:])
+    for k, line in enumerate(text.lines):
+        before, after = text.lines[:k], text.lines[k + 1:]
+        if line.startswith(" "):
+            yield replace(text, lines=[*before, line.strip(), *after])
+        for count in ("1000", "400", "100", "40", "5"):
+            if f"({count}" in line:
+                yield from [replace(text, lines=[*before, line.replace(f"({count}", f"({n}"), *after])
+                            for n in (1, 3, int(count) // 2) if n < int(count)]
+    for changes in ({"waits": 4096}, {"weak": False}, {"dispatched": False}):
+        if any(getattr(text, name) != value for name, value in changes.items()):
+            yield replace(text, **changes)
+    for k, x in enumerate(text.inputs):
+        if x.size > 12:
+            for part in (np.s_[:1], np.s_[..., :1]):
+                if x[part].size < x.size:
+                    yield replace(text, inputs=[*text.inputs[:k], x[part].copy(),
+                                                *text.inputs[k + 1:]])
+        if k and k == len(text.inputs) - 1 and f"x{k + 1}" not in "\n".join(
+                [*text.lines, text.result]):
+            yield replace(text, inputs=text.inputs[:k])

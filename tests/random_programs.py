@@ -12,6 +12,8 @@ import contextlib
 import copy
 import gc
 import itertools
+import math
+import re
 import types
 import warnings
 from dataclasses import dataclass, field
@@ -64,10 +66,9 @@ KEPT = ["kept.append({a})", "kept.append(({a}, {b}))", "kept.append({a}[...])", 
         "kept.append({a} * 2.0)", "kept.append(lambda t={a}: t)", "K.sin({a})", "{a} * {b}"]
 LOOKED = ["look({a})", "print({a}, file=sink)", "repr({a})", "f'{{{a}}}'", "str(K.sum({a}))",
           "stop({a})", "collect(0)", "copy.copy({a})", "len(K.ravel({a}))", "{a}.shape, {a}.dtype",
-          "K.ravel({a}).tolist()", "[t for t in K.ravel({a})[:3]]", "{a} > {b}"]
-COPIED = ["{a}.copy()", "copy.copy({a})", "copy.deepcopy({a})", "stop({a}) * {b}", "stop({a})",
-          "{a} * stop(K.sin({a}))", "K.sum({a}).item() + 0.0 * {a}", "K.array({a})", "{a}",
-          "K.asarray({a})", "{a} + K.ravel({a}).tolist()[0]", "K.array(K.ravel({a}).tolist())"]
+          "K.ravel({a}).tolist()", "K.sum({a}).item()", "copy.deepcopy({a})", "[t for t in K.ravel({a})[:3]]", "{a} > {b}"]
+COPIED = ["{a}.copy()", "copy.copy({a})", "stop({a}) * {b}", "stop({a}) + 0.0", "K.array({a})",
+          "{a} * stop(K.sin({a}))", "{a}", "K.asarray({a})", "K.array(list(K.ravel({a})))"]
 REBOUND = ["{a} = K.sin({a}) + 0.1 * {b}", "{a} = {a} * 0.9", "{a}, {b} = {b}, {a}",
            "{a} = K.tanh({a})\n{a} = {a} * {a}", "{a} = {a}[...]"]
 WRITTEN = ["{w} *= {b}", "{w} += K.sin({w})", "{w}[{place}] = {b}", "{w}[{place}] *= 0.7",
@@ -86,6 +87,10 @@ NESTED = ["slope(lambda t: K.sum(K.sin(t) * {b}), lambda t: K.cos(t) * {b}, {a})
           "compiled(lambda t: K.sin(t) * t, {a})", "ruled({a})", "ruled_forward({a})",
           "repeated(3, lambda i, t: K.sin(t) + 0.2 * {a}, {a})",
           "repeated(40, lambda i, t: t * 0.9 + 0.1 * K.tanh(t), {a})"]
+
+
+# What the compiler cannot replay, and calls as it is.
+UNTIDY = re.compile(r"kept|look\(|print|repr|str\(|f'|item\(|tolist|copy\.|for t in|len\(K")
 
 
 class Rejected(Exception):
@@ -161,9 +166,9 @@ class Sink:
 
 def fill(names, a, shape):
     """An array of that shape, made of the entries of another, no two of them alike."""
-    n = int(np.prod(shape))
-    weights = np.asarray(np.cos(np.arange(n) * 0.7), a.dtype if a.dtype.kind == "f" else None)
-    return names.reshape(names.ravel(a)[np.arange(n) % a.size], shape) * weights.reshape(shape)
+    n = math.prod(shape)
+    weights = names.cos(names.arange(n, dtype=getattr(a, "dtype", None) or float) * 0.7)
+    return names.reshape(names.ravel(a)[[k % a.size for k in range(n)]] * weights, shape)
 
 
 def stored(x):
@@ -440,6 +445,8 @@ class Program:
         a, b, place = self.name(), self.name(False), self.choice(PLACES)
         if self.values[a].ndim == 0:
             place = self.choice(["()", "..."])
+        if self.values[a].ndim == 0 and self.values[b].ndim:
+            raise Rejected              # NumPy's numbers are rebound, where Tensors are written to
         start, = self.new(self.choice([f"{a} * 1.0", f"K.array({a})", f"K.zeros_like({a})"]))
         n = start.split()[0]
         whole = self.values[a].ndim == 0        # numbers have no views: NumPy's own are immutable
@@ -472,9 +479,15 @@ class Drawn(Program):
     FIRST = ("store = {}",)
     branching, smooth, long = True, False, False
 
-    def __init__(self, seed, dtype, shapes=SHAPES, largest=40):
+    def __init__(self, seed, dtype, shapes=SHAPES, largest=40, tidy=False):
         self.LARGEST, self.BOUND = largest, 20.0 if largest < 100 else 1e3
+        self.tidy = tidy
         super().__init__(seed, dtype, shapes)
+
+    def add(self, text):
+        if self.tidy and UNTIDY.search(text):
+            raise Rejected
+        super().add(text)
 
     def ending(self):
         """What it returns: a value, or some of all that it has, in a tree."""
@@ -597,7 +610,7 @@ class Drawn(Program):
     def owned(self):
         """A value that may be written to: no part of an argument, with axes, not of the program's
         surroundings."""
-        names = [n for n, v in self.values.items() if n.startswith("v") and v.ndim and
+        names = [n for n, v in self.values.items() if n.startswith("v") and v.ndim and v.size and
                  not any(np.shares_memory(v, x) for x in self.given)]
         if not names:
             raise Rejected
@@ -674,9 +687,9 @@ class Straight(Drawn):
 
     def called(self):
         text, = super().called()
-        if any(f"CALLS[{k}]" in text and "extract" in call.__code__.co_names
+        if any(f"CALLS[{k}]" in text and {"extract", "average"} & {*call.__code__.co_names}
                for k, (call, *_) in enumerate(CALLS)):
-            raise Rejected
+            raise Rejected          # they look at values
         return (text,)
 
     def looking(self):
@@ -720,6 +733,7 @@ def draw(seed, k):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
-                return kind((seed, k, attempt), dtype, shapes, largest).text_of((seed, k))
+                return kind((seed, k, attempt), dtype, shapes, largest,
+                            rng.random() < 0.5).text_of((seed, k))
         except (Rejected, ValueError, IndexError, TypeError):
             continue
