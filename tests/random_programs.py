@@ -16,7 +16,7 @@ import math
 import re
 import types
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.special
@@ -66,7 +66,8 @@ KEPT = ["kept.append({a})", "kept.append(({a}, {b}))", "kept.append({a}[...])", 
         "kept.append({a} * 2.0)", "kept.append(lambda t={a}: t)", "K.sin({a})", "{a} * {b}"]
 LOOKED = ["look({a})", "print({a}, file=sink)", "repr({a})", "f'{{{a}}}'", "str(K.sum({a}))",
           "stop({a})", "collect(0)", "copy.copy({a})", "len(K.ravel({a}))", "{a}.shape, {a}.dtype",
-          "K.ravel({a}).tolist()", "K.sum({a}).item()", "copy.deepcopy({a})", "[t for t in K.ravel({a})[:3]]", "{a} > {b}"]
+          "K.ravel({a}).tolist()", "K.sum({a}).item()", "copy.deepcopy({a})",
+          "[t for t in K.ravel({a})[:3]]", "{a} > {b}"]
 COPIED = ["{a}.copy()", "copy.copy({a})", "stop({a}) * {b}", "stop({a}) + 0.0", "K.array({a})",
           "{a} * stop(K.sin({a}))", "{a}", "K.asarray({a})", "K.array(list(K.ravel({a})))"]
 REBOUND = ["{a} = K.sin({a}) + 0.1 * {b}", "{a} = {a} * 0.9", "{a}, {b} = {b}, {a}",
@@ -133,7 +134,7 @@ class _Dispatched:
 
 
 PLAIN, RECORDED, DISPATCHED = _Plain(), _Recorded(), _Dispatched()
-K = types.ModuleType("K", "fastgrad's names, as a module: of those the compiler knows that they stay")
+K = types.ModuleType("K", "fastgrad's names, as a module: the compiler knows that those stay")
 for _name in dir(fnp):
     if not _name.startswith("_"):
         setattr(K, _name, getattr(fnp, _name))
@@ -191,7 +192,7 @@ def surroundings(names, frozen=None):
             "pulled": lambda f, derivative, x, t: derivative(x) * t,
             "curved": lambda f, derivative, x, t: derivative(x) * t,
             "compiled": lambda f, x: f(x), "ruled": lambda x: x * x,
-            "ruled_forward": lambda x: np.sin(x),
+            "ruled_forward": lambda x: x * x + x,
             "repeated": lambda n, body, x: _repeated(n, body, x),
         }
     else:
@@ -224,13 +225,13 @@ _ruled.defvjp(lambda x: (x * x, x), lambda x, g: (2.0 * x * g,))
 
 @fg.custom_jvp
 def _ruled_forward(x):
-    return fnp.sin(x)
+    return x * x + x
 
 
 @_ruled_forward.defjvp
 def _ruled_push(primals, tangents):
     (x,), (t,) = primals, tangents
-    return fnp.sin(x), fnp.cos(x) * t
+    return x * x + x, (2.0 * x + 1.0) * t
 
 
 # ---- a program as text ---------------------------------------------------------------------
@@ -280,6 +281,44 @@ class Text:
                   for k, (call, *_) in enumerate(CALLS) if f"CALLS[{k}]" in self.source]
         return "\n".join(part for part in (f"# {how}", self.source, inputs, reached, *called)
                          if part)
+
+
+def candidates(text):
+    """Programs that are a little smaller."""
+    names = [f"x{k + 1}" for k in range(len(text.inputs))] + [
+        line.split(" = ")[0] for line in text.lines if line.startswith("v") and " = " in line]
+    results = text.result.strip("([{}])").split(", ")
+    if len(results) > 1:
+        yield from [replace(text, result=name.split(": ")[-1].strip("([{}])")) for name in results]
+        if not text.result.startswith("{"):
+            yield from [replace(text, result=f"({', '.join(results[:k] + results[k + 1:])},)")
+                        for k in range(len(results))]
+    elif text.result == "out":
+        yield from [replace(text, result=name) for name in names]
+    for size in (8, 4, 3, 2, 1):
+        for k in range(len(text.lines) - size + 1):
+            yield replace(text, lines=text.lines[:k] + text.lines[k + size:])
+    for k, line in enumerate(text.lines):
+        before, after = text.lines[:k], text.lines[k + 1:]
+        if line.startswith(" "):
+            yield replace(text, lines=[*before, line.strip(), *after])
+        for count in ("1000", "400", "100", "40", "5"):
+            if f"({count}" in line:
+                fewer = [n for n in (1, 3, int(count) // 2) if n < int(count)]
+                yield from [replace(text, lines=[*before, line.replace(f"({count}", f"({n}"),
+                                                 *after]) for n in fewer]
+    for changes in ({"waits": 4096}, {"weak": False}, {"dispatched": False}):
+        if any(getattr(text, name) != value for name, value in changes.items()):
+            yield replace(text, **changes)
+    for k, x in enumerate(text.inputs):
+        if x.size > 12:
+            for part in (np.s_[:1], np.s_[..., :1]):
+                if x[part].size < x.size:
+                    yield replace(text, inputs=[*text.inputs[:k], x[part].copy(),
+                                                *text.inputs[k + 1:]])
+        if k and k == len(text.inputs) - 1 and f"x{k + 1}" not in "\n".join(
+                [*text.lines, text.result]):
+            yield replace(text, inputs=text.inputs[:k])
 
 
 # ---- drawing -------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ import time
 sys.path[:0] = [str(pathlib.Path(__file__).parents[1]), str(pathlib.Path(__file__).parent)]
 
 import random_checks
+import random_oracle
 import random_programs
 
 CONTEXT = multiprocessing.get_context("fork" if os.name == "posix" else "spawn")
@@ -49,7 +50,7 @@ def run(job, pipe):
                                                         seconds=SHRINKING)
             report = difference.name, difference.kind, str(difference), str(text)
         pipe.send(("done", k, report))
-    pipe.send(("end", dict(random_checks.skipped)))
+    pipe.send(("end", dict(random_oracle.skipped)))
 
 
 def worker(target, *arguments):
