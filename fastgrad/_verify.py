@@ -345,7 +345,10 @@ class _Check:
         wrong(len(self.x) < 2, "it has no value to assign")
         self.same_dtypes(slice(2))
         self.is_shape(self.shapes[0])
-        self.broadcasts(self.shapes[1], self.indexed(self.shape, self.attribute))
+        value, part = self.shapes[1], self.indexed(self.shape, self.attribute)
+        while len(value) > len(part) and value[0] == 1:     # NumPy leaves such axes out
+            value = value[1:]
+        self.broadcasts(value, part)
 
     def on_concatenate(self):
         self.same_dtypes()

@@ -390,6 +390,64 @@ def test_tensors_get_numpys_values(call, shapes, dtype):
         assert_same(mine, numpys, dtype)
 
 
+# Where little is to be done: there an operand is easily handed out as it is.
+IDLE = [
+    *[(lambda np, x, shift=shift: np.roll(x, shift), shape)
+      for shift, shape in [(0, V), (4, V), (1, (1,)), (12, M)]],
+    (lambda np, x: np.roll(x, (0, 4), (0, 1)), M),
+    (lambda np, x: np.repeat(x, 1), V),
+    (lambda np, x: np.repeat(x, 1, 0), M),
+    (lambda np, x: x.repeat(1), V),
+    *[(lambda np, x, reps=reps: np.tile(x, reps), V) for reps in ((), 1, (1, 1))],
+    *[(lambda np, x, name=name: getattr(np, name)([x]), V)
+      for name in ("concatenate", "stack", "vstack", "hstack", "dstack", "column_stack")],
+    (lambda np, x: np.append(x, []), V),
+    *[(lambda np, x, mode=mode: np.pad(x, 0, mode), V) for mode in ("constant", "edge", "wrap")],
+    (lambda np, x: np.delete(x, []), V),
+    (lambda np, x: np.sort(x), (1,)),
+    (lambda np, x: np.tril(x, 5), M),
+    *[(lambda np, x, name=name: getattr(np, name)(x, axis=()), V)
+      for name in ("sum", "mean", "prod", "max", "flip", "squeeze", "expand_dims")],
+    *[(lambda np, x, name=name, keep=keep: getattr(np, name)(x, axis=0, keepdims=keep), (1, 3))
+      for name in ("sum", "mean", "prod", "max") for keep in (False, True)],
+    (lambda np, x: np.diff(x, 0), V),
+    *[(lambda np, x, spec=spec: np.einsum(spec, x), M) for spec in ("ij->ij", "ij->ji", "ij->i")],
+    (lambda np, x: np.ascontiguousarray(x), V),
+    *[(lambda np, x, name=name: getattr(np, name)(x), V)
+      for name in ("copy", "array", "asarray", "asanyarray", "positive", "nan_to_num", "unstack")],
+    *[(lambda np, x, options=options: np.meshgrid(x, **options), V)
+      for options in ({}, {"sparse": True}, {"sparse": True, "copy": False})],
+    (lambda np, x: np.rot90(x, 4), M),
+    (lambda np, x: np.moveaxis(x, 0, 0), M),
+    (lambda np, x: np.broadcast_to(x, 4), V),
+    (lambda np, x: np.split(x, 1), V),
+    (lambda np, x: x.astype(x.dtype), V),
+    (lambda np, x: x.astype(x.dtype, copy=False), V),
+    *[(lambda np, x, name=name: getattr(x, name)(), V)
+      for name in ("copy", "flatten", "ravel", "conj", "squeeze", "transpose", "round")],
+    (lambda np, x: (x[...], x[:], x[()], x[[0, 1, 2, 3]], x[[True] * 4], x[None], x.T, x.real), V),
+]
+# What may be written to, where NumPy warns or refuses; a view there, and a copy here.
+MORE = {"broadcast_arrays", "diag", "diagonal"}
+
+
+@pytest.mark.parametrize("call, shapes", named(CALLS + IDLE))
+def test_memory_is_shared_where_numpy_shares_it(call, shapes):
+    """What is written to a result is seen in the operand if and only if it is in NumPy."""
+    if MORE & set(call.__code__.co_names) or call.__defaults__ == ("ii->i",):
+        return
+    arrays = draw(shapes)
+    tensor = fg.tensor(arrays[0], requires_grad=True) * 1.0
+    for k, (mine, numpys) in enumerate(zip(parts(call(fnp, tensor, *arrays[1:])),
+                                           parts(call(np, *arrays)), strict=True)):
+        if np.ndim(numpys) == 0 or np.size(numpys) == 0 or arrays[0].ndim == 0:
+            continue                    # numbers are no views
+        if not numpys.flags.writeable:
+            continue
+        mine[...] = numpys[...] = 7.25 + k
+        np.testing.assert_array_equal(tensor.detach().numpy(), arrays[0])
+
+
 @pytest.mark.parametrize("call, shapes", named(CALLS + VALUES))
 def test_numpys_dispatch_is_the_same_function(call, shapes):
     tensors = [fg.tensor(a, requires_grad=True) for a in draw(shapes)]

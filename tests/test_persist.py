@@ -134,6 +134,18 @@ def test_graphs_copy_and_pickle(name, copied):
     same((graph, list(values)), (again, list(values)))
 
 
+def test_what_is_assigned_may_have_more_axes_than_its_place():
+    def put(x):
+        y = fnp.sin(x)
+        y[1:] = y[None, :3]
+        y[:0] = y[None, None, :1]
+        y[2:3] = y[None, :1]
+        return y
+
+    graph, values = recorded(put, np.ones(4)), [np.array([0.5, -1.25, 3.0, 2.5])]
+    same((graph, values), (_persist.restore(_persist.dump(graph)), values))
+
+
 def run_elsewhere(graph, values):
     return replay(graph, list(values))
 

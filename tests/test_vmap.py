@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 import pytest
 from laws import COMPARISONS, DTYPES, ROWS, name_of, operands, wanted
-from test_random_derivatives import RECORDED, programs
+from random_programs import RECORDED, programs
 from test_replay import ARRAY, SHAPED
 
 import fastgrad as fg

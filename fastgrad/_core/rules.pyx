@@ -1025,6 +1025,8 @@ cdef object assign_scalar(Tensor t, Operand *x, Operand *v, object index):
     if v.shape != NULL and v.value == NULL:
         v.value = value_of(v.node, v.id)
     made = push_reshape(v, 0, NULL)
+    if made.node.flags & FG_WEAK and not t.node.flags & FG_WEAK:
+        made = cast(made, dtypes[x.dtype])      # what is stored takes the kind of the place
     if made.node.flags & FG_NEEDS_GRAD or x.needs or not is_parameter(t.node):
         tensor_become(t, made)
     else:

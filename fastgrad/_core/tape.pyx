@@ -736,7 +736,7 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
             if x[i].needs:
                 needs = True
                 reads |= info.reads[i]
-    wait = needs and shape.size >= LAZY and not program
+    wait = needs and shape.size >= LAZY and not get_keeping()       # who keeps has no use for runs
     for i in range(arity):
         # A pending operand can go on waiting only in a run of results of its own shape; memory
         # of the user that would not be kept anyway is not copied just for that.

@@ -209,7 +209,8 @@ cdef class Tensor:
 
     def astype(self, dtype, copy=True):
         """The same entries in another dtype; differentiable between float32 and float64."""
-        return cast(self, dtype)
+        result = cast(self, dtype)
+        return self.clone() if copy and result is self else result
 
     # ---- differentiation --------------------------------------------------------------------
 
