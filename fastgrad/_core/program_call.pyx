@@ -371,6 +371,7 @@ cdef str SWAPPED = ">" if np.little_endian else "<"     # in dtype.byteorder
 # ---- what threads share ---------------------------------------------------------------------
 
 @cython.final
+@cython.binding(False)
 cdef class Cell:
     """A value that several threads may replace. It is replaced, never changed, so that who has it
     may go through it; there is no lock, so that nobody waits, nor a child of `fork` for ever."""
@@ -388,6 +389,7 @@ cdef class Cell:
 
 
 @cython.final
+@cython.binding(False)
 cdef class Tally:
     """A number that several threads count up."""
     cdef readonly int64_t count
