@@ -500,7 +500,7 @@ def ulp_distance(x, y):
         return np.where(bits < 0, np.iinfo(whole).min - bits, bits).astype(np.int64)
 
     p, q = ordered(x), ordered(y)
-    # Up to 2**64: the difference of the larger and the smaller, read as unsigned, does not overflow.
+    # Up to 2**64: read as unsigned, the larger less the smaller does not overflow.
     distance = np.maximum(p, q).astype(np.uint64) - np.minimum(p, q).astype(np.uint64)
     nan_x, nan_y = np.isnan(x), np.isnan(y)
     return np.where(nan_x & nan_y, 0.0, np.where(nan_x | nan_y, 2.0 ** 63,

@@ -331,6 +331,7 @@ def test_ragged_data(data):
 
 # ---- recorded values that would escape ------------------------------------------------------
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("call, words", [
     (lambda t: float(t), ["float", ".item()", ".detach()"]),
     (lambda t: int(t), ["int", "int(t.item())"]), (lambda t: complex(t), ["complex", ".item()"]),
