@@ -290,7 +290,7 @@ class BuildExt(build_ext):
                     Options.warning_errors = WERROR
                     cythonize([Extension(ext.name, [source], include_dirs=self.includes)],
                               build_dir=str(generated.parents[len(Path(source).parts) - 1]),
-                              compiler_directives=DIRECTIVES, force=True, quiet=True,
+                              compiler_directives=DIRECTIVES, force=True,
                               emit_linenums=DEBUG)
         if COVERAGE:                        # where Cython's coverage plugin looks for the C code
             for path in map(Path, cython_sources):
