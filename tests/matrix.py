@@ -7,9 +7,9 @@
 
 For each Python from 3.11 on: a copy of the sources, built once with the newest NumPy, and two
 environments in which the tests run, with the oldest NumPy from 2.0 on that has wheels for this
-Python and with the newest. One line for each is printed, and the output of what failed; the exit code is
-that of the worst. pip finds packages as it is set up to; a build takes about a minute, a run of the
-suite as long as it does elsewhere.
+Python and with the newest. One line for each is printed, and the output of what failed; the exit
+code is that of the worst. pip finds packages as it is set up to; a build takes about a minute,
+and the suite as long as it does elsewhere.
 """
 
 import argparse
@@ -40,7 +40,8 @@ def run(*command, **options):
 def not_sources(folder):
     """What of a folder is not copied: what was built there, and the copies."""
     patterns = shutil.ignore_patterns("build", "dist", ".git", ".venv", "venv", "*.so",
-                                      "*.egg-info", "__pycache__", ".pytest_cache", ".hypothesis", ".benchmarks")
+                                      "*.egg-info", "__pycache__", ".pytest_cache", ".hypothesis",
+                                      ".benchmarks")
     return lambda path, names: patterns(path, names) | {
         name for name in names if Path(path, name).resolve() == folder.resolve()}
 
