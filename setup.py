@@ -302,7 +302,7 @@ class BuildExt(build_ext):
                     Options.warning_errors = WERROR
                     cythonize([Extension(ext.name, [source], include_dirs=self.includes)],
                               build_dir=str(generated.parents[len(Path(source).parts) - 1]),
-                              compiler_directives=DIRECTIVES, force=True, quiet=True,
+                              compiler_directives=DIRECTIVES, force=True,
                               emit_linenums=DEBUG)
                 text = generated.read_text()
                 generated.write_text(text.replace(*MENDED))

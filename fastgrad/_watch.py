@@ -197,7 +197,8 @@ class Code:
             else:
                 stack[-1], stack[at] = stack[at], stack[-1]
             return
-        if step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_FROM_DICT")):
+        if step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR",
+                                   "LOAD_FROM_DICT")):
             if effect < 0:
                 del stack[effect:]
             if stack:
@@ -230,7 +231,7 @@ _JOINED = re.compile(r"((?:LOAD|STORE)_FAST)_((?:LOAD|STORE)_FAST)")
 
 
 def _steps(code):
-    """The instructions of a code object, one name each, under the names they have in Python 3.11."""
+    """The instructions of a code object, one name each, named as in Python 3.11."""
     for step in dis.get_instructions(code):
         line = step.positions.lineno if step.positions is not None else None
         opname = step.opname.replace("_BORROW", "")

@@ -3,13 +3,13 @@
     python tests/matrix.py                                what is found on PATH and in ~/.pyenv
     python tests/matrix.py /usr/bin/python3.14            these interpreters
     python tests/matrix.py -- -m "not slow" tests/test_ops.py    arguments for pytest
-    python tests/matrix.py --folder /tmp/matrix           keep environments and builds for the next time
+    python tests/matrix.py --folder /tmp/matrix           keep environments and builds
 
 For each Python from 3.11 on: a copy of the sources, built once with the newest NumPy, and two
-environments in which the tests run, with the oldest NumPy from 2.0 on that has wheels for this Python
-and with the newest. One line for each is printed, and the output of what failed; the exit code is
-that of the worst. pip finds packages as it is set up to; a build takes about a minute, a run of the
-suite as long as it does elsewhere.
+environments in which the tests run, with the oldest NumPy from 2.0 on that has wheels for this
+Python and with the newest. One line for each is printed, and the output of what failed; the exit
+code is that of the worst. pip finds packages as it is set up to; a build takes about a minute,
+and the suite as long as it does elsewhere.
 """
 
 import argparse
@@ -39,8 +39,9 @@ def run(*command, **options):
 
 def not_sources(folder):
     """What of a folder is not copied: what was built there, and the copies."""
-    patterns = shutil.ignore_patterns("build", "dist", ".git", ".venv", "venv", "*.so", "*.egg-info",
-                                      "__pycache__", ".pytest_cache", ".hypothesis", ".benchmarks")
+    patterns = shutil.ignore_patterns("build", "dist", ".git", ".venv", "venv", "*.so",
+                                      "*.egg-info", "__pycache__", ".pytest_cache", ".hypothesis",
+                                      ".benchmarks")
     return lambda path, names: patterns(path, names) | {
         name for name in names if Path(path, name).resolve() == folder.resolve()}
 
@@ -113,8 +114,8 @@ def main():
             run(builder, "setup.py", "build_ext", "--inplace", cwd=sources)
             for numpy in dict.fromkeys((oldest, newest)):
                 inside = environment(base / numpy, python, numpy)
-                done = subprocess.run([inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
-                                      cwd=sources, text=True, stdout=subprocess.PIPE,
+                command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+                done = subprocess.run(command, cwd=sources, text=True, stdout=subprocess.PIPE,
                                       stderr=subprocess.STDOUT)
                 closing = (done.stdout.strip().splitlines() or ["nothing was printed"])[-1]
                 if done.returncode:
