@@ -19,6 +19,13 @@ FASTGRAD_SANITIZE=1  address and undefined-behaviour sanitisers. Python itself i
         ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \\
         PYTHONMALLOC=malloc python -m pytest
 
+FASTGRAD_SANITIZE=thread  the thread sanitiser, for programs that several threads call:
+
+    FASTGRAD_SANITIZE=thread python setup.py build_ext --inplace
+    LD_PRELOAD="$(gcc -print-file-name=libtsan.so)" OPENBLAS_NUM_THREADS=1 \\
+        TSAN_OPTIONS=halt_on_error=1:suppressions=tests/tsan.supp \\
+        setarch -R python -m pytest tests/test_threads.py tests/test_shared.py -k "not fork and not child"
+
 FASTGRAD_COVERAGE=1  gcov counters for C, line tracing for Cython:
 
     FASTGRAD_COVERAGE=1 python setup.py build_ext --inplace
@@ -65,8 +72,11 @@ def switch(name):
 DEBUG, SANITIZE, COVERAGE = switch("DEBUG"), switch("SANITIZE"), switch("COVERAGE")
 if DEBUG + SANITIZE + COVERAGE > 1:
     sys.exit("Set one of FASTGRAD_DEBUG, FASTGRAD_SANITIZE and FASTGRAD_COVERAGE at a time.")
+THREAD = os.environ.get("FASTGRAD_SANITIZE") == "thread"
+SANITIZERS = "-fsanitize=thread" if THREAD else "-fsanitize=address,undefined"
 BUILD = os.environ.get("FASTGRAD_BUILD", "")
-MODE = ("debug" if DEBUG else "sanitize" if SANITIZE else "coverage" if COVERAGE else "release")
+MODE = ("debug" if DEBUG else "thread" if THREAD else "sanitize" if SANITIZE else
+        "coverage" if COVERAGE else "release")
 
 # Not -ffast-math: it assumes that NaN, infinities and signed zeros do not exist, reorders sums,
 # and linking with it sets flush-to-zero for the whole process.
@@ -85,15 +95,16 @@ if MODE == "release":
               "-g0"]            # Python's own flags ask for -g: ten times the size
 elif MODE == "debug":
     FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG", "-DFG_CHECKED"]
-elif MODE == "sanitize":
-    FLAGS += ["-O1", "-g", "-UNDEBUG", "-DFG_CHECKED", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+elif SANITIZE:
+    FLAGS += ["-O1", "-g", "-UNDEBUG", "-DFG_CHECKED", "-fno-omit-frame-pointer", SANITIZERS]
 else:
     FLAGS += ["-O0", "-g", "--coverage", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"]
 
 LINK_FLAGS = {
     "release": ["-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"],    # strip
     "debug": [],
-    "sanitize": ["-fsanitize=address,undefined"],
+    "sanitize": [SANITIZERS],
+    "thread": [SANITIZERS],
     "coverage": ["--coverage"],
 }[MODE]
 

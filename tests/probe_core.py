@@ -93,6 +93,10 @@ def trace_of_sine():
     return trace
 
 
+def probe_of():
+    pass
+
+
 STARTS, COLUMNS = np.array([0, 2, 3]), np.array([0, 1, 1], "i4")
 
 # Calls that are right, of what is hard to call by chance: one argument of them is changed.
@@ -124,7 +128,7 @@ EXAMPLES = {
     "program.Checks": [([(1, (lambda x: lambda: x)(1).__closure__[0], None, 1, -1)], []),
                        ([(0, {"a": 1}, "a", 1, -1)], [np.ones(2)]),
                        ([(2, [1], 0, 1, -1), (3, [1], 1, None, -1)], []),
-                       ([(7, len, len, None, -1)], []), ([(8, np.ones(3), None, np.ones(3), -1)], []),
+                       ([(7, probe_of, probe_of.__code__, None, -1)], []), ([(8, np.ones(3), None, np.ones(3), -1)], []),
                        ([(5, int, "real", None, -1)], [])],
     "program.branch_part": [(_trees.flatten((1.0, 2.0))[1],
                              [program.leaf_part("float"), program.leaf_part("float")])],
@@ -157,7 +161,7 @@ def objects(draw):
     yield core.Recorder([1.0, np.ones(3)])
     yield plan_of_sine()
     yield program.Checks([(0, {"a": 1}, "a", 1, -1)], [])
-    yield program.Cell(()), 
+    yield program.Cell(())
     yield program.Tally()
     yield fg.compile(lambda x: x)
     yield program.leaf_part("float")
@@ -185,9 +189,8 @@ def call(log, name, f, *args):
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             return f(*args)
-    except ALLOWED as error:
-        if isinstance(error, (RuntimeError, KeyError)) and type(error) in (KeyError,):
-            pass
+    except ALLOWED:
+        pass
 
 
 def is_large(args):
