@@ -86,7 +86,8 @@ if MODE == "release":
 elif MODE == "debug":
     FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG", "-DFG_CHECKED"]
 elif MODE == "sanitize":
-    FLAGS += ["-O1", "-g", "-UNDEBUG", "-DFG_CHECKED", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+    FLAGS += ["-O1", "-g", "-UNDEBUG", "-DFG_CHECKED", "-fno-omit-frame-pointer",
+              "-fsanitize=address,undefined"]
 else:
     FLAGS += ["-O0", "-g", "--coverage", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"]
 
