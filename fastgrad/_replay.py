@@ -460,10 +460,11 @@ def prepare(graph, i):
     if name == "result":
         which = int(graph.nodes["constant"][i])
         return lambda results: results[which]
-    rows, operands = graph.nodes.tolist(), graph.operands_of(i)
-    # Operands are counted through: one node may be two of them.
-    step = _step(graph, i, name, rows[i], [rows[k] for k in operands], range(len(operands)))
-    weak = [bool(rows[k][3] & WEAK) for k in operands]
+    # Single rows: a graph has a node of this kind for each step of a long loop. Operands are
+    # counted through: one node may be two of them.
+    rows = [graph.nodes[k].item() for k in graph.operands_of(i)]
+    step = _step(graph, i, name, graph.nodes[i].item(), rows, range(len(rows)))
+    weak = [bool(row[3] & WEAK) for row in rows]
 
     def given(arrays):
         return [core.weak(a) if light else core.tensor(a, copy=False)

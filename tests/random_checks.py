@@ -353,6 +353,8 @@ def slopes(text, compile):
 
 def second(text, compile):
     """The gradient of a gradient along a direction, reverse over reverse and forward over it."""
+    if long(text):
+        return
     f, reached = function(text)
     every = tuple(range(len(text.inputs)))
     rng = np.random.default_rng((*text.seed, 9))
@@ -376,7 +378,7 @@ LANES = 3
 
 def mapped(text, compile):
     """Every lane of vmap is the function at that point; so are its gradients."""
-    if text.branching:
+    if text.branching or long(text):
         return
     text = replace(text, weak=False)
     f, _ = function(text)
