@@ -618,6 +618,8 @@ def test_parameters_are_numpys(module):
     for name, function in (LINALG if module else FUNCTIONS).items():
         if not function.__module__.startswith("fastgrad.numpy") or not hasattr(numpys, name):
             continue
+        if installed < "2.4.0" and isinstance(getattr(numpys, name), np.ufunc):
+            continue                        # all ufuncs take (*args, **kwargs) there
         if not has_signature(getattr(numpys, name)):
             assert installed < "2.4.0", name
             continue
