@@ -706,7 +706,9 @@ class Program(Caller):
                 return answer                       # another thread was faster
             if entry.plain:                         # ... and found that none must be replayed
                 return answer
-            least = min(before, key=lambda other: other.calls) if len(before) >= self._limit else None
+            least = None
+            if len(before) >= self._limit:
+                least = min(before, key=lambda other: other.calls)
             if entry._paths.swap(before, (path, *[x for x in before if x is not least])):
                 break
         self._shorten(path, call)

@@ -417,7 +417,9 @@ class _Check:
         """The shape and dtype of the first operand of a function that takes floats."""
         shape, dtype = self.slot(x) if type(x) is Slot else (np.shape(x), getattr(
             x, "dtype", np.dtype(type(x)) if type(x) is float else None))
-        wrong(dtype not in _FLOATS, f"its operand is {dtype}, not float32 or float64")
+        # (To NumPy None is a name of float64.)
+        wrong(dtype is None or dtype not in _FLOATS,
+              f"its operand is {dtype}, not float32 or float64")
         return shape, dtype
 
     def call_weights(self, x, name=None, axes=None, *more):

@@ -861,23 +861,23 @@ def call_of(name, args, dtypes=(np.float64,), shape=(2, 3), result=np.float64, k
     return b.graph([b.add("call", x, shape if kept is None else kept, result, (name, args, (), None))])
 
 
-WEIGHTS = "fastgrad.weights_max"
+OF_MAX = "fastgrad.weights_max"
 LANES = ("numpy.sort", (("operand of a lane", 0),), (), None, (True,), 2)
 
 
 @pytest.mark.parametrize("graph, message", [
-    (lambda: call_of(WEIGHTS, (Slot(0), "max", (0,)), (np.int64,), result=np.int64), "is int64"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "max", (0,)), (bool,), result=bool), "is bool"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "max", (0,)), (np.float32,)), "is float32"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "max", (2,))), "no axis 2"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "max", (0, 0))), "twice"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "max", 0)), "no ints"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "min", (0,))), "a name and axes"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "max")), "no ints"),
-    (lambda: call_of(WEIGHTS, ()), "another way"),
-    (lambda: call_of(WEIGHTS, (None, "max", (0,))), "is None"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "max", (0,)), kept=(3,)), "its shape"),
-    (lambda: call_of(WEIGHTS, (Slot(0), "max", (0,)), shape=(0, 3), kept=(0, 3)), "no entries"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max", (0,)), (np.int64,), result=np.int64), "is int64"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max", (0,)), (bool,), result=bool), "is bool"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max", (0,)), (np.float32,)), "is float32"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max", (2,))), "no axis 2"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max", (0, 0))), "twice"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max", 0)), "no ints"),
+    (lambda: call_of(OF_MAX, (Slot(0), "min", (0,))), "a name and axes"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max")), "no ints"),
+    (lambda: call_of(OF_MAX, ()), "another way"),
+    (lambda: call_of(OF_MAX, (None, "max", (0,))), "is None"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max", (0,)), kept=(3,)), "its shape"),
+    (lambda: call_of(OF_MAX, (Slot(0), "max", (0,)), shape=(0, 3), kept=(0, 3)), "no entries"),
     (lambda: call_of("fastgrad.all_finite", (Slot(0),), kept=()), "not bool"),
     (lambda: call_of("fastgrad.all_finite", (Slot(0),), (np.int64,), (), bool), "is int64"),
     (lambda: call_of("fastgrad.lanes", (LANES[:5], Slot(0))), "nothing for each lane"),
@@ -895,7 +895,7 @@ def test_our_own_functions_are_called_as_they_are_to_be(graph, message):
 
 def test_every_function_of_ours_is_checked():
     assert set(OWN_CALLS) == {name for name in CALLS if not name.startswith("numpy.")}
-    for graph in (call_of(WEIGHTS, (Slot(0), "max", (0,))), call_of("fastgrad.lanes", (LANES, Slot(0)))):
+    for graph in (call_of(OF_MAX, (Slot(0), "max", (0,))), call_of("fastgrad.lanes", (LANES, Slot(0)))):
         found, = replay(_persist.restore(_persist.dump(graph)), [np.arange(6.0).reshape(2, 3)])
         assert found.shape == (2, 3)
 

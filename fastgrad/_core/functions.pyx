@@ -303,19 +303,22 @@ cdef void *array_pointer(object a):
 
 cdef int row_number(name) except -1:
     if type(name) is not str or name not in functions:
-        raise ValueError(f"there is no element-wise operator {name!r}")
+        raise KeyError(f"there is no element-wise operator {name!r}")
     return (<Row>functions[name].__self__).op
 
 
-cdef int kernel_arrays(str who, int needed, object first, object others) except -1:
-    """Kernels look at memory alone: all of one float dtype and size, contiguous, as C sees it.
-    `needed` of them must be there."""
+cdef int kernel_arrays(str who, int op, int needed, object first, object others,
+                       object mask) except -1:
+    """Kernels look at memory alone: all of one float dtype and size (a mask of any dtype: its
+    bytes are read), contiguous, as C sees it. `needed` of the others must be there."""
+    cdef bint masked = op < FG_ELEMENTWISE_END and fg_op_info[op].props & FG_MASK
     if type(first) is not np_ndarray or not is_float(PyArray_TYPE(first)) or not cnp.PyArray_ISCARRAY_RO(first):
         raise TypeError(f"{who}: give contiguous arrays of float64 or float32")
     for k, x in enumerate(others):
         if x is None and k >= needed:
             continue
-        if type(x) is not np_ndarray or x.dtype != first.dtype or x.size != first.size or \
+        wanted_ = getattr(x, "dtype", None) if masked and x is mask else first.dtype
+        if type(x) is not np_ndarray or x.dtype != wanted_ or x.size != first.size or \
                 not cnp.PyArray_ISCARRAY_RO(x):
             raise TypeError(f"{who}: give contiguous arrays, all of dtype {first.dtype} and of "
                             f"{first.size} entries")
@@ -325,9 +328,7 @@ cdef int kernel_arrays(str who, int needed, object first, object others) except 
 def kernel_value(name, a, b=None, c=None):
     """Run a value kernel on contiguous arrays of one dtype (for tests)."""
     cdef int op = row_number(name)
-    if fg_op_info[op].props & FG_MASK and op < FG_ELEMENTWISE_END:
-        raise ValueError(f"kernel_value: {name} has an operand of another dtype")
-    kernel_arrays("kernel_value", fg_op_info[op].arity - 1, a, (b, c))
+    kernel_arrays("kernel_value", op, fg_op_info[op].arity - 1, a, (b, c), c)
     y = np.empty_like(a, dtype=np.bool_ if op >= FG_ELEMENTWISE_END else a.dtype)
     cdef const FgLoops *loops = loops_of(PyArray_TYPE(a))
     if op >= FG_ELEMENTWISE_END:
@@ -346,7 +347,7 @@ def kernel_partial(name, int which, g, a=None, b=None, c=None, y=None, double ti
     cdef FgPartialLoop loop
     if op >= FG_ELEMENTWISE_END or not 0 <= which < fg_op_info[op].arity:
         raise ValueError(f"kernel_partial: {name} has no partial {which}")
-    kernel_arrays("kernel_partial", 0, g, (a, b, c, y))
+    kernel_arrays("kernel_partial", op, 0, g, (a, b, c, y), c)
     reads = fg_op_info[op].reads[which]
     for x, bit in ((a, FG_A), (b, FG_B), (c, FG_C), (y, FG_Y)):
         if x is None and reads & <int>bit:

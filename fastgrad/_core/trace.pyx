@@ -642,7 +642,7 @@ def partial_formulas(name):
     cdef Formula *f
     cdef list answer = []
     if op >= FG_ELEMENTWISE_END:
-        raise ValueError(f"partial_formulas: {name} has no partials")
+        raise KeyError(f"partial_formulas: {name} has no partials")
     for which in range(fg_op_info[op].arity):
         f = formula_of(op, which)
         if f.kind == PARTIAL_ZERO:
