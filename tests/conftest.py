@@ -51,7 +51,8 @@ def settings():
     from fastgrad._core import core
 
     return {"instruction set": core.isa(), "size from which results wait": core.lazy_threshold(),
-            "number of threads": fg.get_num_threads(), "NumPy's treatment of errors": np.geterr()}
+            "number of threads": fg.get_num_threads(), "NumPy's treatment of errors": np.geterr(),
+            "whether operations are recorded": core.is_recording()}
 
 
 def freeze():
@@ -62,7 +63,11 @@ def freeze():
 
 
 def pytest_collection_finish(session):
+    from fastgrad._core import core
+
     freeze()
+    if core.tape_info()["nodes"]:
+        raise pytest.UsageError("a test module keeps a recorded Tensor; make it inside a function")
     session.settings = settings()
 
 

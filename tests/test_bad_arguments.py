@@ -697,7 +697,7 @@ def test_the_net_holds_what_it_should():
         assert damage(core.tape_info()["nodes"])
     finally:
         if not core.is_recording():
-            scope.__exit__()
+            scope.__exit__(None, None, None)
     assert damage(core.tape_info()["nodes"]) is None
 
 

@@ -30,6 +30,6 @@ def test_many_calls(tmp_path, seed):
 def test_the_examples_are_right():
     """One of whose arguments is changed: else nothing behind the first check is met."""
     found = probe_core.targets()
-    for name, calls in probe_core.EXAMPLES.items():
+    for name, calls in probe_core.examples().items():
         for args in calls:
             found[name](*args)
