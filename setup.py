@@ -19,6 +19,15 @@ FASTGRAD_SANITIZE=1  address and undefined-behaviour sanitisers. Python itself i
         ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \\
         PYTHONMALLOC=malloc python -m pytest
 
+FASTGRAD_SANITIZE=thread  the thread sanitiser, for programs that several threads call. Tests that
+                     start processes are left out, and addresses are fixed, or it finds no room:
+
+    FASTGRAD_SANITIZE=thread python setup.py build_ext --inplace
+    LD_PRELOAD="$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=halt_on_error=1 \\
+        OPENBLAS_NUM_THREADS=1 setarch -R python -m pytest -m "not slow" \\
+        -k "not child and not process and not signals and not environment and not formulas" \\
+        tests/test_threads.py tests/test_shared.py
+
 FASTGRAD_COVERAGE=1  gcov counters for C, line tracing for Cython:
 
     FASTGRAD_COVERAGE=1 python setup.py build_ext --inplace
@@ -26,6 +35,10 @@ FASTGRAD_COVERAGE=1  gcov counters for C, line tracing for Cython:
     gcov -o build/coverage/*/src src/*.c
 
 Each of them has build folders of its own; the last build made is the one in the source tree.
+
+FASTGRAD_WERROR=1      a warning of Cython or of the C compiler is an error.
+FASTGRAD_BUILD=folder  where objects are, for several copies of the sources; build/release and the
+                       like become links to there.
 """
 
 import hashlib
@@ -35,7 +48,9 @@ import runpy
 import sys
 import sysconfig
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from shutil import rmtree
@@ -59,7 +74,11 @@ def switch(name):
 DEBUG, SANITIZE, COVERAGE = switch("DEBUG"), switch("SANITIZE"), switch("COVERAGE")
 if DEBUG + SANITIZE + COVERAGE > 1:
     sys.exit("Set one of FASTGRAD_DEBUG, FASTGRAD_SANITIZE and FASTGRAD_COVERAGE at a time.")
-MODE = ("debug" if DEBUG else "sanitize" if SANITIZE else "coverage" if COVERAGE else "release")
+THREAD = os.environ.get("FASTGRAD_SANITIZE") == "thread"
+SANITIZERS = "-fsanitize=thread" if THREAD else "-fsanitize=address,undefined"
+BUILD = os.environ.get("FASTGRAD_BUILD", "")
+MODE = ("debug" if DEBUG else "thread" if THREAD else "sanitize" if SANITIZE else
+        "coverage" if COVERAGE else "release")
 
 # Not -ffast-math: it assumes that NaN, infinities and signed zeros do not exist, reorders sums,
 # and linking with it sets flush-to-zero for the whole process.
@@ -77,18 +96,25 @@ if MODE == "release":
     FLAGS += ["-O3",            # -O2 vectorises none of the element loops
               "-g0"]            # Python's own flags ask for -g: ten times the size
 elif MODE == "debug":
-    FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG"]
-elif MODE == "sanitize":
-    FLAGS += ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=address,undefined"]
+    FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG", "-DFG_CHECKED"]
+elif SANITIZE:
+    FLAGS += ["-O1", "-g", "-UNDEBUG", "-DFG_CHECKED", "-fno-omit-frame-pointer", SANITIZERS]
 else:
     FLAGS += ["-O0", "-g", "--coverage", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"]
 
 LINK_FLAGS = {
     "release": ["-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"],    # strip
     "debug": [],
-    "sanitize": ["-fsanitize=address,undefined"],
+    "sanitize": [SANITIZERS],
+    "thread": [SANITIZERS],
     "coverage": ["--coverage"],
 }[MODE]
+
+# FASTGRAD_WERROR: every warning that the compilers and Cython have by themselves is an error. Of
+# what Cython writes, -Wextra complains in hundreds of places (unused parameters and the like).
+WERROR = switch("WERROR")
+WARNINGS = ["-Wall", "-Werror"] if WERROR else []
+OWN_WARNINGS = ["-Wextra"] if WERROR else []
 
 DIRECTIVES = {
     "language_level": 3,
@@ -98,8 +124,18 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "nonecheck": DEBUG,
     "embedsignature": True,
+    "embedsignature.format": "clinic",  # which inspect.signature reads, of methods too
+    "auto_pickle": False,       # it would let anyone write the fields: __setstate__(...)
     "linetrace": COVERAGE,
 }
+
+# Cython 3.3 lets go of the item twice where a list comprehension has no memory to grow.
+MENDED = ("""    int result = PyList_Append(list, x);
+    Py_DECREF(x);
+""", """    int result = PyList_Append(list, x);
+    if (result == 0) Py_DECREF(x);      /* else the caller does */
+""")
+
 
 def files(folder, *patterns):
     return sorted(path.as_posix() for pattern in patterns for path in Path(folder).glob(pattern))
@@ -112,6 +148,7 @@ PROGRAM_HEADERS = files("src", "vm*.h", "vm*.inc", "pool.h")
 CORE_CYTHON = [name for name in files("fastgrad/_core", "*.pyx", "*.pxd")
                if name not in PROGRAM_CYTHON]
 CORE_C = [name for name in files("src", "*.c") if name not in PROGRAM_C]
+PROGRAM_C.append("src/alloc.c")         # of each its own; the state is the core's
 CORE_HEADERS = [name for name in files("src", "*.h", "*.inc", "*.def")
                 if name not in PROGRAM_HEADERS]
 PROGRAM_CYTHON.append("fastgrad/_core/fg.pxd")
@@ -139,6 +176,25 @@ def made_from(target, state, force):
         stamp.write_text(state)
 
 
+ONE_CYTHON = threading.Lock()               # its options and its messages are global
+
+
+@contextmanager
+def step(what):
+    """Says what was done, and how long it took."""
+    start = time.perf_counter()
+    yield
+    print(f"fastgrad: {what} ({time.perf_counter() - start:.1f} s)", flush=True)
+
+
+def place_in_queue(source):
+    """core first: its translation, then its compilation take as long as all else together.
+    program is translated later, when Cython is free; the loops of src/ are compiled meanwhile."""
+    path = Path(source)
+    return (path.name != "core.c", "isa_" not in path.name, path.name != "program.c",
+            -path.stat().st_size if path.exists() else 0)
+
+
 @contextmanager
 def locked(folder):
     """One build at a time in `folder`."""
@@ -151,87 +207,123 @@ def locked(folder):
 
 
 class BuildExt(build_ext):
-    def build_extension(self, ext):
-        # Not self.build_temp, which is a new folder for each editable install.
-        folder = Path("build", MODE, f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}")
-        with locked(folder):
-            self.build_in(folder, ext)
+    """All objects of all extensions in one pool; then they are linked."""
 
-    def build_in(self, folder, ext):
+    def build_extensions(self):
+        self.check_extensions_list(self.extensions)
+        # Not self.build_temp, which is a new folder for each editable install.
+        folder = Path("build", MODE)
+        if BUILD:                       # by a link: names in stamps are the same in every copy
+            elsewhere = Path(BUILD, MODE).resolve()
+            elsewhere.mkdir(parents=True, exist_ok=True)
+            folder.parent.mkdir(exist_ok=True)
+            if folder.is_symlink():
+                folder.unlink()
+            folder.symlink_to(elsewhere)
+        folder /= f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+        with locked(folder):
+            self.build_in(folder)
+
+    def build_in(self, folder):
         import numpy
 
-        unix = self.compiler.compiler_type == "unix"
+        self.unix = self.compiler.compiler_type == "unix"
         # Paths of include folders are left out: under build isolation they change every time.
-        versions = (sys.version, numpy.__version__, getattr(self.compiler, "compiler_so", None))
-        macros = ext.define_macros + [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
-                                      ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
-        libmvec = self.find_libmvec() if unix else None
+        self.versions = (sys.version, numpy.__version__,
+                         getattr(self.compiler, "compiler_so", None))
+        self.macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+                       ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")]
+        libmvec = self.find_libmvec() if self.unix else None
         if libmvec is not None:
-            macros.append(("FG_LIBMVEC", libmvec))
-        flags = FLAGS if unix else []
-        include_dirs = ["src", numpy.get_include()]
-
-        headers = [name for name in ext.depends if name.endswith((".h", ".inc", ".def"))]
+            self.macros.append(("FG_LIBMVEC", libmvec))
+        self.includes = ["src", numpy.get_include()]
         header, fingerprint = self.write_fingerprint(folder)    # first: an edit meanwhile shows
-        core = self.generate(folder, ext, include_dirs, versions)
 
-        def place(source):
-            """Where an object goes: generated sources are in the folder already."""
-            output_dir = "" if source in (core, fingerprint) else str(folder)
-            return output_dir, self.compiler.object_filenames([source], output_dir=output_dir)[0]
+        workers = self.parallel or os.cpu_count() or 1
+        print(f"fastgrad: {MODE} build in {folder}, {workers} steps at a time", flush=True)
+        makes, links = [], []
+        for ext in self.extensions:
+            headers = [name for name in ext.depends if name.endswith((".h", ".inc", ".def"))]
+            generated = (folder / ext.sources[0]).with_suffix(".c").as_posix()
+            jobs = [(self.translate_and_compile, generated, "", [header, *headers], ext),
+                    *((self.compile_one, source, folder, [header, *headers])
+                      for source in ext.sources[1:])]
+            makes += jobs
+            links.append((ext, [self.object_of(job[1], job[2]) for job in jobs]))
+        makes.append((self.compile_one, fingerprint, "", []))
+        makes.sort(key=lambda job: place_in_queue(job[1]))
+        for _, source, place, *_ in makes:  # the compiler's own mkpath is not made for threads
+            Path(self.object_of(source, place)).parent.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(workers) as pool:
+            tasks = [pool.submit(*job) for job in makes]
+            try:
+                for task in as_completed(tasks):
+                    task.result()
+            except BaseException:           # the first error is the one to read
+                pool.shutdown(cancel_futures=True)
+                raise
 
-        def compile_one(source):
-            output_dir, object_file = place(source)
-            extra = list(flags)
-            if source == core:
-                extra += ["-include" if unix else "/FI", header]
-            reads = [source] if source == fingerprint else [source, header, *headers]
-            state = content_hash(reads, versions, macros, extra)
-            with made_from(object_file, state, self.force) as stale:
-                if stale:
-                    Path(object_file).with_suffix(".gcda").unlink(missing_ok=True)
-                    self.compiler.compile([source], output_dir=output_dir, macros=macros,
-                                          include_dirs=include_dirs, extra_postargs=extra,
+        for ext, objects in links:
+            path = self.get_ext_fullpath(ext.name)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).unlink(missing_ok=True)  # newer than the objects, but of another mode
+            with step(f"link {ext.name}"):
+                self.compiler.link_shared_object(
+                    [*objects, self.object_of(fingerprint, "")], path,
+                    libraries=[*self.get_libraries(ext), *["mvec"] * bool(libmvec),
+                               *["m"] * self.unix],
+                    extra_postargs=LINK_FLAGS if self.unix else [],
+                    export_symbols=self.get_export_symbols(ext), debug=self.debug,
+                    build_temp=str(folder), target_lang="c")
+
+    def object_of(self, source, place):
+        """Where an object goes: generated sources are in the folder already."""
+        return self.compiler.object_filenames([source], output_dir=str(place))[0]
+
+    def compile_one(self, source, place, reads, extra=()):
+        object_file = self.object_of(source, place)
+        flags = [*FLAGS, *WARNINGS, *extra] if self.unix else list(extra)
+        if Path(source).parts[0] == "src" and self.unix:
+            flags += OWN_WARNINGS
+        state = content_hash([source, *reads], self.versions, self.macros, flags)
+        with made_from(object_file, state, self.force) as stale:
+            if stale:
+                Path(object_file).with_suffix(".gcda").unlink(missing_ok=True)
+                with step(f"compile {source}"):
+                    self.compiler.compile([source], output_dir=str(place), macros=self.macros,
+                                          include_dirs=self.includes, extra_postargs=flags,
                                           debug=self.debug)
-            return object_file
 
-        # The largest first: core.c takes about as long as the rest together.
-        sources = [core, *sorted(ext.sources[1:], key=lambda name: "isa" not in name), fingerprint]
-        for source in sources:              # the compiler's own mkpath is not made for threads
-            Path(place(source)[1]).parent.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(self.parallel or os.cpu_count()) as pool:
-            objects = list(pool.map(compile_one, sources))
+    def translate_and_compile(self, generated, place, reads, ext):
+        self.translate(Path(generated), ext)
+        self.compile_one(generated, place, reads,
+                         ["-include" if self.unix else "/FI", reads[0]])
 
-        path = self.get_ext_fullpath(ext.name)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).unlink(missing_ok=True)  # newer than the objects, but of another mode: not linked
-        self.compiler.link_shared_object(
-            objects, path,
-            libraries=[*self.get_libraries(ext), *["mvec"] * bool(libmvec), *["m"] * unix],
-            extra_postargs=LINK_FLAGS if unix else [],
-            export_symbols=self.get_export_symbols(ext), debug=self.debug,
-            build_temp=str(folder), target_lang="c")
-
-    def generate(self, folder, ext, include_dirs, versions):
+    def translate(self, generated, ext):
         """The .pyx to C. cythonize compares times of files and does not see a changed directive."""
         import Cython
         from Cython.Build import cythonize
+        from Cython.Compiler import Options
 
         source = ext.sources[0]
         cython_sources = [name for name in ext.depends if name.endswith((".pyx", ".pxd"))]
-        generated = (folder / source).with_suffix(".c")
-        state = content_hash(cython_sources, Cython.__version__, versions, DIRECTIVES)
+        state = content_hash(cython_sources, Cython.__version__, self.versions, DIRECTIVES, WERROR,
+                             MENDED)
         with made_from(generated, state, self.force) as stale:
             if stale:
-                cythonize([Extension(ext.name, [source], include_dirs=include_dirs)],
-                          build_dir=str(folder), compiler_directives=DIRECTIVES, force=True,
-                          emit_linenums=DEBUG)
+                with ONE_CYTHON, step(f"translate {source}"):
+                    Options.warning_errors = WERROR
+                    cythonize([Extension(ext.name, [source], include_dirs=self.includes)],
+                              build_dir=str(generated.parents[len(Path(source).parts) - 1]),
+                              compiler_directives=DIRECTIVES, force=True,
+                              emit_linenums=DEBUG)
+                text = generated.read_text()
+                generated.write_text(text.replace(*MENDED))
         if COVERAGE:                        # where Cython's coverage plugin looks for the C code
             for path in map(Path, cython_sources):
                 link = path.with_suffix(".c")
                 link.unlink(missing_ok=True)
                 link.symlink_to(generated.resolve())
-        return generated.as_posix()
 
     def write_fingerprint(self, folder):
         """The state of the sources, in a file of its own: nothing else is recompiled for it."""
@@ -243,14 +335,16 @@ class BuildExt(build_ext):
 
     def find_libmvec(self):
         """Which of glibc's vector functions link: "35" (all, since 2.35), "22" (sin, cos, exp, log,
-        pow) or None. They bind at link time, so the choice is made here."""
+        pow) or None: another libc, compiler or machine. They bind at link time, so the choice is
+        made here."""
         if platform.machine() not in ("x86_64", "AMD64"):
             return None
         for version, function in (("35", "tanh"), ("22", "sin")):
             name = f"_ZGVbN2v_{function}"
             with tempfile.TemporaryDirectory() as folder:
                 source = Path(folder, "probe.c")
-                source.write_text("typedef double two __attribute__((vector_size(16)));\n"
+                source.write_text("#ifdef __clang__\n#error knows no attribute simd\n#endif\n"
+                                  "typedef double two __attribute__((vector_size(16)));\n"
                                   f"two {name}(two);\n"
                                   "int main(int n, char **names) {\n"
                                   f"    return (int){name}((two){{n, n}})[0]; }}\n")

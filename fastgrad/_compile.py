@@ -5,6 +5,12 @@ whatever is no number) finds the paths recorded for such arguments. A *path* is 
 function, planned; it may be replayed if what the function reaches besides its arguments is what it
 was (_watch.py) and if its guards hold, which its plan tells. If no path fits, the function is
 recorded anew; where a recording must not stand for the function, the function itself is called.
+
+Several threads may call a program. What they share (the signatures, the paths of each, the paths
+that have left) is never changed but replaced as a whole, where nobody else has done so meanwhile
+(`Cell`): no lock is held, since the function, and `__eq__` and `__hash__` of its arguments, may do
+anything, waiting for another thread's call included. Two threads that meet the same new arguments
+both record; the path of the second is dropped if that of the first serves.
 """
 
 import collections
@@ -20,7 +26,7 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
-from fastgrad._core.program import Caller, use_vectorcall
+from fastgrad._core.program import Caller, Cell, Tally, use_vectorcall
 
 from . import _record, _watch
 from ._graph import WEAK, GuardError
@@ -137,12 +143,31 @@ class _Signature:
 
     def __init__(self, text):
         self.text = text
-        self.paths = []             # the one used last comes first
+        self._paths = Cell(())
+        self.recording = Cell(())   # a token for each call that records now
         self.recorded = collections.deque(maxlen=MISSES + 1)    # at which calls
         self.changed = 0            # recordings that changed what they reach
         self.plain = False          # call the function as it is
         self.history = False        # ... and let it return Tensors
         self.guarded = set()        # floats that must not become inputs
+
+    @property
+    def paths(self):
+        """A tuple; the one used last comes first."""
+        return self._paths.value
+
+    def change(self, after):
+        """Replace the paths by a function of them; returns those before."""
+        return _replace(self._paths, after)
+
+
+def _replace(cell, after):
+    """Replace what is in a cell by a function of it, which may be called again where another thread
+    comes between; returns what was there before."""
+    while True:
+        before = cell.value
+        if cell.swap(before, after(before)):
+            return before
 
 
 class _ByIdentity:
@@ -228,10 +253,10 @@ class Program(Caller):
             raise ValueError(f"compile: paths={paths!r} must be at least 1")
         self._static_positions, self._static_names = self._statics(static_argnums, static_argnames)
         self._method = False
-        self._signatures = collections.OrderedDict()
-        self._left = []
-        self._slow_calls = 0
-        self._warned = set()
+        self._table = Cell({})      # signatures by key, the oldest first
+        self._gone = Cell(())       # paths that have left
+        self._slow_calls = Tally()
+        self._warned = {}
 
     def _statics(self, argnums, argnames):
         """Positions and names of the static arguments, each argument by both."""
@@ -271,10 +296,21 @@ class Program(Caller):
 
     @property
     def paths(self):
-        return self._all() + self._left
+        return [*self._all(), *self._gone.value]
+
+    @property
+    def _signatures(self):
+        return self._table.value
 
     def _all(self):
-        return [path for signature in list(self._signatures.values()) for path in signature.paths]
+        return [path for signature in self._signatures.values() for path in signature.paths]
+
+    def _leave(self, paths, reason):
+        """These paths are no longer in use."""
+        for path in paths:
+            path.left = reason
+            self._drop(path)
+        _replace(self._gone, lambda gone: (*gone, *paths)[-LEFT:])
 
     def explain_plan(self):
         """What was fused, folded and kept in the plan of each path, and why, as text."""
@@ -347,11 +383,12 @@ class Program(Caller):
         entry = self._signatures.get(call.key)
         if entry is None:
             entry = self._new_signature(call) if self.function is not None else self._nearest(call)
-        self._slow_calls += 1
+        self._slow_calls.add()
         if entry.plain:
             return self._as_it_is(entry, args, kwargs)
         now = []
-        for path in tuple(entry.paths):
+        call.tried = entry.paths
+        for path in call.tried:
             captured = path.inputs(call.roots, call.instance, now)
             if captured is None:
                 continue
@@ -469,15 +506,24 @@ class Program(Caller):
                 "hashable; pass a tuple, or let the function reach it by name")
 
     def _new_signature(self, call):
-        entry = _Signature(self._text(call))
-        for key in [key for key in self._signatures if any(
-                type(kind) is _ByIdentity and kind.get() is None for kind in key[1])]:
-            for path in self._signatures.pop(key).paths:
-                self._drop(path)
-        self._signatures[call.key] = entry
-        if len(self._signatures) > SIGNATURES:
-            for path in self._signatures.popitem(last=False)[1].paths:
-                self._drop(path)
+        entry, many = _Signature(self._text(call)), False
+        while True:
+            before = self._signatures
+            if call.key in before:                  # another thread's, since the caller looked
+                return before[call.key]
+            after = {key: other for key, other in before.items() if not any(
+                [type(kind) is _ByIdentity and kind.get() is None for kind in key[1]])}
+            after[call.key] = entry
+            many = len(after) > SIGNATURES
+            if many:
+                del after[next(iter(after))]
+            if self._table.swap(before, after):
+                break
+        for key, other in before.items():
+            if key not in after:
+                for path in other.paths:
+                    self._drop(path)
+        if many:
             self._warn("many", f"it has been called with more than {SIGNATURES} different shapes "
                        "and static arguments; floats and arrays can change from call to call "
                        "without a recording, ints cannot: pass float(n) or np.int64(n)")
@@ -501,16 +547,15 @@ class Program(Caller):
         return f"({', '.join(words)})"
 
     def _replayed(self, entry, call, path, result, args, kwargs):
-        path._calls += 1
-        path.replays += 1
-        if entry.paths[0] is not path and path in entry.paths:
-            entry.paths.remove(path)
-            entry.paths.insert(0, path)
+        path._calls.add()
+        replay = path.replays.add() + 1
+        if entry.paths[:1] != (path,):
+            entry.change(lambda paths: (path, *[other for other in paths if other is not path])
+                         if path in paths else paths)
         self._shorten(path, call)
         answer = _answer(path, result)
-        if self._verify and (path.replays <= self._verify
-                             or path.replays & path.replays - 1 == 0):
-            self._compare(path, answer, args, kwargs)
+        if self._verify and (replay <= self._verify or replay & replay - 1 == 0):
+            self._compare(path, replay, answer, args, kwargs)
         return answer
 
     def _shorten(self, path, call):
@@ -549,9 +594,20 @@ class Program(Caller):
                     break
         if state.reason is not None:
             return self._plainly(entry, state.reason, args, kwargs)
-        calls = self._slow_calls + self.fast_calls
-        entry.recorded.append(calls)
-        if len(entry.recorded) > MISSES and calls - entry.recorded[0] <= WINDOW:
+        calls = self._slow_calls.count + self.fast_calls
+        token = object()
+        if not _replace(entry.recording, lambda others: (*others, token)):
+            entry.recorded.append(calls)            # what others record at the same time is no miss
+        try:
+            return self._newly_recorded(entry, call, state, calls, args, kwargs)
+        finally:
+            _replace(entry.recording, lambda others: tuple(
+                [other for other in others if other is not token]))
+
+    def _newly_recorded(self, entry, call, state, calls, args, kwargs):
+        """The same, where the state is known and allows it."""
+        recorded = tuple(entry.recorded)
+        if len(recorded) > MISSES and calls - recorded[0] <= WINDOW:
             changing = self._changing(entry)
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
                                  f"outcome or another state{changing}; it is recorded at each call "
@@ -568,7 +624,7 @@ class Program(Caller):
         """The answer, in a tuple; None if floats cannot be inputs."""
         values = call.values + [lifted_value(state, name) for name in lifted]
         random = _watch.random_states(state.generators)
-        copies = [contents(x).tobytes() for x in state.arrays]
+        copies = [np.array(contents(x)) for x in state.arrays]
         found = {}
 
         def run(tensors):
@@ -642,16 +698,28 @@ class Program(Caller):
         compared = captured if scalars else [numbers[id(x)] for x in recording.frozen
                                              if id(x) in numbers]
         path = Path(entry.text, recording.graph, found["returned"], found["places"], after,
-                    captured, lifted, compared)
-        entry.paths.insert(0, path)
+                    captured, lifted, compared, copies)
+        path._calls.add()
+        while True:
+            before = entry.paths
+            if any([self._serves(other, call) for other in before if other not in call.tried]):
+                return answer                       # another thread was faster
+            if entry.plain:                         # ... and found that none must be replayed
+                return answer
+            least = None
+            if len(before) >= self._limit:
+                least = min(before, key=lambda other: other.calls)
+            if entry._paths.swap(before, (path, *[x for x in before if x is not least])):
+                break
         self._shorten(path, call)
-        if len(entry.paths) > self._limit:
-            least = min(entry.paths[1:], key=lambda other: other.calls)
-            entry.paths.remove(least)
-            self._drop(least)
-            least.left = f"the path used least of more than {self._limit}"
-            self._left = self._left[-LEFT + 1:] + [least]
+        if least is not None:
+            self._leave([least], f"the path used least of more than {self._limit}")
         return answer
+
+    def _serves(self, path, call):
+        """Whether a path takes these arguments."""
+        captured = path.inputs(call.roots, call.instance, [])
+        return captured is not None and type(path.plan.run(call.values + captured)) is not int
 
     def _rebuilt(self, call, tensors):
         """The arguments with Tensors in place of numbers and arrays."""
@@ -704,11 +772,7 @@ class Program(Caller):
         """Call the function as it is, now and from now on."""
         entry.plain = True
         self._warn(reason, reason)
-        for path in entry.paths:
-            path.left = reason
-            self._drop(path)
-        self._left = (self._left + entry.paths)[-LEFT:]
-        entry.paths = []
+        self._leave(entry.change(lambda paths: ()), reason)
         return self._as_it_is(entry, args, kwargs)
 
     def _as_it_is(self, entry, args, kwargs):
@@ -719,14 +783,14 @@ class Program(Caller):
 
     def _warn(self, key, reason):
         """Warn once, at the user's line."""
-        if key in self._warned:
+        own = object()
+        if self._warned.setdefault(key, own) is not own:
             return
-        self._warned.add(key)
         warnings.warn(f"compile: {self._name} is not replayed: {reason}", stacklevel=_level())
 
     # ---- checking ---------------------------------------------------------------------------
 
-    def _compare(self, path, answer, args, kwargs):
+    def _compare(self, path, replay, answer, args, kwargs):
         """Complain unless the plain function returns the same."""
         plain = self.function(*args, **kwargs)
         try:
@@ -738,7 +802,7 @@ class Program(Caller):
             wrong = _difference(got, wanted)
             if wrong:
                 raise RuntimeError(
-                    f"{self._name}: verify: replay {path.replays} of the path {path.signature} "
+                    f"{self._name}: verify: replay {replay} of the path {path.signature} "
                     f"differs from the function in the result{where}: {wrong}. What the function "
                     "depends on besides its arguments must be reached by a name, and must not "
                     "change while it runs")
@@ -787,11 +851,11 @@ class Program(Caller):
         if places is None:
             places = list(range(len(graph.outputs)))
         key = (arguments, tuple(kinds), keywords)
-        if key not in self._signatures:
-            self._signatures[key] = _Signature(f"({', '.join(map(_kind_text, kinds))})")
-        path = Path(self._signatures[key].text, graph, returned, places, None, list(captured))
-        path._calls = 0
-        self._signatures[key].paths.append(path)
+        made = _Signature(f"({', '.join(map(_kind_text, kinds))})")
+        _replace(self._table, lambda table: table if key in table else {**table, key: made})
+        entry = self._signatures[key]
+        path = Path(entry.text, graph, returned, places, None, list(captured))
+        entry.change(lambda paths: (*paths, path))
 
     @property
     def _reached(self):

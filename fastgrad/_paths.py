@@ -10,6 +10,7 @@ from fastgrad._core.program import (
     Checks,
     Entry,
     Plan,
+    Tally,
     branch_part,
     captured_with,
     leaf_part,
@@ -50,41 +51,42 @@ class Path:
     """
 
     def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=(),
-                 compared=()):
+                 compared=(), copies=None):
         self.signature, self.left = signature, None
-        self._calls, self._entry = 1, None
+        self._calls = Tally()
         self.arguments, self.names = None, ()   # what it takes, for short calls; see Entry
         self.graph, self.guards = graph, list(graph.guards)
         self.plan = Plan(graph)
-        self.replays = 0
+        self.replays = Tally()
         self.returned, self.places = returned, places   # the tree of results: structure and leaves
         self.lifted = lifted            # (kind, name) of floats that have become inputs
         self.captured = captured        # numbers of arrays of the watch; without one, the arrays
         self.compared = compared        # numbers of those whose contents count though captured
-        self.watch = self.checks = None
+        self.armed = None               # (watch, copies, checks), replaced as one
         if watch is not None:
-            self._arm(watch)
+            self._arm(watch, copies)
 
     @property
     def calls(self):
-        return self._calls + (self._entry.calls if self._entry is not None else 0)
+        return self._calls.count
+
+    @property
+    def watch(self):
+        """The state that it is compared with; None without a function."""
+        return self.armed and self.armed[0]
 
     def entry(self):
         """What makes calls short; None where that cannot be."""
         if self.arguments is None:
             return None
-        if self._entry is not None:
-            self._calls += self._entry.calls
-        lifted = [_place(self.watch, *name) for name in self.lifted] or None
-        checks = self.checks if self.checks is not None else Checks([], list(self.captured))
-        self._entry = Entry(self.arguments, self.names,
-                            _result_part(self.returned, iter(self.places)), self.plan, checks,
-                            lifted, self)
-        return self._entry
+        watch, _, checks = self.armed or (None, None, Checks([], list(self.captured)))
+        lifted = [_place(watch, *name) for name in self.lifted] or None
+        return Entry(self.arguments, self.names, _result_part(self.returned, iter(self.places)),
+                     self.plan, checks, lifted, self, self._calls)
 
-    def _arm(self, watch):
-        """Compare with this state from now on."""
-        self.watch = watch
+    def _arm(self, watch, known):
+        """Compare with this state from now on. `known` are copies of its arrays from before they
+        were found to be the same: they may change at any time."""
         slots = {id(watch.arrays[k]): slot for slot, k in enumerate(self.captured)}
         holders = collections.Counter(id(entry[3]) for entry in watch.entries)
         places = {(id(holder), key) for holder, key in
@@ -97,39 +99,40 @@ class Path:
             if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray):
                 slot = -1
             entries.append((kind, holder, key, expected, slot))
-        self.copies = [None] * len(watch.arrays)
+        copies = [None] * len(watch.arrays)
         for k, array in enumerate(watch.arrays):
             if id(array) not in slots or k in self.compared or watch.read_otherwise(k):
-                self.copies[k] = np.array(contents(array))
-                entries.append((BYTES, array, None, self.copies[k], -1))
-        self.checks = Checks(entries, [watch.arrays[k] for k in self.captured])
+                copies[k] = np.array(contents(array)) if known[k] is None else known[k]
+                entries.append((BYTES, array, None, copies[k], -1))
+        self.armed = watch, copies, Checks(entries, [watch.arrays[k] for k in self.captured])
 
     def inputs(self, roots, instance, now):
         """Captured arrays and floats as they are now; None if something else has changed. `now` is
         a list that holds the present state once somebody has looked."""
-        if self.checks is None:
+        if self.armed is None:
             return [captured_value(x) for x in self.captured]
-        if not self.checks.holds():
+        watch, copies, checks = self.armed
+        if not checks.holds():
             if not now:
                 now.append(Watch(roots, instance))
-            if not self._same(now[0]):
+            if not self._same(now[0], watch, copies):
                 return None
-            self._arm(now[0])
-        values = [captured_value(x) for x in self.checks.captured]
-        floats = [lifted_value(self.watch, name) for name in self.lifted]
+            self._arm(now[0], copies)
+            watch, copies, checks = self.armed
+        values = [captured_value(x) for x in checks.captured]
+        floats = [lifted_value(watch, name) for name in self.lifted]
         return floats + values if all(type(x) is float for x in floats) else None
 
-    def _same(self, state):
+    def _same(self, state, old, copies):
         """Whether a state is the one recorded, but for the contents of captured arrays and floats
         that are inputs."""
-        old = self.watch
         if len(state.tokens) != len(old.tokens) or state.reason:
             return False
         for k in differences(old.tokens, state.tokens):
             if not (k in state.origins and lifted_name(state, k) in self.lifted
                     and state.tokens[k][0] == "float"):
                 return False
-        for k, copy in enumerate(self.copies):
+        for k, copy in enumerate(copies):
             if copy is not None and not _same_bytes(state.arrays[k], copy):
                 return False
         return True
@@ -260,6 +263,6 @@ def changes(before, copies, after):
                 return f"`{key}`"
         return "something that it reaches"
     for k, x in enumerate(after.arrays):
-        if contents(x).tobytes() != copies[k]:
+        if not _same_bytes(x, copies[k]):
             return f"the array `{before.labels[k]}`"
     return ""

@@ -38,6 +38,7 @@ named; it is looked up, when the file is read, among the modules that have been 
 import json
 import math
 import os
+import re
 import struct
 import sys
 import zlib
@@ -535,11 +536,12 @@ class _Reader:
         view = memoryview(data)
         _fault(zlib.crc32(view[_PREFIX.size:]) != check, "its check sum is wrong: it is damaged")
         text = str(view[_PREFIX.size:_PREFIX.size + header], "ascii")
+        _fault(_nesting(text) > 4 * DEPTH, "its header is nested too deep")
         header = json.loads(text, parse_constant=_no_constant)
         _fault(type(header) is not dict
                or set(header) != {"operators", "arrays", "graphs", "state"},
                "its header is not one of a program")
-        _fault(header["operators"] != OPERATORS, "it uses the operators of another version, "
+        _fault(not _whole(header["operators"]) or header["operators"] != OPERATORS, "it uses the operators of another version, "
                f"{header['operators']!r}; this version of fastgrad has {OPERATORS}")
         start = _PREFIX.size + len(text)
         self.views = self.arrays(header["arrays"], view[start + -start % ALIGNMENT:])
@@ -648,6 +650,8 @@ class _Reader:
     def loop(self, x):
         _fault(len(_list(x)) != 8, "a loop has not eight parts")
         kind, body, *counts, length, reverse, condition = x
+        _fault(type(kind) is not str or type(reverse) is not bool or not all(map(_whole, counts))
+               or not (length is None or _whole(length)), "a part of a loop is none")
         self.bodies.update((body, condition))
         return Loop(kind, self.graph_at(body), *counts, length, reverse,
                     None if condition is None else self.graph_at(condition))
@@ -710,6 +714,23 @@ class _Reader:
                    f"there is no node {number!r}")
         verify(graph, CALLS, self.verified)
         return graph
+
+
+def _nesting(text):
+    """How deep lists and objects stand in each other in JSON. How deep Python's own parser goes
+    depends on its version, and on the stack that is left."""
+    deepest = _deepest(text)
+    if deepest > 4 * DEPTH:             # brackets in strings were counted, too
+        deepest = _deepest(re.sub(r'"(?:[^"\\]|\\.)*"', "", text))
+    return deepest
+
+
+def _deepest(text):
+    marks = np.frombuffer(text.encode("ascii"), np.uint8)
+    steps = np.zeros(len(marks), np.int8)
+    for mark, step in zip(b"[{]}", (1, 1, -1, -1)):
+        steps[marks == mark] = step
+    return int(np.cumsum(steps, dtype=np.int64).max(initial=0))
 
 
 def _no_constant(name):

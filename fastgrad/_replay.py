@@ -12,7 +12,7 @@ from fastgrad._core import core
 
 from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, GuardError, Loop, Slot
 
-__all__ = ["CALLS", "Replay", "evaluate", "prepare", "register_call", "replay"]
+__all__ = ["CALLS", "LANE", "Replay", "evaluate", "prepare", "register_call", "replay"]
 
 Tensor = core.Tensor
 _LEAF = OPS["leaf"]
@@ -354,6 +354,39 @@ for _name in ("max", "min", "logsumexp"):
     register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)
 register_call("fastgrad.all_finite", core.all_finite)
 
+# In the call of `fastgrad.lanes`, whose first argument is a call, it stands for a Slot of that.
+LANE = "operand of a lane"
+
+
+def _unquoted(template):
+    if type(template) is tuple and len(template) == 2 and type(template[0]) is str and (
+            template[0] == LANE):
+        return Slot(template[1])
+    if type(template) in (tuple, list):
+        return type(template)([_unquoted(part) for part in template])
+    return template
+
+
+def _lane_by_lane(called, *operands):
+    """A function of plain arrays called for each lane."""
+    name, args, kwargs, which, has, lanes = called
+    function, args, kwargs = function_of(name), _unquoted(args), _unquoted(kwargs)
+    results = []
+    # Without lanes one of zeros tells the shape.
+    parts = [np.zeros((1, *x.shape[1:]), x.dtype) if mapped and not lanes else x
+             for x, mapped in zip(operands, has)]
+    for lane in range(lanes or 1):
+        given = [x[lane] if mapped else x for x, mapped in zip(parts, has)]
+        result = function(*filled(args, given),
+                          **{key: filled(value, given) for key, value in kwargs})
+        results.append(np.asarray(result if which is None else result[which]))
+    if len({result.shape for result in results}) > 1:
+        raise ValueError(f"vmap: the results of {name} differ in shape between lanes")
+    return np.stack(results)[:lanes]
+
+
+register_call("fastgrad.lanes", _lane_by_lane)
+
 
 def function_of(name):
     """The function of plain arrays that a call node names."""
@@ -427,10 +460,11 @@ def prepare(graph, i):
     if name == "result":
         which = int(graph.nodes["constant"][i])
         return lambda results: results[which]
-    rows, operands = graph.nodes.tolist(), graph.operands_of(i)
-    # Operands are counted through: one node may be two of them.
-    step = _step(graph, i, name, rows[i], [rows[k] for k in operands], range(len(operands)))
-    weak = [bool(rows[k][3] & WEAK) for k in operands]
+    # Single rows: a graph has a node of this kind for each step of a long loop. Operands are
+    # counted through: one node may be two of them.
+    rows = [graph.nodes[k].item() for k in graph.operands_of(i)]
+    step = _step(graph, i, name, graph.nodes[i].item(), rows, range(len(rows)))
+    weak = [bool(row[3] & WEAK) for row in rows]
 
     def given(arrays):
         return [core.weak(a) if light else core.tensor(a, copy=False)

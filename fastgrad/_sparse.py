@@ -68,8 +68,8 @@ def _derivative(name, f, argnums, has_aux, chunk, plan_for, transposed=False):
             plan = plan_for(pattern(run.trace), chunk)
             if transposed:
                 plan.transpose()
-            while len(plans) >= PLANS:
-                plans.pop(next(iter(plans)), None)
+            for old in list(plans)[:max(len(plans) - PLANS + 1, 0)]:
+                plans.pop(old, None)        # list() is one step, and other threads pop, too
         plans[key] = plan               # the one used last stands last
         matrix = plan.matrix(csr_array, run.trace)
         return (matrix, run.aux) if has_aux else matrix
@@ -554,9 +554,10 @@ class _Plan:
         """The derivative, in arrays of its own."""
         data = self.values(trace)
         if self.blank is None:          # SciPy checks what it makes for 30 us, but not copies
-            self.blank = csr_array((data, self.columns, self.starts), shape=self.pattern.shape)
-            self.blank.has_canonical_format = True
-            self.blank.data = self.blank.indices = self.blank.indptr = None
+            blank = csr_array((data, self.columns, self.starts), shape=self.pattern.shape)
+            blank.has_canonical_format = True
+            blank.data = blank.indices = blank.indptr = None
+            self.blank = blank
         matrix = copy.copy(self.blank)
         matrix.data, matrix.indices, matrix.indptr = data, self.columns.copy(), self.starts.copy()
         return matrix

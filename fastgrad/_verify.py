@@ -15,8 +15,9 @@ from fastgrad._core import core
 
 from . import _graph
 from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, STOP, WEAK, Graph, Guard, Loop, Slot
+from ._replay import CALLS, LANE
 
-__all__ = ["MAX_NESTING", "verify"]
+__all__ = ["MAX_NESTING", "OWN_CALLS", "verify"]
 
 MAX_NESTING = 30            # loops in loops
 MAX_UNFOLDED = 20_000, 10   # operations when each loop has its own body: so many, and so many times
@@ -344,7 +345,10 @@ class _Check:
         wrong(len(self.x) < 2, "it has no value to assign")
         self.same_dtypes(slice(2))
         self.is_shape(self.shapes[0])
-        self.broadcasts(self.shapes[1], self.indexed(self.shape, self.attribute))
+        value, part = self.shapes[1], self.indexed(self.shape, self.attribute)
+        while len(value) > len(part) and value[0] == 1:     # NumPy leaves such axes out
+            value = value[1:]
+        self.broadcasts(value, part)
 
     def on_concatenate(self):
         self.same_dtypes()
@@ -403,6 +407,63 @@ class _Check:
         wrong(len({key for key, value in kwargs}) != len(kwargs), "a keyword argument comes twice")
         self.slots(args, 0)
         self.slots(tuple(value for key, value in kwargs), 0)
+        # What NumPy's functions do not take NumPy refuses when it runs; ours are not made for it.
+        if name.startswith("fastgrad.") and name in CALLS:
+            wrong(kwargs or which is not None or not args, "it is called in another way than ours")
+            wrong(name not in OWN_CALLS, f"nothing is known of {name}")
+            OWN_CALLS[name](self, *args)
+
+    def call_of_floats(self, x):
+        """The shape and dtype of the first operand of a function that takes floats."""
+        shape, dtype = self.slot(x) if type(x) is Slot else (np.shape(x), getattr(
+            x, "dtype", np.dtype(type(x)) if type(x) is float else None))
+        # (To NumPy None is a name of float64.)
+        wrong(dtype is None or dtype not in _FLOATS,
+              f"its operand is {dtype}, not float32 or float64")
+        return shape, dtype
+
+    def call_weights(self, x, name=None, axes=None, *more):
+        shape, dtype = self.call_of_floats(x)
+        wrong(name != self.attribute[0].removeprefix("fastgrad.weights_") or more,
+              f"its arguments are not an operand, a name and axes: {_short(name)}")
+        axes = self.axes(axes, len(shape))
+        wrong(name != "logsumexp" and any(shape[k] == 0 for k in axes) and math.prod(
+            n for k, n in enumerate(shape) if k not in axes), "it is the extreme of no entries")
+        self.is_shape(shape)
+        wrong(dtype != self.dtype, f"an operand is {dtype}, it is {self.dtype}")
+
+    def call_all_finite(self, x, *more):
+        self.call_of_floats(x)
+        wrong(more, "it has more than one argument")
+        self.is_shape(())
+        wrong(self.dtype != _BOOL, f"it is {self.dtype}, not bool")
+
+    def call_lanes(self, called, *slots):
+        wrong(slots != tuple(map(Slot, range(len(self.x)))), "its operands are not in order")
+        wrong(type(called) is not tuple or len(called) != 6, "it calls nothing for each lane")
+        name, args, kwargs, which, has, lanes = called
+        wrong(type(name) is not str or type(args) is not tuple or type(kwargs) is not tuple
+              or not (which is None or _whole(which) and which >= 0) or any(
+                  type(pair) is not tuple or len(pair) != 2 or type(pair[0]) is not str
+                  for pair in kwargs), "it calls nothing for each lane")
+        wrong(self.calls is not None and name not in self.calls,
+              f"there is no function {_short(name)}")
+        wrong(type(has) is not tuple or len(has) != len(self.x)
+              or any(type(x) is not bool for x in has), "it does not tell which operands have lanes")
+        wrong(not _whole(lanes) or any(
+            shape[:1] != (lanes,) for shape, own in zip((self.shape, *self.shapes), (True, *has))
+            if own), f"an operand or the result has not {_short(lanes)} lanes")
+        self.lane_slots((args, tuple(value for key, value in kwargs)), 0)
+
+    def lane_slots(self, value, depth):
+        """As `slots`, of the call that is made for each lane."""
+        wrong(depth > MAX_NESTING, "its arguments are nested too deep")
+        if type(value) is tuple and len(value) == 2 and value[0] is not None and type(
+                value[0]) is str and value[0] == LANE:
+            self.slot(Slot(value[1]))
+        elif isinstance(value, (tuple, list)):
+            for part in value:
+                self.lane_slots(part, depth + 1)
 
     def slots(self, value, depth):
         wrong(depth > MAX_NESTING, "its arguments are nested too deep")
@@ -546,6 +607,12 @@ class _Check:
             found[place:place] = joined
         wrong(len(found) > MAX_RANK, "it makes too many axes")
         return tuple(found)
+
+
+# How the functions of ours are called that a call may name.
+OWN_CALLS = {"fastgrad.all_finite": _Check.call_all_finite, "fastgrad.lanes": _Check.call_lanes,
+             **{f"fastgrad.weights_{name}": _Check.call_weights
+                for name in ("max", "min", "logsumexp")}}
 
 
 def loop_shapes(loop, operands):

@@ -20,7 +20,7 @@ from fastgrad._core.program import Plan
 
 from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
-from ._replay import Replay, filled, function_of, has_slots, register_call
+from ._replay import LANE, Replay, filled, function_of, has_slots
 from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
 
 __all__ = ["map_graph", "vmap"]
@@ -734,40 +734,10 @@ _ALONG_AXES.update({"numpy.argsort": -1, "numpy.sort": -1})
 def _quoted(template):
     """Arguments that are not to be filled yet."""
     if isinstance(template, Slot):
-        return ("operand of a lane", template.operand)
+        return (LANE, template.operand)
     if type(template) in (tuple, list):
         return type(template)([_quoted(part) for part in template])
     return template
-
-
-def _unquoted(template):
-    if type(template) is tuple and len(template) == 2 and type(template[0]) is str and (
-            template[0] == "operand of a lane"):
-        return Slot(template[1])
-    if type(template) in (tuple, list):
-        return type(template)([_unquoted(part) for part in template])
-    return template
-
-
-def _lane_by_lane(called, *operands):
-    """A function of plain arrays called for each lane."""
-    name, args, kwargs, which, has, lanes = called
-    function, args, kwargs = function_of(name), _unquoted(args), _unquoted(kwargs)
-    results = []
-    # Without lanes one of zeros tells the shape.
-    parts = [np.zeros((1, *x.shape[1:]), x.dtype) if mapped and not lanes else x
-             for x, mapped in zip(operands, has)]
-    for lane in range(lanes or 1):
-        given = [x[lane] if mapped else x for x, mapped in zip(parts, has)]
-        result = function(*filled(args, given),
-                          **{key: filled(value, given) for key, value in kwargs})
-        results.append(np.asarray(result if which is None else result[which]))
-    if len({result.shape for result in results}) > 1:
-        raise ValueError(f"vmap: the results of {name} differ in shape between lanes")
-    return np.stack(results)[:lanes]
-
-
-register_call("fastgrad.lanes", _lane_by_lane)
 
 
 # ---- functions ------------------------------------------------------------------------------

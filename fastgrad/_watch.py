@@ -23,6 +23,7 @@ import functools
 import io
 import os
 import random
+import re
 import secrets
 import struct
 import sys
@@ -31,6 +32,7 @@ import time
 import types
 import uuid
 import weakref
+from typing import NamedTuple
 
 import numpy as np
 
@@ -75,7 +77,8 @@ _DYNAMIC = frozenset(["getattr", "vars", "dir", "__dict__", "eval", "exec", "glo
 _SHAPE_ONLY = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "T", "reshape"])
 
 # Instructions that look into an array.
-_INDEXING = ("BINARY_SUBSCR", "BINARY_SLICE", "GET_ITER", "UNPACK_SEQUENCE", "BINARY_OP")
+_INDEXING = ("BINARY_SUBSCR", "BINARY_SLICE", "BINARY_OP", "GET_ITER", "GET_YIELD_FROM_ITER",
+             "UNPACK_SEQUENCE", "UNPACK_EX", "CONTAINS_OP", "LIST_EXTEND", "SET_UPDATE")
 
 # Methods that no name in the code stands for.
 _UNNAMED = frozenset(f"__{name}__" for name in (
@@ -130,20 +133,19 @@ class Code:
         self.sets_attributes = False
         stack = []                      # names of what lies there, None where that has none
         chain, line, last = None, code.co_firstlineno, None
-        for step in dis.get_instructions(code):
-            if step.positions is not None and step.positions.lineno is not None:
-                line = step.positions.lineno
+        for step in _steps(code):
+            line = step.line or line
             name = step.opname
-            if name in ("LOAD_GLOBAL", "LOAD_NAME"):
+            if name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
                 self.globals.setdefault(step.argval, line)
                 chain = [step.argval]
             elif name in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
                 self.attributes.add(step.argval)
-                self.pairs.add((last, step.argval))
+                self.pairs |= {(last, step.argval), (stack[-1] if stack else None, step.argval)}
                 if chain is not None:
                     chain.append(step.argval)
                     self.chains.append((tuple(chain), line))
-            elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF"):
+            elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
                 chain = [step.argval]
             elif name.startswith("STORE_") or name.startswith("DELETE_"):
                 chain = None
@@ -187,11 +189,18 @@ class Code:
         what lies there at their targets is forgotten."""
         if step.is_jump_target:
             stack[:] = [None] * len(stack)
-        try:
-            effect = dis.stack_effect(step.opcode, step.arg, jump=False)
-        except ValueError:
-            effect = 0
-        if step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD")):
+        effect = step.effect
+        if step.opname in ("SWAP", "COPY") and step.argval <= len(stack):
+            at = -step.argval
+            if step.opname == "COPY":
+                stack.append(stack[at])
+            else:
+                stack[-1], stack[at] = stack[at], stack[-1]
+            return
+        if step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR",
+                                   "LOAD_FROM_DICT")):
+            if effect < 0:
+                del stack[effect:]
             if stack:
                 stack[-1] = step.argval
             stack += [None] * effect
@@ -206,6 +215,38 @@ class Code:
             del stack[effect:]
         if stack and not step.opname.startswith(("STORE_", "POP_", "RESUME", "CACHE", "PRECALL")):
             stack[-1] = None            # an operation's result
+
+
+class _Step(NamedTuple):
+    opname: str
+    argval: object
+    argrepr: str
+    line: int | None
+    is_jump_target: bool
+    effect: int                         # on the height of the stack, where it does not jump
+
+
+# What Python 3.13 and later join of two instructions about local variables.
+_JOINED = re.compile(r"((?:LOAD|STORE)_FAST)_((?:LOAD|STORE)_FAST)")
+
+
+def _steps(code):
+    """The instructions of a code object, one name each, named as in Python 3.11."""
+    for step in dis.get_instructions(code):
+        line = step.positions.lineno if step.positions is not None else None
+        opname = step.opname.replace("_BORROW", "")
+        joined = _JOINED.fullmatch(opname)
+        if joined is not None:
+            first, second = joined.groups()
+            for name, argval, target in ((first, step.argval[0], step.is_jump_target),
+                                         (second, step.argval[1], False)):
+                yield _Step(name, argval, argval, line, target, 1 if name == "LOAD_FAST" else -1)
+            continue
+        try:
+            effect = dis.stack_effect(step.opcode, step.arg, jump=False)
+        except ValueError:
+            effect = 0
+        yield _Step(opname, step.argval, step.argrepr, line, step.is_jump_target, effect)
 
 
 def _package(name):

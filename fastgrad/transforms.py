@@ -222,7 +222,7 @@ class _Run:
         lifted = list(args)
         for i, x in zip(positions, self.like_inputs(trace.arguments)):
             lifted[i] = x
-        del x
+        x = None
         try:
             trace.begin()
             if tangents is not None:

@@ -10,6 +10,18 @@
 #include <stdint.h>
 #include <stddef.h>
 
+/* What gcc is told about a loop or a function, and clang has no word for: that elements do not
+ * depend on each other, that a loop stays as it is, that callers know nothing of a function. */
+#if defined(__GNUC__) && !defined(__clang__)
+#  define FG_IVDEP _Pragma("GCC ivdep")
+#  define FG_NO_UNROLL _Pragma("GCC unroll 1")
+#  define FG_OPAQUE __attribute__((noipa))
+#else
+#  define FG_IVDEP
+#  define FG_NO_UNROLL
+#  define FG_OPAQUE __attribute__((noinline))
+#endif
+
 /* ---- operators ---------------------------------------------------------------------------- */
 
 /* What a partial derivative looks at: its operands A, B, C and the result Y. Whatever no partial
@@ -231,8 +243,8 @@ typedef struct FgNode {
         struct { double re, im; };
         struct { FgShape *shape; FgValue *value; };
     };
-    /* 48: a scalar constant operand */
-    double constant;
+    /* 48: a scalar constant operand; a node that is about to be freed: the next one of them */
+    union { double constant; uint32_t next_dead; };
     /* 56: the Tensor that stands for it, borrowed, or NULL */
     void *handle;
 } FgNode;

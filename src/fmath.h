@@ -254,8 +254,8 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
     double ratio = small / large;
     double h = large * __builtin_sqrt(1.0 + ratio * ratio);
     h = large == 0 ? 0.0 : h;
-    h = (x != x) | (y != y) ? x + y : h;
-    return (x == __builtin_inf()) | (y == __builtin_inf()) ? __builtin_inf() : h;
+    h = ((x != x) | (y != y)) ? x + y : h;
+    return ((x == __builtin_inf()) | (y == __builtin_inf())) ? __builtin_inf() : h;
 }
 #undef FG_OWN_HELPER
 #endif
@@ -428,7 +428,7 @@ FG_HELPER fg_is_zero(FG_REAL a) { return a == 0 ? K(1) : K(0); }
 FG_HELPER fg_weigh(FG_REAL a, FG_REAL b)
 {
     FG_REAL product = a * b;
-    return (a != 0) & (b != 0) ? product : K(0);
+    return ((a != 0) & (b != 0)) ? product : K(0);
 }
 
 /* sign, step and relu end in `a` for a NaN. */
@@ -440,31 +440,31 @@ FG_HELPER fg_heaviside(FG_REAL a, FG_REAL b)
     return a > 0 ? K(1) : a < 0 ? K(0) : a == 0 ? b : a;
 }
 
-FG_HELPER fg_maximum(FG_REAL a, FG_REAL b) { return (a >= b) | (a != a) ? a : b; }
-FG_HELPER fg_minimum(FG_REAL a, FG_REAL b) { return (a <= b) | (a != a) ? a : b; }
-FG_HELPER fg_fmax(FG_REAL a, FG_REAL b) { return (a >= b) | (b != b) ? a : b; }
-FG_HELPER fg_fmin(FG_REAL a, FG_REAL b) { return (a <= b) | (b != b) ? a : b; }
+FG_HELPER fg_maximum(FG_REAL a, FG_REAL b) { return ((a >= b) | (a != a)) ? a : b; }
+FG_HELPER fg_minimum(FG_REAL a, FG_REAL b) { return ((a <= b) | (a != a)) ? a : b; }
+FG_HELPER fg_fmax(FG_REAL a, FG_REAL b) { return ((a >= b) | (b != b)) ? a : b; }
+FG_HELPER fg_fmin(FG_REAL a, FG_REAL b) { return ((a <= b) | (b != b)) ? a : b; }
 
 /* The share of `a` in the derivative. A NaN takes it all in maximum, none in fmax; two NaN are a
  * tie. */
 FG_HELPER fg_weight_max(FG_REAL a, FG_REAL b, FG_REAL tie)
 {
-    FG_REAL weight = (a > b) | (a != a) ? K(1) : K(0);
+    FG_REAL weight = ((a > b) | (a != a)) ? K(1) : K(0);
     return (a == b) | ((a != a) & (b != b)) ? tie : weight;
 }
 FG_HELPER fg_weight_min(FG_REAL a, FG_REAL b, FG_REAL tie)
 {
-    FG_REAL weight = (a < b) | (a != a) ? K(1) : K(0);
+    FG_REAL weight = ((a < b) | (a != a)) ? K(1) : K(0);
     return (a == b) | ((a != a) & (b != b)) ? tie : weight;
 }
 FG_HELPER fg_weight_fmax(FG_REAL a, FG_REAL b, FG_REAL tie)
 {
-    FG_REAL weight = (a > b) | (b != b) ? K(1) : K(0);
+    FG_REAL weight = ((a > b) | (b != b)) ? K(1) : K(0);
     return (a == b) | ((a != a) & (b != b)) ? tie : weight;
 }
 FG_HELPER fg_weight_fmin(FG_REAL a, FG_REAL b, FG_REAL tie)
 {
-    FG_REAL weight = (a < b) | (b != b) ? K(1) : K(0);
+    FG_REAL weight = ((a < b) | (b != b)) ? K(1) : K(0);
     return (a == b) | ((a != a) & (b != b)) ? tie : weight;
 }
 
@@ -472,20 +472,20 @@ FG_HELPER fg_weight_fmin(FG_REAL a, FG_REAL b, FG_REAL tie)
  * the bounds cross, the bound has it all. A NaN operand has a NaN slope. */
 FG_HELPER fg_clip(FG_REAL a, FG_REAL b, FG_REAL c)
 {
-    FG_REAL y = (a >= b) | (a != a) ? a : b;
-    return (a >= c) | (b >= c) | (c != c) ? (a != a) | (b != b) ? y : c : y;
+    FG_REAL y = ((a >= b) | (a != a)) ? a : b;
+    return ((a >= c) | (b >= c) | (c != c)) ? ((a != a) | (b != b)) ? y : c : y;
 }
 FG_HELPER fg_clip_da(FG_REAL a, FG_REAL b, FG_REAL c)
 {
-    return a != a ? a : (a > b) & (a < c) ? K(1) : K(0);
+    return a != a ? a : ((a > b) & (a < c)) ? K(1) : K(0);
 }
 FG_HELPER fg_clip_db(FG_REAL a, FG_REAL b, FG_REAL c)
 {
-    return b != b ? b : (a <= b) & (b < c) ? K(1) : K(0);
+    return b != b ? b : ((a <= b) & (b < c)) ? K(1) : K(0);
 }
 FG_HELPER fg_clip_dc(FG_REAL a, FG_REAL b, FG_REAL c)
 {
-    return c != c ? c : (a >= c) | (b >= c) ? K(1) : K(0);
+    return c != c ? c : ((a >= c) | (b >= c)) ? K(1) : K(0);
 }
 
 /* ---- rounding and remainders -------------------------------------------------------------- */
@@ -530,7 +530,7 @@ FG_HELPER fg_mod(FG_REAL a, FG_REAL b)
     FG_REAL other = r + b;
     FG_REAL zero = fg_copysign(K(0), b);
     other = (r < 0) != (b < 0) ? other : r;
-    return (r == 0) & (b != 0) ? zero : other;
+    return ((r == 0) & (b != 0)) ? zero : other;
 }
 
 /* As NumPy: from the exact remainder, since floor(a / b) is one too many where the quotient
@@ -540,7 +540,7 @@ FG_HELPER fg_floor_divide(FG_REAL a, FG_REAL b)
     FG_REAL r = fg_fmod(a, b), quotient = a / b;
     FG_REAL q = (a - r) / b;
     FG_REAL less = q - K(1);
-    q = (r != 0) & ((r < 0) != (b < 0)) ? less : q;
+    q = ((r != 0) & ((r < 0) != (b < 0))) ? less : q;
     FG_REAL whole = fg_floor(q), more = whole + K(1);
     whole = q - whole > K(0.5) ? more : whole;
     FG_REAL zero = fg_copysign(K(0), quotient);
@@ -581,7 +581,7 @@ FG_HELPER fg_power(FG_REAL a, FG_REAL b) { return FG_LIBM(pow)(a, b); }
 FG_HELPER fg_power_da(FG_REAL a, FG_REAL b)
 {
     FG_REAL power = b - K(1), slope = b * fg_power(a, power);
-    slope = (a < 0) & (power == K(-1)) ? FG_NAN : slope;
+    slope = ((a < 0) & (power == K(-1))) ? FG_NAN : slope;
     return b == 0 ? K(0) : slope;
 }
 
@@ -589,7 +589,7 @@ FG_HELPER fg_power_da(FG_REAL a, FG_REAL b)
 FG_HELPER fg_power_db(FG_REAL a, FG_REAL b, FG_REAL y)
 {
     FG_REAL l = fg_log(a);
-    FG_REAL slope = (l == FG_INF) & (y == 0) ? K(0) : y * l;
+    FG_REAL slope = ((l == FG_INF) & (y == 0)) ? K(0) : y * l;
     FG_REAL edge = b >= 0 ? K(0) : b < 0 ? -FG_INF : b;
     return a == 0 ? edge : slope;
 }
@@ -598,12 +598,12 @@ FG_HELPER fg_power_db(FG_REAL a, FG_REAL b, FG_REAL y)
 FG_HELPER fg_xlogy(FG_REAL a, FG_REAL b)
 {
     FG_REAL y = (FG_REAL)((double)a * fg_double_log((double)b));
-    return (a == 0) & (b == b) ? K(0) : y;
+    return ((a == 0) & (b == b)) ? K(0) : y;
 }
 FG_HELPER fg_xlogy_da(FG_REAL a, FG_REAL b)
 {
     FG_REAL slope = fg_log(b);
-    return (a == 0) & (b == 0) ? K(0) : slope;
+    return ((a == 0) & (b == 0)) ? K(0) : slope;
 }
 FG_HELPER fg_xlogy_db(FG_REAL a, FG_REAL b)
 {
@@ -664,7 +664,7 @@ FG_HELPER fg_arctan2_da(FG_REAL a, FG_REAL b)
     FG_REAL size = fg_maximum(fg_abs(a), fg_abs(b));
     FG_REAL u = a / size, v = b / size;
     FG_REAL slope = v / (u * u + v * v) / size;
-    return (size == 0) | (size == FG_INF) ? K(0) : slope;
+    return ((size == 0) | (size == FG_INF)) ? K(0) : slope;
 }
 
 /* a / y; 0 at the origin, and 1 where a is infinite. */
@@ -704,7 +704,7 @@ FG_HELPER fg_logaddexp(FG_REAL a, FG_REAL b)
     double larger = (double)(a > b ? a : b);
     distance = a == b ? 0.0 : distance;
     FG_REAL y = (FG_REAL)(larger + fg_double_log1p(fg_double_exp(-distance)));
-    return (a != a) | (b != b) ? FG_NAN : y;    /* or its sign would depend on the lane */
+    return ((a != a) | (b != b)) ? FG_NAN : y;    /* or its sign would depend on the lane */
 }
 
 /* exp(a - y) = sigmoid(a - b), which does not inherit the rounding of y; what the difference

@@ -263,6 +263,7 @@ FgPlan *fg_plan_new(const FgSource *source);
 void fg_plan_free(FgPlan *plan);
 /* NULL, or what is wrong with it. */
 const char *fg_plan_verify(const FgPlan *plan);
+extern const char fg_plan_no_memory[];    /* what it says where it could not look */
 
 /* ---- frames ------------------------------------------------------------------------------- */
 

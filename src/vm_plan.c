@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "vm.h"
 #include "scalar.h"
 
@@ -69,7 +70,7 @@ static void *take(Planner *p, FgChunk **chunks, size_t nbytes)
     FgChunk *chunk = *chunks;
     if (chunk == NULL || chunk->size - chunk->used < nbytes) {
         size_t size = nbytes > 65536 ? nbytes : 65536;
-        chunk = calloc(1, sizeof(FgChunk) + size + 16);
+        chunk = fg_calloc(1, sizeof(FgChunk) + size + 16);
         if (chunk == NULL) longjmp(p->out_of_memory, 1);
         chunk->size = size;
         if (*chunks != NULL && nbytes > 65536) {        /* the rest of the last one still serves  */
@@ -90,7 +91,7 @@ static void chunks_free(FgChunk *chunk)
 {
     while (chunk != NULL) {
         FgChunk *next = chunk->next;
-        free(chunk);
+        fg_free(chunk);
         chunk = next;
     }
 }
@@ -1641,10 +1642,12 @@ static void finish_scalars(Planner *p)
     for (int32_t k = 0; k < plan->step_count; k++) {
         FgStep *step = &plan->steps[k];
         if (step->kind != FG_STEP_SCALARS) continue;
-        step->scalars = fg_scalar_build((void *)step->in, step->count, plan->registers, kept);
+        int malformed = 0;
+        step->scalars = fg_scalar_build((void *)step->in, step->count, plan->registers, kept,
+                                        &malformed);
         step->in = NULL;
-        if (step->scalars == NULL)
-            plan->error = "a string of scalar operations could not be built";
+        if (malformed) plan->error = "a string of scalar operations could not be built";
+        else if (step->scalars == NULL) longjmp(p->out_of_memory, 1);
     }
 }
 
@@ -1815,25 +1818,10 @@ static void memory_all(Planner *p)
 
 /* ---- the passes --------------------------------------------------------------------------- */
 
-FgPlan *fg_plan_new(const FgSource *source)
+static void plan_all(Planner *p)
 {
-    Planner *p = calloc(1, sizeof(Planner));
-    FgPlan *plan = p != NULL ? calloc(1, sizeof(FgPlan)) : NULL;
-    if (plan == NULL) {
-        free(p);
-        return NULL;
-    }
-    p->plan = plan;
-    p->source = source;
-    p->f32 = &source->kernels->f32;
-    p->f64 = &source->kernels->f64;
-    p->count = source->count;
-    if (setjmp(p->out_of_memory)) {
-        chunks_free(p->temporary);
-        free(p);
-        fg_plan_free(plan);
-        return NULL;
-    }
+    const FgSource *source = p->source;
+    FgPlan *plan = p->plan;
     int64_t operands = 0;
     for (int64_t i = 0; i < p->count; i++) {
         const FgGraphNode *n = &source->nodes[i];
@@ -1870,8 +1858,29 @@ FgPlan *fg_plan_new(const FgSource *source)
         finish_scalars(p);
         memory_all(p);
     }
+}
+
+FgPlan *fg_plan_new(const FgSource *source)
+{
+    Planner *p = fg_calloc(1, sizeof(Planner));
+    if (p == NULL || (p->plan = fg_calloc(1, sizeof(FgPlan))) == NULL) {
+        fg_free(p);
+        return NULL;
+    }
+    p->source = source;
+    p->f32 = &source->kernels->f32;
+    p->f64 = &source->kernels->f64;
+    p->count = source->count;
+    if (setjmp(p->out_of_memory)) {     /* of the locals only p is used from here on */
+        chunks_free(p->temporary);
+        fg_plan_free(p->plan);
+        fg_free(p);
+        return NULL;
+    }
+    plan_all(p);
     chunks_free(p->temporary);
-    free(p);
+    FgPlan *plan = p->plan;
+    fg_free(p);
     return plan;
 }
 
@@ -1881,7 +1890,7 @@ void fg_plan_free(FgPlan *plan)
         if (plan->steps[k].kind == FG_STEP_SCALARS && plan->steps[k].scalars != NULL)
             fg_scalar_free(plan->steps[k].scalars);
     chunks_free(plan->memory);
-    free(plan);
+    fg_free(plan);
 }
 
 /* ---- the verifier ------------------------------------------------------------------------- */
@@ -1904,6 +1913,8 @@ static const char *operand_fault(const FgPlan *plan, const FgOperand *x, int32_t
     }
     return low < 0 || high > place->nbytes ? "a view reaches beyond its array" : NULL;
 }
+
+const char fg_plan_no_memory[] = "out of memory";
 
 const char *fg_plan_verify(const FgPlan *plan)
 {
@@ -1935,9 +1946,9 @@ const char *fg_plan_verify(const FgPlan *plan)
         }
     }
     /* Arrays that are alive together: those of a step against all that begin no later. */
-    int32_t *alive = malloc(((size_t)plan->place_count + 1) * sizeof(int32_t)), count = 0, next = 0;
-    int32_t *sorted = malloc(((size_t)plan->place_count + 1) * sizeof(int32_t)), frames = 0;
-    if (alive == NULL || sorted == NULL) fault = "out of memory";
+    int32_t *alive = fg_malloc(((size_t)plan->place_count + 1) * sizeof(int32_t)), count = 0, next = 0;
+    int32_t *sorted = fg_malloc(((size_t)plan->place_count + 1) * sizeof(int32_t)), frames = 0;
+    if (alive == NULL || sorted == NULL) fault = fg_plan_no_memory;
     for (int32_t k = 0; fault == NULL && k < plan->place_count; k++)
         if (plan->places[k].kind == FG_PLACE_FRAME) sorted[frames++] = k;
     for (int32_t at = 0; fault == NULL && at <= plan->step_count; at++) {
@@ -1959,7 +1970,7 @@ const char *fg_plan_verify(const FgPlan *plan)
             alive[count++] = sorted[next];
         }
     }
-    free(alive);
-    free(sorted);
+    fg_free(alive);
+    fg_free(sorted);
     return fault;
 }

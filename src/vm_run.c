@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alloc.h"
 #include "vm.h"
 #include "pool.h"
 
@@ -54,18 +55,16 @@ static int interrupted(FgFrame *f, int64_t work)
 
 FgFrame *fg_frame_new(const FgPlan *plan)
 {
-    FgFrame *f = calloc(1, sizeof(FgFrame));
+    FgFrame *f = fg_calloc(1, sizeof(FgFrame));
     if (f == NULL) return NULL;
     f->plan = plan;
     f->root = f;
     f->broken = -1;
-    f->registers = malloc((plan->registers + 1) * sizeof(double));
-    f->memory = calloc((size_t)plan->place_count + 1, sizeof(char *));
-    f->loops = calloc((size_t)plan->loop_count + 1, sizeof(FgLoopFrame));
-    void *arrays = NULL;
-    if (posix_memalign(&arrays, 64, (size_t)plan->frame_bytes + 64)) arrays = NULL;
-    f->arrays = arrays;
-    if (f->registers == NULL || f->memory == NULL || f->loops == NULL || arrays == NULL) {
+    f->registers = fg_malloc((plan->registers + 1) * sizeof(double));
+    f->memory = fg_calloc((size_t)plan->place_count + 1, sizeof(char *));
+    f->loops = fg_calloc((size_t)plan->loop_count + 1, sizeof(FgLoopFrame));
+    f->arrays = fg_chunk(plan->frame_bytes + 64);
+    if (f->registers == NULL || f->memory == NULL || f->loops == NULL || f->arrays == NULL) {
         fg_frame_free(f);
         return NULL;
     }
@@ -80,17 +79,17 @@ FgFrame *fg_frame_new(const FgPlan *plan)
 
 void fg_frame_free(FgFrame *f)
 {
-    for (int k = 0; k < FG_THREADS_MAX; k++) free(f->blocks[k]);
+    for (int k = 0; k < FG_THREADS_MAX; k++) fg_chunk_free(f->blocks[k]);
     for (int32_t k = 0; f->loops != NULL && k < f->plan->loop_count; k++) {
         if (f->loops[k].body != NULL) fg_frame_free(f->loops[k].body);
         if (f->loops[k].condition != NULL) fg_frame_free(f->loops[k].condition);
-        free(f->loops[k].scratch);
+        fg_chunk_free(f->loops[k].scratch);
     }
-    free(f->loops);
-    free(f->registers);
-    free(f->memory);
-    free(f->arrays);
-    free(f);
+    fg_free(f->loops);
+    fg_free(f->registers);
+    fg_free(f->memory);
+    fg_chunk_free(f->arrays);
+    fg_free(f);
 }
 
 /* ---- strided memory ----------------------------------------------------------------------- */
@@ -333,11 +332,7 @@ int64_t fg_block_bytes(const FgBlockRun *run)
 
 static char *block_memory(FgFrame *f, int thread)
 {
-    if (f->blocks[thread] == NULL) {
-        void *p = NULL;
-        if (posix_memalign(&p, 64, (size_t)f->plan->block_bytes + 64)) return NULL;
-        f->blocks[thread] = p;
-    }
+    if (f->blocks[thread] == NULL) f->blocks[thread] = fg_chunk(f->plan->block_bytes + 64);
     return f->blocks[thread];
 }
 
@@ -506,7 +501,7 @@ static int run_blocks(FgFrame *f, const FgBlockRun *run)
     if (run->shared) {
         int64_t parts = (run->size + PART - 1) / PART;
         Shared s = { f, run, NULL, 0 };
-        s.sums = malloc((size_t)(parts * run->sum_count + 1) * sizeof(double));
+        s.sums = fg_malloc((size_t)(parts * run->sum_count + 1) * sizeof(double));
         if (s.sums == NULL) return FG_RUN_ERROR;
         fg_parallel(shared_part, &s, parts);
         for (int32_t k = 0; k < run->sum_count; k++) {
@@ -515,7 +510,7 @@ static int run_blocks(FgFrame *f, const FgBlockRun *run)
                 total_add(&t, s.sums[part * run->sum_count + k]);
             f->registers[run->sums[k].reg] = rounded_to(run->sums[k].dtype, total_value(&t));
         }
-        free(s.sums);
+        fg_free(s.sums);
         return s.failed || f->root->stop ? FG_RUN_ERROR : FG_RUN_DONE;
     }
     blocks_between(f, run, memory, 0, run->size, 1);
@@ -859,11 +854,8 @@ static int loop_frame(FgFrame *f, const FgStep *s)
         if (own->condition == NULL) return FG_RUN_ERROR;
         own->condition->owner = loop->condition_owner;
     }
-    if (own->scratch == NULL) {
-        void *p = NULL;
-        if (posix_memalign(&p, 64, (size_t)loop->scratch)) return FG_RUN_ERROR;
-        own->scratch = p;
-    }
+    if (own->scratch == NULL) own->scratch = fg_chunk(loop->scratch);
+    if (own->scratch == NULL) return FG_RUN_ERROR;
     own->body->root = f->root;
     if (own->condition != NULL) own->condition->root = f->root;
     return FG_RUN_DONE;

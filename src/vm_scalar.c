@@ -14,6 +14,7 @@
 #include <emmintrin.h>
 #endif
 
+#include "alloc.h"
 #include "vm_scalar.h"
 #include "scalar.h"
 
@@ -860,7 +861,7 @@ static int handler_of(const Step *step)
 
 static FgScalarCode *emit(const Build *build)
 {
-    FgScalarCode *code = malloc(sizeof *code + (size_t)(7 * build->n + 1) * sizeof *code->code);
+    FgScalarCode *code = fg_malloc(sizeof *code + (size_t)(7 * build->n + 1) * sizeof *code->code);
     if (code == NULL) return NULL;
     uint32_t *word = code->code;
     for (int64_t i = 0; i < build->n; i++) {
@@ -878,35 +879,37 @@ static FgScalarCode *emit(const Build *build)
     code->instructions = build->n;
     code->words = word - code->code;
     code->written = build->written;
-    FgScalarCode *shrunk = realloc(code, sizeof *code + (size_t)code->words * sizeof *word);
+    FgScalarCode *shrunk = fg_realloc(code, sizeof *code + (size_t)code->words * sizeof *word);
     return shrunk != NULL ? shrunk : code;
 }
 
 FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registers,
-                              const uint8_t *kept)
+                              const uint8_t *kept, int *malformed)
 {
-    if (n < 0 || n >= INT32_MAX || registers == NONE) return NULL;
+    *malformed = n < 0 || n >= INT32_MAX || registers == NONE;
+    if (*malformed) return NULL;
     Build build = { .n = n };
     int64_t size = registers;
     int memory = 1;
     if (size > 16 * n + 64) {
         build.mask = 64;
         while (build.mask < 8 * n) build.mask *= 2;
-        build.names = malloc((size_t)(4 * n + 1) * sizeof *build.names);
-        build.table = malloc((size_t)build.mask * sizeof *build.table);
+        build.names = fg_malloc((size_t)(4 * n + 1) * sizeof *build.names);
+        build.table = fg_malloc((size_t)build.mask * sizeof *build.table);
         memory = build.names != NULL && build.table != NULL;
         if (memory) memset(build.table, 0xff, (size_t)build.mask * sizeof *build.table);
         build.mask--;
         size = 4 * n;
     }
-    build.steps = malloc(((size_t)n + 1) * sizeof *build.steps);
-    build.values = malloc(((size_t)size + 1) * sizeof *build.values);
-    build.free = malloc(((size_t)size + 1) * sizeof *build.free);
-    build.stretch = malloc(STRETCH * sizeof *build.stretch);
+    build.steps = fg_malloc(((size_t)n + 1) * sizeof *build.steps);
+    build.values = fg_malloc(((size_t)size + 1) * sizeof *build.values);
+    build.free = fg_malloc(((size_t)size + 1) * sizeof *build.free);
+    build.stretch = fg_malloc(STRETCH * sizeof *build.stretch);
     FgScalarCode *code = NULL;
     memory = memory && build.steps != NULL && build.stretch != NULL && build.values != NULL &&
              build.free != NULL;
-    if (memory && read_operations(&build, ops, registers, kept) == 0) {
+    *malformed = memory && read_operations(&build, ops, registers, kept) != 0;
+    if (memory && !*malformed) {
         simplify(&build);
         join(&build);
         pack(&build);
@@ -916,16 +919,16 @@ FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registe
         assign_places(&build);
         code = emit(&build);
     }
-    free(build.steps);
-    free(build.stretch);
-    free(build.values);
-    free(build.free);
-    free(build.names);
-    free(build.table);
+    fg_free(build.steps);
+    fg_free(build.stretch);
+    fg_free(build.values);
+    fg_free(build.free);
+    fg_free(build.names);
+    fg_free(build.table);
     return code;
 }
 
-void fg_scalar_free(FgScalarCode *code) { free(code); }
+void fg_scalar_free(FgScalarCode *code) { fg_free(code); }
 
 void fg_scalar_measure(const FgScalarCode *code, int64_t *instructions, int64_t *bytes,
                        int64_t *registers)

@@ -24,9 +24,10 @@ typedef struct FgScalarCode FgScalarCode;
 /* A register is written by one operation at most, and then not read before. What no operation
  * writes is an input or a constant: it is only read, so that it may stay from run to run. Where
  * kept[r] != 0, register r has its value after the run; all other written ones have anything.
- * NULL: out of memory, or operations that break these rules. Takes time linear in n. */
+ * NULL: out of memory or, then told by *malformed, operations that break these rules. Takes time
+ * linear in n. */
 FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registers,
-                              const uint8_t *kept);
+                              const uint8_t *kept, int *malformed);
 
 /* Returns 0. */
 int fg_scalar_run(const FgScalarCode *code, double *registers);

@@ -1,7 +1,15 @@
-"""What every test file shares: a check that the compiled core is up to date, and fixtures."""
+"""What every test file shares: a check that the compiled core is up to date, the option --slow, and
+fixtures."""
+
+import gc
 
 import numpy as np
 import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true",
+                     help="more volume: the tests marked slow too, and all points of the others")
 
 
 def pytest_configure(config):
@@ -24,6 +32,64 @@ def pytest_configure(config):
     if fingerprint is not None and fingerprint != core.SOURCES:
         pytest.exit(f"{core.__file__} is not built from the sources in {root}; rebuild it: "
                     "python setup.py build_ext --inplace", returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave out what is marked slow, unless --slow, -m or the name of a test asks for it."""
+    if config.option.slow or config.option.markexpr or any("::" in arg for arg in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
+def settings():
+    """What a test may change, and has to put back."""
+    import fastgrad as fg
+    from fastgrad._core import core
+
+    return {"instruction set": core.isa(), "size from which results wait": core.lazy_threshold(),
+            "number of threads": fg.get_num_threads(), "NumPy's treatment of errors": np.geterr()}
+
+
+def freeze():
+    """Ten thousands of test items and their reports are no garbage: looking through them made
+    gc.collect(), which many tests call, a hundred times slower."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_finish(session):
+    freeze()
+    session.settings = settings()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item, nextitem):
+    """No test changes what the next one meets."""
+    result = yield
+    if nextitem is not None and nextitem.path != item.path:
+        freeze()
+    before, after = item.session.settings, settings()
+    if before != after:
+        item.session.settings = after           # one test is to blame
+        changed = [f"{name}: {before[name]} before, now {after[name]}"
+                   for name in before if before[name] != after[name]]
+        pytest.fail("the test leaves behind " + "; ".join(changed), pytrace=False)
+    return result
+
+
+@pytest.fixture(scope="session")
+def some(request):
+    """some(cases, n): n of the cases, spread evenly, ends included; with --slow all of them."""
+    def choose(cases, n):
+        cases = list(cases)
+        if request.config.option.slow or len(cases) <= n:
+            return cases
+        return [cases[k * (len(cases) - 1) // max(n - 1, 1)] for k in range(n)]
+    return choose
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ a new row is tested without a new line here, unless its formula calls a new help
 """
 
 import ast
+import contextlib
 import functools
+import inspect
 import itertools
 import math
 import operator
@@ -182,6 +184,11 @@ class _Names(dict):
 NAMES = _Names(HELPERS, K=lambda x: x)
 
 
+@functools.cache
+def compiled(text):
+    return compile(text, "ops.def", "eval")
+
+
 def formula(text, a, b=None, c=None, y=None, tie=0.5, names=NAMES):
     """A formula of the table read as Python, on arrays (or, with other names, other numbers)."""
     values = {"a": a, "b": b, "c": c, "y": y, "tie": tie}
@@ -191,7 +198,7 @@ def formula(text, a, b=None, c=None, y=None, tie=0.5, names=NAMES):
             return values[name] if name in values else names[name]
 
     with np.errstate(all="ignore"):
-        return eval(compile(text, "ops.def", "eval"), {"__builtins__": {}}, Scope())
+        return eval(compiled(text), {"__builtins__": {}}, Scope())
 
 
 def variables(text):
@@ -489,13 +496,15 @@ def ulp_distance(x, y):
     whole = {4: np.int32, 8: np.int64}[x.dtype.itemsize]
 
     def ordered(v):
-        bits = np.ascontiguousarray(v).view(whole).astype(object)
-        return np.where(bits < 0, np.iinfo(whole).min - bits, bits)
+        bits = np.ascontiguousarray(v).view(whole).reshape(v.shape)
+        return np.where(bits < 0, np.iinfo(whole).min - bits, bits).astype(np.int64)
 
-    distance = abs(ordered(x) - ordered(y))
+    p, q = ordered(x), ordered(y)
+    # Up to 2**64: read as unsigned, the larger less the smaller does not overflow.
+    distance = np.maximum(p, q).astype(np.uint64) - np.minimum(p, q).astype(np.uint64)
     nan_x, nan_y = np.isnan(x), np.isnan(y)
-    distance = np.where(nan_x & nan_y, 0, np.where(nan_x | nan_y, 2 ** 63, distance))
-    return distance.astype(np.float64)
+    return np.where(nan_x & nan_y, 0.0, np.where(nan_x | nan_y, 2.0 ** 63,
+                                                 distance.astype(np.float64)))
 
 
 # Where float32 cannot have the value that float64 has, up to rounding. power_da: from 2**24 on all
@@ -538,6 +547,36 @@ def same_bits(x, y):
 
 
 # ---- running the core -----------------------------------------------------------------------
+
+def on_every_isa(test):
+    """A test with the argument `isa` as one that runs in each instruction set of this machine. (One
+    item and not three: an item of pytest's costs as much as most laws.)"""
+    @functools.wraps(test)
+    def run(*args, **kwargs):
+        before = core.isa()
+        try:
+            for isa in core.available_isas():
+                core.use_isa(isa)
+                with noted(f"instruction set {isa}"):
+                    test(*args, isa=isa, **kwargs)
+        finally:
+            core.use_isa(before)
+
+    signature = inspect.signature(test)
+    run.__signature__ = signature.replace(parameters=[
+        p for p in signature.parameters.values() if p.name != "isa"])
+    return run
+
+
+@contextlib.contextmanager
+def noted(case):
+    """What fails inside says in which case."""
+    try:
+        yield
+    except BaseException as error:          # what pytest.fail raises is no Exception
+        error.add_note(f"in the case: {case}")
+        raise
+
 
 def parameters(args, which):
     """Tensors of the arrays, those at `which` with a gradient."""

@@ -9,7 +9,6 @@ import pickle
 import random
 import sys
 import threading
-import time
 import weakref
 
 import laws
@@ -157,10 +156,8 @@ def test_a_deep_chain_is_freed_without_recursion():
     for _ in range(1_000_000):
         y = y * 1.0000001
     assert nodes() == before + 1_000_000
-    start = time.perf_counter()
     del y
     assert nodes() == before
-    assert time.perf_counter() - start < 2
 
 
 def test_a_deep_chain_is_differentiated_without_recursion():
@@ -230,33 +227,40 @@ def test_a_wide_graph():
         made.pop()
 
 
-@linux
+def skipped():
+    """How many segments sweeps have looked at for nothing."""
+    return core.pool_info()["skipped"]
+
+
 def test_kept_losses_cost_only_their_own_graph():
-    """A leaf in 10^5 successive small graphs whose losses are kept: each sweep costs the same."""
+    """A leaf in 20,000 successive small graphs whose losses are kept: a sweep looks at no other."""
     w = leaf(np.ones(3))
-    losses, times = [], []
-    for _ in range(10):
-        start = time.process_time()
-        for _ in range(10_000):
+    losses, before, taken = [], skipped(), []
+    for _ in range(20):
+        start = core.pool_info()["taken"]
+        for _ in range(1000):
             losses.append((w * w).sum())
             losses[-1].backward()
             w.grad = None
-        times.append(time.process_time() - start)
-    assert min(times[-3:]) < 2.5 * min(times[:3]), times
+        taken.append(core.pool_info()["taken"] - start)
+    assert skipped() - before <= len(losses) // 100
+    assert len(set(taken)) == 1
 
 
 def test_unconsumed_losses_are_no_burden():
     w = leaf(1.5)
-    kept, times = [], []
-    for _ in range(10):
-        start = time.process_time()
-        for _ in range(10_000):
-            kept.append(w * w)
-            (w * 3.0).backward()
-        times.append(time.process_time() - start)
-    assert min(times[-3:]) < 2.5 * min(times[:3]), times
-    kept[0].backward()
-    assert w.grad.item() == 300_000 + 3
+    kept, before = [], skipped()
+    for _ in range(20_000):
+        kept.append(w * w)
+        (w * 3.0).backward()
+    assert skipped() - before <= len(kept) // 100
+    before = skipped()
+    kept[0].backward()                      # nothing that was recorded later is looked at
+    assert w.grad.item() == 3 * len(kept) + 3
+    assert skipped() == before
+    (kept[1] * 2.0).backward()
+    assert w.grad.item() == 3 * len(kept) + 9
+    assert skipped() - before > 10          # from the newest operation to the oldest: it counts
 
 
 # ---- what is kept for the sweep, and released by it -----------------------------------------
@@ -970,20 +974,20 @@ def test_a_view_keeps_its_base_alive():
     lambda out, x: [out[i:i + 1].__setitem__(0, x * float(i)) for i in range(len(out))],
 ], ids=["entries", "views"])
 def test_filling_entry_by_entry_is_linear(fill):
-    times = []
-    for n in (2000, 16_000):
-        x = leaf(2.0)
-        best = np.inf
-        for _ in range(2):
-            start = time.process_time()
-            with fg.record():
-                out = fnp.zeros(n)
-            fill(out, x)
-            (out * out).sum().backward()
-            best = min(best, time.process_time() - start)
-        assert x.grad.item() == pytest.approx(2 * 2 * 2.0 * sum(i * i for i in range(n)))
-        times.append(best)
-    assert times[1] < 8 * 2.5 * times[0], times
+    """In memory asked for: a copy of the array, or of its adjoint, for each entry is quadratic."""
+    taken, made = [], []
+    for n in (500, 4000):
+        x, start, before = leaf(2.0), core.pool_info()["taken"], nodes()
+        with fg.record():
+            out = fnp.zeros(n)
+        fill(out, x)
+        made.append(nodes() - before)
+        (out * out).sum().backward()
+        assert x.grad.item() == pytest.approx(2 * 2.0 * sum(i * i for i in range(n)))
+        taken.append(core.pool_info()["taken"] - start)
+        del out
+    assert taken[1] < 8 * 1.5 * taken[0], taken
+    assert made[1] < 8 * 1.1 * made[0], made
 
 
 def test_filling_with_readers_in_between():

@@ -323,7 +323,10 @@ def forward(f):
     return lambda x: fg.jvp(f, (x,), (1.0,))[1]
 
 
-@pytest.mark.parametrize(("outer", "inner"), itertools.product((fg.grad, forward), repeat=2),
+PAIRS = list(itertools.product((fg.grad, forward), repeat=2))
+
+
+@pytest.mark.parametrize(("outer", "inner"), PAIRS,
                          ids=lambda d: "reverse" if d is fg.grad else "forward")
 def test_nested_derivatives_do_not_see_each_other(outer, inner):
     # Siskind and Pearlmutter's trap: d/dx (x d/dy (x + y)) = 1, not 2.
@@ -345,7 +348,7 @@ def test_nested_derivatives_do_not_see_each_other(outer, inner):
     assert outer(lambda x: inner(lambda y: outer(lambda z: x * y * z)(y))(x) * x)(2.0) == 4.0
 
 
-@pytest.mark.parametrize(("outer", "inner"), itertools.product((fg.grad, forward), repeat=2),
+@pytest.mark.parametrize(("outer", "inner"), PAIRS,
                          ids=lambda d: "reverse" if d is fg.grad else "forward")
 def test_a_variable_of_the_outer_derivative_is_constant_to_the_inner(outer, inner):
     with warnings.catch_warnings():

@@ -24,19 +24,10 @@ INNER = [row for row in ROWS if row.inner]
 every_row = pytest.mark.parametrize("row", ROWS, ids=laws.name_of)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 both_modes = pytest.mark.parametrize("mode", [laws.tangent, laws.adjoint])
-every_isa = pytest.mark.parametrize("isa", core.available_isas(), indirect=True)
 
 
 def rows(condition):
     return pytest.mark.parametrize("row", [row for row in ROWS if condition(row)], ids=laws.name_of)
-
-
-@pytest.fixture
-def isa(request):
-    before = core.isa()
-    core.use_isa(request.param)
-    yield request.param
-    core.use_isa(before)
 
 
 # ---- closure --------------------------------------------------------------------------------
@@ -80,7 +71,7 @@ def test_inner_rows_are_called_and_have_no_public_name():
 
 @every_row
 @every_dtype
-@every_isa
+@laws.on_every_isa
 def test_partials_composed_of_value_kernels(row, dtype, isa):
     """The two readings of a partial formula, a loop and a tape of operations, have the same bits;
     in the domain and at special values."""

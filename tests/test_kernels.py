@@ -26,14 +26,6 @@ every_row = pytest.mark.parametrize("row", ROWS, ids=laws.name_of)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
-@pytest.fixture(params=core.available_isas())
-def isa(request):
-    before = core.isa()
-    core.use_isa(request.param)
-    yield request.param
-    core.use_isa(before)
-
-
 @pytest.fixture
 def restore_isa():
     before = core.isa()
@@ -85,6 +77,7 @@ def check_accuracy(row, values, args, exact):
 
 
 @every_row
+@laws.on_every_isa
 def test_accuracy(row, isa):
     args, exact = exact_values(row)
     assert len(exact) > POINTS / 4
@@ -100,6 +93,7 @@ def test_accuracy_of_scalars(row):
 
 
 @every_row
+@laws.on_every_isa
 def test_accuracy_in_float32(row, isa):
     """Against the float64 kernel, rounded; and where that overflows or is subnormal, too."""
     args = [x.astype(np.float32) for x in wide_float32(row)]
@@ -129,6 +123,7 @@ def wide_float32(row):
 
 
 @every_row
+@laws.on_every_isa
 def test_partials_against_exact_derivatives(row, isa):
     """Inside the domain, against differences of the value's formula with 50 digits."""
     args = laws.kernel_operands(row, laws.operands(row, "float64", (24,)))
@@ -204,6 +199,7 @@ def test_instruction_sets():
 
 @every_row
 @every_dtype
+@laws.on_every_isa
 def test_tails_and_alignment(row, dtype, isa):
     """n = 0 to 40 at every offset: the bits that the element has in the middle of a long array."""
     args = laws.kernel_operands(row, laws.operands(row, dtype, (64,)))
@@ -222,6 +218,7 @@ def test_tails_and_alignment(row, dtype, isa):
 
 @every_row
 @every_dtype
+@laws.on_every_isa
 def test_neighbours_do_not_matter(row, dtype, isa):
     """Special values beside an element change none of its bits (they may take another path)."""
     args = laws.kernel_operands(row, laws.operands(row, dtype, (64,)))
@@ -241,6 +238,7 @@ def test_neighbours_do_not_matter(row, dtype, isa):
 
 
 @every_row
+@laws.on_every_isa
 def test_kernels_write_only_their_elements(row, isa):
     """An operand is never changed, nor what lies after the result."""
     args = laws.kernel_operands(row, laws.operands(row, "float64", (37,)))
@@ -252,6 +250,7 @@ def test_kernels_write_only_their_elements(row, isa):
 
 @pytest.mark.parametrize("row", COMPARISONS, ids=laws.name_of)
 @every_dtype
+@laws.on_every_isa
 def test_comparisons(row, dtype, isa):
     a, b = laws.special_operands(row, dtype)
     expected = laws.ufuncs(row)[0](a, b)

@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import pickle
+import re
 import sys
 import warnings
 
@@ -679,5 +680,7 @@ def test_what_f_raises_comes_through():
     for method in METHODS:
         with pytest.raises(KeyError, match="mine"):
             numeric.gradient(f, 1.0, method=method)
-    with pytest.raises(ValueError, match="math domain error"):
+    with pytest.raises(ValueError) as domain:
+        math.log(-1.0)
+    with pytest.raises(ValueError, match=re.escape(str(domain.value))):
         numeric.gradient(lambda x: math.log(x), 0.01, method="richardson")

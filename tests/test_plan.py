@@ -360,7 +360,6 @@ def test_while():
 
 def test_endless_loops_can_be_interrupted():
     import signal
-    import time
 
     plan = Plan(while_graph(np.inf))
 
@@ -370,10 +369,8 @@ def test_endless_loops_can_be_interrupted():
     before = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        start = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
             plan.run([np.float64(0.0)])
-        assert time.perf_counter() - start < 1.0
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -785,3 +785,19 @@ def test_a_value_with_leading_axes_of_length_1_can_be_assigned():
     (y * np.arange(6.0).reshape(2, 3)).sum().backward()
     np.testing.assert_array_equal(v.grad.numpy(), [[[0, 1, 2]]])
     np.testing.assert_array_equal(x.grad.numpy(), [[0, 0, 0], [3, 4, 5]])
+
+
+@pytest.mark.parametrize("needs", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [0.3, 2, True, np.float64(0.3), np.array(0.3),
+                                   fg.tensor(np.float64(0.3))], ids=repr)
+def test_what_is_put_into_a_number_takes_its_dtype(value, dtype, needs):
+    """Next to a Python number and to a number of either dtype."""
+    y = fg.tensor(dtype(1.5), requires_grad=needs) * dtype(1)
+    expected = np.array(dtype(1.5))
+    y[...] = value
+    expected[...] = value.numpy() if isinstance(value, fg.Tensor) else value
+    for f in (lambda y: np.cos(y), lambda y: y * 2.0, lambda y: y * np.ones(2, np.float32),
+              lambda y: y + np.float64(1)):
+        assert f(y).dtype == f(expected).dtype
+        np.testing.assert_allclose(f(y).detach().numpy(), f(expected), rtol=1e-6)

@@ -188,6 +188,19 @@ def test_shaped_operations(name):
     check(SHAPED[name], A, generator("taylor V").normal(size=A.shape))
 
 
+@pytest.mark.parametrize("f", [
+    lambda x, c: np.sin(x) + c, lambda x, c: (c - np.sin(x) * 2.0) ** 2,
+    lambda x, c: np.maximum(np.exp(x), c) * x])
+def test_large_arrays_do_not_wait(f):
+    """Constants that only a waiting value would read are there, arrays and Tensors alike."""
+    x, c = np.linspace(0.1, 1.0, 5000), np.linspace(0.5, 2.0, 5000)
+    wanted = taylor(lambda x: f(x, c[:50]), x[:50], np.ones(50), 2)
+    for constant in (c, fg.tensor(c)):
+        found = taylor(lambda x, constant=constant: f(x, constant), x, np.ones(5000), 2)
+        for y, z in zip(found, wanted):
+            np.testing.assert_allclose(y[:50], z, rtol=1e-14)
+
+
 def test_cast():
     def f(x):
         return x.astype(np.float32).astype(np.float64) ** 2

@@ -61,15 +61,6 @@ class Bunch(dict):
         self.__dict__ = self
 
 
-@pytest.fixture(autouse=True, scope="module")
-def frozen():
-    """Collections look at what the tests themselves make, which keeps them cheap."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(autouse=True)
 def undisturbed():
     """A warning that no test asks for is an error, and nothing stays on the tape."""

@@ -3,6 +3,7 @@
 import collections
 import copy
 import functools
+import operator
 import pickle
 import warnings
 
@@ -547,3 +548,33 @@ def test_elementwise_grad_is_the_derivative_of_each_entry(x):
     assert type(slope) is type(x)
     np.testing.assert_allclose(slope, np.cos(x) * x + np.sin(x), rtol=1e-5)
     assert np.asarray(slope).dtype == np.asarray(x).dtype
+
+
+# ---- promotion of Python floats --------------------------------------------------------------
+
+OTHERS = {
+    "0-d float32": np.array(2, np.float32), "float32": np.float32(2), "float64": np.float64(2),
+    "0-d float64": np.array(2.0), "array": np.array([2, 3], np.float32), "int": 2, "bool": True,
+    "float": 2.0, "int64": np.int64(2), "int8": np.int8(2), "0-d int": np.array(2),
+}
+
+
+def kind_of(y):
+    return type(y), getattr(y, "dtype", None), np.shape(y)
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("act", [operator.add, operator.sub, operator.mul, operator.truediv,
+                                 operator.floordiv, operator.mod, operator.pow])
+def test_operators_promote_a_python_float_as_without_differentiating(act, other):
+    for f in (lambda y: act(y, OTHERS[other]), lambda y: act(OTHERS[other], y),
+              lambda y: act(act(y, y), OTHERS[other]), lambda y: act(OTHERS[other], abs(-y))):
+        expected = kind_of(f(1.5))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")     # of results that do not depend on y
+            assert kind_of(fg.jvp(f, (1.5,), (1.0,))[0]) == expected
+            assert kind_of(fg.vjp(f, 1.5)[0]) == expected
+            assert kind_of(fg.linearize(f, 1.5)[0]) == expected
+            assert kind_of(fg.compile(f)(1.5)) == expected
+            assert kind_of(fg.grad(lambda y, f=f: (y, f(y)), has_aux=True)(1.5)[1]) == expected
+            assert type(fg.grad(lambda y, f=f: fnp.sum(f(y)))(1.5)) is float

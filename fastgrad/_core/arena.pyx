@@ -18,6 +18,7 @@ cdef int64_t pool_size[CLASSES]
 cdef int64_t pool_cached = 0    # bytes in free chunks
 cdef int64_t pool_used = 0      # bytes in chunks handed out
 cdef int64_t pool_peak = 0
+cdef int64_t pool_taken = 0     # bytes ever handed out: what tests count in place of seconds
 
 
 cdef void pool_setup() noexcept:
@@ -51,6 +52,9 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
     """A chunk for nbytes of data, contents undefined, referred to once."""
     if nbytes >> 50:            # more than any machine has; from here on sizes would overflow
         raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
+    if fg_fails():
+        raise MemoryError()
+    global pool_taken
     cdef int i = pool_class(nbytes)
     cdef FgValue *v = pool_free[i]
     cdef int64_t size = pool_size[i] + HEADER
@@ -58,15 +62,16 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
         pool_free[i] = v.next
         pool_cached_add(-size)
     else:
-        v = <FgValue *>aligned_chunk(size)
+        v = <FgValue *>fg_chunk(size)
         if v == NULL:
             # Give the caches back before giving up.
             pool_trim(0)
-            v = <FgValue *>aligned_chunk(size)
+            v = <FgValue *>fg_chunk(size)
             if v == NULL:
                 raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
         v.size_class = <uint16_t>i
     pool_used_add(size)
+    pool_taken += size
     v.refs = 1
     v.contiguous = 1
     v.uniform = 0
@@ -75,8 +80,22 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
     v.next = NULL
     v.nbytes = nbytes
     v.owner = NULL
+    census(&values_alive, 1)
     PyTraceMalloc_Track(TRACE_DOMAIN, <size_t>v, <size_t>size)
     return v
+
+
+# How many there are of each: counted in checked builds alone, for the tests that look for leaks.
+cdef int64_t values_alive = 0
+cdef int64_t shapes_alive = 0
+cdef int64_t attrs_alive = 0
+cdef int64_t leaves_alive = 0
+cdef int64_t blocks_kept = 0    # of fg_blocks, those that are kept for the next use
+
+
+cdef inline void census(int64_t *count, int n) noexcept:
+    if FG_CHECKS:
+        count[0] += n
 
 
 cdef inline void pool_cached_add(int64_t n) noexcept:
@@ -94,9 +113,10 @@ cdef inline void pool_used_add(int64_t n) noexcept:
 cdef inline void pool_give(FgValue *v) noexcept:
     cdef int64_t size = pool_size[v.size_class] + HEADER
     PyTraceMalloc_Untrack(TRACE_DOMAIN, <size_t>v)
+    census(&values_alive, -1)
     pool_used_add(-size)
     if not FG_REUSES:
-        free_chunk(v)
+        fg_chunk_free(v)
         return
     v.next = pool_free[v.size_class]
     pool_free[v.size_class] = v
@@ -118,7 +138,7 @@ cdef void pool_trim(int64_t keep) noexcept:
             continue
         pool_free[i] = v.next
         pool_cached_add(-(pool_size[i] + HEADER))
-        free_chunk(v)
+        fg_chunk_free(v)
 
 
 # ---- values ---------------------------------------------------------------------------------
@@ -190,13 +210,17 @@ cdef FgShape *shape_new(int rank, const int64_t *dims) except NULL:
         if dims[i] and size > (<int64_t>1 << 58) // dims[i]:
             raise ValueError("fastgrad: array is too big: " + str(dims_tuple(rank, dims)))
         size *= dims[i]
+    if fg_fails():
+        raise MemoryError()
     if rank <= SMALL_RANK and shape_free != NULL:
         s = shape_free
         shape_free = <FgShape *><void *>s.dims[0]
+        census(&blocks_kept, -1)
     else:
-        s = <FgShape *>malloc(16 + 8 * (rank if rank > SMALL_RANK else SMALL_RANK))
+        s = <FgShape *>fg_malloc(16 + 8 * (rank if rank > SMALL_RANK else SMALL_RANK))
         if s == NULL:
             raise MemoryError()
+    census(&shapes_alive, 1)
     s.refs = 1
     s.rank = rank
     s.size = size
@@ -214,11 +238,13 @@ cdef void shape_release(FgShape *s) noexcept:
     global shape_free
     s.refs -= 1
     if s.refs == 0:
+        census(&shapes_alive, -1)
         if FG_REUSES and s.rank <= SMALL_RANK:
             s.dims[0] = <int64_t><void *>shape_free
             shape_free = s
+            census(&blocks_kept, 1)
         else:
-            free(s)
+            fg_free(s)
 
 
 cdef inline bint shape_same(FgShape *s, FgShape *t) noexcept nogil:
@@ -243,27 +269,34 @@ cdef tuple dims_tuple(int rank, const int64_t *dims):
 # attribute is a pool chunk of 64-bit integers and, where there is one, a Python object as owner.
 cdef FgValue **attrs = NULL
 cdef uint32_t attrs_used = 1        # attribute 0: none
-cdef uint32_t attrs_size = 0
+cdef int64_t attrs_size = 0
 cdef uint32_t *attrs_free = NULL
+cdef int64_t attrs_free_size = 0
 cdef uint32_t attrs_free_count = 0
 
 
-cdef uint32_t attr_new(int64_t count, const int64_t *items, object owner) except 0:
-    global attrs, attrs_used, attrs_size, attrs_free, attrs_free_count
-    cdef FgValue *v
-    cdef uint32_t i, size
+cdef int attrs_grow() except -1:
+    """Room for more, and for all of them among the free ones: releasing one needs no memory."""
+    global attrs, attrs_free
     cdef void *grown
-    if attrs_free_count == 0 and attrs_used >= attrs_size:
-        size = attrs_size * 2 if attrs_size else 1024
-        grown = realloc(attrs, size * sizeof(FgValue *))
-        if grown == NULL:
-            raise MemoryError()
-        attrs = <FgValue **>grown
-        grown = realloc(attrs_free, size * sizeof(uint32_t))
+    if attrs_free_size <= attrs_size:
+        grown = fg_grown(attrs_free, &attrs_free_size, sizeof(uint32_t))
         if grown == NULL:
             raise MemoryError()
         attrs_free = <uint32_t *>grown
-        attrs_size = size
+    grown = fg_grown(attrs, &attrs_size, sizeof(FgValue *))
+    if grown == NULL:
+        raise MemoryError()
+    attrs = <FgValue **>grown
+    return 0
+
+
+cdef uint32_t attr_new(int64_t count, const int64_t *items, object owner) except 0:
+    global attrs, attrs_used, attrs_free_count
+    cdef FgValue *v
+    cdef uint32_t i
+    if attrs_free_count == 0 and attrs_used >= attrs_size:
+        attrs_grow()
     v = pool_take(count * 8)
     if count:
         memcpy(v.data, items, count * 8)
@@ -276,6 +309,7 @@ cdef uint32_t attr_new(int64_t count, const int64_t *items, object owner) except
     else:
         i = attrs_used
         attrs_used += 1
+    census(&attrs_alive, 1)
     attrs[i] = v
     return i
 
@@ -297,6 +331,7 @@ cdef object attr_object(uint32_t i):
 cdef void attr_release(uint32_t i) noexcept:
     global attrs_free_count
     cdef FgValue *v = attrs[i]
+    census(&attrs_alive, -1)
     attrs[i] = NULL
     if FG_REUSES:
         attrs_free[attrs_free_count] = i
@@ -317,7 +352,7 @@ cdef int64_t segments_count = 0         # existing, free ones included
 cdef int arena_setup() except -1:
     global directory
     pool_setup()
-    directory = <FgSegment **>calloc(FG_SEGMENTS_MAX, sizeof(FgSegment *))
+    directory = <FgSegment **>fg_calloc(FG_SEGMENTS_MAX, sizeof(FgSegment *))
     if directory == NULL:
         raise MemoryError()
     return 0
@@ -335,16 +370,17 @@ cdef FgSegment *segment_new() except NULL:
     else:
         if directory_used >= FG_SEGMENTS_MAX:
             raise MemoryError("fastgrad: four thousand million operations are recorded")
-        s = <FgSegment *>calloc(1, sizeof(FgSegment))
+        s = <FgSegment *>fg_calloc(1, sizeof(FgSegment))
         if s == NULL:
             raise MemoryError()
-        s.nodes = <FgNode *>aligned_chunk(FG_SEGMENT * sizeof(FgNode))
+        s.nodes = <FgNode *>fg_chunk(FG_SEGMENT * sizeof(FgNode))
         if s.nodes == NULL:
-            free(s)
+            fg_free(s)
             raise MemoryError(f"fastgrad: no memory for another {FG_SEGMENT} operations")
         node_hide_all(s)
         s.slot = directory_used
         directory[s.slot] = s
+        census(&blocks_kept, 1)
         directory_used += 1
         segments_count += 1
     s.tape = NULL
@@ -397,11 +433,12 @@ cdef void node_hide_all(FgSegment *s) noexcept:
 
 cdef void segment_free(FgSegment *s) noexcept:
     global segments_count
+    census(&blocks_kept, -2 if s.adjoints != NULL else -1)
     directory[s.slot] = NULL
     segments_count -= 1
-    free_chunk(s.nodes)
-    free(s.adjoints)
-    free(s)
+    fg_chunk_free(s.nodes)
+    fg_free(s.adjoints)
+    fg_free(s)
 
 
 cdef inline void place_free(FgSegment *s, uint32_t id) noexcept:
@@ -424,9 +461,10 @@ cdef void segments_recycle(FgTape *tape) noexcept:
 
 cdef FgAdjoint *segment_adjoints(FgSegment *s) except NULL:
     if s.adjoints == NULL:
-        s.adjoints = <FgAdjoint *>malloc(FG_SEGMENT * sizeof(FgAdjoint))
+        s.adjoints = <FgAdjoint *>fg_malloc(FG_SEGMENT * sizeof(FgAdjoint))
         if s.adjoints == NULL:
             raise MemoryError()
+        census(&blocks_kept, 1)
     return s.adjoints
 
 
@@ -436,27 +474,34 @@ cdef FgTape *tape_of_thread() except NULL:
     """The calling thread's tape, made when it first records."""
     cdef FgTape *tape = get_thread_tape()
     if tape == NULL:
-        tape = <FgTape *>calloc(1, sizeof(FgTape))
+        tape = <FgTape *>fg_calloc(1, sizeof(FgTape))
         if tape == NULL:
             raise MemoryError()
         tape.thread = <uint64_t>PyThread_get_thread_ident()
+        tape_own(tape)
         set_thread_tape(tape)
-        # Its destructor runs when the thread's state goes, and tells the tape so.
-        state = PyThreadState_GetDict()
-        if state != NULL:
-            (<dict>state)["fastgrad.tape"] = TapeOwner.make(tape)
     return tape
+
+
+cdef int tape_own(FgTape *tape) except -1:
+    """Let a new tape end with its thread: the owner's destructor runs when the thread's state goes,
+    and tells the tape so; or frees it right now, if there is no memory to keep the owner."""
+    cdef PyObject *state = PyThreadState_GetDict()
+    try:
+        owner = TapeOwner.__new__(TapeOwner)
+    except BaseException:
+        fg_free(tape)
+        raise
+    census(&blocks_kept, 1)
+    if state != NULL:
+        (<TapeOwner>owner).tape = tape
+        (<dict>state)["fastgrad.tape"] = owner
+    return 0
 
 
 cdef class TapeOwner:
     """Lives in the dictionary of a thread; orphans the thread's tape at its end."""
     cdef FgTape *tape
-
-    @staticmethod
-    cdef TapeOwner make(FgTape *tape):
-        cdef TapeOwner self = TapeOwner.__new__(TapeOwner)
-        self.tape = tape
-        return self
 
     def __dealloc__(self):
         cdef FgSegment *s
@@ -478,8 +523,9 @@ cdef class TapeOwner:
 cdef void tape_forget(FgTape *tape) noexcept:
     """Free an orphan that nothing refers to any more."""
     if tape.orphan and tape.live == 0 and tape.busy == 0 and tape.held == 0:
-        free(tape.queue)
-        free(tape)
+        census(&blocks_kept, -1)
+        fg_free(tape.queue)
+        fg_free(tape)
 
 
 cdef FgSegment *tape_grow(FgTape *tape) except NULL:
@@ -508,6 +554,8 @@ cdef inline FgNode *node_append(FgTape *tape, uint32_t *id) except NULL:
     """A place for the next recorded operation, its fields still to be set."""
     cdef FgSegment *s = tape.last
     cdef uint32_t i
+    if fg_fails():
+        raise MemoryError()
     if s == NULL or s.used == FG_SEGMENT:
         s = tape_grow(tape)
     i = s.used
@@ -547,6 +595,8 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
     global leaves, leaves_free
     cdef FgNode *n
     cdef FgSegment *s
+    if fg_fails():
+        raise MemoryError()
     if leaves_free != FG_NO_ID:
         id[0] = leaves_free
         n = node_at(leaves_free)
@@ -561,6 +611,7 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
         s.used += 1
         s.live += 1
         node_show(n)
+    census(&leaves_alive, 1)
     n.op = FG_leaf
     n.dtype = FG_FLOAT64
     n.rank = 0
@@ -579,22 +630,17 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
 
 # ---- lifetimes ------------------------------------------------------------------------------
 
-cdef uint32_t *dead = NULL              # nodes to be freed, so that freeing never recurses
-cdef uint32_t dead_size = 0
+# Nodes to be freed, so that freeing never recurses: the last one, linked through
+# themselves. Freeing needs no memory.
+cdef uint32_t dead = FG_NO_ID
 cdef uint32_t dead_count = 0
 cdef bint freeing = False
 
 
-cdef void dead_push(uint32_t id) noexcept:
-    global dead, dead_size, dead_count
-    cdef void *grown
-    if dead_count == dead_size:
-        grown = realloc(dead, (dead_size * 2 + 256) * sizeof(uint32_t))
-        if grown == NULL:
-            return                      # the node leaks; there is no memory to say so
-        dead = <uint32_t *>grown
-        dead_size = dead_size * 2 + 256
-    dead[dead_count] = id
+cdef inline void dead_push(uint32_t id) noexcept:
+    global dead, dead_count
+    node_at(id).next_dead = dead
+    dead = id
     dead_count += 1
 
 
@@ -641,13 +687,14 @@ cdef void nodes_free(uint32_t id) noexcept:
 
 
 cdef void nodes_free_all() noexcept:
-    global dead_count
+    global dead, dead_count
     cdef FgNode *n
     cdef uint32_t id
     while dead_count:
         dead_count -= 1
-        id = dead[dead_count]
+        id = dead
         n = node_at(id)
+        dead = n.next_dead
         if not n.flags & FG_LEAF:
             operands_release(n, id)
         node_free(n, id)
@@ -732,6 +779,7 @@ cdef void node_free(FgNode *n, uint32_t id) noexcept:
             n.a = leaves_free
             leaves_free = id
         n.refs = 0
+        census(&leaves_alive, -1)
         node_hide(n)
         if keeper != NULL:
             Py_DECREF(<object>keeper)
@@ -771,13 +819,15 @@ cdef inline void handle_released(FgNode *n, uint32_t id) noexcept:
 
 cdef void queue_push(FgTape *tape, uint32_t id) noexcept:
     """A handle dropped in another thread or by the collector while the tape sweeps."""
+    cdef int64_t size = tape.queue_size
     cdef void *grown
     if tape.queued == tape.queue_size:
-        grown = realloc(tape.queue, (tape.queue_size * 2 + 64) * sizeof(uint32_t))
+        grown = fg_grown(tape.queue, &size, sizeof(uint32_t))
         if grown == NULL:
-            return
+            return                      # the node leaks; there is no memory to say so
+        census(&blocks_kept, tape.queue == NULL)
         tape.queue = <uint32_t *>grown
-        tape.queue_size = tape.queue_size * 2 + 64
+        tape.queue_size = <uint32_t>size
     tape.queue[tape.queued] = id
     tape.queued += 1
 

@@ -115,6 +115,7 @@ cdef struct CoreTables:
     const FgKernels **kernels
     const FgOpInfo *ops
     void *matmul[2]             # CallInfo of float32 and float64, or NULL
+    void *counts                # of allocations, in checked builds
 
 cdef CoreTables core_tables
 
@@ -125,4 +126,5 @@ def tables():
     core_tables.ops = fg_op_info
     core_tables.matmul[0] = <void *>matmul_info[0]
     core_tables.matmul[1] = <void *>matmul_info[1]
+    core_tables.counts = fg_counts()
     return PyCapsule_New(<void *>&core_tables, "fastgrad.tables", NULL)

@@ -48,6 +48,7 @@ cdef struct Scratch:
 
 cdef inline void scratch_begin(Scratch *s) noexcept:
     s.first = NULL
+    s.free = NULL
     s.left = 0
 
 

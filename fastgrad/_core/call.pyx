@@ -30,13 +30,14 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
             mark(s, id)
             adjoint_slot(s, id).number = 1 if seed == NULL else seed.number
         else:
+            mark(s, id)
+            adjoint_slot(s, id).value = NULL
             if seed == NULL:
                 v = number_value(1, root.dtype)
             elif seed.shape == NULL:
                 v = number_value(seed.number, root.dtype)
             else:
                 v = value_copy(seed.shape, seed.value, root.dtype)
-            mark(s, id)
             adjoint_slot(s, id).value = v
         sweep_run(s)
     finally:
@@ -52,8 +53,7 @@ cdef Tensor seed_tensor(Tensor root, object seed, str what):
         seed_operand(root, None, what, &x)
         if root.node.rank == 0:
             return scalar_constant(1, root.node.dtype, root.node.flags & FG_WEAK)
-        return tensor_of_value(shape_ref(root.node.shape), number_value(1, root.node.dtype),
-                               root.node.dtype)
+        return tensor_shaped(root.node.shape, number_value(1, root.node.dtype), root.node.dtype)
     t = seed if isinstance(seed, Tensor) else tensor(seed)
     if t.shape != root.shape:
         raise ValueError(f"{what}: the seed has shape {t.shape}, the result {root.shape}; they must "
@@ -93,7 +93,7 @@ cdef Tensor adjoint_tensor(FgNode *n, FgAdjoint *a):
     """The same as an unrecorded Tensor."""
     if n.rank == 0:
         return scalar_constant(a.number, n.dtype, n.flags & FG_WEAK)
-    return tensor_of_value(shape_ref(n.shape), adjoint_array(n, a), n.dtype)
+    return tensor_shaped(n.shape, adjoint_array(n, a), n.dtype)
 
 
 cdef int accumulate_grad(Tensor t, FgNode *n, FgAdjoint *a) except -1:
@@ -115,8 +115,77 @@ cdef int accumulate_grad(Tensor t, FgNode *n, FgAdjoint *a) except -1:
             and not grad.node.flags & FG_NEEDS_GRAD):
         return value_accumulate(n.shape, grad.node.value, a.value, n.dtype)
     v = value_copy(n.shape, value_of(grad.node, grad.id), n.dtype)
-    value_accumulate(n.shape, v, a.value, n.dtype)
+    try:
+        value_accumulate(n.shape, v, a.value, n.dtype)
+    except BaseException:
+        value_release(v)
+        raise
     t.extra.grad = tensor_of_value(shape_ref(n.shape), v, n.dtype)
+    return 0
+
+
+cdef int grad_prepare(Tensor t, FgNode *n, Gathered *e) except -1:
+    """Whatever adding an adjoint to t.grad needs memory for: `grad_add` then cannot fail, and
+    backward() adds to the .grad of all leaves or of none."""
+    cdef Tensor grad = t.extras().grad
+    cdef Tensor made
+    cdef FgValue *v = e.adjoint.value
+    cdef bint own
+    if grad is None:
+        made = adjoint_tensor(n, &e.adjoint)
+    else:
+        if n.rank and v == NULL:
+            return 0
+        own = grad.node.refs == 1 and not grad.node.flags & FG_NEEDS_GRAD
+        if n.rank == 0:
+            if own:
+                return 0
+            made = scalar_constant(grad.node.re + e.adjoint.number, n.dtype, 0)
+        elif own and value_unique(grad.node.value) and grad.node.dtype == n.dtype:
+            e.adjoint.value = value_contiguous(n.shape, v, n.dtype)
+            value_release(v)
+            return 0
+        else:
+            made = tensor_shaped(n.shape, value_copy(n.shape, value_of(grad.node, grad.id), n.dtype),
+                                 n.dtype)
+            value_accumulate(n.shape, made.node.value, v, n.dtype)
+    Py_INCREF(made)
+    e.made = <void *>made
+    e.replaced = <void *>grad
+    return 0
+
+
+cdef int grad_add(Tensor t, FgNode *n, Gathered *e) except -1:
+    """Add an adjoint to t.grad. Two versions of one leaf may both have been reached: the second one
+    finds another .grad than it was prepared for."""
+    if e.made != NULL and e.replaced == <void *>t.extra.grad:
+        t.extra.grad = <Tensor>e.made
+        return 0
+    return accumulate_grad(t, n, &e.adjoint)
+
+
+cdef int accumulate_gathered(Sweep *s) except -1:
+    """Add what a sweep has gathered to the .grad of leaves and retained results."""
+    cdef uint32_t i
+    cdef FgNode *n
+    cdef Gathered *e
+    cdef int pass_
+    try:
+        for pass_ in range(2):
+            for i in range(s.gathered_mask + 1):
+                e = &s.gathered[i]
+                n = node_at(e.id) if e.id else NULL
+                if n == NULL or n.handle == NULL or not n.flags & (FG_LEAF | FG_RETAINED):
+                    continue
+                if pass_ == 0:
+                    grad_prepare(<Tensor>n.handle, n, e)
+                else:
+                    grad_add(<Tensor>n.handle, n, e)
+    finally:
+        for i in range(s.gathered_mask + 1):
+            if s.gathered[i].made != NULL:
+                Py_DECREF(<object>s.gathered[i].made)
+                s.gathered[i].made = NULL
     return 0
 
 
@@ -163,6 +232,7 @@ cdef int accumulate_recorded(Subgraph g) except -1:
     cdef uint32_t i
     cdef FgNode *n
     cdef Tensor t, grad
+    cdef dict made = {}         # by Tensor; set when all are there
     for i in range(g.mask + 1):
         if not g.slots[i].id:
             continue
@@ -173,9 +243,10 @@ cdef int accumulate_recorded(Subgraph g) except -1:
         if grad is None:
             continue
         t = <Tensor>n.handle
-        if t.extra is not None and t.extra.grad is not None:
-            grad = emit_two(FG_add, t.extra.grad, grad)
-        t.extras().grad = grad
+        before = made[id(t)][1] if id(t) in made else t.extras().grad
+        made[id(t)] = t, grad if before is None else emit_two(FG_add, before, grad)
+    for t, grad in made.values():
+        t.extra.grad = grad
     return 0
 
 
@@ -184,8 +255,6 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
     cdef Sweep s
     cdef Operand x
     cdef FgAdjoint own
-    cdef uint32_t i
-    cdef FgNode *n
     cdef Subgraph g = None
     root_check(root, "backward")
     unreplayable("backward() is called")
@@ -211,12 +280,8 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
             try:
                 g = sweep_from(&s, root, NULL if seed is None else &x, None, get_depth() > 0,
                                FG_NO_ID)
-                for i in range(s.gathered_mask + 1):
-                    if g is not None or s.gathered[i].id == 0:
-                        continue
-                    n = node_at(s.gathered[i].id)
-                    if n.handle != NULL and (n.flags & (FG_LEAF | FG_RETAINED)):
-                        accumulate_grad(<Tensor>n.handle, n, &s.gathered[i].adjoint)
+                if g is None:
+                    accumulate_gathered(&s)
             finally:
                 sweep_end(&s)
         else:
@@ -343,6 +408,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
 # ---- scopes ---------------------------------------------------------------------------------
 
 @cython.final
+@cython.binding(False)
 cdef class no_grad:
     """A block, or a decorated function, in which nothing is recorded.
 
@@ -365,18 +431,23 @@ cdef class no_grad:
         set_not_recording(1)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, trace):        # no tuple: that might fail
         set_not_recording(<int>self.before.pop())
         return False
 
     def __call__(self, function):
-        import functools
+        return unrecorded(function)
 
-        @functools.wraps(function)
-        def without_recording(*args, **kwargs):
-            with no_grad():
-                return function(*args, **kwargs)
-        return without_recording
+
+def unrecorded(function):
+    """The function with `no_grad` around each call."""
+    import functools
+
+    @functools.wraps(function)
+    def without_recording(*args, **kwargs):
+        with no_grad():
+            return function(*args, **kwargs)
+    return without_recording
 
 
 def is_recording():
@@ -390,6 +461,7 @@ def transforming():
     return get_depth() + get_scopes() > 0
 
 
+@cython.binding(False)
 cdef class record:
     """A scope that shows what is recorded inside it.
 
@@ -422,7 +494,7 @@ cdef class record:
         set_scopes(get_scopes() + 1)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, error, trace):
         if not self.open:
             raise RuntimeError("record: this scope is not open")
         self.open = False
@@ -556,9 +628,13 @@ cdef bint holds_tensor_deep(object tree) except -1:
     children = children_of(tree)
     if children is None:
         return isinstance(tree, Tensor)
-    for x in children:
-        if holds_tensor_deep(x):
-            return True
+    descend()
+    try:
+        for x in children:
+            if holds_tensor_deep(x):
+                return True
+    finally:
+        ascend()
     return False
 
 
@@ -623,7 +699,7 @@ cdef Tensor argument_leaf(object value, str where_):
         operand_clear(&x)
         operand_array(<ndarray>value, &x)
         try:
-            t = tensor_of_value(shape_ref(x.shape), value_copy(x.shape, x.value, x.dtype), x.dtype)
+            t = tensor_shaped(x.shape, value_copy(x.shape, x.value, x.dtype), x.dtype)
         finally:
             operand_drop(&x)
     elif PyArray_Check(value) or isinstance(value, np_generic):
@@ -654,16 +730,20 @@ cdef object lift(object value, str where_, list leaves):
     """The argument with a leaf for every number and array in it."""
     cdef Tensor t
     if not is_leaf_type(value):
-        if type(value) is dict:
-            return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
-        if type(value) is list or type(value) is tuple:
-            items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
-            return items if type(value) is list else tuple(items)
-        branch = _trees.open_branch(value)
-        if branch is not None:
-            return _trees.close_branch(branch, [
-                lift(v, where_ + _trees.step(branch, k), leaves)
-                for k, v in zip(branch.keys, branch.children)])
+        descend()
+        try:
+            if type(value) is dict:
+                return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
+            if type(value) is list or type(value) is tuple:
+                items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
+                return items if type(value) is list else tuple(items)
+            branch = _trees.open_branch(value)
+            if branch is not None:
+                return _trees.close_branch(branch, [
+                    lift(v, where_ + _trees.step(branch, k), leaves)
+                    for k, v in zip(branch.keys, branch.children)])
+        finally:
+            ascend()
     t = argument_leaf(value, where_)
     leaves.append(argument_of(t))
     return t
@@ -676,15 +756,19 @@ cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves)
     cdef Gathered *e
     cdef FgAdjoint zero
     if not is_leaf_type(value):
-        if type(value) is dict:
-            return {k: lower(x, s, g, tensors, leaves) for k, x in value.items()}
-        if type(value) is list or type(value) is tuple:
-            items = [lower(x, s, g, tensors, leaves) for x in value]
-            return items if type(value) is list else tuple(items)
-        branch = _trees.open_branch(value)
-        if branch is not None:
-            return _trees.close_branch(branch, [lower(x, s, g, tensors, leaves)
-                                                for x in branch.children])
+        descend()
+        try:
+            if type(value) is dict:
+                return {k: lower(x, s, g, tensors, leaves) for k, x in value.items()}
+            if type(value) is list or type(value) is tuple:
+                items = [lower(x, s, g, tensors, leaves) for x in value]
+                return items if type(value) is list else tuple(items)
+            branch = _trees.open_branch(value)
+            if branch is not None:
+                return _trees.close_branch(branch, [lower(x, s, g, tensors, leaves)
+                                                    for x in branch.children])
+        finally:
+            ascend()
     t = <Argument>leaves.pop()
     if g is not None:
         return derivative_object(value, t.node, g.get(t.id), tensors)
@@ -770,7 +854,7 @@ cdef object settle(object value):
             if t.node.flags & FG_WEAK:
                 return t.node.re
             if t.node.dtype == FG_FLOAT64:
-                return PyArray_Scalar(&t.node.re, dtypes[FG_FLOAT64], None)
+                return PyArray_Scalar(&t.node.re, <cnp.dtype>dtypes[FG_FLOAT64], None)
             return dtypes[t.node.dtype].type(scalar_python(t.node))
         return np.array(tensor_ndarray(t))
     if is_leaf_type(value):
@@ -778,7 +862,11 @@ cdef object settle(object value):
     branch = _trees.open_branch(value)
     if branch is None:
         return value
-    children = [settle(x) for x in branch.children]
+    descend()
+    try:
+        children = [settle(x) for x in branch.children]
+    finally:
+        ascend()
     for x, y in zip(children, branch.children):
         if x is not y:
             return _trees.close_branch(branch, children)
@@ -786,6 +874,7 @@ cdef object settle(object value):
 
 
 @cython.final
+@cython.binding(False)
 cdef class Differentiated:
     """The function that `grad` and `value_and_grad` return."""
     cdef void *vectorcall       # CPython calls through it, without tuple and dictionary
@@ -1097,8 +1186,10 @@ def differentiated(f, argnums, has_aux, with_value, str name=None, int outermost
 
 def pool_info():
     """What the buffer pool holds, in bytes: in use, idle, and the most ever in use; and the number
-    of segments of nodes, each of 64 kB."""
-    return {"used": pool_used, "idle": pool_cached, "peak": pool_peak, "segments": segments_count}
+    of segments of nodes, each of 64 kB. For tests, which count instead of timing: all the bytes it
+    ever handed out, and the segments that sweeps passed over because they held no mark."""
+    return {"used": pool_used, "idle": pool_cached, "peak": pool_peak, "segments": segments_count,
+            "taken": pool_taken, "skipped": sweep_skipped}
 
 
 def pool_release():
@@ -1113,6 +1204,42 @@ def tape_info():
         return {"nodes": 0, "waiting": 0, "consumed": 0, "queued": 0}
     return {"nodes": tape.live, "waiting": tape.waiting, "consumed": tape.consumed,
             "queued": tape.queued}
+
+
+def fail_allocations(int64_t first, int64_t count=1):
+    """Let allocations fail, in checked builds: of those from now on, counted from 1, the `first` one
+    and `count` - 1 more. Returns how many there have been since the last call.
+    """
+    cdef int64_t asked = fg_asked()
+    if not FG_CHECKS:
+        raise RuntimeError("fail_allocations: only checked builds can do that; build with "
+                           "FASTGRAD_DEBUG=1 or FASTGRAD_SANITIZE=1")
+    fg_fail_from(first, count)
+    return asked
+
+
+def checked_build():
+    """Whether allocations can be made to fail, and what is alive is counted."""
+    return FG_CHECKS != 0
+
+
+def alive():
+    """What the core holds, counted in checked builds, and how the calling thread's recording stands:
+    what a call that fails leaves as it was."""
+    cdef FgTape *tape = get_thread_tape()
+    return {"values": values_alive, "shapes": shapes_alive, "attributes": attrs_alive,
+            "leaves": leaves_alive, "blocks": fg_blocks() - blocks_kept,
+            "nodes": tape.live if tape != NULL else 0,
+            "queued": tape.queued if tape != NULL else 0,
+            "busy": tape.busy if tape != NULL else 0,
+            "held": tape.held if tape != NULL else 0,
+            "streaming": tape.streaming if tape != NULL else 0,
+            "customs": tape.customs if tape != NULL else 0,
+            "duals": tape.duals if tape != NULL else 0,
+            "consumed": tape.consumed if tape != NULL else 0,
+            "parameters": parameters, "streamed": len(STREAMED), "dead": dead_count,
+            "depth": get_depth(), "scopes": get_scopes(), "not recording": get_not_recording(),
+            "kept": get_kept() != NULL, "recorder": get_recorder() != NULL, "serial": get_serial()}
 
 
 def lazy_threshold(size=None):

@@ -72,7 +72,7 @@ def fingerprint(Trace trace):
     cdef uint32_t x
     cdef bint ids
     cdef object digest = hashlib.blake2b(digest_size=16)
-    cdef uint32_t *position = <uint32_t *>malloc((g.mask + 1) * sizeof(uint32_t))
+    cdef uint32_t *position = <uint32_t *>fg_malloc((g.mask + 1) * sizeof(uint32_t))
     if position == NULL:
         raise MemoryError()
     w.used = 0
@@ -123,7 +123,7 @@ def fingerprint(Trace trace):
             words_shape(&w, digest, n)
         words_flush(&w, digest)
     finally:
-        free(position)
+        fg_free(position)
     return digest.digest()
 
 
@@ -137,8 +137,7 @@ cdef struct Ints:               # a list that grows
 cdef inline int ints_put(Ints *list_, int32_t x) except -1:
     cdef void *grown
     if list_.used == list_.size:
-        list_.size = 2 * list_.size + 1024
-        grown = realloc(list_.item, list_.size * sizeof(int32_t))
+        grown = fg_grown(list_.item, &list_.size, sizeof(int32_t))
         if grown == NULL:
             raise MemoryError()
         list_.item = <int32_t *>grown
@@ -156,27 +155,63 @@ cdef object ints_array(Ints *list_):
 
 
 cdef const int64_t *starts_of(ndarray a) except NULL:
-    if PyArray_TYPE(a) != cnp.NPY_INT64 or not PyArray_IS_C_CONTIGUOUS(a):
+    if a is None or PyArray_TYPE(a) != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(a):
         raise TypeError("starts must be contiguous int64")
     return <const int64_t *>PyArray_DATA(a)
 
 
 cdef int32_t *columns_of(ndarray a) except NULL:
-    if PyArray_TYPE(a) != cnp.NPY_INT32 or not PyArray_IS_C_CONTIGUOUS(a):
+    if a is None or PyArray_TYPE(a) != cnp.NPY_INT32 or not cnp.PyArray_ISCARRAY_RO(a):
         raise TypeError("columns must be contiguous int32")
     return <int32_t *>PyArray_DATA(a)
 
 
+cdef int64_t pattern_of(ndarray starts, ndarray columns, int64_t width, bint holes=False) except -1:
+    """How many rows there are, once it is sure that they lie in the columns, and these below
+    `width` (with `holes` below zero, too)."""
+    cdef int64_t rows = PyArray_DIMS(starts)[0] - 1 if PyArray_NDIM(starts) == 1 else -1
+    cdef const int64_t *start = starts_of(starts)
+    cdef const int32_t *column = columns_of(columns)
+    cdef int64_t count = PyArray_DIMS(columns)[0] if PyArray_NDIM(columns) == 1 else -1
+    cdef int64_t i
+    if rows < 0 or count < 0 or rows >= 1 << 31 or not 0 <= width < 1 << 31:
+        raise ValueError("a pattern is not of two vectors, or has more rows or columns than 2**31")
+    if start[0] != 0 or start[rows] != count:
+        raise ValueError(f"the rows of a pattern do not go from 0 to {count}")
+    for i in range(rows):
+        if start[i] > start[i + 1]:
+            raise ValueError(f"row {i} of a pattern ends before it begins")
+    for i in range(count):
+        if column[i] >= width or (column[i] < 0 and not holes):
+            raise ValueError(f"a pattern has column {column[i]} of {width}")
+    return rows
+
+
+cdef int order_of(ndarray order, int64_t count, bint whole, str what) except -1:
+    """Check numbers below `count`, none of them twice; with `whole` all of them."""
+    cdef const int32_t *x = columns_of(order)
+    cdef int64_t i, n = PyArray_DIMS(order)[0] if PyArray_NDIM(order) == 1 else -1
+    cdef ndarray seen = np.zeros(count + 1, dtype=np.uint8)
+    cdef uint8_t *met = <uint8_t *>PyArray_DATA(seen)
+    if n < 0 or (whole and n != count):
+        raise ValueError(f"{what} is no vector of {count} numbers")
+    for i in range(n):
+        if not 0 <= x[i] < count or met[x[i]]:
+            raise ValueError(f"{what} has {x[i]} twice, or not below {count}")
+        met[x[i]] = 1
+    return 0
+
+
 def distinct_rows(ndarray starts, ndarray columns, int64_t width):
     """The rows without repetitions and without what is negative, in order of appearance."""
-    cdef int64_t rows = PyArray_DIMS(starts)[0] - 1
+    cdef int64_t rows = pattern_of(starts, columns, width, True)
     cdef const int64_t *start = starts_of(starts)
     cdef const int32_t *column = columns_of(columns)
     cdef ndarray new_starts = np.empty(rows + 1, dtype=np.int64)
     cdef ndarray new_columns = np.empty(start[rows], dtype=np.int32)
     cdef int64_t *first = <int64_t *>PyArray_DATA(new_starts)
     cdef int32_t *out = <int32_t *>PyArray_DATA(new_columns)
-    cdef int32_t *seen = <int32_t *>calloc(width + 1, sizeof(int32_t))
+    cdef int32_t *seen = <int32_t *>fg_calloc(width + 1, sizeof(int32_t))
     cdef int64_t i, p, used = 0
     cdef int32_t x
     if seen == NULL:
@@ -191,7 +226,7 @@ def distinct_rows(ndarray starts, ndarray columns, int64_t width):
                     out[used] = x
                     used += 1
         first[rows] = used
-    free(seen)
+    fg_free(seen)
     return new_starts, new_columns if used == start[rows] else new_columns[:used].copy()
 
 
@@ -203,16 +238,17 @@ def expanded_rows(ndarray starts, ndarray columns, int64_t width, ndarray hub_st
     earlier hubs. A row is complete as soon as it has all columns, so that rows which share dense
     hubs cost what they contain.
     """
-    cdef int64_t rows = PyArray_DIMS(starts)[0] - 1
-    cdef int64_t hubs = PyArray_DIMS(hub_starts)[0] - 1
+    cdef int64_t hubs = np.size(hub_starts) - 1
+    cdef int64_t rows = pattern_of(starts, columns, width + hubs, True)
     cdef const int64_t *start = starts_of(starts)
     cdef const int32_t *column = columns_of(columns)
     cdef const int64_t *hub_start = starts_of(hub_starts)
     cdef const int32_t *hub_column = columns_of(hub_columns)
+    cdef int64_t hub_rows = pattern_of(hub_starts, hub_columns, width + hubs, True)
     cdef ndarray new_starts = np.empty(rows + 1, dtype=np.int64)
     cdef int64_t *first = <int64_t *>PyArray_DATA(new_starts)
-    cdef int32_t *seen = <int32_t *>calloc(width + hubs + 1, sizeof(int32_t))
-    cdef int32_t *waiting = <int32_t *>malloc((hubs + 1) * sizeof(int32_t))
+    cdef int32_t *seen = <int32_t *>fg_calloc(width + hubs + 1, sizeof(int32_t))
+    cdef int32_t *waiting = <int32_t *>fg_malloc((hubs + 1) * sizeof(int32_t))
     cdef Ints out
     cdef int64_t i, p, stop, depth
     cdef int32_t x
@@ -246,14 +282,14 @@ def expanded_rows(ndarray starts, ndarray columns, int64_t width, ndarray hub_st
         first[rows] = out.used
         return new_starts, ints_array(&out)
     finally:
-        free(seen)
-        free(waiting)
-        free(out.item)
+        fg_free(seen)
+        fg_free(waiting)
+        fg_free(out.item)
 
 
 def transposed_rows(ndarray starts, ndarray columns, int64_t width):
     """For each column its rows, ascending, and where each of these entries stood."""
-    cdef int64_t rows = PyArray_DIMS(starts)[0] - 1
+    cdef int64_t rows = pattern_of(starts, columns, width)
     cdef const int64_t *start = starts_of(starts)
     cdef const int32_t *column = columns_of(columns)
     cdef int64_t count = start[rows]
@@ -284,8 +320,10 @@ def transposed_rows(ndarray starts, ndarray columns, int64_t width):
 def by_colour(ndarray colours, int64_t count):
     """The places in a list of colours, colour after colour, those of colour -1 left out; and
     where each colour begins."""
-    cdef int64_t size = PyArray_DIMS(colours)[0]
     cdef const int32_t *colour = columns_of(colours)
+    cdef int64_t size = PyArray_DIMS(colours)[0] if PyArray_NDIM(colours) == 1 else -1
+    if size < 0 or not 0 <= count < 1 << 31 or (size and np.max(colours) >= count):
+        raise ValueError(f"by_colour: the colours are no vector of numbers below {count}")
     cdef ndarray starts = np.zeros(count + 2, dtype=np.int64)
     cdef int64_t *next_ = <int64_t *>PyArray_DATA(starts) + 1       # behind colour -1
     cdef int64_t i
@@ -316,7 +354,10 @@ def colour_columns(ndarray starts, ndarray columns, ndarray starts_t, ndarray co
     Greedy distance-2 colouring of the bipartite graph (Curtis, Powell and Reid 1974; Gebremedhin,
     Manne and Pothen 2005, algorithm 3.1), in the order given. Returns the colours and their number.
     """
-    cdef int64_t width = PyArray_DIMS(starts_t)[0] - 1
+    cdef int64_t width = np.size(starts_t) - 1
+    cdef int64_t rows = pattern_of(starts, columns, width)
+    pattern_of(starts_t, columns_t, rows)
+    order_of(order, width, True, "the order of columns")
     cdef const int64_t *row_start = starts_of(starts)
     cdef const int32_t *column = columns_of(columns)
     cdef const int64_t *column_start = starts_of(starts_t)
@@ -324,7 +365,7 @@ def colour_columns(ndarray starts, ndarray columns, ndarray starts_t, ndarray co
     cdef const int32_t *turn = columns_of(order)
     cdef ndarray colours = np.full(width, -1, dtype=np.int32)
     cdef int32_t *colour = <int32_t *>PyArray_DATA(colours)
-    cdef int32_t *forbidden = <int32_t *>calloc(width + 1, sizeof(int32_t))
+    cdef int32_t *forbidden = <int32_t *>fg_calloc(width + 1, sizeof(int32_t))
     cdef int64_t t, p, q
     cdef int32_t v, c, count = 0
     if forbidden == NULL:
@@ -345,7 +386,7 @@ def colour_columns(ndarray starts, ndarray columns, ndarray starts_t, ndarray co
             colour[v] = c
             if c >= count:
                 count = c + 1
-    free(forbidden)
+    fg_free(forbidden)
     return colours, count
 
 
@@ -377,9 +418,14 @@ def colour_star(ndarray starts, ndarray columns, ndarray mirror, ndarray dense, 
     column : ndarray of int32
         For each entry the column from whose colour it is read; the same for (i, j) and (j, i).
     """
-    cdef int64_t n = PyArray_DIMS(starts)[0] - 1
+    cdef int64_t n = pattern_of(starts, columns, np.size(starts) - 1)
+    order_of(order, n, True, "the order of vertices")
+    order_of(dense, n, False, "the list of dense vertices")
     cdef const int64_t *start = starts_of(starts)
     cdef const int32_t *column = columns_of(columns)
+    if np.shape(mirror) != (start[n],) or (start[n] and not 0 <= np.min(mirror) <= np.max(
+            mirror) < start[n]):
+        raise ValueError(f"the mirror has not an entry's number for each of {start[n]} entries")
     cdef const int64_t *twin = starts_of(mirror)
     cdef const int32_t *turn = columns_of(order)
     cdef const int32_t *lone = columns_of(dense)
@@ -389,7 +435,7 @@ def colour_star(ndarray starts, ndarray columns, ndarray mirror, ndarray dense, 
     cdef ndarray reads = np.empty(entries, dtype=np.int32)
     cdef int32_t *colour = <int32_t *>PyArray_DATA(colours)
     cdef int32_t *read = <int32_t *>PyArray_DATA(reads)
-    cdef char *memory = <char *>calloc(12 * (entries + 1) + 20 * (n + 1), 1)
+    cdef char *memory = <char *>fg_calloc(12 * (entries + 1) + 20 * (n + 1), 1)
     cdef int64_t *star = <int64_t *>memory          # of each entry
     cdef int64_t *nearest = star + entries + 1      # by colour: v's entry of the first such one
     cdef int32_t *met = <int32_t *>(nearest + n + 1)        # by colour: a neighbour of v has it
@@ -463,7 +509,7 @@ def colour_star(ndarray starts, ndarray columns, ndarray mirror, ndarray dense, 
                     read[p] = hub[star[p]]
                 else:
                     read[p] = v if v < w else w
-    free(memory)
+    fg_free(memory)
     return colours, count, reads
 
 

@@ -1,3 +1,5 @@
+# cython: auto_pickle=False
+# What Cython makes to pickle a class takes pointers for strings, and any state for a right one.
 """The compiled core of fastgrad: one translation unit, so that gcc can inline across its parts.
 
 A recorded scalar operation is a few dozen instructions spread over tensor.pyx, tape.pyx and
@@ -22,12 +24,10 @@ this order:
 """
 
 cimport cython
-from cpython.mem cimport PyMem_Malloc
 from cpython.object cimport (PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE)
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.math cimport INFINITY, log
 from libc.stdint cimport (int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
-from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 from numpy cimport (PyArray_DATA, PyArray_DIMS, PyArray_IS_C_CONTIGUOUS, PyArray_NDIM,
                     PyArray_STRIDES, PyArray_TYPE, import_array, ndarray, npy_intp)
@@ -60,6 +60,11 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
+    /* How deep the destructors of Tensors are inside one another, and those put off (borrowed). */
+    static FG_TLS int fg_dying;
+    static FG_TLS void *fg_put_off;
+    /* How deep a walk is in a container. */
+    static FG_TLS int fg_nested;
     /* The list (borrowed) of what is recorded while everything recorded is to keep its value and
        its constants (Trace, keep=True), else NULL. */
     static FG_TLS void *fg_kept;
@@ -76,6 +81,12 @@ cdef extern from *:
     #define set_depth(x) (fg_depth = (x))
     #define get_scopes() (fg_scopes)
     #define set_scopes(x) (fg_scopes = (x))
+    #define get_dying() (fg_dying)
+    #define set_dying(x) (fg_dying = (x))
+    #define get_nested() (fg_nested)
+    #define set_nested(x) (fg_nested = (x))
+    #define get_put_off() (fg_put_off)
+    #define set_put_off(x) (fg_put_off = (x))
 
     #define get_keeping() (__builtin_expect(fg_kept != NULL, 0))
     #define get_kept() (fg_kept)
@@ -87,24 +98,6 @@ cdef extern from *:
 
     #define clz(x) __builtin_clzll((unsigned long long)(x))
 
-    #include <stdlib.h>
-    #if defined(__linux__)
-    #include <sys/mman.h>
-    #endif
-    /* Memory aligned to cache lines; large chunks in huge pages, where a page fault costs a
-       five-hundredth. */
-    static void *aligned_chunk(int64_t size) {
-        void *p = NULL;
-        int large = size >= (1 << 22);
-        size_t align = large ? (1u << 21) : 64;
-        size_t whole = ((size_t)size + align - 1) & ~(align - 1);
-        if (posix_memalign(&p, align, large ? whole : (size_t)size)) return NULL;
-    #if defined(__linux__)
-        if (large) madvise(p, whole, MADV_HUGEPAGE);
-    #endif
-        return p;
-    }
-    #define free_chunk(p) free(p)
     /* Under the address sanitiser nothing is used twice (chunks, shapes, places of nodes, numbers of
        attributes, Tensors), and places without a node are poisoned: it sees every use after free. */
     #if defined(__SANITIZE_ADDRESS__)
@@ -115,8 +108,8 @@ cdef extern from *:
     __attribute__((no_sanitize_address)) static int node_lives(const FgNode *n) { return n->refs != 0; }
     #else
     #define FG_REUSES 1
-    #define node_show(n)
-    #define node_hide(n)
+    #define node_show(n) ((void)(n))
+    #define node_hide(n) ((void)(n))
     #define node_lives(n) ((n)->refs != 0)
     #endif
     /* Py_TYPE and Py_SET_REFCNT of objects that Cython must not count. */
@@ -142,6 +135,12 @@ cdef extern from *:
     void set_depth(int) nogil
     int get_scopes() nogil
     void set_scopes(int) nogil
+    int get_dying() nogil
+    void set_dying(int) nogil
+    int get_nested() nogil
+    void set_nested(int) nogil
+    void *get_put_off() nogil
+    void set_put_off(void *) nogil
     int get_keeping() nogil
     void *get_kept() nogil
     void set_kept(void *) nogil
@@ -150,8 +149,6 @@ cdef extern from *:
     uint32_t get_serial() nogil
     void set_serial(uint32_t) nogil
     int clz(int64_t) nogil
-    void *aligned_chunk(int64_t) nogil
-    void free_chunk(void *) nogil
     bint FG_REUSES
     void node_show(FgNode *) nogil
     void node_hide(FgNode *) nogil
@@ -177,7 +174,8 @@ cdef extern from "Python.h":
         PyObject *step
     int PySlice_Unpack(object, Py_ssize_t *, Py_ssize_t *, Py_ssize_t *) except -1
     Py_ssize_t PySlice_AdjustIndices(Py_ssize_t, Py_ssize_t *, Py_ssize_t *, Py_ssize_t)
-    Py_ssize_t PyNumber_AsSsize_t(object, object) except? -1
+    Py_ssize_t PyNumber_AsSsize_t(object, PyObject *) except? -1
+    int PyErr_CheckSignals() except -1
     unsigned long PyThread_get_thread_ident()
     PyObject *PyThreadState_GetDict()
     int PyTraceMalloc_Track(unsigned int, size_t, size_t)
@@ -210,7 +208,7 @@ cdef extern from "numpy/arrayobject.h":
                        int, object)
     int PyArray_SetBaseObject(ndarray, object) except -1
     bint PyArray_Check(object)
-    object PyArray_Scalar(void *, object, object)
+    object PyArray_Scalar(void *, cnp.dtype, object)
     PyTypeObject PyArray_Type
     enum: NPY_ARRAY_WRITEABLE, NPY_ARRAY_ALIGNED, NPY_ARRAY_C_CONTIGUOUS
 

@@ -40,8 +40,8 @@ cdef class Subgraph:
         if self.tape != NULL:
             self.tape.held -= 1
             tape_forget(self.tape)
-        free(self.ids)
-        free(self.slots)
+        fg_free(self.ids)
+        fg_free(self.slots)
 
     cdef int clear(self) except -1:
         """Forget adjoints and tangents."""
@@ -152,6 +152,7 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
         if prune:
             for target in targets:
                 target.node.flags |= FG_WANTED
+        s.bare = True
         for root in roots:
             if not root.node.flags & FG_LEAF:
                 mark(&s, root.id)
@@ -191,11 +192,11 @@ cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found
         g.tape.held += 1
     g.found = found
     g.pruned = s.pruned
-    g.ids = <uint32_t *>malloc((visited.count + 1) * sizeof(uint32_t))
+    g.ids = <uint32_t *>fg_malloc((visited.count + 1) * sizeof(uint32_t))
     if g.ids == NULL:
         raise MemoryError()
     size = power_of_two(<uint32_t>(2 * (visited.count + visited.leaves + len(roots))))
-    g.slots = <Slot *>calloc(size, sizeof(Slot))
+    g.slots = <Slot *>fg_calloc(size, sizeof(Slot))
     if g.slots == NULL:
         raise MemoryError()
     g.mask = size - 1
@@ -311,7 +312,7 @@ cdef Tensor spread(Tensor t, FgShape *shape):
 cdef Tensor zeros_like_node(FgNode *n):
     if n.rank == 0:
         return scalar_constant(0, n.dtype, n.flags & FG_WEAK)
-    return tensor_of_value(shape_ref(n.shape), number_value(0, n.dtype), n.dtype)
+    return tensor_shaped(n.shape, number_value(0, n.dtype), n.dtype)
 
 
 cdef int still_there(Subgraph s, FgNode *n, uint32_t id) except -1:
@@ -586,14 +587,28 @@ cdef Tensor weights_constant(FgNode *n, FgNode *x):
 
 
 def reduction_weights_of(array, name, axes):
-    """The partials of max, min and logsumexp of an array along axes with respect to its entries."""
-    cdef Unseen unseen = Unseen()
+    """The partials of max, min and logsumexp of an array along axes with respect to its entries.
+
+    Files name it, with whatever operands.
+    """
     cdef Tensor x = tensor(array)
     cdef Tensor y
+    cdef Unseen unseen
+    cdef int op = FG_max if name == "max" else FG_min if name == "min" else FG_logsumexp
+    if name not in ("max", "min", "logsumexp"):
+        raise ValueError(f"reduction_weights_of: name is {name!r}; it is one of 'max', 'min' and "
+                         "'logsumexp'")
+    if not is_float(x.node.dtype):
+        raise TypeError(f"reduction_weights_of: array has dtype {x.dtype}, and no derivative; write "
+                        ".astype(float)")
+    if type(axes) is not tuple:
+        raise TypeError(f"reduction_weights_of: axes is {axes!r}; give a tuple of ints")
+    unseen = Unseen()
     try:
         leaf_require(x.node, True)
-        y = reduced({"max": FG_max, "min": FG_min, "logsumexp": FG_logsumexp}[name], x, tuple(axes),
-                    False)
+        y = reduced(op, x, axes, False)
+        if y.node.op != op:                 # of no axes: nothing is reduced
+            return np.ones(x.shape, x.dtype)
         return tensor_value(weights_constant(y.node, x.node))
     finally:
         leaf_require(x.node, False)
@@ -872,7 +887,7 @@ cdef Tensor forward_assign(FgNode *n, Tensor t, Tensor v):
     cdef Operand o
     cdef object index = assign_index(n)
     if t is None:
-        t = tensor_of_value(shape_ref(n.shape), value_zeros(n.shape, n.dtype), n.dtype)
+        t = tensor_shaped(n.shape, value_zeros(n.shape, n.dtype), n.dtype)
     else:
         operand_tensor_ready(t, &o)
         t = push_reshape(&o, n.rank, n.shape.dims)
@@ -901,6 +916,8 @@ def custom(rule, operands, results):
     cdef uint32_t id, at, attr
     cdef int64_t *ids
     cdef list made = []
+    if type(operands) is not list or len(results) > 0xffff:
+        raise TypeError("custom: operands is a list of Tensors, and results are at most 65,535")
     for o in operands:
         t = <Tensor?>o
         t.fresh()
@@ -912,7 +929,7 @@ def custom(rule, operands, results):
         raise ValueError(f"{rule!r}: a function with a rule of its own may have 65536 results, not "
                          f"{len(results)}; return them in arrays")
     tape = tape_of_thread()
-    ids = <int64_t *>malloc((count + 1) * 8)
+    ids = <int64_t *>fg_malloc((count + 1) * 8)
     if ids == NULL:
         raise MemoryError()
     try:
@@ -938,13 +955,15 @@ def custom(rule, operands, results):
             if ids[i + 1]:
                 node_at(<uint32_t>ids[i + 1]).refs += 1
     finally:
-        free(ids)
+        fg_free(ids)
     try:
         for i in range(len(results)):
             r = <Tensor>results[i]
             if not is_float(r.node.dtype) and get_recorder() == NULL:
                 made.append(r)
                 continue
+            if r.node.rank:
+                value_of(r.node, r.id)
             y = node_append(tape, &at)
             node_set(y, FG_result, r.node.dtype, r.node.rank, r.node.flags & FG_WEAK, id, FG_NO_ID,
                      FG_NO_ID)
@@ -953,7 +972,7 @@ def custom(rule, operands, results):
             node_at(id).refs += 1
             if r.node.rank:
                 y.shape = shape_ref(r.node.shape)
-                y.value = value_ref(value_of(r.node, r.id))
+                y.value = value_ref(r.node.value)
             else:
                 y.re = r.node.re
                 y.im = r.node.im        # an integer keeps all its bits there

@@ -3,6 +3,22 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
+cdef extern from "alloc.h" nogil:
+    enum: FG_CHECKS
+    bint fg_fails()
+    void fg_fail_from(int64_t, int64_t)
+    int64_t fg_asked()
+    int64_t fg_blocks()
+    void *fg_counts()
+    void fg_counts_share(void *)
+    void *fg_malloc(size_t)
+    void *fg_calloc(size_t, size_t)
+    void *fg_realloc(void *, size_t)
+    void fg_free(void *)
+    void *fg_grown(void *, int64_t *, size_t)
+    void *fg_chunk(int64_t)
+    void fg_chunk_free(void *)
+
 cdef extern from "fg.h" nogil:
     enum: FG_NONE, FG_A, FG_B, FG_C, FG_Y
     enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK, FG_INNER
@@ -101,6 +117,7 @@ cdef extern from "fg.h" nogil:
         FgShape *shape
         FgValue *value
         double constant
+        uint32_t next_dead
         void *handle
 
     bint fg_plain_scalar(const FgNode *)

@@ -42,7 +42,7 @@ cdef Formula *formulas = NULL   # 3 * operator + operand
 
 cdef int formulas_setup() except -1:
     global formulas
-    formulas = <Formula *>calloc(3 * FG_ELEMENTWISE_END, sizeof(Formula))
+    formulas = <Formula *>fg_calloc(3 * FG_ELEMENTWISE_END, sizeof(Formula))
     if formulas == NULL:
         raise MemoryError()
     return 0
@@ -51,8 +51,10 @@ cdef int formulas_setup() except -1:
 cdef Formula *formula_of(int op, int which) except NULL:
     """The partial of an element-wise operator with respect to one of its operands."""
     cdef Formula *f = &formulas[3 * op + which]
+    cdef Formula own
     if f.kind == PARTIAL_UNREAD:
-        formula_read(f, op, which)
+        formula_read(&own, op, which)
+        f[0] = own              # whole: Python runs while it is read, in other threads, too
     return f
 
 

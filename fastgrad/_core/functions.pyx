@@ -29,6 +29,7 @@ cdef class Deferred:
 
 
 @cython.final
+@cython.binding(False)
 cdef class Row:
     """What a builtin of `functions` is bound to: its row of the table."""
     cdef int op
@@ -144,7 +145,7 @@ cdef object plain_result(int op, list args):
     cdef int count = <int>len(args)
     cdef object result
     for x_ in args:
-        if isinstance(x_, (list, tuple)) and holds_tensor(x_):
+        if isinstance(x_, (list, tuple)) and holds_tensor(x_, 0):
             raise TypeError(f"{fg_op_info[op].name.decode()}: a list that holds Tensors is not an "
                             "array; write fastgrad.numpy.array([...])")
     if get_recorder() != NULL:
@@ -203,7 +204,9 @@ cdef int functions_setup() except -1:
                      f"{name}({arguments}, /, out=None, *, where=True, casting='same_kind', "
                      f"order='K', dtype=None, subok=True)\n--\n\n")
         doc = signature + info.doc.decode()
-        method = <PyMethodDef *>PyMem_Malloc(sizeof(PyMethodDef))
+        method = <PyMethodDef *>fg_malloc(sizeof(PyMethodDef))
+        if method == NULL:
+            raise MemoryError()
         # Kept for the life of the process, like the functions themselves.
         KEPT.append(info.name)
         text = doc.encode()
@@ -260,6 +263,9 @@ def operator_names():
 
 def dtype_of_number(int number):
     """The dtype that nodes call by this number."""
+    if not 0 <= number < len(dtypes):
+        raise ValueError(f"dtype_of_number: there is no dtype {number}; they go up to "
+                         f"{len(dtypes) - 1}")
     return dtypes[number]
 
 
@@ -276,8 +282,12 @@ def available_isas():
 
 def use_isa(name):
     """Use another instruction set from now on (for tests); None: the best there is."""
-    cdef bytes wanted_ = b"" if name is None else name.encode()
-    if fg_dispatch(NULL if name is None else <const char *>wanted_) != 0:
+    cdef bytes encoded
+    cdef const char *wanted = NULL
+    if name is not None:
+        encoded = name.encode()
+        wanted = encoded
+    if fg_dispatch(wanted) != 0:
         raise ValueError(f"instruction set {name!r} is not available; there are "
                          f"{', '.join(available_isas())}")
 
@@ -291,9 +301,34 @@ cdef void *array_pointer(object a):
     return NULL if a is None else PyArray_DATA(<ndarray>a)
 
 
+cdef int row_number(name) except -1:
+    if type(name) is not str or name not in functions:
+        raise KeyError(f"there is no element-wise operator {name!r}")
+    return (<Row>functions[name].__self__).op
+
+
+cdef int kernel_arrays(str who, int op, int needed, object first, object others,
+                       object mask) except -1:
+    """Kernels look at memory alone: all of one float dtype and size (a mask of any dtype: its
+    bytes are read), contiguous, as C sees it. `needed` of the others must be there."""
+    cdef bint masked = op < FG_ELEMENTWISE_END and fg_op_info[op].props & FG_MASK
+    if type(first) is not np_ndarray or not is_float(PyArray_TYPE(first)) or not cnp.PyArray_ISCARRAY_RO(first):
+        raise TypeError(f"{who}: give contiguous arrays of float64 or float32")
+    for k, x in enumerate(others):
+        if x is None and k >= needed:
+            continue
+        wanted_ = getattr(x, "dtype", None) if masked and x is mask else first.dtype
+        if type(x) is not np_ndarray or x.dtype != wanted_ or x.size != first.size or \
+                not cnp.PyArray_ISCARRAY_RO(x):
+            raise TypeError(f"{who}: give contiguous arrays, all of dtype {first.dtype} and of "
+                            f"{first.size} entries")
+    return 0
+
+
 def kernel_value(name, a, b=None, c=None):
     """Run a value kernel on contiguous arrays of one dtype (for tests)."""
-    cdef int op = (<Row>functions[name].__self__).op
+    cdef int op = row_number(name)
+    kernel_arrays("kernel_value", op, fg_op_info[op].arity - 1, a, (b, c), c)
     y = np.empty_like(a, dtype=np.bool_ if op >= FG_ELEMENTWISE_END else a.dtype)
     cdef const FgLoops *loops = loops_of(PyArray_TYPE(a))
     if op >= FG_ELEMENTWISE_END:
@@ -306,9 +341,18 @@ def kernel_value(name, a, b=None, c=None):
 
 def kernel_partial(name, int which, g, a=None, b=None, c=None, y=None, double tie=0.5):
     """Run a partial kernel on contiguous arrays of one dtype (for tests); None where the partial
-    is zero everywhere."""
-    cdef int op = (<Row>functions[name].__self__).op
-    cdef FgPartialLoop loop = loops_of(PyArray_TYPE(g)).partial[op][which]
+    is zero everywhere. What it does not read may be None."""
+    cdef int op = row_number(name)
+    cdef int reads
+    cdef FgPartialLoop loop
+    if op >= FG_ELEMENTWISE_END or not 0 <= which < fg_op_info[op].arity:
+        raise ValueError(f"kernel_partial: {name} has no partial {which}")
+    kernel_arrays("kernel_partial", op, 0, g, (a, b, c, y), c)
+    reads = fg_op_info[op].reads[which]
+    for x, bit in ((a, FG_A), (b, FG_B), (c, FG_C), (y, FG_Y)):
+        if x is None and reads & <int>bit:
+            raise TypeError(f"kernel_partial: partial {which} of {name} reads what is None")
+    loop = loops_of(PyArray_TYPE(g)).partial[op][which]
     if loop == NULL:
         return None
     out = np.empty_like(g)
@@ -319,13 +363,22 @@ def kernel_partial(name, int which, g, a=None, b=None, c=None, y=None, double ti
 
 def scalar_value(name, str dtype, double a, double b=0, double c=0):
     """Run the scalar switch for a value (for tests)."""
-    return fg_value((<Row>functions[name].__self__).op, np.dtype(dtype).num, a, b, c)
+    return fg_value(row_number(name), scalar_dtype(dtype), a, b, c)
+
+
+cdef int scalar_dtype(str dtype) except -1:
+    if dtype not in ("float64", "float32"):
+        raise TypeError(f"the dtype is {dtype!r}; it is 'float64' or 'float32'")
+    return np.dtype(dtype).num
 
 
 def scalar_partial(name, int which, str dtype, double a, double b=0, double c=0, double y=0,
                    double tie=0.5):
     """Run the scalar switch for a partial (for tests)."""
-    return fg_partial((<Row>functions[name].__self__).op, which, np.dtype(dtype).num, a, b, c, y, tie)
+    cdef int op = row_number(name)
+    if op >= FG_ELEMENTWISE_END or not 0 <= which < fg_op_info[op].arity:
+        raise ValueError(f"scalar_partial: {name} has no partial {which}")
+    return fg_partial(op, which, scalar_dtype(dtype), a, b, c, y, tie)
 
 
 # ---- shaped functions -----------------------------------------------------------------------
@@ -338,17 +391,24 @@ cdef int operand_tensor_ready(Tensor t, Operand *x) except -1:
     return 0
 
 
+cdef int dims_of(object shape, int64_t *dims, str name) except -1:
+    """The lengths that a tuple or list gives; returns how many."""
+    cdef tuple lengths = tuple(shape)       # one's __index__ might change a list
+    cdef int i
+    if len(lengths) > 64:
+        raise ValueError(f"{name}: at most 64 dimensions are supported")
+    for i in range(<int>len(lengths)):
+        dims[i] = PyNumber_AsSsize_t(lengths[i], <PyObject *>ValueError)
+    return <int>len(lengths)
+
+
 cdef Tensor reshape_tensor(Tensor t, object shape):
     cdef Operand x
     cdef int64_t dims[64]
-    cdef int i, rank
+    cdef int rank
     if not isinstance(shape, (tuple, list)):
         shape = (shape,)
-    rank = <int>len(shape)
-    if rank > 64:
-        raise ValueError("reshape: at most 64 dimensions are supported")
-    for i in range(rank):
-        dims[i] = PyNumber_AsSsize_t(shape[i], None)
+    rank = dims_of(shape, dims, "reshape")
     operand_tensor_ready(t, &x)
     return push_reshape(&x, rank, dims)
 
@@ -425,12 +485,11 @@ def broadcast_to(a, shape):
         return np.broadcast_to(a, shape)
     if not isinstance(shape, (tuple, list)):
         shape = (shape,)
-    rank = <int>len(shape)
-    if rank > 64:
-        raise ValueError("broadcast_to: at most 64 dimensions are supported")
-    operand_tensor_ready(<Tensor>a, &x)
+    rank = dims_of(shape, dims, "broadcast_to")
     for i in range(rank):
-        dims[i] = PyNumber_AsSsize_t(shape[i], None)
+        if dims[i] < 0:
+            raise ValueError(f"broadcast_to: shape {tuple(shape)} has a negative length")
+    operand_tensor_ready(<Tensor>a, &x)
     for i in range(x.shape.rank if x.shape != NULL else 0):
         j = rank - x.shape.rank + i
         if j < 0 or (x.shape.dims[i] != 1 and x.shape.dims[i] != dims[j]):
@@ -511,8 +570,8 @@ def scatter(values, index, shape):
         return tensor_constant(out)
     operand_array(out, &y)
     try:
-        return push_shaped(FG_scatter, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, &x,
-                           NULL, attr_new(0, NULL, plain_index), 0)
+        return push_kept(FG_scatter, &x, shape_ref(y.shape), value_ref(y.value), 0, NULL,
+                         plain_index)
     finally:
         operand_drop(&y)
 
@@ -524,11 +583,13 @@ def place(part, index, shape):
     cdef int64_t dims[64]
     cdef FgShape *whole
     cdef uint32_t attr
-    cdef int i
+    cdef int i, rank
     cdef Tensor t = part if isinstance(part, Tensor) else tensor(part)
-    for i in range(len(shape)):
-        dims[i] = shape[i]
-    whole = shape_new(<int>len(shape), dims)
+    rank = dims_of(shape, dims, "place")
+    for i in range(rank):
+        if dims[i] < 0:
+            raise ValueError(f"place: the shape is {shape!r}")
+    whole = shape_new(rank, dims)
     try:
         if index_parse(whole, index, &parsed) or parsed.rank == 0:
             raise IndexError("place: the index must be basic and leave an axis")
@@ -674,8 +735,13 @@ def matmul(a, b):
     return push_matmul(a, b)
 
 
+cdef object ASTYPE = frozenset([np.dtype(c).name for c in "?bhilqBHILQfd"])
+
+
 def astype(a, str dtype):
-    """An array in another dtype."""
+    """An array in another dtype. Files name it: of the dtypes that a graph has."""
+    if dtype not in ASTYPE:
+        raise TypeError(f"astype: there is no dtype {dtype!r} in a graph")
     return np.asarray(a).astype(dtype)
 
 

@@ -143,6 +143,7 @@ cdef extern from "vm.h" nogil:
     int64_t fg_loop_scratch(const FgLoop *)
     enum: FG_RUN_DONE, FG_RUN_ERROR
     FgPlan *fg_plan_new(const FgSource *)
+    const char fg_plan_no_memory[]
     void fg_plan_free(FgPlan *)
     const char *fg_plan_verify(const FgPlan *)
     FgFrame *fg_frame_new(const FgPlan *)

@@ -10,6 +10,7 @@ cdef extern from *:
         const FgKernels **kernels;
         const FgOpInfo *ops;
         void *matmul[2];
+        void *counts;
     } CoreTables;
     static const FgOpInfo *op_table;
     """
@@ -17,6 +18,7 @@ cdef extern from *:
         const FgKernels **kernels
         const FgOpInfo *ops
         void *matmul[2]
+        void *counts
     const FgOpInfo *op_table
 
 cdef extern from "Python.h":
@@ -30,6 +32,8 @@ cdef enum:
     RANK_MAX = 64
     NODES_MAX = 0x7ffffff0
     # Operands of one call or concatenation, inputs, outputs: numbers of 32 bits.
+
+from threading import get_ident
 
 cdef list dtypes = [core.dtype_of_number(k) if k in (0, 7, 11, 12) else np.dtype("?bBhHiIlLqQfd"[k])
                     for k in range(13)]
@@ -50,6 +54,7 @@ cdef int tables_setup() except -1:
     cdef CoreTables *t = <CoreTables *>PyCapsule_GetPointer(core.tables(), "fastgrad.tables")
     fg_vm_kernels = t.kernels
     op_table = t.ops
+    fg_counts_share(t.counts)
     fg_vm_matmul[0] = <const FgCallInfo *>t.matmul[0]
     fg_vm_matmul[1] = <const FgCallInfo *>t.matmul[1]
     compare_calls = {}
@@ -76,11 +81,11 @@ cdef class Checked:
     cdef dict loops                     # by node: plans, and what the results are
 
     def __dealloc__(self):
-        free(self.nodes)
-        free(self.shapes)
-        free(self.dims)
-        free(self.attributes)
-        free(self.guards)
+        fg_free(self.nodes)
+        fg_free(self.shapes)
+        fg_free(self.dims)
+        fg_free(self.attributes)
+        fg_free(self.guards)
 
     cdef object fault(self, int64_t i, str what):
         name = ""
@@ -124,8 +129,8 @@ cdef int check_shapes(Checked c) except -1:
     if not renumbered:
         raise ValueError("graph: there are no shapes; the first must be ()")
     n = len(c.shape_tuples)
-    c.shapes = <FgDims *>calloc(n + 1, sizeof(FgDims))
-    c.dims = <int64_t *>calloc(total + 1, 8)
+    c.shapes = <FgDims *>fg_calloc(n + 1, sizeof(FgDims))
+    c.dims = <int64_t *>fg_calloc(total + 1, 8)
     if c.shapes == NULL or c.dims == NULL:
         raise MemoryError()
     total = 0
@@ -598,7 +603,7 @@ cdef int attribute_python(Checked c) except -1:
     return attribute_number(c, FG_ATTR_PYTHON, ())
 
 
-cdef int loop_depth = 0
+cdef dict loop_depth = {}       # by thread: planning lets other threads run
 
 
 cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list operands) except -1:
@@ -615,7 +620,6 @@ cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list o
 
 cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
     """A loop's graphs are planned, and fit each other and the operands."""
-    global loop_depth
     cdef FgLoop *made
     cdef int k
     cdef Plan body, condition = None
@@ -647,15 +651,20 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
     for what in (loop.body, *((loop.condition,) if loop.kind == "while" else ())):
         if type(what).__name__ != "Graph":
             raise c.fault(i, f"{what!r} in the place of a graph")
-    if loop_depth > 30:
+    thread = get_ident()
+    depth = loop_depth.get(thread, 0)
+    if depth > 30:
         raise c.fault(i, "loops are nested too deeply")
-    loop_depth += 1
+    loop_depth[thread] = depth + 1
     try:
         body = Plan(loop.body)
         if loop.condition is not None:
             condition = Plan(loop.condition)
     finally:
-        loop_depth -= 1
+        if depth:
+            loop_depth[thread] = depth
+        else:
+            loop_depth.pop(thread, None)
     check_graph_inputs(c, i, "body", loop.body, operands)
     outputs = [(loop.body.dtype(x), loop.body.shape(x)) for x in loop.body.outputs]
     if outputs[:carries] != operands[:carries] or (
@@ -717,7 +726,7 @@ cdef int check_guards(Checked c) except -1:
     cdef int64_t k = 0
     cdef FgGuardRow *row
     guards = list(c.graph.guards)
-    c.guards = <FgGuardRow *>calloc(len(guards) + 1, sizeof(FgGuardRow))
+    c.guards = <FgGuardRow *>fg_calloc(len(guards) + 1, sizeof(FgGuardRow))
     if c.guards == NULL:
         raise MemoryError()
     for guard in guards:
@@ -771,7 +780,7 @@ cdef Checked checked_parts(object graph):
     if len(nodes) >= NODES_MAX:
         raise ValueError(f"graph: {len(nodes)} nodes are more than can be numbered")
     c.source.count = len(nodes)
-    c.nodes = <FgGraphNode *>malloc((c.source.count + 1) * sizeof(FgGraphNode))
+    c.nodes = <FgGraphNode *>fg_malloc((c.source.count + 1) * sizeof(FgGraphNode))
     if c.nodes == NULL:
         raise MemoryError()
     memcpy(c.nodes, PyArray_DATA(<ndarray>nodes), c.source.count * sizeof(FgGraphNode))
@@ -817,7 +826,7 @@ cdef Checked checked_parts(object graph):
         if n.op == FG_custom or (kind != "array" and n.rank):
             raise ValueError(f"graph: output {k}: node {x} is no {kind}")
     check_guards(c)
-    c.attributes = <FgAttribute *>calloc(len(c.kinds) + 1, sizeof(FgAttribute))
+    c.attributes = <FgAttribute *>fg_calloc(len(c.kinds) + 1, sizeof(FgAttribute))
     if c.attributes == NULL:
         raise MemoryError()
     for i in range(len(c.kinds)):

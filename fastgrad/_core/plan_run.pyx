@@ -6,10 +6,6 @@ fg_run, and hands the frame back; runs in several threads have frames of their o
 
 cdef extern from *:
     """
-    #include <stdlib.h>
-    #if defined(__linux__)
-    #include <sys/mman.h>
-    #endif
     #include <numpy/arrayobject.h>
     static PyObject *array_new(int rank, const int64_t *dims, int dtype) {
         return PyArray_SimpleNew(rank, (npy_intp *)(uintptr_t)dims, dtype);
@@ -19,17 +15,6 @@ cdef extern from *:
         return PyArray_NewFromDescr(&PyArray_Type, PyArray_DescrFromType(dtype), rank,
                                     (const npy_intp *)dims, (const npy_intp *)strides,
                                     (void *)(uintptr_t)p, NPY_ARRAY_ALIGNED, NULL);
-    }
-    /* In huge pages, where a page fault costs a five-hundredth. */
-    static char *large_memory(int64_t nbytes) {
-        void *p = NULL;
-        size_t align = nbytes >= 1 << 22 ? (size_t)1 << 21 : 64;
-        size_t whole = ((size_t)nbytes + align - 1) & ~(align - 1);
-        if (posix_memalign(&p, align, whole)) return NULL;
-    #if defined(__linux__)
-        if (align > 64) madvise(p, whole, MADV_HUGEPAGE);
-    #endif
-        return p;
     }
     static PyObject *array_in(PyObject *owner, char *p, int rank, const int64_t *dims, int dtype) {
         PyObject *a = PyArray_NewFromDescr(&PyArray_Type, PyArray_DescrFromType(dtype), rank,
@@ -54,7 +39,6 @@ cdef extern from *:
     """
     object array_new(int, const int64_t *, int)
     object array_of(const char *, int, const int64_t *, const int64_t *, int)
-    char *large_memory(int64_t)
     object array_in(object, char *, int, const int64_t *, int)
     object double_scalar(double)
     bint array_is_plain(object)
@@ -107,7 +91,7 @@ cdef class Memory:
                 chunks[k].data, chunks[k].nbytes = self.data, self.nbytes
                 chunk_bytes += self.nbytes
                 return
-        free(self.data)
+        fg_chunk_free(self.data)
 
 
 cdef object result_array(FgOperand *x):
@@ -129,7 +113,7 @@ cdef object result_array(FgOperand *x):
         chunk_bytes -= memory.nbytes
         chunks[best].data = NULL
     else:
-        memory.data = large_memory(nbytes)
+        memory.data = <char *>fg_chunk(nbytes)
         memory.nbytes = nbytes
         if memory.data == NULL:
             raise MemoryError(f"not enough memory for a result of {nbytes} bytes")
@@ -138,6 +122,7 @@ cdef object result_array(FgOperand *x):
 
 @cython.final
 @cython.no_gc_clear
+@cython.binding(False)
 cdef class Plan:
     """A graph, planned: what it computes, in which order and where.
 
@@ -168,10 +153,11 @@ cdef class Plan:
         if self.plan == NULL:
             raise MemoryError("not enough memory to plan the graph")
         if self.plan.error != NULL:
-            raise RuntimeError(f"the graph could not be planned: {self.plan.error.decode()}")
+            # Of a file its author may be wrong; of a recording, the planner.
+            raise ValueError(f"the graph could not be planned: {self.plan.error.decode()}")
         if CHECK_PLANS:
             self.verify()
-        self.kinds = <uint8_t *>malloc(len(graph.kinds) + 1)
+        self.kinds = <uint8_t *>fg_malloc(len(graph.kinds) + 1)
         if self.kinds == NULL:
             raise MemoryError()
         for k in range(len(graph.kinds)):
@@ -187,7 +173,7 @@ cdef class Plan:
             fg_frame_free(frame)
         if self.plan != NULL:
             fg_plan_free(self.plan)
-        free(self.kinds)
+        fg_free(self.kinds)
 
     def verify(self):
         """Check the plan: every array is alive where it is used, views stay inside of their arrays,
@@ -195,6 +181,8 @@ cdef class Plan:
         cdef const char *fault
         with nogil:
             fault = fg_plan_verify(self.plan)
+        if fault == fg_plan_no_memory:
+            raise MemoryError("not enough memory to check the plan")
         if fault != NULL:
             raise RuntimeError(f"the plan is wrong: {fault.decode()}\n{self}")
 
@@ -214,6 +202,7 @@ cdef class Plan:
             Floats, NumPy scalars and new arrays, as `graph.kinds` says; or the number of the first
             guard that does not hold.
         """
+        values = list(values)           # the caller's may change meanwhile
         if len(values) != self.plan.input_count:
             raise TypeError(f"the program has {self.plan.input_count} inputs, not {len(values)}")
         return self.run_list(values)
@@ -225,8 +214,6 @@ cdef class Plan:
         cdef list results
         cdef FgPlan *plan = self.plan
         cdef bint unlock = plan.work >= UNLOCK
-        if unlock:
-            values = list(values)       # others may change it meanwhile
         f = self.frames
         if f != NULL:
             self.frames = f.next

@@ -1,3 +1,5 @@
+# cython: auto_pickle=False
+# What Cython makes to pickle a class takes pointers for strings, and any state for a right one.
 """Programs: graphs planned once, and run without Python.
 
     plan_graph.pyx      graphs checked, and brought into the planner's numbers
@@ -11,11 +13,9 @@ src/vm_run.c.
 """
 
 cimport cython
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from numpy cimport (PyArray_DATA, PyArray_DIMS, PyArray_IS_C_CONTIGUOUS, PyArray_NDIM, PyArray_TYPE,
                     import_array, ndarray, npy_intp)

@@ -33,6 +33,8 @@ cdef extern from "Python.h":
         PyObject *func_code
         PyObject *func_defaults
 
+from types import CellType, FunctionType
+
 # Stands for a name that is not there.
 ABSENT = object()
 
@@ -52,7 +54,25 @@ cdef struct Check:
 cdef object EXACT = frozenset([int, str, bytes])
 
 
+cdef tuple HOLDERS = (dict, CellType, list, (list, dict), object, type, object, FunctionType,
+                      (np.ndarray, core.Tensor))
+
+
+cdef int check_entry(kind, holder, key, expected, slot, Py_ssize_t captured) except -1:
+    """What `hold` reads is of the types that it takes for granted."""
+    if not 0 <= kind < len(HOLDERS) or not isinstance(holder, HOLDERS[kind]):
+        raise TypeError(f"Checks: no check of kind {kind!r} is of a {type(holder).__name__}")
+    if (kind == CHECK_LIST or kind == CHECK_LENGTH) and (type(key) is not int or key < 0):
+        raise TypeError(f"Checks: the place in a list is {key!r}")
+    if kind == CHECK_BYTES and type(expected) is not np.ndarray:
+        raise TypeError("Checks: contents are compared with an array")
+    if type(slot) is not int or not -1 <= slot < captured:
+        raise ValueError(f"Checks: there is no captured array {slot!r}")
+    return 0
+
+
 @cython.final
+@cython.binding(False)
 cdef class Checks:
     """Whether names and attributes are bound to what they were bound to.
 
@@ -74,11 +94,15 @@ cdef class Checks:
         cdef Check *c
         cdef Py_ssize_t i = 0
         self.kept = []
+        if entries is None or captured is None:
+            raise TypeError("Checks: entries and captured are lists")
+        entries = list(entries)
         self.captured = captured
-        self.checks = <Check *>PyMem_Malloc((len(entries) + 1) * sizeof(Check))
+        self.checks = <Check *>fg_malloc((len(entries) + 1) * sizeof(Check))
         if self.checks == NULL:
             raise MemoryError()
-        for kind, holder, key, expected, slot in entries:
+        for kind, holder, key, expected, slot in list(entries):
+            check_entry(kind, holder, key, expected, slot, len(captured))
             c = &self.checks[i]
             c.kind, c.slot, c.number = kind, slot, 0
             if kind == CHECK_LIST or kind == CHECK_LENGTH:
@@ -91,7 +115,7 @@ cdef class Checks:
         self.count = i
 
     def __dealloc__(self):
-        PyMem_Free(self.checks)
+        fg_free(self.checks)
 
     def __len__(self):
         return self.count
@@ -248,7 +272,17 @@ def branch_part(branch, list parts):
     p.kind = (PART_TUPLE if kind is tuple else PART_LIST if kind is list else
               PART_DICT if kind is dict else PART_NONE if kind is type(None) else PART_OTHER)
     p.keys, p.parts, p.value = branch.keys, parts, branch
+    if parts is None or len(parts) != len(p.keys) or any([type(x) is not Part for x in parts]):
+        raise TypeError("branch_part: there is one Part for each key")
     return p
+
+
+cdef int most_results(Part p) except -1:
+    """So many results at least there must be."""
+    cdef int count = p.number + 1 if p.kind == PART_STATIC and p.parts is None else 0
+    for x in p.parts or ():
+        count = max(count, most_results(x))
+    return count
 
 
 cdef bint taken(Part p, object x, list values) except -1:
@@ -334,6 +368,38 @@ from fastgrad._trees import close_branch as CLOSE
 cdef str SWAPPED = ">" if np.little_endian else "<"     # in dtype.byteorder
 
 
+# ---- what threads share ---------------------------------------------------------------------
+
+@cython.final
+@cython.binding(False)
+cdef class Cell:
+    """A value that several threads may replace. It is replaced, never changed, so that who has it
+    may go through it; there is no lock, so that nobody waits, nor a child of `fork` for ever."""
+    cdef readonly object value
+
+    def __init__(self, value):
+        self.value = value
+
+    def swap(self, old, new):
+        """Put `new` there, unless there is something else than `old` by now; tells whether."""
+        if self.value is not old:
+            return False
+        self.value = new
+        return True
+
+
+@cython.final
+@cython.binding(False)
+cdef class Tally:
+    """A number that several threads count up."""
+    cdef readonly int64_t count
+
+    def add(self):
+        """One more; the number before."""
+        self.count += 1
+        return self.count - 1
+
+
 # ---- paths ----------------------------------------------------------------------------------
 
 @cython.final
@@ -351,6 +417,9 @@ cdef class Entry:
     checks : Checks
     lifted : list of (holder, key)
         Where floats that are inputs are found: dictionaries, and cells with None.
+    path : Path
+    calls : Tally
+        Counts the runs.
     """
     cdef list arguments
     cdef tuple names
@@ -359,14 +428,23 @@ cdef class Entry:
     cdef Checks checks
     cdef list lifted
     cdef bint tensors           # some of what is captured is no array
-    cdef public object path
-    cdef readonly int64_t calls
+    cdef readonly object path
+    cdef Tally calls
 
-    def __init__(self, list arguments, tuple names, Part result, Plan plan, Checks checks,
-                 list lifted, path):
+    def __cinit__(self, list arguments, tuple names, Part result not None, Plan plan not None,
+                  Checks checks not None, list lifted, path, Tally calls not None):
+        if arguments is None or names is None:
+            raise TypeError("Entry: arguments is a list and names a tuple, not None")
+        if any([type(part) is not Part for part in arguments]):
+            raise TypeError("Entry: arguments is a list of Parts")
+        if most_results(result) > plan.plan.output_count:
+            raise ValueError("Entry: the result has more parts than the plan has outputs")
+        for holder, key in lifted or ():
+            if not isinstance(holder, CellType if key is None else dict):
+                raise TypeError(f"Entry: no float is found in a {type(holder).__name__}")
         self.names = names
         self.arguments, self.result, self.plan, self.checks = arguments, result, plan, checks
-        self.lifted, self.path = lifted, path
+        self.lifted, self.path, self.calls = lifted, path, calls
 
     cdef object attempt(self, PyObject *const *args, Py_ssize_t n, PyObject *names):
         """The result, or NOTHING where this path does not fit."""
@@ -400,7 +478,7 @@ cdef class Entry:
         answer = self.plan.run_list(values)
         if type(answer) is int:
             return NOTHING
-        self.calls += 1
+        self.calls.count += 1
         return returned(self.result, <list>answer)
 
 
@@ -421,6 +499,7 @@ cdef enum:
     ENTRIES = 8
 
 
+@cython.binding(False)
 cdef class Caller:
     """What makes calls of a program short: it tries its entries, then the method `_call`."""
     cdef void *vectorcall           # CPython calls through it, without tuple and dictionary
@@ -434,9 +513,15 @@ cdef class Caller:
     def __call__(self, *args, **kwargs):
         return self._call(args, kwargs)
 
-    def _enter(self, Entry entry):
+    def _enter(self, Entry entry not None):
         """Try this entry first from now on."""
-        self.entries = [entry] + self.entries[:ENTRIES - 1]
+        cdef list before, after
+        while True:
+            before = self.entries
+            after = [entry] + before[:ENTRIES - 1]
+            if self.entries is before:      # making a list may run the garbage collector, and that
+                self.entries = after        # another thread
+                return
 
     def _first_path(self):
         """The path that was used last, or None."""
@@ -444,12 +529,19 @@ cdef class Caller:
 
     def _drop(self, path):
         """Never try the entry of this path again (None: any)."""
-        self.entries = [] if path is None else [
-            e for e in self.entries if (<Entry>e).path is not path]
+        cdef list before, after
+        while True:
+            before = self.entries
+            after = [] if path is None else [e for e in before if (<Entry>e).path is not path]
+            if self.entries is before:
+                self.entries = after
+                return
 
 
 def use_vectorcall(type kind):
     """Let a subclass of Caller be called without tuple and dictionary."""
+    if kind is None or not issubclass(kind, Caller):
+        raise TypeError("use_vectorcall: takes a subclass of Caller")
     cdef Caller c = Caller.__new__(Caller)
     cdef PyTypeObject *t = <PyTypeObject *>kind
     t.tp_vectorcall_offset = <Py_ssize_t>(<char *>&c.vectorcall - <char *><void *>c)
@@ -470,7 +562,9 @@ cdef PyObject *caller_call(PyObject *self, PyObject *const *args, size_t flags,
             if result is not NOTHING:
                 c.fast_calls += 1
                 if i:
-                    c.entries = [entries[i]] + entries[:i] + entries[i + 1:]
+                    moved = [entries[i]] + entries[:i] + entries[i + 1:]
+                    if c.entries is entries:
+                        c.entries = moved
                 break
     if result is NOTHING:
         result = c._call(tuple([<object>args[i] for i in range(n)]), {} if names == NULL else {

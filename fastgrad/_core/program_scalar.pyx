@@ -9,7 +9,7 @@ cdef extern from "vm_scalar.h" nogil:
     ctypedef struct FgScalarCode
 
     FgScalarCode *fg_scalar_build(const FgScalarOp *ops, int64_t n, uint32_t registers,
-                                  const uint8_t *kept)
+                                  const uint8_t *kept, int *malformed)
     int fg_scalar_run(const FgScalarCode *code, double *registers)
     void fg_scalar_free(FgScalarCode *code)
     void fg_scalar_measure(const FgScalarCode *code, int64_t *instructions, int64_t *bytes,
@@ -26,6 +26,7 @@ def scalar_run(const uint8_t[::1] operations not None, double[::1] registers not
     cdef int64_t n = operations.shape[0] // <int64_t>sizeof(FgScalarOp)
     cdef int64_t instructions, code_bytes, written
     cdef double nothing = 0.0
+    cdef int malformed
     if operations.shape[0] != n * <int64_t>sizeof(FgScalarOp):
         raise ValueError(f"operations take {sizeof(FgScalarOp)} bytes each, and here are "
                          f"{operations.shape[0]}")
@@ -34,7 +35,9 @@ def scalar_run(const uint8_t[::1] operations not None, double[::1] registers not
                          "keep them: give one for each")
     cdef FgScalarCode *code = fg_scalar_build(
         <const FgScalarOp *>&operations[0] if n else NULL, n, <uint32_t>registers.shape[0],
-        &kept[0] if kept.shape[0] else NULL)
+        &kept[0] if kept.shape[0] else NULL, &malformed)
+    if code is NULL and not malformed:
+        raise MemoryError()
     if code is NULL:
         raise ValueError("a register is written twice, or after it was read, or does not exist, or "
                          "an operator or a dtype is none")

@@ -74,6 +74,7 @@ cdef class Unseen:
 
 
 @cython.final
+@cython.binding(False)
 cdef class Recorder:
     """Takes down one run of a function.
 
@@ -133,10 +134,12 @@ cdef class Recorder:
             self.end()
         for i in range(self.count):
             node_drop(self.ids[i])
-        free(self.ids)
+        fg_free(self.ids)
 
     def begin(self):
         """Before the function is called."""
+        if self.open:
+            raise RuntimeError("this recording has begun")
         self.depth, self.before = get_depth(), get_not_recording()
         self.outer, self.kept, self.outer_serial = get_recorder(), get_kept(), get_serial()
         set_recorder(<void *>self)
@@ -169,11 +172,10 @@ cdef class Recorder:
         """Keep a node."""
         cdef void *grown
         if self.count == self.size:
-            grown = realloc(self.ids, (self.size * 2 + 256) * sizeof(uint32_t))
+            grown = fg_grown(self.ids, &self.size, sizeof(uint32_t))
             if grown == NULL:
                 raise MemoryError()
             self.ids = <uint32_t *>grown
-            self.size = self.size * 2 + 256
         self.ids[self.count] = id
         self.count += 1
         n.refs += 1
@@ -612,9 +614,15 @@ cdef object derived_value(object x):
     if isinstance(x, Tensor):
         return tensor_value(<Tensor>x)
     if type(x) is list or type(x) is tuple:
-        return type(x)([derived_value(y) for y in x])
+        descend()
+        try:
+            return type(x)([derived_value(y) for y in x])
+        finally:
+            ascend()
     if PyArray_Check(x):
         refuse_masked(x)
+        if x.dtype.hasobject:           # as out=, NumPy 2.4 reads what it has not written
+            raise TypeError(dtype_message(np.dtype(object)))
     return x
 
 
@@ -629,7 +637,11 @@ cdef object derived_slot(Recorder r, object x, list operands):
             return SLOT(len(operands) - 1)
         return np.array(tensor_value(<Tensor>x))
     if type(x) is list or type(x) is tuple:
-        return type(x)([derived_slot(r, y, operands) for y in x])
+        descend()
+        try:
+            return type(x)([derived_slot(r, y, operands) for y in x])
+        finally:
+            ascend()
     return np.array(x) if PyArray_Check(x) else x
 
 
@@ -641,7 +653,11 @@ cdef object derived_wrapped(object result):
             return tensor_constant(result)      # which complains of other floating dtypes
         return result
     if type(result) is list or type(result) is tuple:
-        return type(result)([derived_wrapped(y) for y in result])
+        descend()
+        try:
+            return type(result)([derived_wrapped(y) for y in result])
+        finally:
+            ascend()
     return result
 
 
@@ -662,7 +678,7 @@ cdef object derived_node(Recorder r, object result, tuple attribute, list operan
     if not isinstance(wrapped, Tensor):
         return result               # a dtype, a name
     y = wrapped
-    ids = <int64_t *>malloc((count + 1) * 8)
+    ids = <int64_t *>fg_malloc((count + 1) * 8)
     if ids == NULL:
         raise MemoryError()
     try:
@@ -678,7 +694,7 @@ cdef object derived_node(Recorder r, object result, tuple attribute, list operan
         for i in range(count):
             node_at(<uint32_t>ids[i + 1]).refs += 1
     finally:
-        free(ids)
+        fg_free(ids)
     made = y.node
     node_set(n, FG_call, made.dtype, made.rank, 0, FG_NO_ID, FG_NO_ID, FG_NO_ID)
     n.attr = attr
@@ -763,7 +779,7 @@ cdef class Extraction:
     cdef uint32_t last_shape_number
 
     def __dealloc__(self):
-        free(self.nodes)
+        fg_free(self.nodes)
 
     cdef int begin(self, Recorder r) except -1:
         self.recorder = r
@@ -785,11 +801,10 @@ cdef class Extraction:
         cdef void *grown
         cdef GraphNode *g
         if self.count == self.size:
-            grown = realloc(self.nodes, (self.size * 2 + 256) * sizeof(GraphNode))
+            grown = fg_grown(self.nodes, &self.size, sizeof(GraphNode))
             if grown == NULL:
                 raise MemoryError()
             self.nodes = <GraphNode *>grown
-            self.size = self.size * 2 + 256
         g = &self.nodes[self.count]
         memset(g, 0, sizeof(GraphNode))
         g.a = g.b = g.c = -1

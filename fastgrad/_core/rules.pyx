@@ -95,6 +95,30 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
     return tensor_noted(tensor_new(id, n, tape))
 
 
+cdef Tensor push_kept(int op, Operand *x, FgShape *shape, FgValue *value, int64_t count,
+                      const int64_t *items, object owner):
+    """The same of one operand, with an attribute of those numbers and that object where it is
+    recorded. Takes over shape and value."""
+    cdef uint32_t attr = 0
+    try:
+        if x.needs:
+            attr = attr_new(count, items, owner)
+    except BaseException:
+        shape_release(shape)
+        value_release(value)
+        raise
+    return push_shaped(op, x.dtype, 0, shape, value, 0, x, NULL, attr, 0)
+
+
+cdef FgValue *seen_as(Operand *x, char *data, FgShape *shape, int64_t *strides) except NULL:
+    """A view of the operand's memory; where there is no memory for it, the shape is let go of."""
+    try:
+        return value_strided(x.value, data, shape, strides, item_size(x.dtype))
+    except BaseException:
+        shape_release(shape)
+        raise
+
+
 cdef inline bint is_literal(Operand *x):
     """Whether it is a leaf that a program holds as a constant, so that its value has to stay: a
     table, say, of which an entry is picked by a place that is none."""
@@ -281,14 +305,14 @@ cdef Tensor push_transpose(Operand *x, int *axes):
     cdef FgShape *shape
     cdef FgValue *v
     strides_of(x.shape, x.value, item_size(x.dtype), own)
+    dims[0] = 0                 # or gcc takes what rank 0 does not read for forgotten
     for i in range(rank):
         dims[i] = x.shape.dims[axes[i]]
         strides[i] = own[axes[i]]
         items[i] = axes[i]
     shape = shape_new(rank, dims)
-    v = value_strided(x.value, x.value.data, shape, strides, item_size(x.dtype))
-    return push_shaped(FG_transpose, x.dtype, 0, shape, v, 0, x, NULL,
-                       attr_new(rank, items, None) if x.needs else 0, 0)
+    v = seen_as(x, x.value.data, shape, strides)
+    return push_kept(FG_transpose, x, shape, v, rank, items, None)
 
 
 cdef FgValue *value_strided(FgValue *base, char *data, FgShape *shape, int64_t *strides,
@@ -327,15 +351,23 @@ cdef Tensor push_broadcast(Operand *x, FgShape *shape):
     cdef int i, j
     cdef FgValue *v
     if x.shape == NULL:
-        v = pool_take(8)
-        v.uniform = 1
-        number_store(v.data, x.number, x.dtype)
+        try:
+            v = number_value(0, FG_FLOAT64)
+        except BaseException:
+            shape_release(shape)
+            raise
+        try:
+            number_store(v.data, x.number, x.dtype)
+        except BaseException:
+            value_release(v)
+            shape_release(shape)
+            raise
     else:
         strides_of(x.shape, x.value, item_size(x.dtype), own)
         for i in range(shape.rank):
             j = i - (shape.rank - x.shape.rank)
             strides[i] = own[j] if j >= 0 and x.shape.dims[j] != 1 else 0
-        v = value_strided(x.value, x.value.data, shape, strides, item_size(x.dtype))
+        v = seen_as(x, x.value.data, shape, strides)
     return push_shaped(FG_broadcast, x.dtype, 0, shape, v, 0, x, NULL, 0, 0)
 
 
@@ -383,6 +415,7 @@ cdef Tensor push_flip(Operand *x, uint64_t axes):
     cdef int64_t strides[64]
     cdef int64_t item = item_size(x.dtype)
     cdef char *data = x.value.data
+    cdef FgValue *v
     cdef int i
     cdef int64_t mask = <int64_t>axes
     strides_of(x.shape, x.value, item, strides)
@@ -390,9 +423,8 @@ cdef Tensor push_flip(Operand *x, uint64_t axes):
         if axes >> i & 1 and x.shape.dims[i]:
             data += (x.shape.dims[i] - 1) * strides[i]
             strides[i] = -strides[i]
-    return push_shaped(FG_flip, x.dtype, 0, shape_ref(x.shape),
-                       value_strided(x.value, data, x.shape, strides, item), 0, x, NULL,
-                       attr_new(1, &mask, None) if x.needs else 0, 0)
+    v = value_strided(x.value, data, x.shape, strides, item)
+    return push_kept(FG_flip, x, shape_ref(x.shape), v, 1, &mask, None)
 
 
 cdef int reverse_flip(Sweep *s, FgNode *n, FgValue *g) except -1:
@@ -541,7 +573,7 @@ cdef bint is_index_tensor(object o):
 
 
 cdef int index_integer(FgShape *shape, Index *x, int axis, object item) except -1:
-    cdef int64_t i = PyNumber_AsSsize_t(item, IndexError)
+    cdef int64_t i = PyNumber_AsSsize_t(item, <PyObject *>IndexError)
     cdef int64_t n = shape.dims[axis]
     if i < -n or i >= n:
         raise IndexError(f"item: index {i} is out of bounds for axis {axis} with size {n}")
@@ -614,16 +646,19 @@ cdef object push_item(Operand *x, object index):
             t.node.value = <FgValue *><void *>scalar_whole(p, x.dtype)
         return t
     shape = shape_new(parsed.rank, parsed.dims)
-    v = value_strided(x.value, p, shape, strides, item)
+    v = seen_as(x, p, shape, strides)
     if x.needs and shape.size * 8 <= x.shape.size:
         # A small part is copied: were it a view, the next assignment to x would have to copy
         # all of x to keep it as it is.
-        w = value_copy(shape, v, x.dtype)
-        value_release(v)
+        try:
+            w = value_copy(shape, v, x.dtype)
+        except BaseException:
+            shape_release(shape)
+            raise
+        finally:
+            value_release(v)
         v = w
-    return push_shaped(FG_item, x.dtype, 0, shape, v, 0, x, NULL,
-                       attr_new(INDEX_FIELDS * parsed.count, parsed.items, None) if x.needs else 0,
-                       0)
+    return push_kept(FG_item, x, shape, v, INDEX_FIELDS * parsed.count, parsed.items, None)
 
 
 cdef int reverse_item(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
@@ -792,8 +827,7 @@ cdef object push_gathered(Operand *x, object index):
                 whole = np.ascontiguousarray(array)
                 t.node.value = <FgValue *><void *>scalar_whole(PyArray_DATA(<ndarray>whole), x.dtype)
             return t
-        return push_shaped(FG_gather, x.dtype, 0, shape_ref(y.shape), value_ref(y.value), 0, x, NULL,
-                           attr_new(0, NULL, plain) if needs else 0, 0)
+        return push_kept(FG_gather, x, shape_ref(y.shape), value_ref(y.value), 0, NULL, plain)
     finally:
         operand_drop(&y)
 
@@ -830,8 +864,7 @@ cdef object push_assign(Tensor t, object index, object value):
     cdef Operand before
     cdef bint advanced
     cdef int dtype = t.node.dtype
-    cdef uint32_t attr = 0
-    cdef double constant = 0
+    cdef uint32_t attr
     cdef int64_t own[64]
     cdef int64_t strides[64]
     cdef int64_t flat = 0, step = 1
@@ -876,11 +909,12 @@ cdef object push_assign(Tensor t, object index, object value):
                 step *= x.shape.dims[i]
             target = assign_memory(t, &x)
             try:
+                made = assign_node(&x, &v, target, 0, <double>flat)
                 number_store(target.data + flat * item_size(x.dtype), v.number, x.dtype)
             except BaseException:
                 value_release(target)
                 raise
-            return assign_version(t, &x, &v, target, 0, <double>flat)
+            return assign_version(t, &x, made, target)
         if advanced:
             plain = index_plain(index)
             operand_tensor_ready(t, &x)
@@ -894,12 +928,17 @@ cdef object push_assign(Tensor t, object index, object value):
             fits_into(v.shape, shape)
         target = assign_memory(t, &x)
         try:
+            if not x.needs and not v.needs:
+                attr = 0
+            elif advanced:
+                attr = attr_new(0, NULL, plain)
+            else:
+                attr = attr_new(INDEX_FIELDS * parsed.count, parsed.items, None)
+            made = assign_node(&x, &v, target, attr, 0)
             if advanced:
                 view = value_ndarray(x.shape, target, x.dtype, True)
                 view[plain] = v.number if v.shape == NULL else operand_ndarray(&v)
                 view = None
-                if x.needs or v.needs:
-                    attr = attr_new(0, NULL, plain)
             else:
                 strides_of(x.shape, target, item_size(x.dtype), own)
                 p = index_apply(parsed.items, parsed.count, target.data, own, strides)
@@ -910,15 +949,11 @@ cdef object push_assign(Tensor t, object index, object value):
                     view = None
                 finally:
                     value_release(part)
-                if x.needs or v.needs:
-                    attr = attr_new(INDEX_FIELDS * parsed.count, parsed.items, None)
             assign_unchanged(t, &x)
         except BaseException:
             value_release(target)
-            if attr:
-                attr_release(attr)
             raise
-        return assign_version(t, &x, &v, target, attr, constant)
+        return assign_version(t, &x, made, target)
     finally:
         operand_drop(&v)
         operands_let_go(&before, 1)
@@ -963,43 +998,35 @@ cdef inline bint is_parameter(FgNode *n) noexcept:
     return (n.flags & (FG_LEAF | FG_NEEDS_GRAD | FG_CONSUMED)) == FG_LEAF | FG_NEEDS_GRAD
 
 
-cdef object assign_version(Tensor t, Operand *x, Operand *v, FgValue *target, uint32_t attr,
-                           double constant):
-    """Let t stand for the written memory, as a new node where a derivative will be wanted."""
+cdef Tensor assign_node(Operand *x, Operand *v, FgValue *target, uint32_t attr, double constant):
+    """What t will stand for once the memory has been written to, if it needs a node of its own: made
+    before, since it may fail, and the memory may be what t shows now. Takes over the attribute."""
     cdef FgNode *old = x.node
-    cdef FgShape *shape
-    cdef Tensor made
-    cdef bint moves
-    t.version += 1
-    if not x.needs and not v.needs:
-        if attr:
-            attr_release(attr)
-        if not is_parameter(old) and old.flags & FG_NEEDS_GRAD:
-            # A recorded result, changed where nothing is recorded: it has no history from here.
-            tensor_become(t, tensor_of_value(shape_ref(old.shape), target, old.dtype))
-        elif old.value == target:
-            value_release(target)
-        elif old.refs == 1 or not old.flags & FG_NEEDS_GRAD and old.uses == 0:
-            node_replace(old, target)
-        else:
-            tensor_renew(t, target)
-        return None
-    shape = shape_ref(old.shape)
-    moves = old.value == target
-    if moves:
-        # Nothing reads the old version: its memory moves on to the new one.
-        node_replace(old, NULL)
-    value_ref(target)
-    try:
-        made = push_shaped(FG_assign, x.dtype, 0, shape, target, 0,
+    if x.needs or v.needs:
+        return push_shaped(FG_assign, x.dtype, 0, shape_ref(old.shape), value_ref(target), 0,
                            x if x.needs or get_keeping() else NULL, v, attr, constant)
-    except BaseException:
-        if moves:
-            old.value = value_ref(target)
-        raise
-    finally:
+    if not is_parameter(old) and old.flags & FG_NEEDS_GRAD:
+        # A recorded result, changed where nothing is recorded: it has no history from here.
+        return tensor_of_value(shape_ref(old.shape), value_ref(target), old.dtype)
+    return None
+
+
+cdef object assign_version(Tensor t, Operand *x, Tensor made, FgValue *target):
+    """Let t stand for the written memory, which is taken over."""
+    cdef FgNode *old = x.node
+    t.version += 1
+    if made is not None:
+        if old.value == target:
+            # Nothing reads the old version: its memory moves on to the new one.
+            node_replace(old, NULL)
         value_release(target)
-    tensor_become(t, made)
+        tensor_become(t, made)
+    elif old.value == target:
+        value_release(target)
+    elif old.refs == 1 or not old.flags & FG_NEEDS_GRAD and old.uses == 0:
+        node_replace(old, target)
+    else:
+        tensor_renew(t, target)
     return None
 
 
@@ -1014,6 +1041,8 @@ cdef object assign_scalar(Tensor t, Operand *x, Operand *v, object index):
     if v.shape != NULL and v.value == NULL:
         v.value = value_of(v.node, v.id)
     made = push_reshape(v, 0, NULL)
+    if made.node.flags & FG_WEAK and not t.node.flags & FG_WEAK:
+        made = cast(made, dtypes[x.dtype])      # what is stored takes the kind of the place
     if made.node.flags & FG_NEEDS_GRAD or x.needs or not is_parameter(t.node):
         tensor_become(t, made)
     else:
@@ -1124,8 +1153,7 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
     cdef Operand *x
     cdef Operand *before
     cdef bint needs = False, held = False
-    cdef int64_t *ids
-    cdef int64_t at = 0
+    cdef uint32_t attr
     cdef object parts, sizes, view
     cdef FgShape *shape
     cdef int64_t dims[64]
@@ -1196,28 +1224,12 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
             else:
                 np.concatenate([operand_ndarray(&x[i]) for i in range(count)], along,
                                out=value_ndarray(shape, out, dtype, True))
-            ids = <int64_t *>malloc((count + 1) * 8)
-            if ids == NULL:
-                raise MemoryError()
+            attr = concatenate_attr(x, count, along, tuple(sizes))
         except BaseException:
             shape_release(shape)
             if out != NULL:
                 value_release(out)
             raise
-        ids[0] = along
-        for i in range(count):
-            ids[i + 1] = x[i].id if x[i].needs else leaf_constant(&x[i]) if get_keeping() else 0
-        try:
-            attr = attr_new(count + 1, ids, tuple(sizes))
-        except BaseException:
-            shape_release(shape)
-            value_release(out)
-            free(ids)
-            raise
-        for i in range(count):
-            if x[i].needs:
-                x[i].node.refs += 1
-        free(ids)
         return push_shaped(FG_concatenate, dtype, 0, shape, out, 0, NULL, NULL, attr, 0)
     finally:
         operands_drop(x, count)
@@ -1226,8 +1238,32 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
         value_release(memory)
 
 
+cdef uint32_t concatenate_attr(Operand *x, int count, int along, tuple sizes) except 0:
+    """The axis and the identities of the operands, each counted once more."""
+    cdef int64_t *ids = <int64_t *>fg_calloc(count + 1, 8)
+    cdef int i
+    if ids == NULL:
+        raise MemoryError()
+    ids[0] = along
+    try:
+        for i in range(count):
+            if x[i].needs:
+                ids[i + 1] = x[i].id
+                x[i].node.refs += 1
+            elif get_keeping():
+                ids[i + 1] = leaf_constant(&x[i])
+        return attr_new(count + 1, ids, sizes)
+    except BaseException:
+        for i in range(count):
+            if ids[i + 1]:
+                node_drop(<uint32_t>ids[i + 1])
+        raise
+    finally:
+        fg_free(ids)
+
+
 cdef int axis_of(object axis, int rank, str name) except -1:
-    cdef int64_t a = PyNumber_AsSsize_t(axis, None)
+    cdef int64_t a = PyNumber_AsSsize_t(axis, NULL)      # clipped: out of bounds
     if a < -rank or a >= rank:
         raise np.exceptions.AxisError(f"{name}: axis {axis} is out of bounds for array of dimension "
                                       f"{rank}")
@@ -1300,7 +1336,6 @@ cdef Tensor push_sum(Operand *x, uint64_t mask, bint keepdims):
     cdef FgShape *out
     cdef FgShape *kept
     cdef FgValue *v
-    cdef uint32_t attr = 0
     cdef int64_t bits = <int64_t>mask
     cdef int rank
     if x.shape == NULL:
@@ -1327,12 +1362,10 @@ cdef Tensor push_sum(Operand *x, uint64_t mask, bint keepdims):
         shape_release(kept)
     try:
         out = reduced_shape(x.shape, mask, keepdims)
-        if x.needs:
-            attr = attr_new(1, &bits, None)
     except BaseException:
         value_release(v)
         raise
-    return push_shaped(FG_sum, x.dtype, 0, out, v, 0, x, NULL, attr, 0)
+    return push_kept(FG_sum, x, out, v, 1, &bits, None)
 
 
 cdef int reverse_sum(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
@@ -1602,8 +1635,7 @@ cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
             number = scalar_number(out.data, x.dtype)
             return push_shaped(op, x.dtype, 0, NULL, NULL, number, x, NULL,
                                attr_new(1, &bits, None) if x.needs else 0, 0)
-        return push_shaped(op, x.dtype, 0, shape_ref(shape), value_ref(out), 0, x, NULL,
-                           attr_new(1, &bits, None) if x.needs else 0, 0)
+        return push_kept(op, x, shape_ref(shape), value_ref(out), 1, &bits, None)
     finally:
         scratch_clear(&scratch)
         if shape != NULL:

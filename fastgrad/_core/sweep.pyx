@@ -14,6 +14,8 @@ cdef enum:
 cdef struct Gathered:
     uint32_t id
     FgAdjoint adjoint
+    void *made                  # backward(): the new .grad (owned) in place of another (borrowed),
+    void *replaced              # both found before any .grad is changed; or NULL
 
 cdef struct Sweep:
     FgTape *tape
@@ -30,6 +32,8 @@ cdef struct Sweep:
     Gathered *latest_entry      # ... and its entry
     Gathered first[8]           # enough for most, without asking for memory
     uint32_t streamed           # the newest dual found that was an operation once, or FG_NO_ID
+    bint bare                   # a survey is on its way: marks have no adjoints yet
+    uint32_t visiting           # the scalar node whose adjoint is being handed on, if that may fail
 
 
 cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
@@ -47,6 +51,8 @@ cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
     s.retain = retain
     s.pruned = False
     s.foreign = False
+    s.bare = False
+    s.visiting = FG_NO_ID
     s.streamed = FG_NO_ID
     s.gathered = s.first
     s.gathered_mask = 7
@@ -70,8 +76,10 @@ cdef Gathered *gathered_new(Sweep *s, uint32_t id) except NULL:
     cdef Gathered *e
     cdef Gathered *grown
     cdef uint32_t i, size = s.gathered_mask + 1
+    if fg_fails():
+        raise MemoryError()
     if s.gathered_count * 2 >= size:
-        grown = <Gathered *>calloc(size * 4, sizeof(Gathered))
+        grown = <Gathered *>fg_calloc(size * 4, sizeof(Gathered))
         if grown == NULL:
             raise MemoryError()
         s.gathered = grown
@@ -81,7 +89,7 @@ cdef Gathered *gathered_new(Sweep *s, uint32_t id) except NULL:
             if old[i].id:
                 gathered_at(s, old[i].id)[0] = old[i]
         if old != s.first:
-            free(old)
+            fg_free(old)
     e = gathered_at(s, id)
     e.id = id
     e.adjoint.number = 0
@@ -92,16 +100,10 @@ cdef Gathered *gathered_new(Sweep *s, uint32_t id) except NULL:
 
 
 cdef void sweep_end(Sweep *s) noexcept:
-    """Let go of everything; after an error marks may be left, whose adjoints are dropped."""
+    """Let go of everything."""
     cdef uint32_t i, id
-    cdef FgNode *n
-    while s.pending:
-        id = sweep_pop(s)
-        n = node_at(id)
-        if n.rank and adjoint_slot(s, id).value != NULL:
-            value_release(adjoint_slot(s, id).value)
-        if n.refs == 0:
-            nodes_free(id)
+    if s.pending or s.visiting:
+        sweep_give_up(s)
     for i in range(s.gathered_mask + 1):
         id = s.gathered[i].id
         if id:
@@ -109,7 +111,7 @@ cdef void sweep_end(Sweep *s) noexcept:
                 value_release(s.gathered[i].adjoint.value)
             node_drop(id)
     if s.gathered != s.first:
-        free(s.gathered)
+        fg_free(s.gathered)
     s.gathered = s.first
     s.tape.busy = 0
     segments_recycle(s.tape)
@@ -117,6 +119,22 @@ cdef void sweep_end(Sweep *s) noexcept:
         queue_drain(s.tape)
     if s.tape.orphan:
         tape_forget(s.tape)
+
+
+cdef void sweep_give_up(Sweep *s) noexcept:
+    """After an error: drop the adjoints of what is still marked. The node whose adjoint was handed on
+    in part has let go of some operands; another sweep must not take it for a whole one."""
+    cdef uint32_t id
+    cdef FgNode *n
+    if s.visiting and not s.retain:
+        consume(s, node_at(s.visiting), s.visiting)
+    while s.pending:
+        id = sweep_pop(s)
+        n = node_at(id)
+        if not s.bare and n.rank and adjoint_slot(s, id).value != NULL:
+            value_release(adjoint_slot(s, id).value)
+        if n.refs == 0:
+            nodes_free(id)
 
 
 # ---- marks ----------------------------------------------------------------------------------
@@ -133,6 +151,8 @@ cdef inline bint mark(Sweep *s, uint32_t id) except -1:
     cdef uint64_t bit = <uint64_t>1 << (i & 63)
     if g.marks[i >> 6] & bit:
         return False
+    if fg_fails():
+        raise MemoryError()
     if g.adjoints == NULL:
         segment_adjoints(g)
     g.marks[i >> 6] |= bit
@@ -146,12 +166,17 @@ cdef inline bint mark(Sweep *s, uint32_t id) except -1:
     return True
 
 
+cdef int64_t sweep_skipped = 0      # segments without a mark that sweeps have passed over
+
+
 cdef inline uint32_t sweep_peek(Sweep *s) noexcept nogil:
     """The newest marked node; there must be one."""
+    global sweep_skipped
     cdef FgSegment *g = s.segment
     cdef int w = s.word
     if g.marks[w] == 0:
         while g.marked == 0:
+            sweep_skipped += 1
             g = g.before
             w = FG_SEGMENT // 64 - 1
         while g.marks[w] == 0:
@@ -209,11 +234,10 @@ cdef inline void visited_begin(Visited *v) noexcept:
 cdef int visited_add(Visited *v, uint32_t id) except -1:
     cdef void *grown
     if v.count == v.size:
-        grown = realloc(v.ids, (v.size * 2 + 64) * sizeof(uint32_t))
+        grown = fg_grown(v.ids, &v.size, sizeof(uint32_t))
         if grown == NULL:
             raise MemoryError()
         v.ids = <uint32_t *>grown
-        v.size = v.size * 2 + 64
     v.ids[v.count] = id
     v.count += 1
     return 0
@@ -270,6 +294,7 @@ cdef int sweep_survey(Sweep *s, Visited *v, list targets, uint32_t floor) except
     cdef int k, found = 0
     cdef bint prune = targets is not None
     cdef uint32_t reach = reach_wanted(targets)
+    s.bare = True
     while s.pending:
         id = sweep_pop(s)
         n = node_at(id)
@@ -297,6 +322,7 @@ cdef int sweep_survey(Sweep *s, Visited *v, list targets, uint32_t floor) except
                 x = operand_at(n, k)
                 if x:
                     found |= survey_operand(s, v, x, floor, reach)
+    s.bare = False
     if found & FOUND_GONE:
         raise graph_gone()
     if s.streamed:
@@ -368,7 +394,7 @@ cdef void visited_clear(Visited *v) noexcept:
     for i in range(v.count):
         id = v.ids[i]
         directory[id >> FG_SEGMENT_BITS].feeds[(id & (FG_SEGMENT - 1)) >> 6] = 0
-    free(v.ids)
+    fg_free(v.ids)
     visited_begin(v)
 
 
@@ -491,9 +517,12 @@ cdef int sweep_run(Sweep *s) except -1:
             if n.rank == 0:
                 sweep_scalar(s, n, id)
             else:
+                s.visiting = FG_NO_ID
                 sweep_group(s, n, id)
         else:
+            s.visiting = FG_NO_ID
             sweep_shaped(s, n, id)
+    s.visiting = FG_NO_ID
     return 0
 
 
@@ -537,12 +566,16 @@ cdef int sweep_scalars(Sweep *s) except -1:
             if id - base < FG_SEGMENT:
                 scalar_near(s, segment, id - base, n, 0, g, u, v)
             else:
+                s.visiting = base | i
                 scalar_operand(s, n, 0, id, g, u, v, n.constant)
         id = n.b
         if id:
             if id - base < FG_SEGMENT:
                 scalar_near(s, segment, id - base, n, 1, g, u, v)
             else:
+                s.visiting = base | i
+                if not retain:
+                    n.a = FG_NO_ID      # it is done with
                 scalar_operand(s, n, 1, id, g, u, v, n.constant)
         if retain:
             continue
@@ -582,6 +615,7 @@ cdef inline int sweep_scalar(Sweep *s, FgNode *n, uint32_t id) except -1:
     cdef FgSegment *segment = directory[id >> FG_SEGMENT_BITS]
     cdef double g = segment.adjoints[id & (FG_SEGMENT - 1)].number
     cdef double u, v, w
+    s.visiting = id
     if n.flags & (FG_WANTED | FG_RETAINED):
         gathered_new(s, id).adjoint.number = g
     u = node_at(n.a).re if n.a else n.constant
@@ -743,7 +777,7 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
     cdef int64_t m = shape.size if shape.size < FG_BLOCK else FG_BLOCK
     cdef Scratch scratch
     cdef Source source
-    cdef bint roomy = True
+    cdef bint roomy = True, taken = False
     cdef FgValue *v
     cdef char *spare
     cdef GroupStep *p
@@ -760,6 +794,7 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
         while True:
             p = &step[steps]
             steps += 1
+            taken = True
             info = &fg_op_info[n.op]
             p.node = n
             p.id = id
@@ -882,14 +917,27 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
         steps = 0
         targets = 0
     finally:
+        if not taken:
+            group_drop(s, id)
         for i in range(steps):
-            node_drop(step[i].id)
+            step[i].node.refs -= 1
+            group_drop(s, step[i].id)
         for j in range(targets):
             if target[j].value != NULL:
                 value_release(target[j].value)
         scratch_clear(&scratch)
         shape_release(shape)
     return 0
+
+
+cdef void group_drop(Sweep *s, uint32_t id) noexcept:
+    """After an error: a node of the group goes without having handed its adjoint on."""
+    cdef FgValue *v = adjoint_slot(s, id).value
+    adjoint_slot(s, id).value = NULL
+    if v != NULL:
+        value_release(v)
+    if node_at(id).refs == 0:
+        nodes_free(id)
 
 
 cdef inline void group_consume(Sweep *s, GroupStep *p) noexcept:

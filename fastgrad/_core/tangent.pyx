@@ -399,7 +399,12 @@ cdef int tangent_pack(FgNode *n, FgAdjoint **t, int count, int lanes, FgAdjoint 
     if lanes > 1:
         out.value = bundle_new(lanes)
     for l in range(lanes):
-        v = pool_take(count * item_size(n.dtype))
+        try:
+            v = pool_take(count * item_size(n.dtype))
+        except BaseException:
+            if lanes > 1:
+                tangents_drop(n, out[0], lanes)
+            raise
         for k in range(count):
             entry_set(v.data, k, 0 if t[k] == NULL else lane_number(t[k], l, lanes), wide)
         if lanes == 1:
@@ -484,9 +489,9 @@ cdef class Tangents:
         cdef int64_t size = graph.mask + 1
         self.graph = graph
         self.lanes = lanes
-        self.tangent = <FgAdjoint *>malloc(size * sizeof(FgAdjoint))
-        self.consumers = <uint32_t *>calloc(size, sizeof(uint32_t))
-        self.there = <uint8_t *>calloc(size, 1)
+        self.tangent = <FgAdjoint *>fg_malloc(size * sizeof(FgAdjoint))
+        self.consumers = <uint32_t *>fg_calloc(size, sizeof(uint32_t))
+        self.there = <uint8_t *>fg_calloc(size, 1)
         if self.tangent == NULL or self.consumers == NULL or self.there == NULL:
             raise MemoryError()
 
@@ -496,9 +501,9 @@ cdef class Tangents:
             for i in range(self.graph.mask + 1):
                 if self.there[i]:
                     tangents_drop(node_at(self.graph.slots[i].id), self.tangent[i], self.lanes)
-        free(self.tangent)
-        free(self.consumers)
-        free(self.there)
+        fg_free(self.tangent)
+        fg_free(self.consumers)
+        fg_free(self.there)
 
     cdef FgAdjoint *at(self, uint32_t id) noexcept:
         """NULL: zero."""
@@ -606,22 +611,21 @@ cdef int tangent_visit_entry(Tangents s, FgNode *n, uint32_t id, FgAdjoint *entr
     elif s.lanes > 1:
         out.value = bundle_new(s.lanes)
     else:
-        out.value = NULL
+        out.value = value_zeros(n.shape, n.dtype)
+    s.place(id)[0] = out            # with the rest it goes, if there is no memory for a copy
     for l in range(s.lanes):
         v = lane_value(&out, l, s.lanes)
-        if v == NULL:
-            v = value_zeros(n.shape, n.dtype)
-        elif not value_unique(v):
-            w = value_copy(n.shape, v, n.dtype)
-            value_release(v)
+        if v == NULL or not value_unique(v):
+            w = value_zeros(n.shape, n.dtype) if v == NULL else value_copy(n.shape, v, n.dtype)
+            if v != NULL:
+                value_release(v)
             v = w
+            if s.lanes == 1:
+                s.place(id).value = v
+            else:
+                (<FgValue **>out.value.data)[l] = v
         number = 0 if entry_ == NULL else lane_number(entry_, l, s.lanes)
         entry_set(v.data, flat, number, n.dtype == FG_FLOAT64)
-        if s.lanes == 1:
-            out.value = v
-        else:
-            (<FgValue **>out.value.data)[l] = v
-    s.place(id)[0] = out
     return 0
 
 
@@ -697,8 +701,12 @@ cdef int tangent_visit_result(Tangents s, FgNode *n, uint32_t id) except -1:
     cdef list lanes
     if slot == NULL or slot.entries == NULL:
         return 0
+    out.value = NULL
     lanes = [rule_tensor(rule_of(n), (<list>answer)[n.index], n)
              for answer in <list>slot.entries]
+    for y in lanes:
+        if y is not None and y.node.rank:
+            value_of(y.node, y.id)
     if s.lanes > 1:
         out.value = bundle_new(s.lanes)
     for l in range(s.lanes):
@@ -730,15 +738,17 @@ cdef Tensor dual_new(Tensor value, Tensor tangent):
     cdef FgNode *n
     if x.rank:
         value_of(value.node, value.id)
+        value_of(tangent.node, tangent.id)
     n = node_append(tape, &id)
     node_set(n, FG_dual, x.dtype, x.rank, FG_ARGUMENT | (x.flags & FG_WEAK), FG_NO_ID, FG_NO_ID,
              tape.stream)
     n.attr = reach_of(x)
     n.constant = 0
+    tape.duals += 1                 # until it dies
     if x.rank:
         n.shape = shape_ref(x.shape)
         n.value = value_ref(x.value)
-        n.tangent.value = value_ref(value_of(tangent.node, tangent.id))
+        n.tangent.value = value_ref(tangent.node.value)
     else:
         n.re = x.re
         n.tangent.number = tangent.node.re

@@ -149,9 +149,12 @@ cdef int operand_array(ndarray a, Operand *x) except -1:
         x.number = scalar_number(PyArray_DATA(a), kind)
         return 0
     x.shape = shape_new(PyArray_NDIM(a), <const int64_t *>PyArray_DIMS(a))
-    x.owned = 1
-    x.foreign = 1
-    x.value = pool_take(0 if PyArray_IS_C_CONTIGUOUS(a) else PyArray_NDIM(a) * 8)
+    try:
+        x.value = pool_take(0 if PyArray_IS_C_CONTIGUOUS(a) else PyArray_NDIM(a) * 8)
+    except BaseException:
+        shape_release(x.shape)
+        operand_clear(x)
+        raise
     x.value.contiguous = PyArray_IS_C_CONTIGUOUS(a)
     if not x.value.contiguous:
         memcpy(x.value.data, PyArray_STRIDES(a), PyArray_NDIM(a) * 8)
@@ -159,6 +162,8 @@ cdef int operand_array(ndarray a, Operand *x) except -1:
     x.value.nbytes = 0
     Py_INCREF(a)
     x.value.owner = <void *>a
+    x.owned = 1
+    x.foreign = 1
     return 0
 
 
@@ -268,20 +273,41 @@ cdef int refuse_masked(object o) except -1:
     return 0
 
 
+cdef enum:
+    DEEPEST = 500               # of some 300 bytes of stack each; a thread may have 256 kB
+
+
+cdef inline int descend() except -1:
+    """One level deeper into a container, until `ascend`; Ctrl-C is heard on the way."""
+    if get_nested() == DEEPEST:
+        raise RecursionError(f"fastgrad: a container holds itself, or is nested more than {DEEPEST} "
+                             "deep")
+    PyErr_CheckSignals()
+    set_nested(get_nested() + 1)
+    return 0
+
+
+cdef inline void ascend() noexcept:
+    set_nested(get_nested() - 1)
+
+
 cdef object sequence_array(object o):
     """np.asarray of a nested sequence, with an error of our own where it holds Tensors."""
-    if holds_tensor(o):
+    if holds_tensor(o, 0):
         raise TypeError("fastgrad: a list that holds Tensors is not an array; write "
                         "fastgrad.numpy.array([...])")
     return np.asarray(o)
 
 
-cdef bint holds_tensor(object o) except -1:
+cdef bint holds_tensor(object o, int depth) except -1:
     if isinstance(o, Tensor):
         return True
     if isinstance(o, (list, tuple)):
+        if depth > 64:
+            raise RecursionError("fastgrad: a list that holds itself, or lists nested more than 64 "
+                                 "deep, are not an array")
         for item in o:
-            if holds_tensor(item):
+            if holds_tensor(item, depth + 1):
                 return True
     return False
 
@@ -646,7 +672,7 @@ cdef int operand_convert(Operand *x, int dtype) except -1:
 
 cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
     cdef double value, constant = 0
-    cdef uint32_t id, leaf
+    cdef uint32_t id
     cdef FgNode *n
     cdef FgTape *tape
     cdef int i
@@ -668,23 +694,22 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
         value = fg_value(op, dtype, u[0], u[1], u[2])
     if not needs or fg_op_info[op].props & FG_STEPS and not program:
         return mask_noted(scalar_constant(value, dtype, flags), x, arity)
-    for i in range(arity):
-        if x[i].needs:
-            ids[i] = x[i].id
-            x[i].node.refs += 1
-        elif not inlined:
-            inlined = True
-            constant = x[i].number
-            flags |= FG_CONST_A << i
-            if x[i].literal:
-                flags |= FG_LITERAL
-        else:
-            leaf = leaf_constant(&x[i])
-            ids[i] = leaf
-            if x[i].literal:
-                flags |= FG_LITERAL
-    tape = tape_of_thread()
     try:
+        for i in range(arity):
+            if x[i].needs:
+                ids[i] = x[i].id
+                x[i].node.refs += 1
+            elif not inlined:
+                inlined = True
+                constant = x[i].number
+                flags |= FG_CONST_A << i
+                if x[i].literal:
+                    flags |= FG_LITERAL
+            else:
+                ids[i] = leaf_constant(&x[i])
+                if x[i].literal:
+                    flags |= FG_LITERAL
+        tape = tape_of_thread()
         n = node_append(tape, &id)
     except BaseException:
         for i in range(3):
@@ -732,7 +757,7 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
             if x[i].needs:
                 needs = True
                 reads |= info.reads[i]
-    wait = needs and shape.size >= LAZY and not program
+    wait = needs and shape.size >= LAZY and not get_keeping()       # who keeps has no use for runs
     for i in range(arity):
         # A pending operand can go on waiting only in a run of results of its own shape; memory
         # of the user that would not be kept anyway is not copied just for that.

@@ -20,6 +20,8 @@ cdef class Extra:
 
 @cython.no_gc
 @cython.c_api_binop_methods(True)
+@cython.binding(False)          # methods of CPython's own kind, as everywhere: Cython's do not look
+                                # at what they are called with as self
 cdef class Tensor:
     """An array of float32 or float64 numbers whose history is recorded.
 
@@ -185,8 +187,8 @@ cdef class Tensor:
         if self.node.rank == 0:
             return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
                 if is_float(self.node.dtype) else tensor_constant(node_ndarray(self.node))
-        return tensor_of_value(shape_ref(self.node.shape),
-                               value_ref(value_of(self.node, self.id)), self.node.dtype)
+        return tensor_shaped(self.node.shape, value_ref(value_of(self.node, self.id)),
+                             self.node.dtype)
 
     def clone(self):
         """A copy that is part of the history."""
@@ -209,7 +211,8 @@ cdef class Tensor:
 
     def astype(self, dtype, copy=True):
         """The same entries in another dtype; differentiable between float32 and float64."""
-        return cast(self, dtype)
+        result = cast(self, dtype)
+        return self.clone() if copy and result is self else result
 
     # ---- differentiation --------------------------------------------------------------------
 
@@ -364,7 +367,7 @@ cdef class Tensor:
     def __str__(self):
         return str(tensor_ndarray(self))
 
-    def __format__(self, spec):
+    def __format__(self, str spec not None):
         if not spec:
             return str(self)
         if self.node.rank == 0 or self.node.shape.size == 1:
@@ -523,7 +526,7 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
         object_refs(<void *>o, 0)
         t = <Tensor>o           # counts it
     else:
-        t = Tensor.__new__(Tensor)
+        t = tensor_fresh(id, n)
     t.id = id
     t.node = n
     t.tape = tape
@@ -536,10 +539,21 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
     return t
 
 
+cdef Tensor tensor_fresh(uint32_t id, FgNode *n):
+    """One that CPython makes; where it cannot, the node goes."""
+    try:
+        return Tensor.__new__(Tensor)
+    except BaseException:
+        n.handle = NULL
+        node_drop(id)
+        raise
+
+
 # Tensors that have died, ready for the next: making one through its type costs three times the
 # recording of a scalar operation. They keep the fields that a new one starts with.
 cdef enum:
     TENSORS = 256
+    DYING = 40                  # destructors inside one another, of some 300 bytes of stack each
 cdef PyObject *tensors[TENSORS]
 cdef int tensors_idle = 0
 
@@ -561,8 +575,24 @@ cdef void tensor_dealloc(PyObject *o) noexcept:
         if FG_REUSES and tensors_idle < TENSORS:
             tensors[tensors_idle] = o
             tensors_idle += 1
-            return
+        else:
+            tensor_dealloc_slowly(o)
+        return
+    if get_dying() >= DYING:
+        # One Tensor owns the next (.grad, views), and so on: the C stack would run out.
+        if (<Tensor>o).id:
+            handle_drop((<Tensor>o).id, (<Tensor>o).node, (<Tensor>o).tape)
+        (<Tensor>o).id = FG_NO_ID
+        (<Tensor>o).version = <int64_t>get_put_off()
+        set_put_off(<void *>o)
+        return
+    set_dying(get_dying() + 1)
     tensor_dealloc_slowly(o)
+    while get_dying() == 1 and get_put_off() != NULL:
+        o = <PyObject *>get_put_off()
+        set_put_off(<void *>(<Tensor>o).version)
+        tensor_dealloc_slowly(o)
+    set_dying(get_dying() - 1)
 
 
 cdef PyObject *tensor_refuse(PyTypeObject *type_, PyObject *args, PyObject *kwargs) except NULL:
@@ -593,6 +623,11 @@ cdef Tensor tensor_of_value(FgShape *shape, FgValue *value, int dtype):
     n.shape = shape
     n.value = value
     return tensor_new(id, n, NULL)
+
+
+cdef Tensor tensor_shaped(FgShape *shape, FgValue *value, int dtype):
+    """The same with a shape that somebody else holds. Takes over the value."""
+    return tensor_of_value(shape_ref(shape), value, dtype)
 
 
 cdef Tensor whole_constant(const void *data, int dtype):
@@ -716,7 +751,7 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
         t = operand_scalar(&x, a)
     elif copy:
         try:
-            t = tensor_of_value(shape_ref(x.shape), value_copy(x.shape, x.value, x.dtype), x.dtype)
+            t = tensor_shaped(x.shape, value_copy(x.shape, x.value, x.dtype), x.dtype)
         finally:
             operand_drop(&x)
     else:
@@ -784,8 +819,8 @@ cdef object value_ndarray(FgShape *shape, FgValue *value, int dtype, bint writab
                     | (NPY_ARRAY_C_CONTIGUOUS if plain else 0), None)
     owner = ValueOwner.__new__(ValueOwner)
     owner.value = value_ref(value)
+    Py_INCREF(owner)            # SetBaseObject takes the reference, even where it fails
     PyArray_SetBaseObject(<ndarray>a, owner)
-    Py_INCREF(owner)            # SetBaseObject takes the reference
     return a
 
 
@@ -919,7 +954,12 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
             node_replace(old, value)
         t.version += 1
         return 0
-    n = leaf_append(&id)
+    try:
+        n = leaf_append(&id)
+    except BaseException:
+        if value != NULL:
+            value_release(value)
+        raise
     n.dtype = old.dtype
     n.rank = old.rank
     n.flags = old.flags & ~FG_RETAINED

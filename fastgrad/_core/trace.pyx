@@ -7,6 +7,7 @@ trees around it.
 
 
 @cython.final
+@cython.binding(False)
 cdef class Trace:
     """Between some arguments and the results computed from them.
 
@@ -45,6 +46,9 @@ cdef class Trace:
     def __cinit__(self, str name, list values, list places, list tangents=None, bint keep=False):
         cdef int i
         cdef Tensor t
+        if name is None or values is None or places is None or len(places) != len(values) or (
+                tangents is not None and len(tangents) != len(values)):
+            raise ValueError("Trace: values, places and tangents are lists of one length")
         self.name = name
         self.values = values
         self.inputs = []
@@ -97,6 +101,8 @@ cdef class Trace:
     def results(self, list outputs):
         """Tell what the function returned, flat."""
         cdef Tensor t
+        if outputs is None:
+            raise TypeError("results: give a list")
         self.outputs = []
         self.ends = []
         for y in outputs:
@@ -111,6 +117,7 @@ cdef class Trace:
     def plain(self):
         """The results as the plain function would have returned them; inside another
         transformation as they are."""
+        self.ready(None)
         if get_depth():
             return list(self.outputs)
         return [settle(y) for y in self.outputs]
@@ -118,6 +125,7 @@ cdef class Trace:
     @property
     def shapes(self):
         """The shapes of the results."""
+        self.ready(None)
         return [np.shape(plain(y)) if not isinstance(y, Tensor) else tensor_dims((<Tensor>y).node)
                 for y in self.outputs]
 
@@ -130,6 +138,16 @@ cdef class Trace:
     def input_dtypes(self):
         """The dtypes of the arguments."""
         return [dtypes[(<Argument>x).node.dtype] for x in self.inputs]
+
+    cdef int ready(self, list given, bint arguments=False) except -1:
+        """Complain unless the function has been run, and there is one value for each of its results
+        (or arguments)."""
+        if self.outputs is None:
+            raise RuntimeError(f"{self.name}: the function has not been run yet")
+        if given is not None and len(given) != len(self.values if arguments else self.outputs):
+            raise ValueError(f"{self.name}: {len(given)} values for "
+                             f"{len(self.values if arguments else self.outputs)}")
+        return 0
 
     cdef Subgraph subgraph(self):
         cdef list roots
@@ -165,6 +183,9 @@ cdef class Trace:
     def pull(self, list cotangents):
         """Gradients of the inner product of the results with these: one for each argument. A
         cotangent may be None: zero; the others are of the shape of their result."""
+        self.ready(cotangents)
+        if cotangents is None:
+            raise TypeError("pull: give a list")
         cdef Subgraph g = self.subgraph()
         cdef Sweep s
         cdef Argument x, y
@@ -203,6 +224,7 @@ cdef class Trace:
                 x.node.flags |= FG_WANTED
             if g.found:
                 # There is more to reach than the arguments: only what leads to these counts.
+                s.bare = True
                 for i in range(len(cotangents)):
                     y = self.ends[i]
                     if cotangents[i] is not None and not y.node.flags & FG_LEAF:
@@ -237,6 +259,7 @@ cdef class Trace:
 
     def independent(self):
         """Whether no result depends on any argument."""
+        self.ready(None)
         cdef Subgraph g = self.subgraph()
         for x in self.inputs:
             if g.find((<Argument>x).id) != NULL:
@@ -245,6 +268,8 @@ cdef class Trace:
 
     def differentiable(self, int k):
         """Whether result k depends on anything that is recorded."""
+        if self.ends is None or not 0 <= k < len(self.ends):
+            raise IndexError(f"{self.name}: there is no result {k}")
         return (self.ends[k] is not None
                 and (<Argument>self.ends[k]).node.flags & FG_NEEDS_GRAD != 0)
 
@@ -259,6 +284,9 @@ cdef class Trace:
 
     def push(self, list tangents):
         """The tangents of the results for tangents of the arguments (None: zero)."""
+        self.ready(tangents, True)
+        if tangents is None:
+            raise TypeError("push: give a list")
         cdef Subgraph g = self.subgraph()
         cdef Argument x
         cdef Tensor t, y
@@ -311,6 +339,9 @@ cdef class Trace:
     def push_lanes(self, list tangents, int lanes):
         """Several tangents at once, one sweep: arrays with one more axis, in front, for tangents
         and answer (None: zero, or a result without derivative)."""
+        self.ready(tangents, True)
+        if tangents is None:
+            raise TypeError("push_lanes: give a list")
         cdef Subgraph g = self.subgraph()
         cdef Tangents s
         cdef Argument x
@@ -376,6 +407,7 @@ cdef class Trace:
         cdef Tensor y
         cdef list answer = []
         cdef FgAdjoint *t
+        self.ready(None)
         try:
             stream_flush(tape, True)
         finally:
@@ -605,10 +637,12 @@ def partial_formulas(name):
     sources)``; a source, and the result, is "a", "b", "c", "y", "tie", a float, or the number of
     a step.
     """
-    cdef int op = (<Row>functions[name].__self__).op
+    cdef int op = row_number(name)
     cdef int which, i, k
     cdef Formula *f
     cdef list answer = []
+    if op >= FG_ELEMENTWISE_END:
+        raise KeyError(f"partial_formulas: {name} has no partials")
     for which in range(fg_op_info[op].arity):
         f = formula_of(op, which)
         if f.kind == PARTIAL_ZERO:
@@ -725,8 +759,12 @@ cdef bint check_result(str name, object y) except -1:
     if children is None:
         raise TypeError(f"{name}: the function must return numbers, arrays, or tuples, lists and "
                         f"dicts of them, not {type(y).__name__}")
-    for x in children:
-        found = check_result(name, x) or found
+    descend()
+    try:
+        for x in children:
+            found = check_result(name, x) or found
+    finally:
+        ascend()
     return found
 
 
@@ -752,9 +790,13 @@ cdef object streamed_tangent(FgTape *tape, object result, object value, bint *re
     branch = None if is_leaf_type(result) else _trees.open_branch(result)
     if branch is None:
         return zeros_for(value)
-    return _trees.close_branch(branch, [
-        streamed_tangent(tape, x, y_, reached)
-        for x, y_ in zip(branch.children, _trees.open_branch(value).children)])
+    descend()
+    try:
+        return _trees.close_branch(branch, [
+            streamed_tangent(tape, x, y_, reached)
+            for x, y_ in zip(branch.children, _trees.open_branch(value).children)])
+    finally:
+        ascend()
 
 
 def zeros_for(value):

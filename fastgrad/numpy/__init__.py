@@ -212,7 +212,7 @@ _core.METHODS.update(
     **{function.__name__: function for function in (
         all, any, argmax, argmin, argsort, clip, conjugate, diagonal, dot, max, mean,
         min, nonzero, prod, ravel, repeat, round, squeeze, std, swapaxes, take, trace, var)})
-_core.METHODS["conj"] = conjugate
+_core.METHODS["conj"] = _core.METHODS["conjugate"] = real     # no copy, as ndarray's methods
 
 
 def __getattr__(name):

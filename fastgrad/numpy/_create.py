@@ -393,4 +393,6 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
         shape[place] = x.size
     grids = [core.reshape(x, [1] * place + [x.size] + [1] * (ndim - place - 1))
              for x, place in zip(xi, places, strict=True)]
-    return tuple(grids if sparse else (core.broadcast_to(grid, shape) for grid in grids))
+    if not sparse:
+        grids = [core.broadcast_to(grid, shape) for grid in grids]
+    return tuple([grid.copy() for grid in grids] if copy else grids)

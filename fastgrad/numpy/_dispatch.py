@@ -78,8 +78,11 @@ def values_of(operand):
         return operand.numpy()
     if isinstance(operand, (list, tuple)) and kind_of(operand):
         return type(operand)(map(values_of, operand))
-    if isinstance(operand, np.ndarray) and type(operand) is not np.ndarray:
-        refuse_masked(operand)
+    if isinstance(operand, np.ndarray):
+        if type(operand) is not np.ndarray:
+            refuse_masked(operand)
+        if operand.dtype.hasobject:     # as out=, NumPy 2.4 reads what it has not written
+            raise TypeError("fastgrad: object arrays are not supported; write .astype(float)")
     return operand
 
 

@@ -180,8 +180,8 @@ def real(val):
 
 @implements(np.conjugate)
 def conjugate(x, /):
-    """The complex conjugate: the argument itself. As `numpy.conjugate`."""
-    return lift(x)
+    """The complex conjugate: a copy. As `numpy.conjugate`."""
+    return core.functions["positive"](lift(x))
 
 
 imag = by_value(np.imag, "The imaginary part: zeros.")

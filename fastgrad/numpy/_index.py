@@ -242,9 +242,28 @@ def pad(array, pad_width, mode="constant", **kwargs):
 
 # ---- order ----------------------------------------------------------------------------------
 
+_ASCENDING_ONLY = np.lib.NumpyVersion(np.__version__) < "2.5.0"
+
+
 @implements(np.sort)
-def sort(a, axis=-1, kind=None, order=None, *, stable=None):
-    """In ascending order; the gradient follows the permutation. As `numpy.sort`.
+def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=None):
+    """In order; the gradient follows the permutation. As `numpy.sort`.
+
+    Parameters
+    ----------
+    a, axis, kind, order, stable
+        As in NumPy.
+    descending : bool, optional
+        The largest first, NaN last in either order. NumPy has it from 2.5 on.
+
+    Returns
+    -------
+    Tensor or ndarray
+
+    Raises
+    ------
+    TypeError
+        If `descending` is true and NumPy is older than 2.5.
 
     Examples
     --------
@@ -256,7 +275,13 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None):
     if axis is None:
         a, axis = core.reshape(a, (a.size,)), 0
     axis = normalize_axis_index(axis, a.ndim, "sort")
-    places = evaluated(np.argsort, (a, axis, kind, order), {"stable": stable})
+    options = {"stable": stable}
+    if descending:
+        if _ASCENDING_ONLY:
+            raise TypeError(f"sort: descending= is new in NumPy 2.5, and this is {np.__version__}; "
+                            "write fnp.flip(fnp.sort(a, axis), axis), which has NaN first")
+        options["descending"] = True
+    places = evaluated(np.argsort, (a, axis, kind, order), options)
     return take_along_axis(a, places, axis)
 
 

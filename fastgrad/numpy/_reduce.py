@@ -178,7 +178,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
             raise ZeroDivisionError("average: weights sum to zero, can't be normalized")
         result = _divide(core.sum(_multiply(a, weights), axis=axis, keepdims=keepdims), total)
     if returned:
-        return result, core.broadcast_to(total, result.shape)
+        return result, core.broadcast_to(total, result.shape).copy()
     return result
 
 

@@ -354,13 +354,14 @@ def roll(a, shift, axis=None):
     axes = [normalize_axis_index(k, a.ndim, "roll")
             for k in (axis if np.iterable(axis) else (axis,))]
     pairs = ((shift, axes[0]),) if type(shift) is int is type(axis) else _pairs(shift, axes)
+    moved = a
     for places, k in pairs:
         places %= a.shape[k] or 1
         if places:
             before = (slice(None),) * k
-            a = core.concatenate([core.getitem(a, (*before, slice(-places, None))),
-                                  core.getitem(a, (*before, slice(None, -places)))], k)
-    return a
+            moved = core.concatenate([core.getitem(moved, (*before, slice(-places, None))),
+                                      core.getitem(moved, (*before, slice(None, -places)))], k)
+    return a.copy() if moved is a else moved
 
 
 def _pairs(shift, axes):
@@ -584,6 +585,12 @@ dsplit = _splits_along(2, "dsplit", 3)
 
 # ---- repeated -------------------------------------------------------------------------------
 
+def _spread(a, paired, shape):
+    """`a` broadcast, then in another shape: memory of its own, as it may be written to."""
+    result = core.reshape(core.broadcast_to(a, paired), shape)
+    return result.copy() if result.size in (0, a.size) else result      # the rest is no view
+
+
 @implements(np.tile)
 def tile(A, reps):
     """The array repeated like tiles. As `numpy.tile`.
@@ -601,8 +608,7 @@ def tile(A, reps):
     reps = [1] * (rank - len(reps)) + reps
     paired = [n for pair in zip(reps, lengths, strict=True) for n in pair]
     spread = core.reshape(A, [n for length in lengths for n in (1, length)])
-    return core.reshape(core.broadcast_to(spread, paired),
-                        [r * n for r, n in zip(reps, lengths, strict=True)])
+    return _spread(spread, paired, [r * n for r, n in zip(reps, lengths, strict=True)])
 
 
 @implements(np.repeat)
@@ -625,7 +631,7 @@ def repeat(a, repeats, axis=None):
     if repeats.size == 1 and repeats.dtype.kind in "iu" and repeats.item() >= 0:
         times = repeats.item()
         spread = core.reshape(a, (*before, length, 1, *after))
-        return core.reshape(core.broadcast_to(spread, (*before, length, times, *after)),
-                            (*before, length * times, *after))
+        return _spread(spread, (*before, length, times, *after),
+                       (*before, length * times, *after))
     index = core.vouch(np.repeat(np.arange(length), repeats))
     return core.getitem(a, (*(slice(None),) * axis, index))
