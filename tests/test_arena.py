@@ -28,6 +28,7 @@ def resident():
         return int(file.read().split()[1]) * PAGE
 
 
+reusing = pytest.mark.skipif(not core.REUSES, reason="under a sanitiser no memory is used twice")
 linux = pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
 
 
@@ -102,6 +103,7 @@ def in_error(f, w):
         fnp.matmul(w, np.ones((5, 5, 5)))
 
 
+@reusing
 @linux
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("shape", [(), (10,), (5000,)], ids=str)
@@ -121,6 +123,7 @@ def test_loops_are_flat(loop, shape):
     assert used_now == used and segments_now == segments
 
 
+@reusing
 @linux
 def test_a_long_loop_is_flat():
     w = leaf(0.5)
@@ -365,6 +368,7 @@ def test_bytes_of_a_scalar_operation(expression):
         assert tape.nbytes / len(tape) <= 64 + 8
 
 
+@reusing
 @linux
 def test_resident_bytes_of_a_scalar_operation():
     """The same from outside: memory per recorded operation, everything counted."""
