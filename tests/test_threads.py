@@ -245,7 +245,7 @@ def test_the_pool_under_the_thread_sanitiser(tmp_path, broken):
     lambda x, y: x[np.arange(0, 200_000, 2)], lambda x, y: fnp.concatenate([x, y, x]),
     lambda x, y: x * y, lambda x, y: x @ x], ids=["gather", "concatenate", "convert", "matmul"])
 def test_a_tensor_changes_while_numpy_reads_it(read):
-    """NumPy works without the GIL: what it reads stays, whatever another thread puts in its place."""
+    """NumPy works without the GIL; what it reads stays whatever another thread assigns."""
     x, y = fg.tensor(np.ones(200_000)), fg.tensor(np.ones(200_000, np.int64))
     stop = threading.Event()
 
