@@ -436,3 +436,27 @@ def test_a_graph_that_is_held_does_not_stop_forward_mode():
     np.testing.assert_array_equal(push(X), [2, 8])
     np.testing.assert_array_equal(fg.hvp(lambda x: reverse(x, x).sum())(X, X), fg.jacobian(
         fg.grad(lambda x: reverse(x, x).sum()))(X) @ X)
+
+
+def test_a_rule_that_drops_its_results_in_a_stream():
+    held = {}
+
+    @fg.custom_jvp
+    def double(x):
+        return x * 2.0
+
+    @double.defjvp
+    def rule(primals, tangents):
+        held.clear()
+        return double(primals[0]), tangents[0] * 2.0
+
+    def f(x):
+        for i in range(3000):
+            held[i] = double(x)
+            x = x * 1.0001
+        held.clear()
+        return x
+
+    before = fg._core.core.tape_info()["nodes"]
+    assert fg.jvp(f, (1.0,), (1.0,))[1] == pytest.approx(1.0001 ** 3000)
+    assert fg._core.core.tape_info()["nodes"] == before

@@ -45,7 +45,7 @@ def test_examples(page):
 def run(page):
     """Run the examples of a page; return what was missing for some."""
     scope, left_out, output = {}, [], []
-    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=FLAGS)
     text = page.read_text()
     for match in BLOCK.finditer(text):
         if name := missing(match["needs"] or ""):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
+import fastgrad.numpy as fnp
 from fastgrad._core import program
 
 
@@ -238,3 +239,25 @@ def test_the_pool_under_the_thread_sanitiser(tmp_path, broken):
         pytest.skip("the thread sanitiser finds no room")
     assert ("ThreadSanitizer: data race" in done.stderr) == broken, done.stderr
     assert broken or done.stdout == "0 wrong\n"
+
+
+@pytest.mark.parametrize("read", [
+    lambda x, y: x[np.arange(0, 200_000, 2)], lambda x, y: fnp.concatenate([x, y, x]),
+    lambda x, y: x * y, lambda x, y: x @ x], ids=["gather", "concatenate", "convert", "matmul"])
+def test_a_tensor_changes_while_numpy_reads_it(read):
+    """NumPy works without the GIL; what it reads stays whatever another thread assigns."""
+    x, y = fg.tensor(np.ones(200_000)), fg.tensor(np.ones(200_000, np.int64))
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            x.__iadd__(0.0)
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(20):
+            assert (fnp.sum(read(x, y) != 0) > 0).item()
+    finally:
+        stop.set()
+        thread.join()

@@ -644,6 +644,14 @@ cdef inline void dead_push(uint32_t id) noexcept:
     dead_count += 1
 
 
+cdef inline void node_replace(FgNode *n, FgValue *value) noexcept:
+    """Give an array node another value (taken over). The old one goes last: with memory of the
+    user's a destructor may run, which may look at the node."""
+    cdef FgValue *old = n.value
+    n.value = value
+    value_release(old)
+
+
 cdef inline void use_drop(FgNode *n, uint32_t id) noexcept:
     """One reader less of a node's value."""
     n.uses -= 1
@@ -654,8 +662,7 @@ cdef inline void use_drop(FgNode *n, uint32_t id) noexcept:
 cdef void value_unneeded(FgNode *n, uint32_t id) noexcept:
     """Nobody will look at the value of an array node any more."""
     if n.value != NULL:
-        value_release(n.value)
-        n.value = NULL
+        node_replace(n, NULL)
     elif n.flags & FG_PENDING:
         run_settle(n, n.index, directory[id >> FG_SEGMENT_BITS].tape)
 

@@ -217,6 +217,8 @@ cdef extern from *:
     const char FG_SOURCES[]
 
 SOURCES = (<const char *>FG_SOURCES).decode()
+# False where a sanitiser looks on: then what tests say of how much memory is held does not hold.
+REUSES = bool(FG_REUSES)
 
 # ---- dtypes: what the core holds, by NumPy's type numbers ---------------------------------------
 

@@ -925,6 +925,9 @@ def custom(rule, operands, results):
     results = [x if isinstance(x, Tensor) else tensor_constant(np.array(x)) for x in results]
     if not needs:
         return results
+    if len(results) > 0x10000:
+        raise ValueError(f"{rule!r}: a function with a rule of its own may have 65536 results, not "
+                         f"{len(results)}; return them in arrays")
     tape = tape_of_thread()
     ids = <int64_t *>fg_malloc((count + 1) * 8)
     if ids == NULL:

@@ -982,5 +982,6 @@ cdef class Extraction:
 
     cdef object rows(self):
         cdef ndarray a = np.empty(self.count * sizeof(GraphNode), np.uint8)
-        memcpy(PyArray_DATA(a), self.nodes, self.count * sizeof(GraphNode))
+        if self.count:
+            memcpy(PyArray_DATA(a), self.nodes, self.count * sizeof(GraphNode))
         return a

@@ -800,6 +800,14 @@ cdef object index_settled_item(object i):
 
 cdef object push_gather(Operand *x, object index):
     """x[index] with integer arrays or boolean masks in the index: a copy."""
+    operands_hold(x, 1)                 # NumPy copies indices and entries without the GIL
+    try:
+        return push_gathered(x, index)
+    finally:
+        operands_let_go(x, 1)
+
+
+cdef object push_gathered(Operand *x, object index):
     cdef object plain = index_plain(index)
     cdef object array = operand_ndarray(x)[plain]
     cdef object whole
@@ -852,10 +860,10 @@ cdef object push_assign(Tensor t, object index, object value):
     cdef FgValue *target
     cdef FgValue *part
     cdef FgShape *shape = NULL
-    cdef FgShape *fit
-    cdef Operand both[2]
     cdef object plain = None
+    cdef Operand before
     cdef bint advanced
+    cdef int dtype = t.node.dtype
     cdef uint32_t attr
     cdef int64_t own[64]
     cdef int64_t strides[64]
@@ -865,17 +873,20 @@ cdef object push_assign(Tensor t, object index, object value):
     cdef Tensor made
     operand_clear(&x)
     operand_clear(&v)
+    operand_clear(&before)
     try:
-        operand_tensor(t, &x)
         operand_of(value, &v, False)
-        if is_float(x.dtype):
+        before = v
+        operands_hold(&before, 1)       # NumPy converts and copies without the GIL
+        if is_float(dtype):
             if not is_float(v.dtype) and v.shape != NULL and not v.needs:
-                operand_replace(&v, operand_ndarray(&v).astype(dtypes[x.dtype]))
-            elif v.dtype != x.dtype:
-                operand_convert(&v, x.dtype)
+                operand_replace(&v, operand_ndarray(&v).astype(dtypes[dtype]))
+            elif v.dtype != dtype:
+                operand_convert(&v, dtype)
         elif v.needs and v.node.flags & FG_NEEDS_GRAD and get_recording():
             raise TypeError(f"assign: a recorded {dtypes[v.dtype]} Tensor cannot be stored in a "
-                            f"{dtypes[x.dtype]} Tensor; make the target with fastgrad.numpy.zeros(n)")
+                            f"{dtypes[dtype]} Tensor; make the target with fastgrad.numpy.zeros(n)")
+        operand_tensor(t, &x)
         if x.shape != NULL and x.value == NULL:
             x.value = value_of(x.node, x.id)
         if v.shape != NULL and v.value == NULL:
@@ -906,15 +917,13 @@ cdef object push_assign(Tensor t, object index, object value):
             return assign_version(t, &x, made, target)
         if advanced:
             plain = index_plain(index)
-            array = operand_ndarray(&x)[plain]
-            part = NULL
-            dims = np.shape(array)
+            operand_tensor_ready(t, &x)
+            dims = np.shape(operand_ndarray(&x)[plain])
+            assign_unchanged(t, &x)
             for i in range(len(dims)):
                 parsed.dims[i] = dims[i]
             parsed.rank = <int>len(dims)
         shape = shape_new(parsed.rank, parsed.dims)
-        operand_clear(&both[0])
-        both[0].shape = shape
         if v.shape != NULL:
             fits_into(v.shape, shape)
         target = assign_memory(t, &x)
@@ -940,14 +949,23 @@ cdef object push_assign(Tensor t, object index, object value):
                     view = None
                 finally:
                     value_release(part)
+            assign_unchanged(t, &x)
         except BaseException:
             value_release(target)
             raise
         return assign_version(t, &x, made, target)
     finally:
         operand_drop(&v)
+        operands_let_go(&before, 1)
         if shape != NULL:
             shape_release(shape)
+
+
+cdef int assign_unchanged(Tensor t, Operand *x) except -1:
+    """After NumPy has run without the GIL."""
+    if t.id != x.id:
+        raise RuntimeError("assign: another thread has changed the Tensor meanwhile")
+    return 0
 
 
 cdef int fits_into(FgShape *v, FgShape *shape) except -1:
@@ -1000,15 +1018,13 @@ cdef object assign_version(Tensor t, Operand *x, Tensor made, FgValue *target):
     if made is not None:
         if old.value == target:
             # Nothing reads the old version: its memory moves on to the new one.
-            value_release(old.value)
-            old.value = NULL
+            node_replace(old, NULL)
         value_release(target)
         tensor_become(t, made)
     elif old.value == target:
         value_release(target)
     elif old.refs == 1 or not old.flags & FG_NEEDS_GRAD and old.uses == 0:
-        value_release(old.value)
-        old.value = target
+        node_replace(old, target)
     else:
         tensor_renew(t, target)
     return None
@@ -1135,8 +1151,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
     cdef FgValue *memory
     cdef FgValue *out = NULL
     cdef Operand *x
-    cdef Operand result
-    cdef bint needs = False
+    cdef Operand *before
+    cdef bint needs = False, held = False
     cdef uint32_t attr
     cdef object parts, sizes, view
     cdef FgShape *shape
@@ -1149,8 +1165,9 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
         items = [push_ravel(item) for item in items]
         axis = 0
     items = [operand_settled(item) for item in items]
-    memory = pool_take(count * sizeof(Operand))
+    memory = pool_take(2 * count * sizeof(Operand))
     x = <Operand *>memory.data
+    before = x + count
     for i in range(count):
         operand_clear(&x[i])
     try:
@@ -1160,6 +1177,10 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
             if x[i].shape == NULL and not scalars:
                 raise ValueError("concatenate: zero-dimensional arrays cannot be concatenated; "
                                  "use fastgrad.numpy.stack or fastgrad.numpy.array([...])")
+        if not scalars:                 # NumPy converts and joins without the GIL
+            held = True
+            memcpy(before, x, count * sizeof(Operand))
+            operands_hold(before, count)
         dtype = common_dtype(x, count, &weak)
         if dtype == -2 and needs:
             return derived("numpy.array" if scalars else "numpy.concatenate",
@@ -1212,6 +1233,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
         return push_shaped(FG_concatenate, dtype, 0, shape, out, 0, NULL, NULL, attr, 0)
     finally:
         operands_drop(x, count)
+        if held:
+            operands_let_go(before, count)
         value_release(memory)
 
 
@@ -1672,7 +1695,9 @@ cdef FgValue *reduction_weights(FgNode *n, FgNode *x, FgValue *g, double number)
 cdef object push_matmul(object left, object right):
     """a @ b for every combination of ranks that NumPy has."""
     cdef Operand x[2]
+    cdef Operand before[2]
     cdef int weak, dtype, i
+    cdef bint held = False
     cdef FgShape *shape = NULL
     cdef FgValue *v = NULL
     cdef double number = 0
@@ -1687,6 +1712,9 @@ cdef object push_matmul(object left, object right):
                 raise ValueError(
                     f"matmul: input operand {i} is a scalar; shapes {shape_text(x[0].shape)} and "
                     f"{shape_text(x[1].shape)}: multiply with * instead")
+        memcpy(before, x, sizeof(before))
+        operands_hold(before, 2)
+        held = True
         dtype = common_dtype(x, 2, &weak)
         if dtype == -2:
             return tensor_constant(np.matmul(operand_ndarray(&x[0]), operand_ndarray(&x[1])))
@@ -1695,11 +1723,9 @@ cdef object push_matmul(object left, object right):
             if x[i].value == NULL:
                 x[i].value = value_of(x[i].node, x[i].id)
         shape = matmul_shape(x[0].shape, x[1].shape)
-        operands_hold(x, 2)
         try:
             v = matmul_value(x[0].shape, x[0].value, x[1].shape, x[1].value, shape, dtype)
         except BaseException:
-            operands_let_go(x, 2)
             if shape != NULL:
                 shape_release(shape)
             raise
@@ -1707,12 +1733,11 @@ cdef object push_matmul(object left, object right):
             number = scalar_number(v.data, dtype)
             value_release(v)
             v = NULL
-        try:
-            return push_shaped(FG_matmul, dtype, 0, shape, v, number, &x[0], &x[1], 0, 0)
-        finally:
-            operands_let_go(x, 2)
+        return push_shaped(FG_matmul, dtype, 0, shape, v, number, &x[0], &x[1], 0, 0)
     finally:
         operands_drop(x, 2)
+        if held:
+            operands_let_go(before, 2)
 
 
 cdef FgShape *matmul_shape(FgShape *a, FgShape *b) except? NULL:

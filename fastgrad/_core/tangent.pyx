@@ -689,9 +689,7 @@ cdef int tangent_visit_custom(Tangents s, FgNode *n, uint32_t id, FgAdjoint **t,
         lanes.append(rule_answer(rule, rule.push(tangents), results))
         still_there(s.graph, n, id)
     Py_INCREF(lanes)
-    if slot.entries != NULL:
-        Py_DECREF(<object>slot.entries)
-    slot.entries = <PyObject *>lanes
+    slot.entries = <PyObject *>lanes    # there was nothing: each node is visited once
     return 0
 
 
@@ -960,7 +958,7 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
                 set_depth(k)
                 tape.busy = 1
                 tape.streaming = k
-                n.refs -= 1
+                node_drop(id)           # the rule may have dropped the last of its results
             return 0
         tangent_shaped(n, id, t, ids, count, 1, &out)
         stream_become(tape, n, id, &out)

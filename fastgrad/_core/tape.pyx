@@ -64,7 +64,8 @@ cdef void operands_drop(Operand *x, int count) noexcept:
 
 
 cdef void operands_hold(Operand *x, int count) noexcept:
-    """Before a loop runs without the GIL: another thread may assign to the Tensors meanwhile."""
+    """Before a loop of ours or of NumPy's runs without the GIL: another thread may assign to the
+    Tensors meanwhile."""
     cdef int i
     for i in range(count):
         if x[i].node != NULL:
@@ -143,7 +144,7 @@ cdef int operand_array(ndarray a, Operand *x) except -1:
         raise TypeError(dtype_message(a.dtype))
     x.dtype = <uint8_t>kind
     if not array_fits(a):
-        a = np.array(a, dtype=a.dtype.newbyteorder("="), order="C")
+        a = np.array(a, dtype=dtypes[kind], order="C")
     if PyArray_NDIM(a) == 0:
         x.number = scalar_number(PyArray_DATA(a), kind)
         return 0
@@ -262,7 +263,8 @@ MASKED = "masked arrays are not supported; write x.filled(...), or x.data with f
 
 
 cdef inline bint is_masked(object o):
-    return PyArray_Check(o) and type(o) is not np_ndarray and hasattr(o, "mask")
+    # The type is asked: a property of the array itself might run code that assigns to operands.
+    return PyArray_Check(o) and type(o) is not np_ndarray and hasattr(type(o), "mask")
 
 
 cdef int refuse_masked(object o) except -1:
@@ -549,11 +551,28 @@ cdef inline Tensor push_scalar(int op, int dtype, int flags, uint32_t a, FgNode 
     return tensor_new(id, n, tape)
 
 
+cdef inline bint operands_differ(Operand *x, int count) noexcept:
+    """Whether NumPy may have to convert an operand, which it does without the GIL."""
+    cdef int i, dtype = -1
+    for i in range(count):
+        if x[i].shape == NULL and x[i].weak:
+            continue
+        if not is_float(x[i].dtype) or (dtype >= 0 and x[i].dtype != dtype):
+            return True
+        dtype = x[i].dtype
+    return False
+
+
 cdef object push(int op, int arity, Operand *x):
     """Compute an element-wise operator or comparison of operands already looked at, and record it
     where a derivative will be wanted. Takes over what the operands own."""
     cdef int weak, i, dtype
     cdef FgShape *shape = NULL
+    cdef Operand before[3]
+    cdef bint held = operands_differ(x, arity)
+    if held:
+        memcpy(before, x, arity * sizeof(Operand))
+        operands_hold(before, arity)
     try:
         if fg_op_info[op].props & FG_MASK:
             mask_operand(op, &x[2])
@@ -579,6 +598,8 @@ cdef object push(int op, int arity, Operand *x):
             operands_let_go(x, arity)
     finally:
         operands_drop(x, arity)
+        if held:
+            operands_let_go(before, arity)
         if shape != NULL:
             shape_release(shape)
 

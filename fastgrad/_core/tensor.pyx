@@ -129,6 +129,8 @@ cdef class Tensor:
             if value.shape != self.shape:
                 raise ValueError(f"grad: the gradient has shape {value.shape}, the Tensor "
                                  f"{self.shape}")
+            if value.dtype != self.dtype:
+                value = cast(value, self.dtype)
         elif self.extra is None:
             return
         self.extras().grad = value
@@ -949,8 +951,7 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
     cdef uint32_t old_id = t.id
     if old.refs == 1:
         if value != NULL:
-            value_release(old.value)
-            old.value = value
+            node_replace(old, value)
         t.version += 1
         return 0
     try:
