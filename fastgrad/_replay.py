@@ -103,6 +103,10 @@ class Replay:
                 found[k] = None
         results = [found[i] for i in graph.outputs]
         if tensors:
+            # Functions compute here what operators may have computed.
+            for i, value, kind in zip(graph.outputs, results, graph.kinds):
+                if kind == "float" and i not in graph.inputs:
+                    core.give_way(value)
             return results
         return [_settled(value, kind) for value, kind in zip(results, graph.kinds)]
 

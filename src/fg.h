@@ -164,7 +164,9 @@ enum {                          /* FgNode.flags                                 
     FG_READS_SELF  = 1 << 11,   /* a partial of the node itself reads its value                   */
     FG_RETAINED    = 1 << 12,   /* retain_grad(): the adjoint goes to the handle's .grad           */
     FG_PURE        = 1 << 13,   /* a dual: made of arguments of its forward transformation alone  */
-    FG_COMPUTED    = 1 << 14    /* pending, and computed once already without being kept           */
+    FG_COMPUTED    = 1 << 14,   /* pending, and computed once already without being kept           */
+    FG_STRONG      = 1 << 15    /* weak, but a function's result (NumPy's float64), or made of one:   */
+                                /* does not give way                                              */
 };
 
 /* Leaves are numbered from 1, again and again. A recorded element-wise operation knows the lowest

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+from laws import ROWS
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
@@ -99,14 +100,46 @@ def test_python_floats_are_weak():
     def f(c, x):
         assert (c * x).dtype == np.float32
         assert (x / c).dtype == np.float32
-        return (fnp.sin(c) * x).sum()
+        assert (fnp.sin(c) * x).dtype == np.float64     # NumPy's float64 is not
+        return (c ** 3 * x).sum()
 
     x = np.ones(3, np.float32)
     value, (slope, gradient) = fg.value_and_grad(f, argnums=(0, 1))(0.5, x)
     assert type(slope) is float
     assert gradient.dtype == np.float32
     assert value.dtype == np.float32
-    np.testing.assert_allclose(slope, 3 * np.cos(0.5), 1e-6)
+    np.testing.assert_allclose(slope, 3 * 3 * 0.5 ** 2, 1e-6)
+
+
+# What stands for a Python float gives way to float32 as one does, what a function made of it does
+# not: np.sin(0.5) is a np.float64.
+OF_A_FLOAT = {name: getattr(np, name) for row in ROWS if row.arity == 1
+              for name in row.numpy if hasattr(np, name)} | {
+    "operators": lambda y: -(abs(y) * 2 + 1) / 3 - y ** 2 // 1 % 5,
+    "operators of a function": lambda y: 1 - np.sin(y) * 2,
+    "round": lambda y: round(y, 2), "copy.copy": copy.copy,
+    "divide": lambda y: np.divide(y, y), "where": lambda y: np.where(y > 0, y, 1.0),
+    "maximum": lambda y: np.maximum(y, 0.3), "clip": lambda y: np.clip(y, 0.0, 1.0),
+    "sum": np.sum, "mean": np.mean, "prod": np.prod, "max": np.max, "std": np.std,
+    "average": np.average, "dot": lambda y: np.dot(y, 2.0), "inner": lambda y: np.inner(y, 2.0),
+    "copy": np.copy, "array": fnp.array, "asarray": fnp.asarray, "real": np.real,
+    "conj": np.conj, "reshape": lambda y: np.reshape(y, ()), "norm": np.linalg.norm,
+    "nan_to_num": np.nan_to_num, "float_power": lambda y: np.float_power(y, 2)}
+
+
+@pytest.mark.parametrize("name", OF_A_FLOAT)
+@pytest.mark.parametrize("other", [np.ones(3, np.float32), np.array(2, np.float32), np.float32(2),
+                                   np.ones(3)], ids=["float32", "0-d", "scalar", "float64"])
+def test_what_is_made_of_a_python_float_has_the_dtype_of_the_plain_function(name, other):
+    start = 1.5 if name in ("arccosh", "acosh") else 0.5
+    warnings.simplefilter("ignore")             # steps depend on nothing
+    for f in (lambda y: OF_A_FLOAT[name](y) * other, lambda y: other - OF_A_FLOAT[name](y)):
+        expected = np.asarray(f(start)).dtype
+        found = {"vjp": fg.vjp(f, start)[0], "jvp": fg.jvp(f, (start,), (1.0,))[0],
+                 "tangent": fg.jvp(f, (start,), (1.0,))[1], "compile": fg.compile(f)(start),
+                 "linearize": fg.linearize(f, start)[0],
+                 "nested": fg.vjp(lambda y: fg.vjp(f, y)[0], start)[0]}
+        assert {way: np.asarray(y).dtype for way, y in found.items()} == dict.fromkeys(found, expected)
 
 
 def test_the_argument_is_not_changed_and_not_kept():

@@ -664,7 +664,8 @@ cdef Tensor argument_nested(Tensor outer):
     operand_tensor_ready(outer, &x)
     t = push_reshape(&x, outer.node.rank, outer.node.shape.dims if outer.node.rank else NULL)
     if outer.node.rank == 0:
-        t.node.flags |= outer.node.flags & FG_WEAK
+        t.node.flags = <uint16_t>(t.node.flags & ~(FG_WEAK | FG_STRONG)
+                                  | outer.node.flags & (FG_WEAK | FG_STRONG))
     t.node.flags |= FG_NEEDS_GRAD       # also of something that a program only takes down
     return t
 

@@ -740,7 +740,7 @@ cdef Tensor dual_new(Tensor value, Tensor tangent):
         value_of(value.node, value.id)
         value_of(tangent.node, tangent.id)
     n = node_append(tape, &id)
-    node_set(n, FG_dual, x.dtype, x.rank, FG_ARGUMENT | (x.flags & FG_WEAK), FG_NO_ID, FG_NO_ID,
+    node_set(n, FG_dual, x.dtype, x.rank, FG_ARGUMENT | (x.flags & (FG_WEAK | FG_STRONG)), FG_NO_ID, FG_NO_ID,
              tape.stream)
     n.attr = reach_of(x)
     n.constant = 0

@@ -24,6 +24,7 @@ cdef struct Operand:
     double number
     uint8_t dtype
     uint8_t weak                # a Python number, or a Tensor that stands for one
+    uint8_t strong              # weak, but of a function's making: takes part in promotion
     uint8_t literal             # written as a number: decides ties (maximum, minimum)
     uint8_t needs               # a derivative is to be recorded with respect to it (for a program:
                                 # it is to be recorded at all)
@@ -41,7 +42,7 @@ cdef inline void operand_clear(Operand *x) noexcept:
     x.value = NULL
     x.keeper = NULL
     x.source = NULL
-    x.weak = x.literal = x.needs = x.owned = x.foreign = x.held = 0
+    x.weak = x.strong = x.literal = x.needs = x.owned = x.foreign = x.held = 0
     x.dtype = FG_FLOAT64
 
 
@@ -107,6 +108,7 @@ cdef int operand_tensor(Tensor t, Operand *x) except -1:
     x.node = n
     x.dtype = n.dtype
     x.weak = (n.flags & FG_WEAK) != 0
+    x.strong = (n.flags & FG_STRONG) != 0
     x.literal = 0
     x.owned = x.foreign = 0
     x.needs = (n.flags & FG_NEEDS_GRAD) != 0 and get_recording()
@@ -321,10 +323,11 @@ cdef int common_dtype(Operand *x, int count, int *weak) except -1:
     cdef bint integers = False, weak_float = False
     weak[0] = 1
     for i in range(count):
-        if x[i].weak:
+        if not x[i].weak:
+            weak[0] = 0
+        elif not x[i].strong:
             weak_float = weak_float or is_float(x[i].dtype)
             continue
-        weak[0] = 0
         if is_float(x[i].dtype):
             if x[i].dtype > dtype:
                 dtype = x[i].dtype
@@ -334,8 +337,8 @@ cdef int common_dtype(Operand *x, int count, int *weak) except -1:
         if dtype:
             return dtype
         return FG_FLOAT64 if weak_float else -2
-    result = np.result_type(*[(0.0 if is_float(x[i].dtype) else 0) if x[i].weak
-                              else np.dtype(dtypes[x[i].dtype]) for i in range(count)])
+    result = np.result_type(*[(0.0 if is_float(x[i].dtype) else 0)
+                              if x[i].weak and not x[i].strong else np.dtype(dtypes[x[i].dtype]) for i in range(count)])
     if result == np.float64:
         return FG_FLOAT64
     if result == np.float32:
@@ -588,7 +591,7 @@ cdef object push(int op, int arity, Operand *x):
                 operand_convert(&x[i], dtype)
         shape = common_shape(op, x, arity)
         if shape == NULL:
-            return push_scalars(op, arity, x, dtype, FG_WEAK if weak else 0)
+            return push_scalars(op, arity, x, dtype, weak_flags(x, arity) if weak else 0)
         if shape.size < UNLOCK:
             return push_array(op, arity, x, dtype, shape)
         operands_hold(x, arity)
@@ -602,6 +605,15 @@ cdef object push(int op, int arity, Operand *x):
             operands_let_go(before, arity)
         if shape != NULL:
             shape_release(shape)
+
+
+cdef inline int weak_flags(Operand *x, int count) noexcept:
+    """Of what is made of weak operands."""
+    cdef int i, flags = FG_WEAK
+    for i in range(count):
+        if x[i].strong:
+            flags |= FG_STRONG
+    return flags
 
 
 cdef int mask_operand(int op, Operand *c) except -1:

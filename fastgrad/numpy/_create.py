@@ -174,8 +174,8 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, lik
         result = cast("array", object if isinstance(object, Tensor) else _joined(object), dtype)
     except NotComputed:
         return defer(array, (object, dtype), {"copy": copy, "ndmin": ndmin})
-    if result is object and copy:
-        result = object.copy()
+    if result is object and (copy or core.gives_way(object)):
+        result = core.functions["positive"](object)
     if result.ndim < ndmin:
         result = core.reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
     return result
