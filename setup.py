@@ -125,6 +125,7 @@ DIRECTIVES = {
     "nonecheck": DEBUG,
     "embedsignature": True,
     "embedsignature.format": "clinic",  # which inspect.signature reads, of methods too
+    "allow_none_for_extension_args": False,     # a function that takes a Tensor takes no None
     "auto_pickle": False,       # it would let anyone write the fields: __setstate__(...)
     "linetrace": COVERAGE,
 }

@@ -38,6 +38,7 @@ from fastgrad._core.fg cimport *
 import os
 import sys
 import warnings
+from operator import itemgetter
 from types import MethodType
 
 import numpy as np
@@ -236,6 +237,8 @@ cdef void dtypes_setup():
         dtypes[dtype.num] = dtype
 
 dtypes_setup()
+
+cdef object second = itemgetter(1)
 
 cdef object np_generic = np.generic
 cdef object np_ndarray = np.ndarray

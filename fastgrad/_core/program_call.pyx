@@ -432,7 +432,7 @@ cdef class Entry:
     cdef Tally calls
 
     def __cinit__(self, list arguments, tuple names, Part result not None, Plan plan not None,
-                  Checks checks not None, list lifted, path, Tally calls not None):
+                  Checks checks not None, list lifted or None, path, Tally calls not None):
         if arguments is None or names is None:
             raise TypeError("Entry: arguments is a list and names a tuple, not None")
         if any([type(part) is not Part for part in arguments]):

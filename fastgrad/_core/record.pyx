@@ -434,10 +434,6 @@ cdef class Recorder:
         return e.rows(), e.operands, e.shapes, e.attrs, inputs, numbers, kinds, guards
 
 
-def second(pair):
-    return pair[1]
-
-
 cdef bint node_before(uint32_t x, uint32_t y) noexcept:
     """Whether node x of a tape is older than node y."""
     cdef uint64_t a = directory[x >> FG_SEGMENT_BITS].sequence
