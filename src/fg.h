@@ -152,7 +152,7 @@ const char *fg_vector_math(void);
 enum {                          /* FgNode.flags                                                   */
     FG_NEEDS_GRAD  = 1 << 0,    /* a wanted leaf feeds it                                         */
     FG_LEAF        = 1 << 1,    /* outside every tape: parameters, arguments, constants           */
-    FG_WEAK        = 1 << 2,    /* a Python scalar: gives way in promotion (NEP 50)               */
+    FG_PYTHON      = 1 << 2,    /* stands for a Python float                                      */
     FG_CONST_A     = 1 << 3,    /* that operand is the inline constant                            */
     FG_CONST_B     = 1 << 4,
     FG_CONST_C     = 1 << 5,
@@ -165,8 +165,9 @@ enum {                          /* FgNode.flags                                 
     FG_RETAINED    = 1 << 12,   /* retain_grad(): the adjoint goes to the handle's .grad           */
     FG_PURE        = 1 << 13,   /* a dual: made of arguments of its forward transformation alone  */
     FG_COMPUTED    = 1 << 14,   /* pending, and computed once already without being kept           */
-    FG_STRONG      = 1 << 15    /* weak, but a function's result (NumPy's float64), or made of one:   */
-                                /* does not give way                                              */
+    FG_YIELDS      = 1 << 15,   /* and gives way in promotion (NEP 50), as what functions make of */
+                                /* one does not: np.sin(0.5) is a np.float64                       */
+    FG_WEAK        = FG_PYTHON | FG_YIELDS      /* what operators make of weak ones is weak       */
 };
 
 /* Leaves are numbered from 1, again and again. A recorded element-wise operation knows the lowest

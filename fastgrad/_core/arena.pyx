@@ -633,15 +633,13 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
 # Nodes to be freed, so that freeing never recurses: the last one, linked through
 # themselves. Freeing needs no memory.
 cdef uint32_t dead = FG_NO_ID
-cdef uint32_t dead_count = 0
 cdef bint freeing = False
 
 
 cdef inline void dead_push(uint32_t id) noexcept:
-    global dead, dead_count
+    global dead
     node_at(id).next_dead = dead
     dead = id
-    dead_count += 1
 
 
 cdef inline void node_replace(FgNode *n, FgValue *value) noexcept:
@@ -687,11 +685,10 @@ cdef void nodes_free(uint32_t id) noexcept:
 
 
 cdef void nodes_free_all() noexcept:
-    global dead, dead_count
+    global dead
     cdef FgNode *n
     cdef uint32_t id
-    while dead_count:
-        dead_count -= 1
+    while dead:
         id = dead
         n = node_at(id)
         dead = n.next_dead
@@ -753,7 +750,7 @@ cdef inline bint node_marked(uint32_t id) noexcept nogil:
     return s.marked != 0 and (s.marks[(id & (FG_SEGMENT - 1)) >> 6] >> (id & 63)) & 1
 
 
-cdef void node_free(FgNode *n, uint32_t id) noexcept:
+cdef inline void node_free(FgNode *n, uint32_t id) noexcept:
     """The place itself, operands released before."""
     global leaves_free
     cdef FgSegment *s = directory[id >> FG_SEGMENT_BITS]

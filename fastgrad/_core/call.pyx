@@ -664,8 +664,8 @@ cdef Tensor argument_nested(Tensor outer):
     operand_tensor_ready(outer, &x)
     t = push_reshape(&x, outer.node.rank, outer.node.shape.dims if outer.node.rank else NULL)
     if outer.node.rank == 0:
-        t.node.flags = <uint16_t>(t.node.flags & ~(FG_WEAK | FG_STRONG)
-                                  | outer.node.flags & (FG_WEAK | FG_STRONG))
+        t.node.flags = <uint16_t>(t.node.flags & ~FG_WEAK
+                                  | outer.node.flags & FG_WEAK)
     t.node.flags |= FG_NEEDS_GRAD       # also of something that a program only takes down
     return t
 
@@ -1238,7 +1238,7 @@ def alive():
             "customs": tape.customs if tape != NULL else 0,
             "duals": tape.duals if tape != NULL else 0,
             "consumed": tape.consumed if tape != NULL else 0,
-            "parameters": parameters, "streamed": len(STREAMED), "dead": dead_count,
+            "parameters": parameters, "streamed": len(STREAMED), "dead": dead != FG_NO_ID,
             "depth": get_depth(), "scopes": get_scopes(), "not recording": get_not_recording(),
             "kept": get_kept() != NULL, "recorder": get_recorder() != NULL, "serial": get_serial()}
 

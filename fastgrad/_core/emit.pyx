@@ -965,7 +965,7 @@ def custom(rule, operands, results):
             if r.node.rank:
                 value_of(r.node, r.id)
             y = node_append(tape, &at)
-            node_set(y, FG_result, r.node.dtype, r.node.rank, r.node.flags & (FG_WEAK | FG_STRONG), id, FG_NO_ID,
+            node_set(y, FG_result, r.node.dtype, r.node.rank, r.node.flags & FG_WEAK, id, FG_NO_ID,
                      FG_NO_ID)
             y.index = <uint16_t>i
             y.constant = 0

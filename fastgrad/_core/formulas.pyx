@@ -176,7 +176,7 @@ cdef int operand_arg(Arg *a, Operand *x) except -1:
     x.node = n
     x.dtype = n.dtype
     x.weak = (n.flags & FG_WEAK) != 0
-    x.strong = (n.flags & FG_STRONG) != 0
+    x.strong = (n.flags & FG_WEAK) == FG_PYTHON
     x.needs = (n.flags & FG_NEEDS_GRAD) != 0 and get_recording() or node_traced(a.id, n)
     if n.rank:
         x.shape = n.shape

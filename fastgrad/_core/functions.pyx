@@ -65,8 +65,8 @@ cdef PyObject *function_call(PyObject *self, PyObject *const *args, Py_ssize_t n
                 and get_recording() and not fg_op_info[op].props & FG_STEPS:
             t = <Tensor>args[0]
             a = t.node
-            result = push_scalar(op, FG_FLOAT64, FG_WEAK | FG_STRONG if a.flags & FG_WEAK else 0,
-                                 t.id, a, FG_NO_ID, NULL, 0, fg_value(op, FG_FLOAT64, a.re, 0, 0))
+            result = push_scalar(op, FG_FLOAT64, a.flags & FG_PYTHON, t.id, a, FG_NO_ID, NULL, 0,
+                                 fg_value(op, FG_FLOAT64, a.re, 0, 0))
         else:
             result = strong(elementwise(op, args, n))
     else:
@@ -78,8 +78,8 @@ cdef PyObject *function_call(PyObject *self, PyObject *const *args, Py_ssize_t n
 cdef inline object strong(object result):
     """What a function made of Python floats is NumPy's float64 and gives way no more, as `np.sin(2.0)`
     does not; `2.0 * 3.0` does."""
-    if type(result) is Tensor and (<Tensor>result).node.flags & FG_WEAK:
-        (<Tensor>result).node.flags |= FG_STRONG
+    if type(result) is Tensor:
+        (<Tensor>result).node.flags &= ~FG_YIELDS
     return result
 
 

@@ -34,7 +34,7 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
         if attr:
             attr_release(attr)
         if shape == NULL:
-            return scalar_constant(number, dtype, flags & (FG_WEAK | FG_STRONG))
+            return scalar_constant(number, dtype, flags & FG_WEAK)
         return tensor_of_value(shape, value, dtype)
     try:
         tape = tape_of_thread()
@@ -238,7 +238,7 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
         raise ValueError(f"reshape: cannot reshape array of size {size} with shape "
                          f"{shape_text(x.shape)} into shape {dims_tuple(rank, dims)}")
     if x.shape == NULL and rank == 0:
-        return push_shaped(FG_reshape, x.dtype, FG_WEAK | FG_STRONG if x.weak else 0, NULL, NULL, x.number, x,
+        return push_shaped(FG_reshape, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x,
                            NULL, 0, 0)
     if rank == 0:
         w = value_contiguous(x.shape, x.value, x.dtype)
@@ -1339,7 +1339,7 @@ cdef Tensor push_sum(Operand *x, uint64_t mask, bint keepdims):
     cdef int64_t bits = <int64_t>mask
     cdef int rank
     if x.shape == NULL:
-        return push_shaped(FG_sum, x.dtype, FG_WEAK | FG_STRONG if x.weak else 0, NULL, NULL, x.number, x, NULL,
+        return push_shaped(FG_sum, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x, NULL,
                            0, 0)
     rank = x.shape.rank
     if mask == ((<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0) and not keepdims:

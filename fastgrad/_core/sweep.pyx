@@ -650,7 +650,7 @@ cdef inline int scalar_operand(Sweep *s, FgNode *n, int which, uint32_t id, doub
     if not wanted(s, id):
         if not s.retain:
             operand_release(id, 0)
-            if dead_count:
+            if dead:
                 nodes_free_later()
         return 0
     # A zero adjoint stays zero whatever the partial is; the operand counts as reached all the same.
@@ -675,7 +675,7 @@ cdef inline double scalar_term(int op, int which, int dtype, double g, double u,
 cdef void consume(Sweep *s, FgNode *n, uint32_t id) noexcept:
     """The node has been differentiated: free what it kept, and itself where nothing needs it."""
     operands_release(n, id)
-    if dead_count:
+    if dead:
         nodes_free_later()
     if n.refs == 0:
         node_free(n, id)
@@ -713,7 +713,7 @@ cdef void hand_over(FgNode *n, uint32_t id) noexcept:
         return
     x.dtype = n.dtype
     x.rank = n.rank
-    x.flags = <uint16_t>(FG_LEAF | FG_CONSUMED | (n.flags & (FG_NEEDS_GRAD | FG_WEAK | FG_STRONG)))
+    x.flags = <uint16_t>(FG_LEAF | FG_CONSUMED | (n.flags & (FG_NEEDS_GRAD | FG_WEAK)))
     x.re = n.re
     x.im = n.im
     x.index = n.op                      # for repr
@@ -962,7 +962,7 @@ cdef inline void group_consume(Sweep *s, GroupStep *p) noexcept:
         if x.refs == 0 and not node_marked(p.ids[k]):
             dead_push(p.ids[k])
     n.a = n.b = n.c = FG_NO_ID
-    if dead_count:
+    if dead:
         nodes_free_later()
     if n.refs == 0:
         node_free(n, p.id)

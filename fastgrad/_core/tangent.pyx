@@ -740,7 +740,7 @@ cdef Tensor dual_new(Tensor value, Tensor tangent):
         value_of(value.node, value.id)
         value_of(tangent.node, tangent.id)
     n = node_append(tape, &id)
-    node_set(n, FG_dual, x.dtype, x.rank, FG_ARGUMENT | (x.flags & (FG_WEAK | FG_STRONG)), FG_NO_ID, FG_NO_ID,
+    node_set(n, FG_dual, x.dtype, x.rank, FG_ARGUMENT | (x.flags & FG_WEAK), FG_NO_ID, FG_NO_ID,
              tape.stream)
     n.attr = reach_of(x)
     n.constant = 0
@@ -895,7 +895,7 @@ cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
 cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent) noexcept:
     cdef uint32_t reach = reach_node(n)
     operands_release(n, id)
-    if dead_count:
+    if dead:
         nodes_free_later()
     stream_dual(tape, n, reach)
     n.tangent = tangent[0]

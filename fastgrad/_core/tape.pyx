@@ -108,7 +108,7 @@ cdef int operand_tensor(Tensor t, Operand *x) except -1:
     x.node = n
     x.dtype = n.dtype
     x.weak = (n.flags & FG_WEAK) != 0
-    x.strong = (n.flags & FG_STRONG) != 0
+    x.strong = (n.flags & FG_WEAK) == FG_PYTHON
     x.literal = 0
     x.owned = x.foreign = 0
     x.needs = (n.flags & FG_NEEDS_GRAD) != 0 and get_recording()
@@ -612,7 +612,7 @@ cdef inline int weak_flags(Operand *x, int count) noexcept:
     cdef int i, flags = FG_WEAK
     for i in range(count):
         if x[i].strong:
-            flags |= FG_STRONG
+            flags = FG_PYTHON
     return flags
 
 

@@ -185,7 +185,7 @@ cdef class Tensor:
         if is_traced(self):
             return detached(self)
         if self.node.rank == 0:
-            return scalar_constant(self.node.re, self.node.dtype, self.node.flags & (FG_WEAK | FG_STRONG)) \
+            return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
                 if is_float(self.node.dtype) else tensor_constant(node_ndarray(self.node))
         return tensor_shaped(self.node.shape, value_ref(value_of(self.node, self.id)),
                              self.node.dtype)
@@ -666,7 +666,7 @@ cdef Tensor operand_scalar(Operand *x, object array):
 
 cdef Tensor tensor_copy(Tensor t):
     cdef Tensor y = tensor_constant(np.array(tensor_ndarray(t)))
-    y.node.flags |= t.node.flags & (FG_WEAK | FG_STRONG)
+    y.node.flags |= t.node.flags & FG_WEAK
     if t.requires_grad:
         leaf_require(y.node, True)
     return y
@@ -789,12 +789,13 @@ def is_tensor(x):
 
 def gives_way(Tensor t):
     """Whether it takes the dtype of what it is computed with, as a Python float does."""
-    return is_weak(t) and not t.node.flags & FG_STRONG
+    return t.node.flags & FG_YIELDS != 0
 
 
 def give_way(Tensor t):
     """Let what stands for a Python float be one that gives way, though a function made it."""
-    t.node.flags &= ~FG_STRONG
+    if t.node.flags & FG_PYTHON:
+        t.node.flags |= FG_YIELDS
 
 
 def is_weak(Tensor t):
@@ -923,13 +924,13 @@ cdef object decided(Tensor t, str kind, object outcome):
 cdef Tensor detached(Tensor t):
     """The same value without derivative, taken down for a program."""
     cdef Operand x
-    cdef int flags = t.node.flags & (FG_WEAK | FG_STRONG)
+    cdef int flags = t.node.flags & FG_WEAK
     operand_clear(&x)
     operand_tensor(t, &x)
     if x.shape != NULL and x.value == NULL:
         x.value = value_of(x.node, x.id)
     t = push_reshape(&x, t.node.rank, t.node.shape.dims if t.node.rank else NULL)
-    t.node.flags = <uint16_t>(t.node.flags & ~(FG_NEEDS_GRAD | FG_WEAK | FG_STRONG)
+    t.node.flags = <uint16_t>(t.node.flags & ~(FG_NEEDS_GRAD | FG_WEAK)
                               | (flags if t.node.rank == 0 else 0))
     return t
 
@@ -1193,19 +1194,18 @@ cdef inline object binary(int op, object left, object right):
             a = (<Tensor>left).node
             if fast_scalar(right):
                 b = (<Tensor>right).node
-                return push_scalar(op, FG_FLOAT64,
-                                   a.flags & b.flags & FG_WEAK | (a.flags | b.flags) & FG_STRONG,
-                                   (<Tensor>left).id, a, (<Tensor>right).id, b, 0,
+                return push_scalar(op, FG_FLOAT64, a.flags & b.flags & FG_WEAK, (<Tensor>left).id, a,
+                                   (<Tensor>right).id, b, 0,
                                    fg_value(op, FG_FLOAT64, a.re, b.re, 0))
             if python_number(right, &v):
                 return push_scalar(op, FG_FLOAT64,
-                                   a.flags & (FG_WEAK | FG_STRONG) | FG_CONST_B | FG_LITERAL,
+                                   a.flags & FG_WEAK | FG_CONST_B | FG_LITERAL,
                                    (<Tensor>left).id, a, FG_NO_ID, NULL, v,
                                    fg_value(op, FG_FLOAT64, a.re, v, 0))
         elif fast_scalar(right) and python_number(left, &u):
             b = (<Tensor>right).node
             return push_scalar(op, FG_FLOAT64,
-                               b.flags & (FG_WEAK | FG_STRONG) | FG_CONST_A | FG_LITERAL,
+                               b.flags & FG_WEAK | FG_CONST_A | FG_LITERAL,
                                FG_NO_ID, NULL, (<Tensor>right).id, b, u,
                                fg_value(op, FG_FLOAT64, u, b.re, 0))
     return binary_any(op, left, right)
@@ -1267,7 +1267,7 @@ cdef inline object unary(int op, object o):
     cdef FgNode *a
     if fast_scalar(o) and get_recording() and not fg_op_info[op].props & FG_STEPS:
         a = (<Tensor>o).node
-        return push_scalar(op, FG_FLOAT64, a.flags & (FG_WEAK | FG_STRONG), (<Tensor>o).id, a,
+        return push_scalar(op, FG_FLOAT64, a.flags & FG_WEAK, (<Tensor>o).id, a,
                            FG_NO_ID, NULL, 0, fg_value(op, FG_FLOAT64, a.re, 0, 0))
     if (type(o) is Tensor and fast_array(<Tensor>o) and get_recording()
             and not fg_op_info[op].props & FG_STEPS):
