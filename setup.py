@@ -16,8 +16,8 @@ FASTGRAD_SANITIZE=1  address and undefined-behaviour sanitisers. Python itself i
 
     FASTGRAD_SANITIZE=1 python setup.py build_ext --inplace
     LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \\
-        ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \\
-        PYTHONMALLOC=malloc python -m pytest
+        ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \\
+        UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc python -m pytest
 
 FASTGRAD_SANITIZE=thread  the thread sanitiser, for programs that several threads call. Tests that
                      start processes are left out, and addresses are fixed, or it finds no room:
