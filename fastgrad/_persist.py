@@ -541,8 +541,9 @@ class _Reader:
         _fault(type(header) is not dict
                or set(header) != {"operators", "arrays", "graphs", "state"},
                "its header is not one of a program")
-        _fault(not _whole(header["operators"]) or header["operators"] != OPERATORS, "it uses the operators of another version, "
-               f"{header['operators']!r}; this version of fastgrad has {OPERATORS}")
+        _fault(not _whole(header["operators"]) or header["operators"] != OPERATORS,
+               f"it uses the operators of another version, {header['operators']!r}; this version of "
+               f"fastgrad has {OPERATORS}")
         start = _PREFIX.size + len(text)
         self.views = self.arrays(header["arrays"], view[start + -start % ALIGNMENT:])
         self.made, self.graphs, self.verified, self.bodies = {}, [], {}, set()

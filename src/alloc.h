@@ -48,7 +48,10 @@ static inline void *fg_counted(void *p)
     return p;
 }
 
-static inline void *fg_malloc(size_t nbytes) { return fg_fails() ? NULL : fg_counted(malloc(nbytes)); }
+static inline void *fg_malloc(size_t nbytes)
+{
+    return fg_fails() ? NULL : fg_counted(malloc(nbytes));
+}
 
 static inline void *fg_calloc(size_t n, size_t nbytes)
 {

@@ -76,8 +76,8 @@ cdef PyObject *function_call(PyObject *self, PyObject *const *args, Py_ssize_t n
 
 
 cdef inline object strong(object result):
-    """What a function made of Python floats is NumPy's float64 and gives way no more, as `np.sin(2.0)`
-    does not; `2.0 * 3.0` does."""
+    """What a function made of Python floats is NumPy's float64 and gives way no more, as
+    `np.sin(2.0)` does not; `2.0 * 3.0` does."""
     if type(result) is Tensor:
         (<Tensor>result).node.flags &= ~FG_YIELDS
     return result
@@ -320,7 +320,8 @@ cdef int kernel_arrays(str who, int op, int needed, object first, object others,
     """Kernels look at memory alone: all of one float dtype and size (a mask of any dtype: its
     bytes are read), contiguous, as C sees it. `needed` of the others must be there."""
     cdef bint masked = op < FG_ELEMENTWISE_END and fg_op_info[op].props & FG_MASK
-    if type(first) is not np_ndarray or not is_float(PyArray_TYPE(first)) or not cnp.PyArray_ISCARRAY_RO(first):
+    if (type(first) is not np_ndarray or not is_float(PyArray_TYPE(first))
+            or not cnp.PyArray_ISCARRAY_RO(first)):
         raise TypeError(f"{who}: give contiguous arrays of float64 or float32")
     for k, x in enumerate(others):
         if x is None and k >= needed:

@@ -1339,8 +1339,8 @@ cdef Tensor push_sum(Operand *x, uint64_t mask, bint keepdims):
     cdef int64_t bits = <int64_t>mask
     cdef int rank
     if x.shape == NULL:
-        return push_shaped(FG_sum, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x, NULL,
-                           0, 0)
+        return push_shaped(FG_sum, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x,
+                           NULL, 0, 0)
     rank = x.shape.rank
     if mask == ((<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0) and not keepdims:
         if x.value == NULL:

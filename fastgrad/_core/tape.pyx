@@ -337,8 +337,8 @@ cdef int common_dtype(Operand *x, int count, int *weak) except -1:
         if dtype:
             return dtype
         return FG_FLOAT64 if weak_float else -2
-    result = np.result_type(*[(0.0 if is_float(x[i].dtype) else 0)
-                              if x[i].weak and not x[i].strong else np.dtype(dtypes[x[i].dtype]) for i in range(count)])
+    result = np.result_type(*[(0.0 if is_float(x[i].dtype) else 0) if x[i].weak and not x[i].strong
+                              else np.dtype(dtypes[x[i].dtype]) for i in range(count)])
     if result == np.float64:
         return FG_FLOAT64
     if result == np.float32:
