@@ -10,6 +10,7 @@ remains so.
 """
 
 import dataclasses
+import reprlib
 from collections import OrderedDict, defaultdict, namedtuple
 
 __all__ = ["flatten", "flatten_like", "leaves_with_paths", "tree_map", "unflatten"]
@@ -171,3 +172,13 @@ def _description(branch):
     if issubclass(kind, dict):
         return f"{article} {kind.__name__} with the keys {list(keys)}"
     return f"{article} {kind.__name__} of {len(keys)}"
+
+
+def shown(x):
+    """What was given, for messages, short: CPython 3.12 dies of the repr of a dict some thousand
+    levels deep where the C stack is small."""
+    return _SHORT.repr(x)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxother = _SHORT.maxstring = 100

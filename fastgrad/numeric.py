@@ -583,7 +583,8 @@ def _positions(argnums, count):
         wanted = [operator.index(i) for i in
                   (argnums if isinstance(argnums, (tuple, list)) else (argnums,))]
     except TypeError:
-        raise TypeError(f"argnums must be an int or a tuple of ints, not {argnums!r}") from None
+        raise TypeError("argnums must be an int or a tuple of ints, not "
+                        f"{_trees.shown(argnums)}") from None
     positions = [i % count for i in wanted if -count <= i < count]
     if len(positions) < len(wanted):
         raise TypeError(f"argnums={argnums!r}, but the number of arguments is {count}")

@@ -391,7 +391,7 @@ def _numbers(name, argnums):
         return argnums.__index__()
     except AttributeError:
         raise TypeError(f"{name}: argnums must be an int or a tuple of ints, not "
-                        f"{argnums!r}") from None
+                        f"{_trees.shown(argnums)}") from None
 
 
 def _function(name, f):

@@ -28,7 +28,7 @@ from fastgrad._graph import Builder, Slot
 LEFT_OUT = {"use_slots", "captured_with", "use_trees", "register"}
 
 ALLOWED = (TypeError, ValueError, IndexError, OverflowError, MemoryError, AttributeError, KeyError,
-           RuntimeError, NotImplementedError, ZeroDivisionError, BufferError)
+           RuntimeError, NotImplementedError, ZeroDivisionError, BufferError, pickle.PicklingError)
 
 
 class Sub(np.ndarray):

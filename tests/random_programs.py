@@ -389,10 +389,13 @@ class Program:
         given = {f"x{k + 1}": x.copy() for k, x in enumerate(inputs)}
         unasked = {*scope, "view", "i", "__builtins__"}
         scope |= given
-        with np.errstate(all="raise"):
+        with np.errstate(all="raise"), warnings.catch_warnings():
+            # An error from NumPy 2.5 on, and always with Tensors.
+            warnings.filterwarnings("error", "Conversion of an array with ndim > 0",
+                                    DeprecationWarning)
             try:
                 exec("\n".join([*self.lines, text]), scope)
-            except FloatingPointError:
+            except (FloatingPointError, DeprecationWarning):
                 raise Rejected from None
         found = {name: np.asarray(x) for name, x in scope.items()
                  if name not in unasked and isinstance(x, (np.ndarray, float, np.floating))}

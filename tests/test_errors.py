@@ -337,7 +337,7 @@ def test_ragged_data(data):
     (lambda t: int(t), ["int", "int(t.item())"]), (lambda t: complex(t), ["complex", ".item()"]),
     (lambda t: math.sin(t), ["fnp.sin"]), (lambda t: math.exp(t), ["fastgrad.numpy"]),
     (lambda t: math.sqrt(t), ["fastgrad.numpy"]), (lambda t: math.hypot(t, 1.0), [".item()"]),
-    (lambda t: math.fsum([t, t]), [".item()"]), (lambda t: "%.3f" % t, [".item()"]),
+    (lambda t: math.fsum([t, t]), [".item()"]), (lambda t: "%.3f" % float(t), [".item()"]),
     (lambda t: np.asarray(t), ["fnp.asarray", ".detach()"]), (lambda t: np.array(t), ["fnp.array"]),
     (lambda t: np.array([t, t]), ["fnp.array([...])"]),
     (lambda t: np.array([[t], [1.0]]), ["fnp.array"]),

@@ -681,6 +681,6 @@ def test_what_f_raises_comes_through():
         with pytest.raises(KeyError, match="mine"):
             numeric.gradient(f, 1.0, method=method)
     with pytest.raises(ValueError) as domain:
-        math.log(-1.0)
+        math.sqrt(-math.inf)
     with pytest.raises(ValueError, match=re.escape(str(domain.value))):
-        numeric.gradient(lambda x: math.log(x), 0.01, method="richardson")
+        numeric.gradient(lambda x: math.sqrt(x - math.inf), 0.01, method="richardson")

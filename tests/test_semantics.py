@@ -4,12 +4,20 @@ Kinks, ties and limits; types and shapes; never a silent zero; recording, mutati
 What another test file goes through in detail has one line here.
 """
 
+import copy
+import logging
 import math
 import threading
 import warnings
+from array import array
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
+import sympy
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
@@ -451,11 +459,54 @@ def test_escapes_name_the_line_and_the_cure(f, cure):
         assert "test_semantics.py, line" in str(caught.value)
 
 
-def test_formatting_works():
+def put_into(text, x):
+    text %= x
+    return text
+
+
+SHOWN = {"f-string": (lambda x: f"{x:.3f}", "2.000"), "str": (lambda x: str(x), "2.0"),
+         "repr": (lambda x: repr(x)[:9], "tensor(2."), "%f": (lambda x: "%.3f" % x, "2.000"),
+         "%d": (lambda x: "%d" % x, "2"), "%s": (lambda x: "%s" % x, "2.0"),
+         "tuple": (lambda x: "%s: %.3f" % ("x", x), "x: 2.000"),
+         "dictionary": (lambda x: "%(x).3f" % {"x": x}, "2.000"),
+         "bytes": (lambda x: (b"%.3f" % x).decode(), "2.000"),
+         "%=": (lambda x: put_into("%.3f", x), "2.000"),
+         "logging": (lambda x: logging.makeLogRecord({"msg": "%.3f", "args": (x,)}).getMessage(),
+                     "2.000")}
+
+
+@pytest.mark.parametrize("show, wanted", SHOWN.values(), ids=SHOWN)
+def test_formatting_works(show, wanted):
+    def f(x):
+        shown.append(show(x))
+        return x * x
+
     shown = []
-    fg.grad(lambda x: (shown.append((f"{x:.3f}", str(x), repr(x))), x)[1])(2.0)
-    assert shown[0][:2] == ("2.000", "2.0")
-    assert shown[0][2].startswith("tensor(2.")
+    for x in (2.0, np.array(2.0), np.float32(2)):
+        assert fg.grad(f)(x) == 4
+        assert fg.jvp(f, (x,), (np.ones_like(x),))[1] == 4
+    assert shown == [wanted] * 6
+
+
+LEFT = [7, 7.0, True, 7j, np.float64(7), np.float32(7), np.int8(7), np.bool_(True), np.array(7.0),
+        np.ones(2), Fraction(7), Decimal(7), timedelta(7), np.timedelta64(7), [7.0], array("d", [7]),
+        mpmath.mpf(7), sympy.Integer(7), sympy.Symbol("s"), np.polynomial.Polynomial([7.0])]
+
+
+@pytest.mark.parametrize("left", LEFT, ids=lambda left: type(left).__name__)
+def test_only_a_text_takes_the_number_alone(left):
+    def put(left):
+        left %= t
+        return left
+
+    t = fg.tensor(2.0, requires_grad=True)
+    for call in (lambda left: left % t, put):
+        try:
+            y = call(copy.copy(left))
+        except (TypeError, NotImplementedError):
+            continue
+        assert isinstance(y, fg.Tensor)
+        assert y.requires_grad
 
 
 def test_filling_an_array_of_zeros():

@@ -287,6 +287,14 @@ def test_tensors_have_numpys_methods():
 
 ARITHMETIC = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow,
               operator.mod, operator.floordiv]
+
+
+def of_numpy(act):
+    """The operator on arrays. Before NumPy 2.2, float32 ** 2 stays float32 whatever the 2 is: a
+    short cut past the promotion that np.power has."""
+    return np.power if act is operator.pow else act
+
+
 OTHERS = [2.0, 3, True, np.float64(1.5), np.float32(1.5), np.int32(2), np.bool_(True),
           np.array([1.5, 0.5, 2.0]), np.array([1.5, 0.5, 2.0], np.float32), np.array([1, 2, 3]),
           np.array(2.0), np.array([[1.0], [2.0]]), np.array([True, True, True])]
@@ -300,10 +308,11 @@ def test_operators_with_anything(act, other, dtype):
     more = [] if isinstance(other, (float, int)) and not isinstance(other, np.generic) else [
         fg.tensor(other)]
     for operand in [other, *more]:
-        for call in (lambda x, y: act(x, y), lambda x, y: act(y, x)):
+        for call, exact in ((act, of_numpy(act)), (lambda x, y: act(y, x),
+                                                   lambda x, y: of_numpy(act)(y, x))):
             t = fg.tensor(values, requires_grad=True)
             y = call(t, operand)
-            expected = call(values, other)
+            expected = exact(values, other)
             assert isinstance(y, fg.Tensor)
             assert y.dtype == expected.dtype
             near = 1e-6 if y.dtype == np.float32 else 1e-14

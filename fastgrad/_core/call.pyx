@@ -1166,7 +1166,8 @@ def differentiated(f, argnums, has_aux, with_value, str name=None, int outermost
         argnums = int(argnums.__index__()) if hasattr(argnums, "__index__") else argnums
     for i in (argnums if type(argnums) is tuple else (argnums,)):
         if type(i) is not int:
-            raise TypeError(f"{name}: argnums must be an int or a tuple of ints, not {argnums!r}")
+            raise TypeError(f"{name}: argnums must be an int or a tuple of ints, not "
+                            f"{_trees.shown(argnums)}")
     d.name = name
     d.first = f"{name}: argument 0"
     d.outermost = outermost

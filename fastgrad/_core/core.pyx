@@ -35,6 +35,7 @@ cimport numpy as cnp
 
 from fastgrad._core.fg cimport *
 
+import opcode
 import os
 import sys
 import warnings

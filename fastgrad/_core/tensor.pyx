@@ -347,7 +347,7 @@ cdef class Tensor:
         return int(self.item())
 
     cdef object number_for(self, str what, str cure):
-        if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype):
+        if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype) and not for_text():
             raise TypeError(f"{what}(): this Tensor is recorded, and the result would have no "
                             f"derivative{user_line()}; write {cure}, or .detach() first")
         return self.item()
@@ -910,6 +910,33 @@ cdef str user_line():
         return f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
     except ValueError:
         return ""
+
+
+cdef bytes remainders():
+    """What follows BINARY_OP in the code of `a % b` and `a %= b`."""
+    cdef bytes code = (compile("a % b", "", "exec").co_code + compile("a %= b", "", "exec").co_code)
+    return bytes(code[k + 1] for k in range(0, len(code), 2) if code[k] == BINARY_OP)
+
+
+# -1, and nothing is found, in a Python whose code looks different.
+BINARY_OP = opcode.opmap.get("BINARY_OP", -1)
+REMAINDERS = remainders()
+
+
+cdef bint for_text():
+    """Whether the caller is at `"%.3f" % t`, also in a tuple, or in logging. Python asks for the
+    number as float(t) does, and no left operand but a text does so here: numbers and arrays leave
+    % to the Tensor. A text may have the value, as an f-string has; CPython from 3.15 on (for %d
+    all) would replace a TypeError by its own, without line and cure."""
+    cdef object frame
+    cdef bytes code
+    try:
+        frame = sys._getframe(0)
+    except ValueError:
+        return False
+    code = frame.f_code.co_code
+    return (0 <= frame.f_lasti < len(code) - 1 and code[frame.f_lasti] == BINARY_OP
+            and code[frame.f_lasti + 1] in REMAINDERS)
 
 
 cdef object decided(Tensor t, str kind, object outcome):
