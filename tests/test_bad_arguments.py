@@ -638,8 +638,8 @@ def test_all_wrong_arguments(chunk):
     assert not check(600, names=names, sample=None)
 
 
-# CPython 3.12 and 3.13 count calls and do not measure the stack: letting go of a list that is
-# nested 40000 deep, or the repr of such a dict, ends them in 512 kilobytes.
+# CPython 3.12 and 3.13 count calls and do not measure the stack. In 256 kilobytes the repr of a
+# dict that is 3000 deep ends both, and letting go of a list that is 40000 deep ends 3.13.
 SMALL = 1024 if sys.version_info[:2] in ((3, 12), (3, 13)) else 256
 
 

@@ -76,7 +76,7 @@ CALLS = [
     (lambda np, x: np.reshape(x, (2, -1)), M),
     (lambda np, x: np.reshape(x, 6), (2, 3)),
     *[(lambda np, x: np.reshape(x, (4, 3), "C"), M)] * (
-        "order" not in inspect.getfullargspec(np.reshape).kwonlyargs),      # NumPy 2.1.0
+        inspect.signature(np.reshape).parameters["order"].kind.name != "KEYWORD_ONLY"),     # 2.1.0
     (lambda np, x: np.ravel(x), T3),
     (lambda np, x: np.ravel(x), EMPTY),
     (lambda np, x: np.transpose(x), T3),

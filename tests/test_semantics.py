@@ -489,8 +489,9 @@ def test_formatting_works(show, wanted):
 
 
 LEFT = [7, 7.0, True, 7j, np.float64(7), np.float32(7), np.int8(7), np.bool_(True), np.array(7.0),
-        np.ones(2), Fraction(7), Decimal(7), timedelta(7), np.timedelta64(7), [7.0], array("d", [7]),
-        mpmath.mpf(7), sympy.Integer(7), sympy.Symbol("s"), np.polynomial.Polynomial([7.0])]
+        np.ones(2), Fraction(7), Decimal(7), timedelta(7), np.timedelta64(7), [7.0],
+        array("d", [7]), mpmath.mpf(7), sympy.Integer(7), sympy.Symbol("s"),
+        np.polynomial.Polynomial([7.0])]
 
 
 @pytest.mark.parametrize("left", LEFT, ids=lambda left: type(left).__name__)
