@@ -9,21 +9,22 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-enum { CALLERS = 4, JOBS = 300, PARTS = 40 };
+enum { CALLERS = 4, JOBS = 300, PARTS = 40, INNER = 3 };
 
 typedef struct {
     double rows[PARTS];                     /* not atomic: no two threads write one              */
     double scratch[FG_THREADS_MAX];         /* nor one of these                                  */
-    int inner[PARTS];
+    int inner[PARTS][INNER];
 } Job;
 
 static atomic_int going = 1;
 
 static void inner(void *context, int64_t part, int thread)
 {
-    (void)part;
     (void)thread;
-    ++*(int *)context;                      /* a call inside of a part is done by its thread     */
+    /* A call inside of a part is done by the part's thread, or by several, where the caller of the
+     * part had not got the pool and does its work alone. */
+    ++((int *)context)[part];
 }
 
 static void work(void *context, int64_t part, int thread)
@@ -31,7 +32,7 @@ static void work(void *context, int64_t part, int thread)
     Job *job = context;
     job->scratch[thread] = (double)part;
     for (int k = 0; k < 200; k++) job->rows[part] += job->scratch[thread] + 1;
-    fg_parallel(inner, &job->inner[part], 3);
+    fg_parallel(inner, job->inner[part], INNER);
 }
 
 static void *caller(void *argument)
@@ -39,11 +40,11 @@ static void *caller(void *argument)
     long wrong = 0;
     (void)argument;
     for (int n = 0; n < JOBS; n++) {
-        Job job = {{0}, {0}, {0}};
+        Job job = {{0}, {0}, {{0}}};
         fg_parallel(work, &job, n % PARTS);
         for (int k = 0; k < PARTS; k++) {
             wrong += job.rows[k] != (k < n % PARTS ? 200.0 * (k + 1) : 0.0);
-            wrong += job.inner[k] != (k < n % PARTS ? 3 : 0);
+            for (int i = 0; i < INNER; i++) wrong += job.inner[k][i] != (k < n % PARTS);
         }
     }
     return (void *)wrong;
