@@ -1179,7 +1179,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                                  "use fastgrad.numpy.stack or fastgrad.numpy.array([...])")
         if not scalars:                 # NumPy converts and joins without the GIL
             held = True
-            memcpy(before, x, count * sizeof(Operand))
+            for i in range(count):      # gcc 16 warns of a memcpy whose count might be negative
+                before[i] = x[i]
             operands_hold(before, count)
         dtype = common_dtype(x, count, &weak)
         if dtype == -2 and needs:
