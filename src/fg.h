@@ -243,7 +243,8 @@ typedef struct FgNode {
         FgAdjoint tangent;      /* a dual: operands it has none                                   */
     };
     uint32_t c;                 /* (a dual: which forward transformation its tangent belongs to;  */
-                                /* a leaf: how deep inside transformations it was made)           */
+                                /* a leaf: how deep inside transformations it was made; that of   */
+                                /* an argument: by which thread)                                  */
     uint32_t attr;              /* in the attribute arena: axes, indices, long operand lists;     */
                                 /* element-wise, leaves, duals: which leaves it depends on        */
                                 /* (FG_REACH)                                                     */

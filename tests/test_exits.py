@@ -394,11 +394,11 @@ def test_a_custom_rule_over_the_users_own_is_the_users_own():
 def test_other_threads():
     def f(x):
         def ask():
-            try:
-                found.append((x * 1.0).item())
-                found.append(y.item())
-            except RuntimeError as error:
-                found.append(str(error))
+            for t in (x, y):
+                try:
+                    found.append(t.item())
+                except RuntimeError as error:
+                    found.append(str(error))
         y = x * 2.0
         thread = threading.Thread(target=ask)
         thread.start()
@@ -406,8 +406,10 @@ def test_other_threads():
         return x * 1.0
 
     found = []
-    fg.grad(f)(3.0)
-    assert "a tape belongs to the thread" in found[-1]
+    for argument in (3.0, np.array(3.0)):
+        fg.grad(f)(argument)
+        assert "another thread transforms" in found[-2] and ".detach()" in found[-2]
+        assert "a tape belongs to the thread" in found[-1]
     w = fg.tensor(3.0, requires_grad=True) * 2.0
     thread = threading.Thread(target=lambda: found.append(w.item()))
     thread.start()
@@ -421,6 +423,18 @@ def test_after_the_transformation():
     x, y, number = kept[0]
     assert type(x.item()) is float and y.numpy() == 9.0 and type(number.item()) is float
     assert {x: 1}[x] == 1
+    for run in (fg.vmap, fg.compile, fg.grad, lambda f: lambda x: fg.jvp(f, (x,), (x,))):
+        del kept[:]
+
+        def f(x):
+            y = x * 1.0
+            y += 1.0
+            x += 1.0
+            kept.extend([x, y])
+            return np.sum(y)
+        run(f)(np.ones((2, 3)) if run is fg.vmap else np.ones(3))
+        for t in kept:
+            assert type(t.numpy()) is np.ndarray and type(t.tolist()[0]) is float
 
 
 # ---- asking costs no more than computing ------------------------------------------------------

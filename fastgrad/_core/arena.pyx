@@ -486,6 +486,11 @@ cdef FgTape *tape_of_thread() except NULL:
     return tape
 
 
+cdef inline uint32_t thread_mark() noexcept nogil:
+    """Tells apart threads that record; 0: the calling one has not recorded yet."""
+    return <uint32_t>(<size_t><void *>get_thread_tape() >> 4)
+
+
 cdef int tape_own(FgTape *tape) except -1:
     """Let a new tape end with its thread: the owner's destructor runs when the thread's state goes,
     and tells the tape so; or frees it right now, if there is no memory to keep the owner."""

@@ -704,6 +704,7 @@ cdef Tensor argument_leaf(object value, str where_):
         t = scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
                             FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
         t.node.attr = reach_new()
+        t.node.c = thread_mark()
         return t
     if isinstance(value, Tensor):
         outer = <Tensor>value
@@ -754,6 +755,8 @@ cdef Tensor argument_leaf(object value, str where_):
                         "floats, arrays, or tuples, lists and dicts of them")
     t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
     t.node.attr = reach_new()
+    if t.node.flags & FG_LEAF:
+        t.node.c = thread_mark()
     return t
 
 

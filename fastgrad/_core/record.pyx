@@ -497,7 +497,9 @@ cdef Tensor record_leaf(object value, bint plain):
     if is_float(t.node.dtype):
         t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT | (FG_PROGRAM if plain else 0)
         t.node.attr = reach_new()
-    t.node.c = <uint32_t>get_depth() + 1
+        t.node.c = thread_mark()
+    else:
+        t.node.c = <uint32_t>get_depth() + 1
     return t
 
 

@@ -996,9 +996,14 @@ cdef inline bint keeps_derivative(Tensor t) except -1:
         return False
     if get_depth() == 0:
         # Another thread's may belong to a transformation that runs there.
-        if (t.tape != NULL and t.tape != get_thread_tape() and t.node.flags & FG_NEEDS_GRAD
+        if ((t.tape == NULL or t.tape != get_thread_tape()) and t.node.flags & FG_NEEDS_GRAD
                 and is_float(t.node.dtype) and depends(t.id)):
-            raise thread_error(t.tape)
+            if t.tape != NULL:
+                raise thread_error(t.tape)
+            if not t.node.flags & FG_CONSUMED and t.node.c not in (0, thread_mark()):
+                raise RuntimeError(
+                    "fastgrad: an argument of a function that another thread transforms is used in "
+                    f"thread {PyThread_get_thread_ident():#x}; pass `.detach()` of it")
         return False
     t.fresh()
     if not t.node.flags & FG_NEEDS_GRAD or not is_float(t.node.dtype) or compiled_alone():
@@ -1260,6 +1265,8 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
     n.rank = old.rank
     n.flags = old.flags & ~FG_RETAINED
     n.attr = old.attr
+    if old.flags & FG_ARGUMENT:
+        n.c = old.c
     if is_parameter(old) and not old.flags & FG_ARGUMENT:
         n.flags &= ~FG_NEEDS_GRAD
         leaf_require(n, True)
