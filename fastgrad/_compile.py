@@ -17,6 +17,7 @@ import collections
 import functools
 import inspect
 import math
+import struct
 import sys
 import types
 import warnings
@@ -60,8 +61,8 @@ _DTYPES = frozenset("?bhilqBHILQfd")
 # A method may be called as a function, and then its first argument is as any other.
 _NO_SELF = frozenset([float, np.ndarray, np.float64, np.float32, tuple, list, dict, Tensor])
 
-# What Tensors raise where arrays would do.
-_REFUSALS = (TypeError, AttributeError, IndexError, RuntimeError)
+# What Tensors raise where arrays would do, or what others make of it.
+_REFUSALS = (TypeError, AttributeError, IndexError, RuntimeError, ValueError, struct.error)
 
 # Static arguments that are told apart by their value; others by what they are.
 _VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type, slice, range,
@@ -497,8 +498,8 @@ class Program(Caller):
         where = f"{self._name}: argument {where}"
         if (isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray
                 and leaf.dtype.char in _DTYPES):
-            return (f"{where} is a {type(leaf).__name__}; pass an ndarray (of a masked array "
-                    ".filled())")
+            return f"{where} is a {type(leaf).__name__}; " + (
+                core.array_kind(leaf) or "pass an ndarray: np.asarray(x)")
         if isinstance(leaf, (np.ndarray, np.generic)):
             return (f"{where} has dtype {leaf.dtype}, which a program does not take; write "
                     ".astype(float), or name the argument in static_argnames if it is hashable")
@@ -651,7 +652,7 @@ class Program(Caller):
 
         recording = failed = None
         try:
-            recording = _record.record(run, values, state.arrays)
+            recording = _record.record(run, values, state.arrays, plain=True)
         except RecursionError:
             raise
         except _REFUSALS as error:

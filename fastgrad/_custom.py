@@ -102,7 +102,7 @@ class Arguments:
         leaves, self.structure = _trees.flatten(tree)
         self.places = [i for i, leaf in enumerate(leaves) if recorded(leaf)]
         values = [leaves[i] for i in self.places]
-        self.tensors = core.Trace(name, values, [""] * len(values)).arguments if values else []
+        self.tensors = list(map(core.taken, values))
         self.leaves = [plain(leaf) for leaf in leaves]
 
     def tree(self, values):

@@ -162,6 +162,12 @@ class Expression(core.Deferred):
     def __reduce__(self):
         raise TypeError("pickle: an expression cannot be pickled; save the program made of it")
 
+    def __copy__(self):
+        return self                     # it does not change
+
+    def __deepcopy__(self, memo):
+        return self
+
     # ---- what makes expressions of it -------------------------------------------------------
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
@@ -364,8 +370,7 @@ def function(inputs, outputs, name=None):
     inputs : list of Variable, or list of Tensor
         What is bound at a call: by position, or by the name of the variable.
     outputs : Expression, or a tree of them; Tensor, or a tree of them
-        What is computed. Tensors must have been recorded: their history is the program, with the
-        guards that it met.
+        What is computed. Tensors must have been recorded: their history is the program.
     name : str, optional
         For messages.
 
@@ -373,8 +378,7 @@ def function(inputs, outputs, name=None):
     -------
     Program
         Specialises itself for the shapes and dtypes it is called with, and keeps each. Every
-        transformation takes it. One made of a history has the shapes of the recorded run, and
-        raises GuardError where a branch would have gone another way.
+        transformation takes it. One made of a history has the shapes of the recorded run.
 
     Raises
     ------
@@ -384,6 +388,11 @@ def function(inputs, outputs, name=None):
     ValueError
         For a variable or a name that is there twice, and one that is needed and not listed; at a
         call, for shapes other than declared.
+    RuntimeError
+        For a history that does not tell all: Python code has decided by a value of these inputs
+        (a branch, an index, ``int()``) before outputs were recorded, a constant was computed from
+        them without a derivative, or a sweep has run through it. What was only looked at (``print``,
+        ``.item()``) does not matter.
 
     Examples
     --------

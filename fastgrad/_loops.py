@@ -460,7 +460,7 @@ def _recorded_while(name, condition, body, carry):
             _truth(name, value)
         return [value]
 
-    recording = _record.record(asked, starts, None, True)
+    recording = _record.record(asked, starts, None, True, True)
     if recording.reason is not None or recording.graph.guards:
         return None
     both = list(captured)
@@ -490,7 +490,7 @@ def _body(kinds, function, starts, others):
         return outputs
 
     for _ in range(2 * len(starts) + 2):
-        recording = _record.record(body, [*starts, *others], None, True)
+        recording = _record.record(body, [*starts, *others], None, True, True)
         graph = recording.graph
         if recording.reason is not None or graph.guards:
             return None

@@ -773,8 +773,8 @@ def vmap(f, in_axes=0, out_axes=0):
     -----
     f is run once a call, with Tensors for the first lane, and what it records is then done for all
     lanes at once: operations on numbers become operations on arrays. Where a recording does not
-    tell all, f is called lane by lane: if a value leaves its Tensor (``float(x)``), and if functions
-    with a derivative rule of the user's are differentiated through the mapped function.
+    tell all, f is called lane by lane: if a value leaves its Tensor (``x.detach().item()``), and if
+    functions with a derivative rule of the user's are differentiated through the mapped function.
 
     Examples
     --------
@@ -1025,7 +1025,9 @@ class _Call:
         # Tensors, as in the recording.
         given = [x if isinstance(x, Tensor) else core.tensor(x) for x in given]
         shared = [self.leaves[k] for k in self.shared]
-        found = [self.function([x[lane] for x in given] + shared) for lane in range(self.lanes)]
+        with core.inside():
+            found = [self.function([x[lane] for x in given] + shared)
+                     for lane in range(self.lanes)]
         if not found:
             raise ValueError(f"vmap: {_name(self.f)} has to be called lane by lane, and there "
                              "are no lanes")

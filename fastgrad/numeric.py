@@ -599,6 +599,8 @@ def _require_float(leaf, where):
         return
     if kind in "biu":
         cure = f"write {'.astype(float)' if isinstance(leaf, np.ndarray) else 'float(x)'}"
+    elif isinstance(leaf, np.matrix):
+        cure = "write np.asarray(x)"
     elif kind == "c":
         cure = "differentiate with respect to its real and imaginary part"
     else:
@@ -608,7 +610,7 @@ def _require_float(leaf, where):
 
 def _kind(leaf):
     """The letter of NumPy for what the leaf holds, "?" if that is not numbers."""
-    if isinstance(leaf, np.ma.MaskedArray):
+    if isinstance(leaf, np.ma.MaskedArray | np.matrix):
         return "?"
     numeric = isinstance(leaf, (np.ndarray, np.generic, float, int, complex))
     return np.asarray(leaf).dtype.kind if numeric else "?"

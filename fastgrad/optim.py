@@ -963,6 +963,8 @@ def _cure(leaf):
     if fg.is_tensor(leaf):
         if leaf.requires_grad and not leaf.is_leaf:
             return "it is recorded, and no derivative goes through a step: pass .detach() of it"
+    elif isinstance(leaf, np.matrix):
+        return "write np.asarray(x)"
     elif not isinstance(leaf, np.ndarray | np.generic) or isinstance(leaf, np.ma.MaskedArray):
         return "pass floats, arrays or Tensors, or tuples, lists, dicts and dataclasses of them"
     if leaf.dtype in DTYPES:
@@ -1020,6 +1022,8 @@ def _description(leaf):
         return f"a {leaf.dtype} Tensor"
     if isinstance(leaf, np.ma.MaskedArray):
         return "a masked array"
+    if isinstance(leaf, np.matrix):
+        return "a numpy.matrix"
     if isinstance(leaf, np.ndarray | np.generic):
         return f"of dtype {leaf.dtype}"
     return f"the {type(leaf).__name__} {leaf!r}"[:80]

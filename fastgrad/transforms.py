@@ -345,9 +345,8 @@ def _wrong(leaf, shape):
             return f"must be a number or an array, not {type(leaf).__name__}"
         if dtype is not None and dtype.kind not in "fiub":
             return f"has dtype {dtype}; it must be real"
-        # Only for the rare types: to name numpy.ma is to import it, 60 ms.
-        if type(leaf) not in _LEAVES and isinstance(leaf, np.ma.MaskedArray):
-            return "is a masked array; write .filled(0)"
+        if type(leaf) not in _LEAVES and (why := core.array_kind(leaf)) is not None:
+            return f"is a {type(leaf).__name__}; {why}"
     if np.shape(leaf) != shape:
         return f"has shape {np.shape(leaf)}, not {shape}; they must be equal"
     return ""

@@ -439,6 +439,27 @@ cdef class no_grad:
         return unrecorded(function)
 
 
+@cython.final
+@cython.binding(False)
+cdef class inside:
+    """A block that is inside a transformation."""
+    cdef int before
+    cdef bint open
+
+    def __enter__(self):
+        if self.open:
+            raise RuntimeError("inside: this block is open already")
+        self.open = True
+        self.before = get_depth()
+        set_depth(self.before + 1)
+
+    def __exit__(self, kind, error, trace):
+        if self.open:
+            self.open = False
+            set_depth(self.before)
+        return False
+
+
 def unrecorded(function):
     """The function with `no_grad` around each call."""
     import functools
@@ -670,6 +691,11 @@ cdef Tensor argument_nested(Tensor outer):
     return t
 
 
+def taken(Tensor t):
+    """A node of its own for what a Tensor is now: it may be assigned to."""
+    return argument_nested(t)
+
+
 cdef Tensor argument_leaf(object value, str where_):
     """The leaf that stands for one number or array inside the function."""
     cdef Tensor t, outer
@@ -678,6 +704,7 @@ cdef Tensor argument_leaf(object value, str where_):
         t = scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
                             FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
         t.node.attr = reach_new()
+        t.node.c = thread_mark()
         return t
     if isinstance(value, Tensor):
         outer = <Tensor>value
@@ -686,14 +713,18 @@ cdef Tensor argument_leaf(object value, str where_):
             raise TypeError(f"{where_} is a Tensor of dtype {outer.dtype}, which has no derivative; "
                             "write .astype(float)")
         if outer.node.flags & FG_NEEDS_GRAD and get_recording() or is_traced(outer):
-            return argument_nested(outer)
+            t = argument_nested(outer)
+            t.node.flags |= FG_INSIDE
+            return t
         t = outer.detach()
     elif get_recorder() != NULL and PyArray_Check(value) and is_float(PyArray_TYPE(value)) \
-            and not is_masked(value):
+            and array_kind(value) is None:
         # The array may be an input of the program that is recorded.
         t = (<Recorder>get_recorder()).array_operand(value)
         if t is not None:
-            return argument_nested(t)
+            t = argument_nested(t)
+            t.node.flags |= FG_INSIDE
+            return t
         t = tensor(value)
         t.node.uses += 1                # a constant of the program: the value has to stay
     elif type(value) is np_ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
@@ -704,8 +735,8 @@ cdef Tensor argument_leaf(object value, str where_):
         finally:
             operand_drop(&x)
     elif PyArray_Check(value) or isinstance(value, np_generic):
-        if is_masked(value):
-            raise TypeError(f"{where_}: {MASKED}")
+        if array_kind(value) is not None:
+            raise TypeError(f"{where_}: {array_kind(value)}")
         a = np.asarray(value)
         if a.dtype.kind in "biu":
             raise TypeError(f"{where_} is an {'array' if PyArray_Check(value) else 'integer'} of dtype "
@@ -724,6 +755,8 @@ cdef Tensor argument_leaf(object value, str where_):
                         "floats, arrays, or tuples, lists and dicts of them")
     t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
     t.node.attr = reach_new()
+    if t.node.flags & FG_LEAF:
+        t.node.c = thread_mark()
     return t
 
 
@@ -1046,8 +1079,9 @@ cdef class Differentiated:
 
     cdef object plain_value(self, object value, int depth):
         """A result that is no Tensor: constant, as long as it is a number at all."""
-        if is_masked(value):
-            raise TypeError(f"{self!r}: the function returned a masked array; {MASKED}")
+        if array_kind(value) is not None:
+            raise TypeError(f"{self!r}: the function returned a {type(value).__name__}; "
+                            f"{array_kind(value)}")
         if isinstance(value, (float, int)) or (
                 (PyArray_Check(value) or isinstance(value, np_generic)) and value.size == 1
                 and value.dtype.kind in "fiub"):

@@ -39,7 +39,7 @@ import opcode
 import os
 import sys
 import warnings
-from operator import itemgetter
+from operator import index as index_of, itemgetter
 from types import MethodType
 
 import numpy as np

@@ -20,6 +20,15 @@ cdef unsigned int shaped_reads(FgNode *n) noexcept:
     return 0
 
 
+cdef inline Tensor shaped_noted(Tensor t, Operand *x, Operand *y):
+    """A result without derivative: it remembers which leaves it depends on."""
+    if x != NULL:
+        mask_noted(t, x, 1)
+    if y != NULL and t.node.attr == 0:
+        mask_noted(t, y, 1)
+    return t
+
+
 cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *value, double number,
                         Operand *x, Operand *y, uint32_t attr, double constant):
     """A Tensor for the result of a shaped operator, recorded if an operand needs it. Takes over
@@ -33,9 +42,8 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
     if not needs:
         if attr:
             attr_release(attr)
-        if shape == NULL:
-            return scalar_constant(number, dtype, flags & FG_WEAK)
-        return tensor_of_value(shape, value, dtype)
+        return shaped_noted(scalar_constant(number, dtype, flags & FG_WEAK) if shape == NULL
+                            else tensor_of_value(shape, value, dtype), x, y)
     try:
         tape = tape_of_thread()
         if y != NULL and not y.needs and op == FG_matmul:
@@ -634,7 +642,7 @@ cdef object push_item(Operand *x, object index):
     strides_of(x.shape, x.value, item, own)
     p = index_apply(parsed.items, parsed.count, x.value.data, own, strides)
     if parsed.rank == 0 and not is_float(x.dtype) and not x.needs:
-        return whole_constant(p, x.dtype)
+        return mask_noted(whole_constant(p, x.dtype), x, 1)
     if parsed.rank == 0:
         for i in range(x.shape.rank - 1, -1, -1):
             flat += parsed.items[INDEX_FIELDS * i + 1] * step
@@ -752,12 +760,14 @@ cdef object index_plain_item(object i):
     if isinstance(i, Tensor):
         if is_float((<Tensor>i).node.dtype):
             raise IndexError("gather: a floating-point Tensor cannot be an index; write "
-                             "int(t.item()), or .astype(int) for an array of indices")
+                             "int(t.detach()), or .astype(int) for an array of indices")
+        if get_recorder() == NULL:
+            decision_note((<Tensor>i).node)
         return np.array(tensor_value(<Tensor>i))
     if isinstance(i, list):
         return np.array(sequence_array(i), dtype=None if len(i) else np.intp)
     if isinstance(i, np.ndarray):
-        refuse_masked(i)
+        refuse_kind(i)
         return np.array(i)
     return i
 
@@ -1189,7 +1199,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                            (items,) if scalars else (items, axis), {})
         if dtype == -2 or not needs:
             parts = [operand_ndarray(&x[i]) for i in range(count)]
-            return tensor_constant(np.array(parts) if scalars else np.concatenate(parts, axis))
+            return mask_noted(tensor_constant(np.array(parts) if scalars
+                                              else np.concatenate(parts, axis)), x, count)
         for i in range(count):
             operand_convert(&x[i], dtype)
             if x[i].shape != NULL and x[i].value == NULL:

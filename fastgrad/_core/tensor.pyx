@@ -154,41 +154,52 @@ cdef class Tensor:
     # ---- its value --------------------------------------------------------------------------
 
     def numpy(self):
-        """The value as a read-only ndarray; later changes of the Tensor do not show in it."""
+        """The value as a read-only ndarray; later changes of the Tensor do not show in it.
+
+        Raises
+        ------
+        TypeError
+            Of a Tensor that depends on an argument of a function being differentiated or mapped:
+            the Tensor itself keeps the derivative, ``.detach().numpy()`` is an array to look at.
+        """
+        if keeps_derivative(self):
+            raise TypeError(
+                f"numpy(): this Tensor depends on what is being differentiated or mapped over"
+                f"{user_line()}; the Tensor itself keeps the derivative, and functions of NumPy's "
+                "take it as it is; .detach().numpy() is an array to look at")
         return tensor_ndarray(self)
 
     def item(self, *index):
-        """The value of a Tensor with one entry (or of the entry at the index) as a Python number."""
-        if index:
-            return tensor_ndarray(self).item(*index)
-        self.fresh()
-        if get_recorder() != NULL:
-            (<Recorder>get_recorder()).escape(self)
-        else:
-            decision_note(self.node)
-        if self.node.rank:
-            if self.node.shape.size != 1:
-                raise ValueError(f"item: a Tensor of shape {self.shape} is not one number; use "
-                                 ".tolist() or .numpy()")
-            return tensor_ndarray(self).item()
-        return scalar_python(self.node)
+        """The value of a Tensor with one entry (or of the entry at the index) as a Python number.
+
+        Of a floating Tensor that depends on an argument of a function being differentiated or
+        mapped it is a 0-d Tensor, which keeps the derivative; ``.detach().item()`` is the number.
+        """
+        if keeps_derivative(self):
+            return item_recorded(self, index)
+        return item_number(self, index)
 
     def tolist(self):
-        """The value as nested lists of Python numbers."""
+        """The value as nested lists of Python numbers; of 0-d Tensors where `item` returns one."""
+        if keeps_derivative(self):
+            return list_recorded(self)
         return tensor_ndarray(self).tolist()
 
     def detach(self):
         """The same value as a new Tensor without history."""
         cdef uint32_t id
         cdef FgNode *n
+        cdef Tensor t
         self.fresh()
         if is_traced(self):
             return detached(self)
         if self.node.rank == 0:
-            return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
+            t = scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
                 if is_float(self.node.dtype) else tensor_constant(node_ndarray(self.node))
-        return tensor_shaped(self.node.shape, value_ref(value_of(self.node, self.id)),
-                             self.node.dtype)
+        else:
+            t = tensor_shaped(self.node.shape, value_ref(value_of(self.node, self.id)),
+                              self.node.dtype)
+        return looked_noted(t, self.node)
 
     def clone(self):
         """A copy that is part of the history."""
@@ -202,12 +213,25 @@ cdef class Tensor:
         return self.clone()
 
     def __deepcopy__(self, memo):
+        # A parameter of the user's is copied as one; whatever else is recorded goes on.
+        self.fresh()
+        if is_traced(self) or (self.node.flags & FG_NEEDS_GRAD and (
+                not self.is_leaf or self.node.flags & FG_ARGUMENT)):
+            return self.clone()
         return tensor_copy(self)
 
     def __reduce__(self):
-        if self.node.flags & FG_NEEDS_GRAD and not self.is_leaf:
-            raise TypeError("pickle: a recorded Tensor cannot be pickled; pickle .detach()")
-        return _rebuild, (np.array(tensor_ndarray(self)), self.requires_grad, self.grad)
+        cdef bint needs = self.node.flags & FG_NEEDS_GRAD != 0
+        if needs and (not self.is_leaf or self.node.flags & FG_ARGUMENT):
+            if get_depth() == 0 or not compiled_alone():
+                raise TypeError(
+                    f"pickle: this Tensor is recorded, and a copy made of bytes would have no "
+                    f"derivative{user_line()}; copy.deepcopy keeps the derivative, and .detach() "
+                    "can be pickled")
+            needs = False
+        if self.node.rank == 0 and self.node.flags & FG_WEAK and is_float(self.node.dtype):
+            return weak, (item_number(self, ()),)
+        return _rebuild, (np.array(tensor_ndarray(self)), needs, self.grad)
 
     def astype(self, dtype, copy=True):
         """The same entries in another dtype; differentiable between float32 and float64."""
@@ -327,30 +351,32 @@ cdef class Tensor:
         return decided(self, "bool", self.node.re != 0)
 
     def __float__(self):
-        return float(self.number_for("float", ".item() for the number alone, the function of "
-                                     "fastgrad.numpy (fnp.sin for math.sin), or fnp.zeros(n) for "
-                                     "an array to be filled with Tensors"))
+        return float(self.number_for("float", "the Tensor itself, the function of fastgrad.numpy "
+                                     "(fnp.sin for math.sin), fnp.zeros(n) for an array to be "
+                                     "filled with Tensors, or .detach() for the number alone"))
 
     def __int__(self):
-        if is_traced(self) and not (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)):
+        if self.size == 1 and not (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)):
             return decided(self, "int", int(tensor_value(self).item()))
-        return int(self.number_for("int", "int(t.item())"))
+        return int(self.number_for("int", "int(t.detach()) for the number alone"))
 
     def __complex__(self):
-        return complex(self.number_for("complex", ".item()"))
+        return complex(self.number_for("complex", "the Tensor itself, or complex(t.detach()) for "
+                                       "the number alone"))
 
     def __index__(self):
         if is_float(self.node.dtype) or self.node.dtype == FG_BOOL:
-            raise TypeError(f"a {self.dtype} Tensor cannot be an index; write int(t.item())")
-        if is_traced(self) and self.size == 1:
+            raise TypeError(f"a {self.dtype} Tensor cannot be an index{user_line()}; write "
+                            "int(t.detach())")
+        if self.size == 1:
             return decided(self, "int", int(tensor_value(self).item()))
-        return int(self.item())
+        return int(item_number(self, ()))
 
     cdef object number_for(self, str what, str cure):
         if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype) and not for_text():
             raise TypeError(f"{what}(): this Tensor is recorded, and the result would have no "
-                            f"derivative{user_line()}; write {cure}, or .detach() first")
-        return self.item()
+                            f"derivative{user_line()}; write {cure}")
+        return item_number(self, ())
 
     def __round__(self, ndigits=None):
         if ndigits is None:
@@ -359,6 +385,8 @@ cdef class Tensor:
         return unary(FG_rint, self * scale) / scale
 
     def __hash__(self):
+        if get_depth():
+            return hash_inside(self)
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
@@ -371,13 +399,16 @@ cdef class Tensor:
         if not spec:
             return str(self)
         if self.node.rank == 0 or self.node.shape.size == 1:
-            return format(self.item(), spec)
+            return format(item_number(self, ()), spec)
         raise TypeError(f"format: {spec!r} does not apply to a Tensor of shape {self.shape}")
 
     def __getattr__(self, name):
         method = METHODS.get(name)
+        if method is None and name in NUMBER_METHODS and self.node.rank == 0:
+            method = NUMBER_METHODS[name]
         if method is None:
-            raise AttributeError(f"Tensor has no attribute {name!r}")
+            cure = "; .detach().numpy() is an array that has it" * hasattr(np_ndarray, name)
+            raise AttributeError(f"Tensor has no attribute {name!r}{cure}")
         return MethodType(method, self)
 
     def __dir__(self):
@@ -728,8 +759,10 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
     """
     cdef Tensor t
     cdef Operand x
-    refuse_masked(data)
+    refuse_kind(data)
     if isinstance(data, Tensor):
+        if keeps_derivative(<Tensor>data):
+            return tensor_again(<Tensor>data, dtype, requires_grad)
         data = tensor_ndarray(data)
     elif isinstance(data, (list, tuple)):
         data = sequence_array(data)
@@ -759,12 +792,24 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
         t = tensor_of_value(x.shape, x.value, x.dtype)
     if requires_grad:
         leaf_require(t.node, True)
+    t.node.c = 0                # the user's own, wherever it is made
     return t
+
+
+cdef Tensor tensor_again(Tensor t, object dtype, bint requires_grad):
+    """`tensor` of a Tensor that keeps its derivative."""
+    if requires_grad:
+        raise TypeError(
+            f"tensor: this Tensor depends on what is being differentiated{user_line()}; it is "
+            "recorded already, and fastgrad.tensor(t.detach(), requires_grad=True) is another leaf")
+    return t.clone() if dtype is None else t.astype(dtype)
 
 
 def constant(array):
     """An unrecorded Tensor of an array; the array is copied."""
-    return tensor(array)
+    cdef Tensor t = tensor(array)
+    t.node.c = <uint32_t>get_depth()
+    return t
 
 
 def is_tensor(x):
@@ -847,9 +892,28 @@ cdef object tensor_ndarray(Tensor t):
     t.fresh()
     if get_recorder() != NULL:
         (<Recorder>get_recorder()).escape(t)
-    else:
-        decision_note(t.node)
     return tensor_value(t)
+
+
+def value_seen(Tensor t):
+    """The value of a Tensor, read-only, whatever it depends on; a recording takes it for one that
+    gets out."""
+    return tensor_ndarray(t)
+
+
+cdef object item_number(Tensor t, tuple index):
+    """The one entry, or the one at the index, as a Python number, whatever it depends on."""
+    if index:
+        return tensor_ndarray(t).item(*index)
+    t.fresh()
+    if get_recorder() != NULL:
+        (<Recorder>get_recorder()).escape(t)
+    if t.node.rank:
+        if t.node.shape.size != 1:
+            raise ValueError(f"item: a Tensor of shape {t.shape} is not one number; write "
+                             ".item(i) or .tolist()")
+        return tensor_value(t).item()
+    return scalar_python(t.node)
 
 
 cdef object tensor_value(Tensor t):
@@ -910,6 +974,204 @@ cdef str user_line():
         return f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
     except ValueError:
         return ""
+
+
+# ---- what keeps its derivative ----------------------------------------------------------------
+
+cdef bint compiled_alone():
+    """Whether all that goes on around this call is recording for programs: nothing is
+    differentiated or mapped, and a value that leaves loses no derivative."""
+    cdef int depth = get_depth()
+    cdef void *r = get_recorder()
+    while r != NULL and (<Recorder>r).plain and depth == (<Recorder>r).depth + 1:
+        depth -= 1
+        r = (<Recorder>r).outer
+    return depth == 0
+
+
+cdef inline bint keeps_derivative(Tensor t) except -1:
+    """Whether a floating value depends on an argument of a function that is being differentiated or
+    mapped: as a Python number it would lose a derivative."""
+    if not get_recording():
+        return False
+    if get_depth() == 0:
+        # Another thread's may belong to a transformation that runs there.
+        if ((t.tape == NULL or t.tape != get_thread_tape()) and t.node.flags & FG_NEEDS_GRAD
+                and is_float(t.node.dtype) and depends(t.id)):
+            if t.tape != NULL:
+                raise thread_error(t.tape)
+            if not t.node.flags & FG_CONSUMED and t.node.c not in (0, thread_mark()):
+                raise RuntimeError(
+                    "fastgrad: an argument of a function that another thread transforms is used in "
+                    f"thread {PyThread_get_thread_ident():#x}; pass `.detach()` of it")
+        return False
+    t.fresh()
+    if not t.node.flags & FG_NEEDS_GRAD or not is_float(t.node.dtype) or compiled_alone():
+        return False
+    return depends(t.id)
+
+
+def number_method(str name):
+    """A method of Python's numbers that Tensors answer for: statistics and fractions ask."""
+    def method(Tensor t):
+        return getattr(t.number_for(name, ".detach() for the number alone"), name)()
+    return method
+
+
+NUMBER_METHODS = {name: number_method(name) for name in ("as_integer_ratio", "hex", "is_integer")}
+
+
+cdef struct Visit:
+    uint32_t id
+    int next                    # the operand to look at next
+
+cdef int64_t depends_visited = 0    # nodes that were looked at (for tests)
+
+
+cdef inline int dependence(uint32_t id) noexcept:
+    """1: on an argument of a transformation; 0: on none; -1: its operands have to be asked."""
+    cdef FgNode *n = node_at(id)
+    if not n.flags & FG_NEEDS_GRAD:
+        return 0
+    if n.flags & FG_LEAF or n.flags & FG_CONSUMED:
+        return (n.flags & FG_INSIDE != 0 if n.flags & FG_CONSUMED else
+                (n.flags & (FG_ARGUMENT | FG_PROGRAM)) == FG_ARGUMENT)
+    if n.op == FG_dual or n.flags & FG_INSIDE:
+        return 1
+    if n.flags & FG_OUTSIDE and not n.flags & FG_PENDING:
+        return 0
+    return -1
+
+
+cdef bint depends(uint32_t id) except -1:
+    """Whether a recorded node depends on an argument of a transformation. The answer stays with
+    every node that was asked on the way, so that a loop that asks for each of its results looks at
+    each node once."""
+    global depends_visited
+    cdef Visit *stack = NULL
+    cdef int64_t size = 0, count = 0
+    cdef int known = dependence(id)
+    cdef FgNode *n
+    cdef uint32_t x
+    if known >= 0:
+        return known
+    try:
+        visit_push(&stack, &count, &size, id)
+        while count:
+            n = node_at(stack[count - 1].id)
+            if stack[count - 1].next == operand_count(n):
+                if not n.flags & FG_PENDING:
+                    n.flags |= FG_OUTSIDE
+                count -= 1
+                continue
+            x = operand_at(n, stack[count - 1].next)
+            stack[count - 1].next += 1
+            known = dependence(x) if x else 0
+            if known == 0:
+                continue
+            if known < 0:
+                visit_push(&stack, &count, &size, x)
+                continue
+            depends_visited += count
+            while count:
+                node_at(stack[count - 1].id).flags |= FG_INSIDE
+                count -= 1
+            return True
+        return False
+    finally:
+        fg_free(stack)
+
+
+cdef int visit_push(Visit **stack, int64_t *count, int64_t *size, uint32_t id) except -1:
+    global depends_visited
+    cdef void *grown
+    depends_visited += 1
+    if count[0] == size[0]:
+        grown = fg_grown(stack[0], size, sizeof(Visit))
+        if grown == NULL:
+            raise MemoryError()
+        stack[0] = <Visit *>grown
+    stack[0][count[0]].id = id
+    stack[0][count[0]].next = 0
+    count[0] += 1
+    return 0
+
+
+def asked():
+    """How many nodes were looked at to learn whether they depend on an argument (for tests)."""
+    return depends_visited
+
+
+cdef Tensor as_number(Tensor t):
+    """A 0-d Tensor that nobody else has as one that stands for a Python float."""
+    if t.node.dtype != FG_FLOAT64:
+        t = cast(t, np.float64)
+    t.node.flags |= FG_WEAK
+    return t
+
+
+cdef object item_recorded(Tensor t, tuple index):
+    """`item` of what keeps its derivative."""
+    cdef object i
+    if not index:
+        if t.node.rank == 0:
+            return as_number(unary(FG_positive, t))
+        if t.node.shape.size != 1:
+            raise ValueError(f"item: a Tensor of shape {t.shape} is not one number; write "
+                             ".item(i) or .tolist()")
+        return as_number(reshape_tensor(t, ()))
+    if len(index) == 1 and type(index[0]) is tuple:
+        index = index[0]
+    index = tuple([index_of(i) for i in index])
+    np.broadcast_to(np.int8(0), t.shape).item(*index)       # complains as NumPy does
+    if len(index) == 1 and t.node.rank != 1:
+        i = index[0]
+        index = tuple([int(k) for k in np.unravel_index(i + t.size if i < 0 else i, t.shape)])
+    if not index:
+        return as_number(unary(FG_positive, t))
+    return as_number(t[index])
+
+
+cdef object list_recorded(Tensor t):
+    """`tolist` of what keeps its derivative."""
+    cdef int64_t i
+    if t.node.rank == 0:
+        return as_number(unary(FG_positive, t))
+    if t.node.rank == 1:
+        return [as_number(t[i]) for i in range(t.node.shape.dims[0])]
+    return [list_recorded(t[i]) for i in range(t.node.shape.dims[0])]
+
+
+cdef Py_hash_t hash_inside(Tensor t) except? -1:
+    """hash() while a function is transformed: Python's numbers and NumPy's are found by their
+    value, a Tensor would be found by what it is. The user's own stay what they are, and what is
+    computed from them with a derivative."""
+    cdef bint inside, plain = compiled_alone()
+    t.fresh()
+    if not t.node.flags & FG_NEEDS_GRAD:
+        inside = not t.node.flags & FG_LEAF or t.node.c != 0
+    elif plain:
+        inside = t.node.flags & FG_ARGUMENT or (not t.node.flags & FG_LEAF
+                                                and recorder().own(t.id, t.node))
+    else:
+        inside = depends(t.id)
+    if not inside:
+        return <Py_ssize_t><void *>t >> 4
+    if plain and t.node.rank == 0:
+        return hash(item_number(t, ()))
+    raise TypeError(
+        f"hash(): a Tensor that is computed inside a transformation is found by what it is, not by "
+        f"its value{user_line()}, so it is no key of a dict, a set, a Counter or a cache; write "
+        ".detach().item() for the number, .detach().tolist() for a list of them")
+
+
+cdef inline Tensor looked_noted(Tensor t, FgNode *n):
+    """A value without derivative: it remembers which leaves it depends on."""
+    cdef uint32_t reach = reach_looked(n)
+    if (reach and reach != FG_REACH_NONE
+            and (t.node.flags & (FG_NEEDS_GRAD | FG_LEAF)) == FG_LEAF):
+        t.node.attr = reach if t.node.attr == 0 else fg_reach_both(reach, t.node.attr)
+    return t
 
 
 cdef bytes remainders():
@@ -1003,6 +1265,8 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
     n.rank = old.rank
     n.flags = old.flags & ~FG_RETAINED
     n.attr = old.attr
+    if old.flags & FG_ARGUMENT:
+        n.c = old.c
     if is_parameter(old) and not old.flags & FG_ARGUMENT:
         n.flags &= ~FG_NEEDS_GRAD
         leaf_require(n, True)
@@ -1147,6 +1411,8 @@ cdef int assign(Tensor t, object index, object value) except -1:
         v = value
         v.fresh()
     push_assign(t, index_settled(index), value)
+    if isinstance(value, Tensor):
+        looked_noted(t, v.node)
     if t.parent is not None:
         view_write(t)
     return 0

@@ -749,8 +749,8 @@ cdef bint check_result(str name, object y) except -1:
     if isinstance(y, (float, int)):
         return True
     if PyArray_Check(y) or isinstance(y, np_generic):
-        if is_masked(y):
-            raise TypeError(f"{name}: the function returned a masked array; {MASKED}")
+        if array_kind(y) is not None:
+            raise TypeError(f"{name}: the function returned a {type(y).__name__}; {array_kind(y)}")
         if y.dtype.kind not in "fiub":
             raise TypeError(f"{name}: the function returned an array of dtype {y.dtype}, which has no "
                             "derivative; it must return real numbers")

@@ -75,28 +75,28 @@ def _deferred(operands):
 def values_of(operand):
     """`operand` with the value in place of each Tensor, in nested lists and tuples too."""
     if isinstance(operand, Tensor):
-        return operand.numpy()
+        return core.value_seen(operand)
     if isinstance(operand, (list, tuple)) and kind_of(operand):
         return type(operand)(map(values_of, operand))
     if isinstance(operand, np.ndarray):
         if type(operand) is not np.ndarray:
-            refuse_masked(operand)
+            refuse_kind(operand)
         if operand.dtype.hasobject:     # as out=, NumPy 2.4 reads what it has not written
             raise TypeError("fastgrad: object arrays are not supported; write .astype(float)")
     return operand
 
 
-def refuse_masked(array):
-    """Raise TypeError for a masked array, whose mask would be lost beside Tensors."""
-    if hasattr(array, "mask"):
-        raise TypeError("fastgrad: masked arrays are not supported; write x.filled(...), or x.data "
-                        "with fnp.where(mask, ...)")
+def refuse_kind(array):
+    """Raise TypeError for a masked array, whose mask would be lost beside Tensors, and for
+    np.matrix, whose product is another one."""
+    if (why := core.array_kind(array)) is not None:
+        raise TypeError(f"fastgrad: {why}")
 
 
 def as_array(a):
-    """`numpy.asarray` that refuses masked arrays."""
+    """`numpy.asarray` that refuses masked arrays and np.matrix."""
     if isinstance(a, np.ndarray) and type(a) is not np.ndarray:
-        refuse_masked(a)
+        refuse_kind(a)
     return np.asarray(a)
 
 
@@ -131,8 +131,8 @@ def evaluated(numpy_function, args, kwargs):
         name = getattr(numpy_function, "__name__", None)
         return core.derive(f"numpy.{name}" if getattr(np, name or "", None) is numpy_function
                            else None, numpy_function, tuple(args), kwargs)
-    return wrapped(numpy_function(*map(values_of, args),
-                                  **{name: values_of(x) for name, x in kwargs.items()}))
+    return core.looked(wrapped(numpy_function(
+        *map(values_of, args), **{name: values_of(x) for name, x in kwargs.items()})), args, kwargs)
 
 
 def known(operand):
