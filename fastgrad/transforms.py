@@ -227,7 +227,11 @@ class _Run:
             trace.begin()
             if tangents is not None:
                 trace.stream_begin()
-            value = f(*lifted, **kwargs)
+            try:
+                value = f(*lifted, **kwargs)
+            except ValueError as error:
+                core.raise_refused(error)
+                raise
             del lifted
             self.aux = None
             if has_aux:

@@ -666,6 +666,8 @@ cdef Tensor argument_nested(Tensor outer):
     if outer.node.rank == 0:
         t.node.flags = <uint16_t>(t.node.flags & ~FG_WEAK
                                   | outer.node.flags & FG_WEAK)
+        if is_point(outer):
+            point_made(t)
     t.node.flags |= FG_NEEDS_GRAD       # also of something that a program only takes down
     return t
 
@@ -714,6 +716,8 @@ cdef Tensor argument_leaf(object value, str where_):
         if a.dtype.num >= KNOWN_DTYPES or not dtype_known[a.dtype.num]:
             raise TypeError(f"{where_}: {dtype_message(a.dtype).removeprefix('fastgrad: ')}")
         t = tensor(value)
+        if PyArray_Check(value):
+            point_made(t)
     elif PyLong_Check(value):
         raise TypeError(f"{where_} is the {type(value).__name__} {value!r}, which has no derivative; "
                         "write float(x)")
@@ -924,6 +928,9 @@ cdef class Differentiated:
         try:
             result = PyObject_Call(self.__wrapped__, arguments,
                                    NULL if kwargs is None else <PyObject *>kwargs)
+        except ValueError as error:
+            raise_refused(error)
+            raise
         finally:
             set_depth(depth)
             set_not_recording(recording)
@@ -1102,6 +1109,9 @@ cdef object differentiated_one(Differentiated d, object x):
     set_depth(1)
     try:
         result = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
+    except ValueError as error:
+        raise_refused(error)
+        raise
     finally:
         set_depth(0)
         set_not_recording(0)

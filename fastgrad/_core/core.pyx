@@ -16,6 +16,7 @@ this order:
     emit.pyx        both sweeps as recorded operations
     tangent.pyx     the tangent sweep, and forward mode in constant memory
     blas.pyx        NumPy's matrix product without the call
+    caller.pyx      what the caller's instruction is
     tensor.pyx      the Tensor type and NumPy's protocols
     functions.pyx   the functions behind fastgrad.numpy
     call.pyx        backward, grad and value_and_grad
@@ -271,6 +272,7 @@ include "formulas.pyx"
 include "emit.pyx"
 include "tangent.pyx"
 include "blas.pyx"
+include "caller.pyx"
 include "tensor.pyx"
 include "functions.pyx"
 include "call.pyx"
@@ -293,3 +295,4 @@ arena_setup()
 functions_setup()
 formulas_setup()
 blas_setup()
+caller_setup()

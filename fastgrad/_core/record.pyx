@@ -476,7 +476,9 @@ cdef bint derivative_stops(FgNode *n) noexcept:
 cdef Tensor record_leaf(object value):
     """The leaf that stands for an input."""
     cdef Tensor t
+    cdef bint point = PyArray_Check(value)
     if isinstance(value, Tensor):
+        point = is_point(<Tensor>value)
         value = tensor_value(<Tensor>value) if (<Tensor>value).node.rank else settle_unseen(value)
     if PyFloat_CheckExact(value):
         t = scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64, FG_WEAK)
@@ -485,7 +487,7 @@ cdef Tensor record_leaf(object value):
     if is_float(t.node.dtype):
         t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
         t.node.attr = reach_new()
-    return t
+    return point_made(t) if point else t
 
 
 cdef object settle_unseen(object t):
