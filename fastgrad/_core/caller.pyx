@@ -8,17 +8,35 @@ Python calls `__float__` for `math.sin(t)` as for `"%.3f" % t`, and NumPy `__arr
 cdef object refused(str text):
     """The TypeError of what a Tensor refuses, recognised again where NumPy has put another error
     around it."""
-    error = TypeError(text)
-    error.refused = True
+    global last_refused
+    error = last_refused = TypeError(text)
+    error.refused = user_line()
     return error
+
+
+# The newest, since what NumPy raises for `a.flat[0] = t` does not tell its cause.
+cdef object last_refused = None
 
 
 def raise_refused(error):
     """Raise what a Tensor has refused in place of the error NumPy made of it: ValueError("setting an
     array element with a sequence"), for `a[0] = t`."""
-    cause = error.__cause__
-    if getattr(cause, "refused", False):
+    global last_refused
+    cause, last_refused = error.__cause__ or last_refused, None
+    place = getattr(cause, "refused", None)
+    if place is None:
+        return
+    if cause is error.__cause__ or place and place == traceback_line(error.__traceback__):
         raise cause.with_traceback(error.__traceback__) from None
+
+
+cdef str traceback_line(object traceback):
+    """Where an error was raised, as user_line tells it."""
+    if traceback is None:
+        return ""
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f" ({traceback.tb_frame.f_code.co_filename}, line {traceback.tb_lineno})"
 
 
 cdef str user_line():
@@ -129,6 +147,8 @@ cdef bint rebinds(object target, bint product):
         return True
     if product:
         references -= held_by_product
+    if get_recorder() != NULL:
+        references -= (<Recorder>get_recorder()).holds(target)
     if (type(target) is not np_ndarray or target.base is not None or references > held_once
             or not caller_at(IN_PLACE)):
         return False
@@ -150,19 +170,34 @@ cdef bint rebinds(object target, bint product):
     parameters_ = parameter_count(code)
     if place < parameters_:
         return False
-    if op != STORE_DEREF:
-        if LOCALS_SEEN and frame.f_locals.get(code.co_varnames[place]) is not target:
-            return False            # Python's C code is at work in the instruction
-        if BORROWS:
-            return references == local_references(frame, code, place, parameters_, target)
-    return references == held_once
+    if op == STORE_FAST and BORROWS or op == STORE_FAST_LOAD_FAST and BORROWS:
+        if references != local_references(frame, code, place, parameters_, target):
+            return False
+    elif references != held_once:
+        return False
+    # Last, since C code may be at work in the instruction: `a += map(operator.iadd, ...)`.
+    name = (code.co_varnames[place] if place < len(code.co_varnames) else
+            (*code.co_varnames, *[n for n in code.co_cellvars if n not in code.co_varnames],
+             *code.co_freevars)[place])
+    return local_value(frame, name) is target
 
 
 cdef enum:
     CODES = 256                 # whose instructions are remembered
 
-# Reading the names of a frame leaves no references behind.
-cdef bint LOCALS_SEEN = sys.version_info >= (3, 13)
+cdef object local_value(object frame, str name):
+    """The value of a name of a function. Up to CPython 3.12 the dictionary that tells it belongs to
+    the frame and would go on counting as a holder."""
+    names = frame.f_locals
+    value = names.get(name)
+    if type(names) is dict and Py_REFCNT(names) <= LOCALS_HELD:
+        names.clear()
+    return value
+
+
+cdef enum:
+    LOCALS_HELD = 2             # references to that dictionary if nobody else has it
+
 cdef int SWAP = OPCODES.get("SWAP", -1)
 cdef int EXTENDED_ARG = OPCODES.get("EXTENDED_ARG", -1)
 cdef int STORE_NAME = OPCODES.get("STORE_NAME", -1)

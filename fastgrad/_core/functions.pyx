@@ -133,6 +133,8 @@ cdef object elementwise_options(int op, PyObject *const *args, Py_ssize_t n, tup
     if not any([isinstance(x, Tensor) for x in values]):
         if numpy_functions[op] is not None:
             return numpy_functions[op](*values, **kwargs)
+    if kwargs.get("out") is not None and isinstance(numpy_functions[op], np.ufunc):
+        return array_ufunc(numpy_functions[op], "__call__", tuple(values), kwargs)
     kept = ufunc_options(info.name.decode(), kwargs)
     result = functions[info.name.decode()](*values)
     return cast(result, kept["dtype"]) if "dtype" in kept else result

@@ -240,6 +240,20 @@ cdef class Recorder:
         self.holders.append(argument_of(t))
         return t
 
+    cdef Py_ssize_t holds(self, object a):
+        """How many references to an array this recording has, and those around it."""
+        cdef Py_ssize_t count = 0
+        entry = self.arrays.get(id(a))
+        if entry is not None:
+            count += 1
+            for x in self.captured:
+                count += x is a
+        count += id(a) in self.vouched
+        count += id(a) in self.frozen
+        if self.outer != NULL:
+            count += (<Recorder>self.outer).holds(a)
+        return count
+
     @property
     def ruled(self):
         """Whether functions with a derivative rule of their own were used: of them the graph tells
@@ -645,10 +659,12 @@ cdef object derived_slot(Recorder r, object x, list operands):
 
 cdef object derived_wrapped(object result):
     """Arrays and NumPy scalars as Tensors, also in tuples; all else as it is."""
-    if PyArray_Check(result) or isinstance(result, np_generic):
+    cdef bint scalar = isinstance(result, np_generic)
+    if PyArray_Check(result) or scalar:
         if result.dtype.kind in "fc" or result.dtype.num < KNOWN_DTYPES and dtype_known[
                 <int>result.dtype.num]:
-            return tensor_constant(result)      # which complains of other floating dtypes
+            result = tensor_constant(result)    # which complains of other floating dtypes
+            return result if scalar else point_made(result)
         return result
     if type(result) is list or type(result) is tuple:
         descend()
@@ -702,7 +718,8 @@ cdef object derived_node(Recorder r, object result, tuple attribute, list operan
     if made.rank:
         n.shape = shape_ref(made.shape)
         n.value = value_ref(made.value)
-    return tensor_new(id, n, tape)
+    t = tensor_new(id, n, tape)
+    return point_made(t) if PyArray_Check(result) else t
 
 
 def derive(name, function, args, kwargs):

@@ -412,6 +412,8 @@ cdef class Tensor:
 
     def __array_function__(self, func, types, args, kwargs):
         implementation = ARRAY_FUNCTIONS.get(func)
+        if implementation is None and func in WRITERS and args and PyArray_Check(args[0]):
+            return written_by(func, args, kwargs)
         if implementation is None:
             raise NoDerivativeError(
                 f"fastgrad: no derivative rule for numpy.{func.__name__}{user_line()}; write it "
@@ -803,6 +805,11 @@ cdef Tensor point_made(Tensor t):
     return t
 
 
+def as_point(Tensor t):
+    """The Tensor itself, if it is 0-d from now on as a 0-d array and not as a scalar."""
+    return point_made(t)
+
+
 cdef inline bint is_point(Tensor t) noexcept:
     return t.node.rank == 0 and t.extra is not None and (t.extra.point or t.parent is not None)
 
@@ -1150,7 +1157,7 @@ class Unrecordable(RuntimeError):
 cdef int outside_guard(Tensor t) except -1:
     """A program changes nothing but what it makes."""
     cdef Recorder r = recorder()
-    if r is not None and not r.made(t) and not (t.id in r.inputs and t.node.flags & FG_ARGUMENT):
+    if r is not None and not r.made(t) and r.inputs.get(t.id, len(r.arguments)) >= len(r.arguments):
         r.refuse("a Tensor that was made outside of it is changed")
         if r.known is None:
             # The caller will run the function itself: what it changes must be changed once.
@@ -1455,8 +1462,22 @@ cdef object cannot_hold(str name):
         "other name's.)")
 
 
+# Functions that write into their first argument.
+WRITERS = frozenset([np.copyto, np.put, np.place, np.putmask, np.put_along_axis])
+
+
+cdef object written_by(object function, tuple args, dict kwargs):
+    """One of these, of an ndarray."""
+    if holds_lost(args) or holds_lost(kwargs):
+        raise cannot_hold("numpy." + function.__name__)
+    return function(*[number_or_array(x) for x in args],
+                    **{key: number_or_array(x) for key, x in kwargs.items()})
+
+
 cdef object number_or_array(object x):
     """The value of a Tensor as NumPy's functions take it: what stands for a Python float is one."""
+    if type(x) is list or type(x) is tuple:
+        return type(x)([number_or_array(y) for y in x])
     if not isinstance(x, Tensor):
         return x
     a = tensor_ndarray(<Tensor>x)
@@ -1513,7 +1534,8 @@ cdef dict ufunc_options(str name, dict kwargs):
                 raise TypeError(f"{name}: where= is not supported with Tensors; use "
                                 "fastgrad.numpy.where on the result")
         elif key == "out":
-            if value is not None and value != (None,):
+            if value is not None and not (type(value) is tuple and len(value) == 1
+                                          and value[0] is None):
                 raise TypeError(f"{name}: out= is not supported with Tensors; bind the result to a "
                                 "name instead")
         elif key not in ("casting", "order", "subok", "signature", "sig"):
