@@ -435,10 +435,6 @@ def _require_analytic(F, v=None):
 
 # ---- functions of vectors -------------------------------------------------------------------
 
-def _copied(leaf):
-    return leaf.copy("K") if isinstance(leaf, np.ndarray) and leaf.flags.writeable else leaf
-
-
 class VectorFunction:
     """f as a function from vectors to vectors, checked whenever it is called.
 
@@ -474,8 +470,7 @@ class VectorFunction:
 
     def run(self, x):
         """What f returns for the vector x, real or complex."""
-        # Arrays of its own to each evaluation: f may write to them.
-        args, chosen = [_trees.tree_map(_copied, arg) for arg in self.args], self.domain.tree(x)
+        args, chosen = list(self.args), self.domain.tree(x)
         for i, value in zip(self.positions, (chosen,) if self.single else chosen):
             args[i] = value
         if x.dtype.kind == "c":

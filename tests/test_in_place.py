@@ -1201,9 +1201,3 @@ def test_a_buffer_outside_of_a_loop_is_written_once_a_step():
                         lambda x: fg.compile(fg.value_and_grad(f))(x)[0]):
         assert transformed(X) == wanted
     np.testing.assert_array_equal(fg.grad(f)(X), [1, 6.5, 1])
-
-
-def test_numeric_derivatives_leave_arguments_as_they_are():
-    w = np.ones(2)
-    np.testing.assert_allclose(fg.numeric.gradient(scaled, X, w, argnums=0), 8 * X, rtol=1e-6)
-    np.testing.assert_array_equal(w, 1)

@@ -9,24 +9,25 @@ cdef object refused(str text):
     """The TypeError of what a Tensor refuses, recognised again where NumPy has put another error
     around it."""
     global last_refused
-    error = last_refused = TypeError(text)
-    error.refused = user_line()
+    error = TypeError(text)
+    error.refused = True
+    last_refused = text, user_line()
     return error
 
 
-# The newest, since what NumPy raises for `a.flat[0] = t` does not tell its cause.
-cdef object last_refused = None
+# The newest one's text and line, since what NumPy raises for `a.flat[0] = t` does not tell its cause.
+cdef tuple last_refused = None
 
 
 def raise_refused(error):
     """Raise what a Tensor has refused in place of the error NumPy made of it: ValueError("setting an
     array element with a sequence"), for `a[0] = t`."""
     global last_refused
-    cause, last_refused = error.__cause__ or last_refused, None
-    place = getattr(cause, "refused", None)
-    if place is None:
-        return
-    if cause is error.__cause__ or place and place == traceback_line(error.__traceback__):
+    last, last_refused = last_refused, None
+    cause = error.__cause__
+    if cause is None and last is not None and last[1] == traceback_line(error.__traceback__):
+        cause = refused(last[0])
+    if getattr(cause, "refused", False):
         raise cause.with_traceback(error.__traceback__) from None
 
 
