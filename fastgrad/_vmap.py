@@ -774,7 +774,8 @@ def vmap(f, in_axes=0, out_axes=0):
     f is run once a call, with Tensors for the first lane, and what it records is then done for all
     lanes at once: operations on numbers become operations on arrays. Where a recording does not
     tell all, f is called lane by lane: if a value leaves its Tensor (``float(x)``), and if functions
-    with a derivative rule of the user's are differentiated through the mapped function.
+    with a derivative rule of the user's are differentiated through the mapped function. What a lane
+    writes into its arguments it writes into copies of its own; the caller's arrays stay.
 
     Examples
     --------

@@ -62,6 +62,11 @@ def grad(f, argnums=0, has_aux=False):
         If the result does not depend on the arguments; the gradient is then zero. So do the other
         transformations; none does inside another one.
 
+    Notes
+    -----
+    What f writes into an array argument that is not differentiated, the caller sees, once a call; so
+    with the other transformations. What is differentiated is a copy.
+
     Examples
     --------
     >>> import fastgrad as fg

@@ -303,6 +303,16 @@ def swapped_parameter(x):
     return a
 
 
+def parameter_stored_after_another(x):
+    def helper(acc, n):
+        own, acc, n = acc, np.sin(0.0), np.cos(0.0)
+        own += x
+        return acc, n
+    a = np.zeros(3)
+    helper(a, 1)
+    return a
+
+
 def chosen_parameter(x):
     def helper(acc):
         own = acc if acc.size else np.zeros(3)
@@ -514,11 +524,12 @@ def product(x):
 
 
 REFUSED = [parameter, parameter_by_name, renamed_parameter, deleted_parameter, forgotten_parameter,
-           swapped_parameter, chosen_parameter, walrus_of_a_parameter, parameter_of_a_coroutine,
-           parameter_in_a_cell, parameter_in_a_list, default, alias, alias_after_a_branch,
-           alias_on_one_line, rows, parts, view, view_alone, view_of_a_slice, two_attributes,
-           two_items, two_cells, two_globals, memory, out, out_by_position, out_of_another,
-           out_of_a_row, function, method, reduced, inside_another_instruction, product]
+           swapped_parameter, parameter_stored_after_another, chosen_parameter,
+           walrus_of_a_parameter, parameter_of_a_coroutine, parameter_in_a_cell,
+           parameter_in_a_list, default, alias, alias_after_a_branch, alias_on_one_line, rows,
+           parts, view, view_alone, view_of_a_slice, two_attributes, two_items, two_cells,
+           two_globals, memory, out, out_by_position, out_of_another, out_of_a_row, function,
+           method, reduced, inside_another_instruction, product]
 
 
 def lines_of(f):

@@ -104,8 +104,7 @@ cdef bint BORROWS = "LOAD_FAST_BORROW" in OPCODES
 
 HELD = """
 def local(t):
-    if t is not None:
-        a = zeros((1, 1))
+    a = zeros((1, 1))
     a += t
 
 def item(t):
@@ -130,7 +129,9 @@ cdef int caller_setup() except -1:
     held_once = held_last
     names["local"](t)
     # What a debugger holds besides must not count as nobody.
-    held_borrowed = held_last if held_last < held_once and BORROWS else held_once
+    held_borrowed = held_once
+    if BORROWS:
+        held_borrowed = held_last if held_last < held_once else held_once - 1
     held_by_product -= held_once        # NumPy's own
     return 0
 
@@ -209,6 +210,7 @@ cdef int STORE_DEREF = OPCODES.get("STORE_DEREF", -1)
 cdef int STORE_FAST = OPCODES.get("STORE_FAST", -1)
 cdef int STORE_FAST_LOAD_FAST = OPCODES.get("STORE_FAST_LOAD_FAST", -1)
 cdef int STORE_FAST_STORE_FAST = OPCODES.get("STORE_FAST_STORE_FAST", -1)
+cdef int UNPACK_SEQUENCE = OPCODES.get("UNPACK_SEQUENCE", -1)
 cdef int DELETE_FAST = OPCODES.get("DELETE_FAST", -1)
 # What counts a reference of a local for itself, and what makes an object that nobody else has.
 LOADS = {OPCODES.get(name): counts for name, counts in (
@@ -306,6 +308,9 @@ cdef bint local_own(object code, int place, int parameters_):
                     targets = frozenset(dis.findlabels(text))
                 while offset < at - 2 and text[offset] == 0:
                     offset += 2
-                own = own and before in MAKERS and offset not in targets
+                # Of two that are stored at once only the first is what was made last.
+                own = own and offset not in targets and (
+                    before == UNPACK_SEQUENCE or
+                    before in MAKERS and (op != STORE_FAST_STORE_FAST or k == argument >> 4))
         before = op
     return own or not lent
