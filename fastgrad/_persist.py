@@ -343,8 +343,8 @@ def _program(state, what):
                     places[k] = Static(place[1])
                 else:
                     _fault(not 0 <= place < len(graph.outputs), "a result is not among the outputs")
-            _written(path["written"], graph, [kind for kind in kinds if kind == "float" or kind[0] in (
-                "scalar", "array")])
+            _written(path["written"], graph, [kind for kind in kinds if kind == "float"
+                                              or kind[0] in ("scalar", "array")])
             arguments = graph, captured, path["returned"], places
             options = dict(arguments=path["arguments"], kinds=signature, keywords=path["keywords"],
                            written=[tuple(pair) for pair in path["written"]])

@@ -64,8 +64,8 @@ def grad(f, argnums=0, has_aux=False):
 
     Notes
     -----
-    What f writes into an array argument that is not differentiated, the caller sees, once a call; so
-    with the other transformations. What is differentiated is a copy.
+    What f writes into an array argument that is not differentiated, the caller sees, once a call;
+    so with the other transformations. What is differentiated is a copy.
 
     Examples
     --------

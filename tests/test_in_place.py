@@ -217,10 +217,10 @@ def many_names(x):
     return names["f"](x)
 
 
-REBINDING = [local, one_line, after_a_branch, chosen_operand, used_twice, an_operand_before, in_a_loop, unpacked,
-             walrus, trying, with_parameters_bound_anew, comprehended, attribute, slot, item,
-             computed_item, key, deep, cell, own_cell, global_name, module_level, class_level,
-             from_a_generator, many_names]
+REBINDING = [local, one_line, after_a_branch, chosen_operand, used_twice, an_operand_before,
+             in_a_loop, unpacked, walrus, trying, with_parameters_bound_anew, comprehended,
+             attribute, slot, item, computed_item, key, deep, cell, own_cell, global_name,
+             module_level, class_level, from_a_generator, many_names]
 
 
 @pytest.mark.parametrize("f", REBINDING, ids=lambda f: f.__name__)
@@ -548,10 +548,14 @@ def test_an_array_that_others_may_see_refuses_a_tensor(f):
     with pytest.raises(TypeError, match=r"fnp\.zeros\(.*fg\.tensor\(a\)") as caught:
         fg.grad(lambda x: np.sum(f(x)))(X)
     assert named_line(caught.value) in [*lines_of(f), *lines_of(add)]
-    for transformed in (fg.compile(fg.grad(lambda x: np.sum(f(x)))), fg.vmap(f),
-                        lambda x: fg.jvp(f, (x,), (x,)), fg.grad(fg.grad(lambda x: np.sum(f(x))))):
-        with pytest.raises(TypeError):
-            transformed(np.stack([X, X]) if isinstance(transformed, type(fg.vmap(f))) else X)
+    def loss(x):
+        return np.sum(f(x))
+
+    for transformed in (fg.compile(fg.grad(loss)), lambda x: fg.vmap(f)(np.stack([x, x])),
+                        lambda x: fg.jvp(f, (x,), (x,)), lambda x: fg.linearize(f, x),
+                        fg.grad(lambda x: np.sum(fg.grad(loss)(x)))):
+        with pytest.raises(TypeError, match="ndarray cannot hold"):
+            transformed(X)
 
 
 @pytest.mark.filterwarnings("ignore:compile")
@@ -710,10 +714,10 @@ def test_errors_of_others_stay_theirs():
             pass
         raise ValueError("mine")
 
-    for transformed in (fg.grad(f), fg.vmap(f), fg.compile(f), lambda x: fg.jvp(f, (x,), (1.0,))):
+    for transformed in (fg.grad(f), fg.vmap(f), fg.compile(f), fg.jacobian(f),
+                        lambda x: fg.jvp(f, (x,), (x,))):
         with pytest.raises(ValueError, match="mine"):
-            transformed(np.ones(2) if transformed is not fg.jvp else 1.0) if not isinstance(
-                transformed, type(lambda: 0)) else transformed(1.0)
+            transformed(np.ones(2))
 
 
 # ---- operators of Tensors -------------------------------------------------------------------
@@ -811,8 +815,8 @@ def test_a_product_in_place():
 
 WHOLE = [7, 2**62 + 1, -3, True, np.uint64(2**63 + 5), np.int8(-3), np.uint8(200)]
 SHAPERS = {
-    "[()]": lambda t: t[()], "[...]": lambda t: t[...], "[None]": lambda t: t[None], ".T": lambda t: t.T,
-    "transpose": np.transpose, "outer": lambda t: np.multiply.outer(t, t | t) & 0 | t,
+    "[()]": lambda t: t[()], "[...]": lambda t: t[...], "[None]": lambda t: t[None],
+    ".T": lambda t: t.T, "transpose": np.transpose,
     "reshape()": lambda t: t.reshape(()), "reshape1": lambda t: t.reshape(1),
     "broadcast": lambda t: np.broadcast_to(t, (2, 2)), "copy": np.copy, "squeeze": np.squeeze,
     "ravel": np.ravel, "atleast_2d": np.atleast_2d, "from 1": lambda t: t.reshape(1).reshape(()),
@@ -824,8 +828,6 @@ SHAPERS = {
 @pytest.mark.parametrize("value", WHOLE, ids=repr)
 def test_whole_numbers_keep_their_value(name, value):
     array = np.asarray(value)
-    if name == "outer" and array.dtype.kind != "i":
-        pytest.skip("the same operators for all")
     wanted = SHAPERS[name](array)
     result = SHAPERS[name](fg.tensor(array))
     np.testing.assert_array_equal(result.numpy(), wanted)
@@ -835,10 +837,9 @@ def test_whole_numbers_keep_their_value(name, value):
         t = np.sum(x > 0) * 0 + int(value) if array.dtype == int and abs(value) < 99 else (x > 0)[0]
         return np.sum(x) * np.sum(SHAPERS[name](t) * 1.0)
 
-    if name != "outer":
-        compiled = fg.compile(f)
-        for x in (X, 2 * X, 3 * X):
-            assert f(x) == fg.value_and_grad(f)(x)[0] == compiled(x)
+    compiled = fg.compile(f)
+    for x in (X, 2 * X, 3 * X):
+        assert f(x) == fg.value_and_grad(f)(x)[0] == compiled(x)
 
 
 def test_outer_of_whole_numbers():
@@ -1059,11 +1060,9 @@ def test_files_that_write_what_is_no_argument_are_refused(tmp_path):
     program(X, np.ones(2))
     state = _persist.program_state(program, "save")
     assert state["paths"][0]["written"] == [[1, 1]]
-    for wrong in ([[0, 1]], [[1, 0]], [[2, 1]], [[1, 9]], [[1]], [(1, 1)], [[1, True]], None,
-                  [[-1, 1]], [["1", 1]]):
+    for wrong in ([[0, 1]], [[1, 0]], [[2, 1]], [[1, 9]], [[1]], [(1, 1)], None, [[-1, 1]],
+                  [["1", 1]]):
         other = {"name": state["name"], "paths": [{**state["paths"][0], "written": wrong}]}
-        if wrong == [[1, True]]:
-            continue                    # True is 1
         with pytest.raises(ValueError):
             _persist._program(other, "a state")
     older = {key: part for key, part in state["paths"][0].items() if key != "written"}
@@ -1138,7 +1137,8 @@ def test_each_lane_writes_a_copy_of_its_own(f):
         np.testing.assert_array_equal(fg.grad(lambda x: np.sum(mapped(x, w)))(LANES), 12)
         # (as an argument that is differentiated, too)
         np.testing.assert_array_equal(fg.grad(lambda w: np.sum(mapped(LANES, w)))(w), 84)
-        np.testing.assert_array_equal(fg.compile(fg.grad(lambda w: np.sum(mapped(LANES, w))))(w), 84)
+        slope = fg.compile(fg.grad(lambda w: np.sum(mapped(LANES, w))))
+        np.testing.assert_array_equal(slope(w), 84)
         np.testing.assert_array_equal(w, [1, 2, 3])
 
 
@@ -1148,8 +1148,7 @@ def test_each_lane_writes_copies_of_what_is_in_containers():
     mapped = fg.vmap(nested, in_axes=(0, None))
     program = fg.compile(mapped)
     for _ in range(3):
-        np.testing.assert_array_equal(mapped(LANES, ([p[0]], p[1])) if False else
-                                      mapped(LANES, p), np.array([6.0, 14.0, 22.0]) * 24)
+        np.testing.assert_array_equal(mapped(LANES, p), np.array([6.0, 14.0, 22.0]) * 24)
         np.testing.assert_array_equal(program(LANES, p), np.array([6.0, 14.0, 22.0]) * 24)
         np.testing.assert_array_equal(p[0], [1, 2])
         np.testing.assert_array_equal(p[1]["w"], [1, 2, 3])

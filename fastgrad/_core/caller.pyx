@@ -15,13 +15,13 @@ cdef object refused(str text):
     return error
 
 
-# The newest one's text and line, since what NumPy raises for `a.flat[0] = t` does not tell its cause.
+# Text and line of the newest: what NumPy raises for `a.flat[0] = t` does not tell its cause.
 cdef tuple last_refused = None
 
 
 def raise_refused(error):
-    """Raise what a Tensor has refused in place of the error NumPy made of it: ValueError("setting an
-    array element with a sequence"), for `a[0] = t`."""
+    """Raise what a Tensor has refused in place of the error that NumPy made of it, such as
+    ValueError("setting an array element with a sequence") of `a[0] = t`."""
     global last_refused
     last, last_refused = last_refused, None
     cause = error.__cause__
@@ -67,8 +67,7 @@ cdef bytes operators_of(tuple lines):
 # -1, and nothing is found, in a Python whose code looks different.
 BINARY_OP = OPCODES.get("BINARY_OP", -1)
 REMAINDERS = operators_of(("a % b", "a %= b"))
-IN_PLACE = operators_of(tuple([f"a {sign}= b" for sign in
-                               ("+", "-", "*", "/", "//", "%", "**", "@", "&", "|", "^", "<<", ">>")]))
+IN_PLACE = operators_of(tuple([f"a {sign}= b" for sign in "+ - * / // % ** @ & | ^ << >>".split()]))
 
 
 cdef bint caller_at(bytes operators):
@@ -223,8 +222,8 @@ cdef dict local_lines = {}
 
 
 cdef tuple instruction_next(bytes code, int *at):
-    """Operation and argument of the instruction there; `at` goes on behind it. Caches have number 0;
-    (-1, 0) at the end."""
+    """Operation and argument of the instruction there; `at` goes on behind it. Caches have number
+    0; (-1, 0) at the end."""
     cdef int op, argument = 0
     while 0 <= at[0] < len(code) - 1:
         op = code[at[0]]
