@@ -142,6 +142,7 @@ cdef bint rebinds(object target, bint product):
     global held_last
     cdef Py_ssize_t references = Py_REFCNT(target)
     cdef object frame, code
+    cdef bytes text
     cdef int at, op, place, parameters_
     if held_borrowed < 0:
         held_last = references
@@ -155,10 +156,11 @@ cdef bint rebinds(object target, bint product):
         return False
     frame = sys._getframe(0)
     code = frame.f_code
+    text = code.co_code
     at = frame.f_lasti + 2
-    op, place = instruction_next(code.co_code, &at)
+    op, place = instruction_next(text, &at)
     while op == SWAP:
-        op, place = instruction_next(code.co_code, &at)
+        op, place = instruction_next(text, &at)
     if op == STORE_NAME or op == STORE_GLOBAL:
         names = frame.f_locals if op == STORE_NAME else frame.f_globals
         return references == held_once and names.get(code.co_names[place]) is target

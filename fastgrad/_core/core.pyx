@@ -203,7 +203,9 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
     object PyObject_Call(object, tuple, PyObject *)
     Py_ssize_t PyVectorcall_NARGS(size_t)
-    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+    PyObject *PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+    Py_ssize_t PyTuple_GET_SIZE(object)
+    PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
     object PyCFunction_NewEx(PyMethodDef *, object, object)
 
 cdef extern from "numpy/arrayobject.h":

@@ -1112,10 +1112,11 @@ cdef int view_write(Tensor t) except -1:
 
 cdef bint has_dots(object index) noexcept:
     """Whether an ellipsis is in an index."""
+    cdef Py_ssize_t k
     if type(index) is not tuple:
         return index is Ellipsis
-    for i in index:
-        if i is Ellipsis:
+    for k in range(PyTuple_GET_SIZE(index)):
+        if PyTuple_GET_ITEM(index, k) == <PyObject *>Ellipsis:
             return True
     return False
 
