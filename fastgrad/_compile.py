@@ -113,8 +113,9 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     Names that f reaches (closure, globals, defaults, attributes of the instance of a method, and
     the same of functions that it calls) are compared at each call. Arrays among them that f uses
     directly are read again, others compared with a copy. A float among them that changes becomes
-    an input. Assignments to arguments do not show in the caller's arrays, and what f does besides
-    returning (printing, say) happens when it is recorded only.
+    an input. Arrays among the arguments that f writes to are written at each call; where they share
+    memory with each other, f itself is called. What else f does besides returning (printing, say)
+    happens when it is recorded only.
 
     Examples
     --------
@@ -190,7 +191,8 @@ class _ByIdentity:
 
 
 class _Call(types.SimpleNamespace):
-    """A call taken apart: key, values (numbers and arrays), leaves, structure, roots."""
+    """A call taken apart: key, values (numbers and arrays), targets (the same as they were given),
+    leaves, structure, roots."""
 
 
 # ---- programs -------------------------------------------------------------------------------
@@ -393,6 +395,8 @@ class Program(Caller):
             captured = path.inputs(call.roots, call.instance, now)
             if captured is None:
                 continue
+            if path.written and _meet(path.written, call.targets, captured):
+                return self._shared(entry, args, kwargs)
             result = path.plan.run(call.values + captured)
             if type(result) is int:
                 failed = path, result
@@ -420,7 +424,10 @@ class Program(Caller):
             values = call.values + [x if isinstance(x, Tensor) else captured_value(x)
                                     for x in path.captured]
             try:
-                return _answer(path, replay(path.graph, values))
+                results = replay(path.graph, values)
+                for k, place in path.written:
+                    call.targets[k][...] = results[place]
+                return _answer(path, results)
             except GuardError as failed:
                 error = failed
         raise error
@@ -440,16 +447,18 @@ class Program(Caller):
                     kwargs[name] = Static(kwargs[name])
             args = tuple(args)
         leaves, structure = _trees.flatten((args, kwargs) if kwargs else args)
-        values, kinds, roots = [], [], [self.function]
+        values, targets, kinds, roots = [], [], [], [self.function]
         for k, leaf in enumerate(leaves):
             kind = type(leaf)
             if kind is float:
                 kinds.append("float")
                 values.append(leaf)
+                targets.append(leaf)
             elif kind is np.ndarray or isinstance(leaf, np.generic):
                 dtype = leaf.dtype
                 if dtype.char not in _DTYPES:
                     raise TypeError(self._unsupported(args, kwargs, k, leaf))
+                targets.append(leaf)
                 if not dtype.isnative:
                     leaf = leaf.astype(dtype.newbyteorder("="))
                 kinds.append((dtype.char, leaf.shape) if kind is np.ndarray else dtype.char)
@@ -459,10 +468,11 @@ class Program(Caller):
                     return None
                 kinds.append((leaf.dtype.char, leaf.shape) if leaf.ndim else leaf.dtype.char)
                 values.append(leaf)
+                targets.append(leaf)
             else:
                 kinds.append(self._static_key(leaf, roots, args, kwargs, k))
-        return _Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, leaves=leaves,
-                     structure=structure, roots=roots, keywords=bool(kwargs),
+        return _Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, targets=targets,
+                     leaves=leaves, structure=structure, roots=roots, keywords=bool(kwargs),
                      instance=instance)
 
     def _static_key(self, leaf, roots, args, kwargs, k):
@@ -557,11 +567,21 @@ class Program(Caller):
         answer = _answer(path, result)
         if self._verify and (replay <= self._verify or replay & replay - 1 == 0):
             self._compare(path, replay, answer, args, kwargs)
+            written = [(call.targets[k], result[place]) for k, place in path.written]
+            for got, wanted in written:     # the plain function has written them
+                wrong = _difference(wanted, got)
+                if wrong:
+                    raise RuntimeError(f"{self._name}: verify: replay {replay} of the path "
+                                       f"{path.signature} differs from the function in an "
+                                       f"argument that is written to: {wrong}")
+            return answer
+        for k, place in path.written:
+            call.targets[k][...] = result[place]
         return answer
 
     def _shorten(self, path, call):
         """Let the next call with such arguments find the path at once."""
-        if self._verify:
+        if self._verify or path.written:
             return
         if path.arguments is None:
             branch = call.structure
@@ -638,7 +658,9 @@ class Program(Caller):
                 function = _watch.rewrap(function, clone, twin)
                 if call_args and call_args[0] is state.instance:
                     call_args = (twin, *call_args[1:])
+            found["tensors"] = tensors
             leaves, found["returned"] = _trees.flatten(function(*call_args, **call_kwargs))
+            del call_args, call_kwargs
             outputs, places = [], []
             for leaf in leaves:
                 if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
@@ -648,7 +670,9 @@ class Program(Caller):
                 else:
                     places.append(Static(leaf))
             found["places"], found["leaves"] = places, leaves
-            return outputs
+            found["written"] = [(k, len(outputs) + n)
+                                for n, k in enumerate(_changed(call.targets, tensors))]
+            return outputs + [tensors[k] for k, _ in found["written"]]
 
         recording = failed = None
         try:
@@ -657,6 +681,10 @@ class Program(Caller):
             raise
         except _REFUSALS as error:
             failed = error
+        except BaseException:
+            for k in _changed(call.targets, found.get("tensors", ())):
+                call.targets[k][...] = core.value_unseen(found["tensors"][k])
+            raise
         if recording is None and lifted:
             return None
         if recording is None:
@@ -665,6 +693,13 @@ class Program(Caller):
             entry.plain = True
             self._warn(str(failed), f"{type(failed).__name__}: {failed}")
             return (answer,)
+        results, written = recording.results, found["written"]
+        if written and _meet(written, call.targets, recording.captured):
+            if lifted:
+                return None
+            return (self._shared(entry, args, kwargs),)
+        for k, place in written:
+            call.targets[k][...] = results[place]
         reason = recording.reason or self._escaped(found["leaves"])
         scalars = recording.scalars or any(isinstance(x, np.generic) for x in found["leaves"])
         if reason is None:
@@ -678,7 +713,7 @@ class Program(Caller):
             captured = [numbers.get(id(x)) for x in recording.captured]
             if None in captured:
                 reason = "it uses an array that is none of its arguments and not reached by a name"
-        answer = (_trees.unflatten(found["returned"], _filled(found["places"], recording.results)),)
+        answer = (_trees.unflatten(found["returned"], _filled(found["places"], results)),)
         if reason is not None and lifted:
             entry.guarded.update(lifted)        # next time they are compared
             return answer
@@ -699,7 +734,7 @@ class Program(Caller):
         compared = captured if scalars else [numbers[id(x)] for x in recording.frozen
                                              if id(x) in numbers]
         path = Path(entry.text, recording.graph, found["returned"], found["places"], after,
-                    captured, lifted, compared, copies)
+                    captured, lifted, compared, copies, written)
         path._calls.add()
         while True:
             before = entry.paths
@@ -776,6 +811,16 @@ class Program(Caller):
         self._leave(entry.change(lambda paths: ()), reason)
         return self._as_it_is(entry, args, kwargs)
 
+    def _shared(self, entry, args, kwargs):
+        """A call with arguments that share memory, one of which is written to."""
+        if self.function is None:
+            raise ValueError(f"{self._name}: an argument that is written to shares memory with "
+                             "another array, and there is no Python function to be called; pass "
+                             "copies")
+        self._warn("shared", "it writes to an argument that shares memory with another array; the "
+                   "function itself is called")
+        return self._as_it_is(entry, args, kwargs)
+
     def _as_it_is(self, entry, args, kwargs):
         """What the function returns, without Tensors as ever; with them, where they have a history
         that somebody may want to differentiate."""
@@ -819,7 +864,7 @@ class Program(Caller):
 
     @classmethod
     def of_graph(cls, graph, captured=(), returned=_trees.LEAF, places=None, name=None,
-                 arguments=None, kinds=None, keywords=False):
+                 arguments=None, kinds=None, keywords=False, written=()):
         """A program without a Python function.
 
         Parameters
@@ -836,13 +881,15 @@ class Program(Caller):
             The structure of ``args``, or of ``(args, kwargs)`` with `keywords`, and the kind of
             each leaf: "float", the character of the dtype of a scalar, (character, shape) of an
             array, or (type, value) of a static argument. By default one argument for each input.
+        written : list of (int, int)
+            Numbers of inputs that are written to, and of the outputs that say what.
         """
         program = cls(None, name=name)
-        program.add_graph(graph, captured, returned, places, arguments, kinds, keywords)
+        program.add_graph(graph, captured, returned, places, arguments, kinds, keywords, written)
         return program
 
     def add_graph(self, graph, captured=(), returned=_trees.LEAF, places=None, arguments=None,
-                  kinds=None, keywords=False):
+                  kinds=None, keywords=False, written=()):
         """One more path of such a program, as `of_graph` describes it."""
         count = len(graph.inputs) - len(captured)
         if arguments is None:
@@ -855,7 +902,7 @@ class Program(Caller):
         made = _Signature(f"({', '.join(map(_kind_text, kinds))})")
         _replace(self._table, lambda table: table if key in table else {**table, key: made})
         entry = self._signatures[key]
-        path = Path(entry.text, graph, returned, places, None, list(captured))
+        path = Path(entry.text, graph, returned, places, None, list(captured), written=written)
         entry.change(lambda paths: (*paths, path))
 
     @property
@@ -875,8 +922,10 @@ class Program(Caller):
         error = None
         for key, entry in same:
             try:
-                call.values = [value for k, (leaf, kind) in enumerate(zip(call.leaves, key[1]))
-                               for value in self._fitted(leaf, kind, k)]
+                fitted = [(value, leaf) for k, (leaf, kind) in enumerate(zip(call.leaves, key[1]))
+                          for value in self._fitted(leaf, kind, k)]
+                call.values = [value for value, _ in fitted]
+                call.targets = [leaf for _, leaf in fitted]
                 return entry
             except (TypeError, ValueError) as wrong:
                 error = wrong
@@ -931,6 +980,20 @@ def _made(function, options):
 
 def _filled(places, results):
     return [place.value if type(place) is Static else results[place] for place in places]
+
+
+def _changed(targets, tensors):
+    """The places of the arrays whose Tensors have been changed in place."""
+    return [k for k, (target, tensor) in enumerate(zip(targets, tensors))
+            if isinstance(target, np.ndarray) and core.changes_of(tensor)]
+
+
+def _meet(written, targets, captured):
+    """Whether an array that is written to shares memory with another one."""
+    arrays = [x for x in (*targets, *captured) if isinstance(x, np.ndarray)]
+    return any([other is not targets[k] and np.may_share_memory(targets[k], other)
+                for k, _ in written for other in arrays]) or any(
+        [sum([other is targets[k] for other in arrays]) > 1 for k, _ in written])
 
 
 def _answer(path, results):

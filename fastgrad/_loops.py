@@ -460,7 +460,10 @@ def _recorded_while(name, condition, body, carry):
             _truth(name, value)
         return [value]
 
-    recording = _record.record(asked, starts, None, True, True)
+    try:
+        recording = _record.record(asked, starts, None, True, True)
+    except core.Unrecordable:
+        return None
     if recording.reason is not None or recording.graph.guards:
         return None
     both = list(captured)
@@ -490,7 +493,10 @@ def _body(kinds, function, starts, others):
         return outputs
 
     for _ in range(2 * len(starts) + 2):
-        recording = _record.record(body, [*starts, *others], None, True, True)
+        try:
+            recording = _record.record(body, [*starts, *others], None, True, True)
+        except core.Unrecordable:       # it changes what is outside: at every step
+            return None
         graph = recording.graph
         if recording.reason is not None or graph.guards:
             return None

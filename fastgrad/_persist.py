@@ -235,7 +235,7 @@ def program_state(program, what):
             paths.append({
                 "arguments": key[0], "kinds": [_kind(name, kind) for kind in key[1]],
                 "keywords": bool(key[2]), "graph": path.graph, "captured": _captured(path),
-                "returned": path.returned,
+                "returned": path.returned, "written": [list(pair) for pair in path.written],
                 "places": [place if type(place) is int else ("static", place.value)
                            for place in path.places]})
     if not paths:
@@ -317,9 +317,11 @@ def _program(state, what):
                or not state["paths"], "it holds no paths")
         program = None
         for path in state["paths"]:
+            if type(path) is dict:
+                path.setdefault("written", [])      # what older files do not have
             _fault(type(path) is not dict or set(path) != {
-                "arguments", "kinds", "keywords", "graph", "captured", "returned", "places"},
-                "a path is not described")
+                "arguments", "kinds", "keywords", "graph", "captured", "returned", "places",
+                "written"}, "a path is not described")
             graph, captured, places = path["graph"], path["captured"], path["places"]
             kinds = path["kinds"]
             _fault(type(graph) is not Graph, "a path has no graph")
@@ -341,8 +343,11 @@ def _program(state, what):
                     places[k] = Static(place[1])
                 else:
                     _fault(not 0 <= place < len(graph.outputs), "a result is not among the outputs")
+            _written(path["written"], graph, [kind for kind in kinds if kind == "float"
+                                              or kind[0] in ("scalar", "array")])
             arguments = graph, captured, path["returned"], places
-            options = dict(arguments=path["arguments"], kinds=signature, keywords=path["keywords"])
+            options = dict(arguments=path["arguments"], kinds=signature, keywords=path["keywords"],
+                           written=[tuple(pair) for pair in path["written"]])
             if program is None:
                 program = Program.of_graph(*arguments, name=state["name"], **options)
             else:
@@ -350,6 +355,17 @@ def _program(state, what):
         return program
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what}: no program that can be used: {error}") from None
+
+
+def _written(pairs, graph, kinds):
+    """Check which inputs are written to, and with which outputs: arrays of one dtype and shape."""
+    _fault(type(pairs) is not list or not all(
+        type(pair) is list and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) is int
+        and 0 <= pair[0] < len(kinds) and 0 <= pair[1] < len(graph.outputs)
+        and kinds[pair[0]] != "float" and kinds[pair[0]][0] == "array"
+        and kinds[pair[0]][1] == graph.dtype(graph.outputs[pair[1]])
+        and tuple(kinds[pair[0]][2]) == tuple(graph.shape(graph.outputs[pair[1]]))
+        for pair in pairs), "what is written to is no argument, or another array")
 
 
 def _inputs(graph, kinds, captured):

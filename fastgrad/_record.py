@@ -74,7 +74,11 @@ def record(function, values, captured=(), places_move=False, plain=False):
     recorder.places_move = places_move
     recorder.begin()
     try:
-        outputs = list(function(list(recorder.arguments)))
+        try:
+            outputs = list(function(list(recorder.arguments)))
+        except ValueError as error:
+            core.raise_refused(error)
+            raise
         extracted = recorder.graph(outputs)
     finally:
         recorder.end()

@@ -775,6 +775,8 @@ def vmap(f, in_axes=0, out_axes=0):
     lanes at once: operations on numbers become operations on arrays. Where a recording does not
     tell all, f is called lane by lane: if a value leaves its Tensor (``x.detach().item()``), and if
     functions with a derivative rule of the user's are differentiated through the mapped function.
+    What a lane writes into its arguments it writes into copies of its own; the caller's arrays
+    stay.
 
     Examples
     --------
@@ -897,8 +899,14 @@ class _Call:
         self.lanes = self._lanes()
         self.mapped = [k for k, axis in enumerate(self.axes) if axis is not None]
         # Tensors to f, so that an index that differs between lanes can look entries up.
-        self.shared = [k for k, axis in enumerate(self.axes) if axis is None
-                       and type(self.leaves[k]) is np.ndarray and self.leaves[k].dtype.char in "fd"]
+        self.shared, self.arrays = [], []
+        for k, axis in enumerate(self.axes):
+            leaf = self.leaves[k]
+            if axis is None and (isinstance(leaf, Tensor) or type(leaf) is np.ndarray
+                                 and leaf.dtype.char in "fd"):
+                self.shared.append(k)
+            elif axis is None and isinstance(leaf, np.ndarray) and leaf.flags.writeable:
+                self.arrays.append(leaf)
 
     def _place(self, k):
         """How messages call leaf k."""
@@ -968,7 +976,7 @@ class _Call:
                 if core.recording_program():
                     _tell(recording)
                 results = program(given + given_too, core.nested() or None)
-        except (Unmappable, GuardError):
+        except (Unmappable, GuardError, core.Unrecordable):
             return self.lane_by_lane(out_axes, given)
         axes = self.result_axes(out_axes, len(results))
         return _built(self.returned, [
@@ -980,11 +988,22 @@ class _Call:
         leaves = list(self.leaves)
         for k, argument in zip(self.mapped + self.shared, arguments):
             leaves[k] = argument
-        if self.structure is None:
-            result = self.f(*leaves)
-        else:
-            args, kwargs = _trees.unflatten(self.structure, leaves)
-            result = self.f(*args, **kwargs)
+        before = [array.copy("K") for array in self.arrays]
+        written = False
+        try:
+            if self.structure is None:
+                result = self.f(*leaves)
+            else:
+                args, kwargs = _trees.unflatten(self.structure, leaves)
+                result = self.f(*args, **kwargs)
+        finally:
+            # Each lane finds the array as it was.
+            for array, copy in zip(self.arrays, before):
+                if array.tobytes() != copy.tobytes():
+                    array[...] = copy
+                    written = True
+        if written and core.recording_program():
+            core.unreplayable("an array that is the same in all lanes is changed")
         core.check_results("vmap", result)
         results, self.returned = _flat(result)
         return results
@@ -1022,11 +1041,15 @@ class _Call:
         """What a loop over the lanes does."""
         from fastgrad import numpy as fnp
 
-        # Tensors, as in the recording.
+        # Tensors, as in the recording, of each lane's own.
         given = [x if isinstance(x, Tensor) else core.tensor(x) for x in given]
         shared = [self.leaves[k] for k in self.shared]
+        for k, x in enumerate(shared):
+            if not isinstance(x, Tensor):
+                known = core.known_array(x)
+                shared[k] = core.tensor(x) if known is None else known
         with core.inside():
-            found = [self.function([x[lane] for x in given] + shared)
+            found = [self.function([core.own_copy(x) for x in (*[x[lane] for x in given], *shared)])
                      for lane in range(self.lanes)]
         if not found:
             raise ValueError(f"vmap: {_name(self.f)} has to be called lane by lane, and there "

@@ -62,6 +62,11 @@ def grad(f, argnums=0, has_aux=False):
         If the result does not depend on the arguments; the gradient is then zero. So do the other
         transformations; none does inside another one.
 
+    Notes
+    -----
+    What f writes into an array argument that is not differentiated, the caller sees, once a call;
+    so with the other transformations. What is differentiated is a copy.
+
     Examples
     --------
     >>> import fastgrad as fg
@@ -227,7 +232,11 @@ class _Run:
             trace.begin()
             if tangents is not None:
                 trace.stream_begin()
-            value = f(*lifted, **kwargs)
+            try:
+                value = f(*lifted, **kwargs)
+            except ValueError as error:
+                core.raise_refused(error)
+                raise
             del lifted
             self.aux = None
             if has_aux:

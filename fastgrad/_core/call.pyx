@@ -687,6 +687,8 @@ cdef Tensor argument_nested(Tensor outer):
     if outer.node.rank == 0:
         t.node.flags = <uint16_t>(t.node.flags & ~FG_WEAK
                                   | outer.node.flags & FG_WEAK)
+        if is_point(outer):
+            point_made(t)
     t.node.flags |= FG_NEEDS_GRAD       # also of something that a program only takes down
     return t
 
@@ -745,6 +747,8 @@ cdef Tensor argument_leaf(object value, str where_):
         if a.dtype.num >= KNOWN_DTYPES or not dtype_known[a.dtype.num]:
             raise TypeError(f"{where_}: {dtype_message(a.dtype).removeprefix('fastgrad: ')}")
         t = tensor(value)
+        if PyArray_Check(value):
+            point_made(t)
     elif PyLong_Check(value):
         raise TypeError(f"{where_} is the {type(value).__name__} {value!r}, which has no derivative; "
                         "write float(x)")
@@ -957,6 +961,9 @@ cdef class Differentiated:
         try:
             result = PyObject_Call(self.__wrapped__, arguments,
                                    NULL if kwargs is None else <PyObject *>kwargs)
+        except ValueError as error:
+            raise_refused(error)
+            raise
         finally:
             set_depth(depth)
             set_not_recording(recording)
@@ -1124,21 +1131,38 @@ cdef PyObject *differentiated_call(PyObject *self, PyObject *const *args, size_t
     return <PyObject *>result
 
 
+cdef int pending() except -1:
+    """Raise the exception that is set."""
+    return -1
+
+
+cdef int call_failed() except -1:
+    """The same, of a function of the user's."""
+    try:
+        pending()
+    except ValueError as error:
+        raise_refused(error)
+        raise
+
+
 cdef object differentiated_one(Differentiated d, object x):
     """One Python float or one array in: the commonest calls of all, without lists and trees."""
     cdef Tensor leaf = argument_leaf(x, d.argument_name(0))
     cdef Argument own = argument_of(leaf)
     cdef PyObject *argument = <PyObject *>leaf
+    cdef PyObject *returned
     cdef object result, value, gradient
     cdef Tensor t
     cdef Sweep s
     cdef Gathered *e
     set_depth(1)
-    try:
-        result = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
-    finally:
-        set_depth(0)
-        set_not_recording(0)
+    returned = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
+    set_depth(0)
+    set_not_recording(0)
+    if returned == NULL:
+        call_failed()
+    result = <object>returned
+    Py_DECREF(result)
     if type(result) is Tensor:
         t = <Tensor>result
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()

@@ -16,6 +16,7 @@ this order:
     emit.pyx        both sweeps as recorded operations
     tangent.pyx     the tangent sweep, and forward mode in constant memory
     blas.pyx        NumPy's matrix product without the call
+    caller.pyx      what the caller's instruction is
     tensor.pyx      the Tensor type and NumPy's protocols
     functions.pyx   the functions behind fastgrad.numpy
     call.pyx        backward, grad and value_and_grad
@@ -202,7 +203,9 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
     object PyObject_Call(object, tuple, PyObject *)
     Py_ssize_t PyVectorcall_NARGS(size_t)
-    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+    PyObject *PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+    Py_ssize_t PyTuple_GET_SIZE(object)
+    PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
     object PyCFunction_NewEx(PyMethodDef *, object, object)
 
 cdef extern from "numpy/arrayobject.h":
@@ -271,6 +274,7 @@ include "formulas.pyx"
 include "emit.pyx"
 include "tangent.pyx"
 include "blas.pyx"
+include "caller.pyx"
 include "tensor.pyx"
 include "functions.pyx"
 include "call.pyx"
@@ -293,3 +297,4 @@ arena_setup()
 functions_setup()
 formulas_setup()
 blas_setup()
+caller_setup()

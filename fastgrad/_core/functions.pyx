@@ -133,6 +133,8 @@ cdef object elementwise_options(int op, PyObject *const *args, Py_ssize_t n, tup
     if not any([isinstance(x, Tensor) for x in values]):
         if numpy_functions[op] is not None:
             return numpy_functions[op](*values, **kwargs)
+    if kwargs.get("out") is not None and isinstance(numpy_functions[op], np.ufunc):
+        return array_ufunc(numpy_functions[op], "__call__", tuple(values), kwargs)
     kept = ufunc_options(info.name.decode(), kwargs)
     result = functions[info.name.decode()](*values)
     return cast(result, kept["dtype"]) if "dtype" in kept else result
@@ -430,7 +432,9 @@ def reshape(a, shape):
         return np.reshape(a, shape)
     t = <Tensor>a
     y = reshape_tensor(t, shape)
-    if t.node.rank and y.node.rank and shares(t, y):
+    if y.node.rank == 0 if t.node.rank else is_point(t):
+        view_of(y, t, ("reshape", y.shape))
+    elif t.node.rank and shares(t, y):
         view_of(y, t, ("reshape", y.shape))
     return y
 
@@ -475,7 +479,7 @@ def transpose(a, axes=None):
     if not isinstance(a, Tensor):
         return np.transpose(a, axes)
     y = transpose_tensor(<Tensor>a, axes)
-    if y.node.rank:
+    if y.node.rank or is_point(<Tensor>a):
         if axes is None:
             axes = range(y.node.rank - 1, -1, -1)
         view_of(y, <Tensor>a, ("transpose", tuple([int(i) % y.node.rank for i in axes])))
@@ -621,6 +625,27 @@ def assigned(a, index, value):
     t = push_reshape(&x, t.node.rank, x.shape.dims if x.shape != NULL else NULL)
     push_assign(t, index, value)
     return t
+
+
+def own_copy(a):
+    """A Tensor of the same value, recorded, that can be changed without the other: memory is copied
+    when that happens."""
+    cdef Operand x
+    cdef Tensor t = a if isinstance(a, Tensor) else tensor(a)
+    cdef Tensor y
+    operand_tensor_ready(t, &x)
+    y = push_reshape(&x, t.node.rank, x.shape.dims if x.shape != NULL else NULL)
+    if t.node.rank == 0:
+        y.node.flags = <uint16_t>(y.node.flags & ~FG_WEAK | t.node.flags & FG_WEAK)
+        if is_point(t):
+            point_made(y)
+    return y
+
+
+def changes_of(Tensor t):
+    """How often the Tensor has been changed in place."""
+    t.fresh()
+    return t.version
 
 
 def weak(double number):

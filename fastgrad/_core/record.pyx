@@ -245,6 +245,20 @@ cdef class Recorder:
         self.holders.append(argument_of(t))
         return t
 
+    cdef Py_ssize_t holds(self, object a):
+        """How many references to an array this recording has, and those around it."""
+        cdef Py_ssize_t count = 0
+        entry = self.arrays.get(id(a))
+        if entry is not None:
+            count += 1
+            for x in self.captured:
+                count += x is a
+        count += id(a) in self.vouched
+        count += id(a) in self.frozen
+        if self.outer != NULL:
+            count += (<Recorder>self.outer).holds(a)
+        return count
+
     @property
     def ruled(self):
         """Whether functions with a derivative rule of their own were used: of them the graph tells
@@ -487,8 +501,10 @@ cdef Tensor record_leaf(object value, bint plain):
     """The leaf that stands for an input; `plain`: unless the value says otherwise, nobody
     differentiates by it."""
     cdef Tensor t
+    cdef bint point = PyArray_Check(value)
     if isinstance(value, Tensor):
         plain = plain and not keeps_derivative(<Tensor>value)
+        point = is_point(<Tensor>value)
         value = tensor_value(<Tensor>value) if (<Tensor>value).node.rank else settle_unseen(value)
     if PyFloat_CheckExact(value):
         t = scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64, FG_WEAK)
@@ -500,7 +516,7 @@ cdef Tensor record_leaf(object value, bint plain):
         t.node.c = thread_mark()
     else:
         t.node.c = <uint32_t>get_depth() + 1
-    return t
+    return point_made(t) if point else t
 
 
 cdef object settle_unseen(object t):
@@ -695,10 +711,12 @@ cdef object derived_slot(Recorder r, object x, list operands):
 
 cdef object derived_wrapped(object result):
     """Arrays and NumPy scalars as Tensors, also in tuples; all else as it is."""
-    if PyArray_Check(result) or isinstance(result, np_generic):
+    cdef bint scalar = isinstance(result, np_generic)
+    if PyArray_Check(result) or scalar:
         if result.dtype.kind in "fc" or result.dtype.num < KNOWN_DTYPES and dtype_known[
                 <int>result.dtype.num]:
-            return tensor_constant(result)      # which complains of other floating dtypes
+            result = tensor_constant(result)    # which complains of other floating dtypes
+            return result if scalar else point_made(result)
         return result
     if type(result) is list or type(result) is tuple:
         descend()
@@ -794,7 +812,8 @@ cdef object derived_node(Recorder r, object result, tuple attribute, list operan
     if made.rank:
         n.shape = shape_ref(made.shape)
         n.value = value_ref(made.value)
-    return tensor_new(id, n, tape)
+    t = tensor_new(id, n, tape)
+    return point_made(t) if PyArray_Check(result) else t
 
 
 def derive(name, function, args, kwargs):

@@ -230,6 +230,7 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
     cdef int64_t fixed[64]
     cdef int64_t known = 1, size = 1 if x.shape == NULL else x.shape.size
     cdef int i, free_axis = -1
+    cdef Tensor t
     for i in range(rank):
         fixed[i] = dims[i]
         if dims[i] == -1 and free_axis < 0:
@@ -246,23 +247,26 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
         raise ValueError(f"reshape: cannot reshape array of size {size} with shape "
                          f"{shape_text(x.shape)} into shape {dims_tuple(rank, dims)}")
     if x.shape == NULL and rank == 0:
-        return push_shaped(FG_reshape, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x,
-                           NULL, 0, 0)
+        t = push_shaped(FG_reshape, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x,
+                        NULL, 0, 0)
+        if not is_float(x.dtype):
+            t.node.value = <FgValue *><void *>operand_whole(x)
+        return t
     if rank == 0:
         w = value_contiguous(x.shape, x.value, x.dtype)
-        if not is_float(x.dtype):
-            try:
-                return whole_constant(w.data, x.dtype)
-            finally:
-                value_release(w)
-        number = scalar_number(w.data, x.dtype)
-        value_release(w)
-        return push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, number, x, NULL, 0, 0)
+        try:
+            t = push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, scalar_number(w.data, x.dtype), x,
+                            NULL, 0, 0)
+            if not is_float(x.dtype):
+                t.node.value = <FgValue *><void *>scalar_whole(w.data, x.dtype)
+            return t
+        finally:
+            value_release(w)
     shape = shape_new(rank, fixed)
     try:
         if x.shape == NULL:
             v = pool_take(item_size(x.dtype))
-            number_store(v.data, x.number, x.dtype)
+            operand_store(v.data, x, x.dtype)
         else:
             w = value_contiguous(x.shape, x.value, x.dtype)
             try:
@@ -286,6 +290,35 @@ cdef int number_store(void *data, double number, int dtype) except -1:
     else:
         a = np.asarray(number).astype(dtypes[dtype])
         memcpy(data, PyArray_DATA(<ndarray>a), dtype_bytes[dtype])
+    return 0
+
+
+cdef object operand_python(Operand *x):
+    """A scalar operand as a Python number; an integer with all its bits."""
+    if is_float(x.dtype):
+        return x.number
+    if x.node != NULL:
+        return scalar_python(x.node)
+    if x.source != NULL and not isinstance(<object>x.source, Tensor):
+        return np.asarray(<object>x.source).item()
+    return bool(x.number) if x.dtype == FG_BOOL else int(x.number)
+
+
+cdef int64_t operand_whole(Operand *x) except? -1:
+    """The 64 bits of a scalar integer or boolean."""
+    if x.node != NULL:
+        return <int64_t><size_t><void *>x.node.value if x.dtype != FG_BOOL else x.node.re != 0
+    a = np.asarray(operand_python(x)).astype(dtypes[x.dtype])
+    return scalar_whole(PyArray_DATA(<ndarray>a), x.dtype)
+
+
+cdef int operand_store(void *data, Operand *x, int dtype) except -1:
+    """A scalar operand as one element of a dtype."""
+    if is_float(x.dtype) or is_float(dtype) or dtype == FG_BOOL:
+        return number_store(data, x.number, dtype)
+    a = np.empty(1, dtypes[dtype])
+    a[0] = operand_python(x)
+    memcpy(data, PyArray_DATA(<ndarray>a), dtype_bytes[dtype])
     return 0
 
 
@@ -365,7 +398,7 @@ cdef Tensor push_broadcast(Operand *x, FgShape *shape):
             shape_release(shape)
             raise
         try:
-            number_store(v.data, x.number, x.dtype)
+            operand_store(v.data, x, x.dtype)
         except BaseException:
             value_release(v)
             shape_release(shape)
@@ -920,7 +953,7 @@ cdef object push_assign(Tensor t, object index, object value):
             target = assign_memory(t, &x)
             try:
                 made = assign_node(&x, &v, target, 0, <double>flat)
-                number_store(target.data + flat * item_size(x.dtype), v.number, x.dtype)
+                operand_store(target.data + flat * item_size(x.dtype), &v, x.dtype)
             except BaseException:
                 value_release(target)
                 raise
@@ -947,7 +980,7 @@ cdef object push_assign(Tensor t, object index, object value):
             made = assign_node(&x, &v, target, attr, 0)
             if advanced:
                 view = value_ndarray(x.shape, target, x.dtype, True)
-                view[plain] = v.number if v.shape == NULL else operand_ndarray(&v)
+                view[plain] = operand_python(&v) if v.shape == NULL else operand_ndarray(&v)
                 view = None
             else:
                 strides_of(x.shape, target, item_size(x.dtype), own)
@@ -955,7 +988,7 @@ cdef object push_assign(Tensor t, object index, object value):
                 part = value_strided(target, p, shape, strides, item_size(x.dtype))
                 try:
                     view = value_ndarray(shape, part, x.dtype, True)
-                    view[...] = v.number if v.shape == NULL else operand_ndarray(&v)
+                    view[...] = operand_python(&v) if v.shape == NULL else operand_ndarray(&v)
                     view = None
                 finally:
                     value_release(part)
@@ -1051,7 +1084,7 @@ cdef object assign_scalar(Tensor t, Operand *x, Operand *v, object index):
     if v.shape != NULL and v.value == NULL:
         v.value = value_of(v.node, v.id)
     made = push_reshape(v, 0, NULL)
-    if made.node.flags & FG_WEAK and not t.node.flags & FG_WEAK:
+    if made.node.dtype != x.dtype or made.node.flags & FG_WEAK and not t.node.flags & FG_WEAK:
         made = cast(made, dtypes[x.dtype])      # what is stored takes the kind of the place
     if made.node.flags & FG_NEEDS_GRAD or x.needs or not is_parameter(t.node):
         tensor_become(t, made)

@@ -16,6 +16,7 @@ cdef class Extra:
     cdef Tensor root            # the parent's parent's ... that is no view itself
     cdef int64_t root_seen      # its version when the view was last known to be up to date
     cdef bint readonly          # a broadcast Tensor, or a view of one
+    cdef bint point             # a 0-d array, which changes in place where a scalar is rebound
 
 
 @cython.no_gc
@@ -203,9 +204,12 @@ cdef class Tensor:
 
     def clone(self):
         """A copy that is part of the history."""
+        cdef Tensor made
         if not is_float(self.node.dtype):
-            return derived("numpy.array", np.array, (self,), {})
-        return unary(FG_positive, self)
+            made = derived("numpy.array", np.array, (self,), {})
+        else:
+            made = unary(FG_positive, self)
+        return point_made(made) if is_point(self) else made
 
     copy = clone
 
@@ -332,8 +336,12 @@ cdef class Tensor:
         if x.shape != NULL and x.value == NULL:
             x.value = value_of(x.node, x.id)
         y = push_item(&x, index)
-        if self.node.rank and y.node.rank and not is_fancy(index) and (
-                y.node.op == FG_item or y.node.flags & FG_LEAF):
+        if y.node.rank == 0:
+            # NumPy makes a scalar, unless the index has dots: then a 0-d array that is a view.
+            if PyLong_CheckExact(index) or not has_dots(index):
+                return y
+        if ((self.node.rank or is_point(self)) and not is_fancy(index) and (
+                y.node.op == FG_item or y.node.op == FG_reshape or y.node.flags & FG_LEAF)):
             view_of(y, self, ("item", index))
         return y
 
@@ -374,8 +382,8 @@ cdef class Tensor:
 
     cdef object number_for(self, str what, str cure):
         if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype) and not for_text():
-            raise TypeError(f"{what}(): this Tensor is recorded, and the result would have no "
-                            f"derivative{user_line()}; write {cure}")
+            raise refused(f"{what}(): this Tensor is recorded, and the result would have no "
+                          f"derivative{user_line()}; write {cure}")
         return item_number(self, ())
 
     def __round__(self, ndigits=None):
@@ -419,7 +427,7 @@ cdef class Tensor:
 
     def __array__(self, dtype=None, copy=None):
         if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype):
-            raise TypeError(
+            raise refused(
                 f"numpy cannot hold a recorded Tensor{user_line()}; write fnp.array([...]) to join "
                 "Tensors, fnp.zeros(n) (fastgrad.numpy) for an array to be filled with them, "
                 "fnp.asarray(t) to convert, or .detach() for the value alone")
@@ -435,6 +443,8 @@ cdef class Tensor:
 
     def __array_function__(self, func, types, args, kwargs):
         implementation = ARRAY_FUNCTIONS.get(func)
+        if implementation is None and func in WRITERS and args and PyArray_Check(args[0]):
+            return written_by(func, args, kwargs)
         if implementation is None:
             raise NoDerivativeError(
                 f"fastgrad: no derivative rule for numpy.{func.__name__}{user_line()}; write it "
@@ -518,6 +528,26 @@ cdef class Tensor:
     def __ipow__(self, other):
         return in_place(self, binary(FG_power, self, other), "**=")
 
+    def __imatmul__(self, other):
+        if isinstance(other, Deferred):
+            return NotImplemented
+        return in_place(self, push_matmul(self, other), "@=")
+
+    def __iand__(self, other):
+        return in_place(self, logical(np.bitwise_and, self, other), "&=")
+
+    def __ior__(self, other):
+        return in_place(self, logical(np.bitwise_or, self, other), "|=")
+
+    def __ixor__(self, other):
+        return in_place(self, logical(np.bitwise_xor, self, other), "^=")
+
+    def __ilshift__(self, other):
+        return in_place(self, logical(np.left_shift, self, other), "<<=")
+
+    def __irshift__(self, other):
+        return in_place(self, logical(np.right_shift, self, other), ">>=")
+
     def __richcmp__(self, other, int how):
         if how == Py_LT:
             return binary(FG_less, self, other)
@@ -539,6 +569,12 @@ cdef class Tensor:
 
     def __xor__(left, right):
         return logical(np.bitwise_xor, left, right)
+
+    def __lshift__(left, right):
+        return logical(np.left_shift, left, right)
+
+    def __rshift__(left, right):
+        return logical(np.right_shift, left, right)
 
     def __invert__(self):
         return derived("numpy.invert", np.invert, (self,), {})
@@ -793,7 +829,7 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
     if requires_grad:
         leaf_require(t.node, True)
     t.node.c = 0                # the user's own, wherever it is made
-    return t
+    return point_made(t) if x.shape == NULL and not isinstance(data, np_generic) else t
 
 
 cdef Tensor tensor_again(Tensor t, object dtype, bint requires_grad):
@@ -803,6 +839,22 @@ cdef Tensor tensor_again(Tensor t, object dtype, bint requires_grad):
             f"tensor: this Tensor depends on what is being differentiated{user_line()}; it is "
             "recorded already, and fastgrad.tensor(t.detach(), requires_grad=True) is another leaf")
     return t.clone() if dtype is None else t.astype(dtype)
+
+
+cdef Tensor point_made(Tensor t):
+    """A 0-d Tensor that stands for a 0-d array: an alias sees what is done to it in place."""
+    if t.node.rank == 0:
+        t.extras().point = True
+    return t
+
+
+def as_point(Tensor t):
+    """The Tensor itself, if it is 0-d from now on as a 0-d array and not as a scalar."""
+    return point_made(t)
+
+
+cdef inline bint is_point(Tensor t) noexcept:
+    return t.node.rank == 0 and t.extra is not None and (t.extra.point or t.parent is not None)
 
 
 def constant(array):
@@ -959,21 +1011,6 @@ cdef str tensor_repr(Tensor t):
     elif t.op is not None:
         extra += f", op={t.op}"
     return f"tensor({text}{extra})"
-
-
-cdef str user_line():
-    """Where the caller's own code stands, for messages."""
-    cdef object frame
-    try:
-        frame = sys._getframe(0)
-        while frame is not None and frame.f_globals.get("__name__", "").startswith(
-                ("fastgrad.", "numpy.")):
-            frame = frame.f_back
-        if frame is None:
-            return ""
-        return f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
-    except ValueError:
-        return ""
 
 
 # ---- what keeps its derivative ----------------------------------------------------------------
@@ -1174,33 +1211,6 @@ cdef inline Tensor looked_noted(Tensor t, FgNode *n):
     return t
 
 
-cdef bytes remainders():
-    """What follows BINARY_OP in the code of `a % b` and `a %= b`."""
-    cdef bytes code = (compile("a % b", "", "exec").co_code + compile("a %= b", "", "exec").co_code)
-    return bytes(code[k + 1] for k in range(0, len(code), 2) if code[k] == BINARY_OP)
-
-
-# -1, and nothing is found, in a Python whose code looks different.
-BINARY_OP = opcode.opmap.get("BINARY_OP", -1)
-REMAINDERS = remainders()
-
-
-cdef bint for_text():
-    """Whether the caller is at `"%.3f" % t`, also in a tuple, or in logging. Python asks for the
-    number as float(t) does, and no left operand but a text does so here: numbers and arrays leave
-    % to the Tensor. A text may have the value, as an f-string has; CPython from 3.15 on (for %d
-    all) would replace a TypeError by its own, without line and cure."""
-    cdef object frame
-    cdef bytes code
-    try:
-        frame = sys._getframe(0)
-    except ValueError:
-        return False
-    code = frame.f_code.co_code
-    return (0 <= frame.f_lasti < len(code) - 1 and code[frame.f_lasti] == BINARY_OP
-            and code[frame.f_lasti + 1] in REMAINDERS)
-
-
 cdef object decided(Tensor t, str kind, object outcome):
     """What Python code does next depends on the value of t."""
     if get_recorder() != NULL:
@@ -1275,6 +1285,7 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
         n.value = value if value != NULL else value_ref(old.value)
     else:
         n.re = old.re
+        n.im = old.im                   # (the whole number of an integer)
     n.handle = <void *>t
     t.id = id
     t.node = n
@@ -1363,6 +1374,17 @@ cdef int view_write(Tensor t) except -1:
     return 0
 
 
+cdef bint has_dots(object index) noexcept:
+    """Whether an ellipsis is in an index."""
+    cdef Py_ssize_t k
+    if type(index) is not tuple:
+        return index is Ellipsis
+    for k in range(PyTuple_GET_SIZE(index)):
+        if PyTuple_GET_ITEM(index, k) == <PyObject *>Ellipsis:
+            return True
+    return False
+
+
 cdef bint is_fancy(object index) except -1:
     """Whether indexing with it copies in NumPy."""
     if type(index) is not tuple:
@@ -1393,11 +1415,18 @@ cdef int leaf_guard(Tensor t, str what) except -1:
     return 0
 
 
+class Unrecordable(RuntimeError):
+    """Raised where a step or a lane that is recorded to stand for others must not go on."""
+
+
 cdef int outside_guard(Tensor t) except -1:
     """A program changes nothing but what it makes."""
     cdef Recorder r = recorder()
-    if r is not None and not r.made(t) and not (t.id in r.inputs and t.node.flags & FG_ARGUMENT):
+    if r is not None and not r.made(t) and r.inputs.get(t.id, len(r.arguments)) >= len(r.arguments):
         r.refuse("a Tensor that was made outside of it is changed")
+        if r.known is None:
+            # The caller will run the function itself: what it changes must be changed once.
+            raise Unrecordable("a Tensor that was made outside of it is changed")
     return 0
 
 
@@ -1425,6 +1454,7 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
     cdef Operand x
     cdef FgValue *v
     cdef double number
+    cdef bint scalar
     if not isinstance(result, Tensor):
         return result
     made = result
@@ -1432,8 +1462,11 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
         raise ValueError(f"{what}: the result has shape {tensor_dims(made.node)}, which does not fit "
                          f"into the Tensor of shape {tensor_dims(t.node)}")
     change_guard(t, what)
-    if made.node.dtype != t.node.dtype:
-        if is_float(made.node.dtype) and not is_float(t.node.dtype):
+    scalar = (rebinding and t.node.rank == 0 and not is_point(t)
+              and not (t.node.flags & FG_LEAF and is_parameter(t.node)
+                       and not t.node.flags & FG_ARGUMENT))
+    if made.node.dtype != t.node.dtype and not scalar:
+        if not np.can_cast(made.dtype, t.dtype, "same_kind"):
             raise TypeError(f"{what}: a {made.dtype} result does not fit into a {t.dtype} Tensor")
         made = cast(made, t.dtype)
     if is_parameter(t.node) and not made.node.flags & FG_NEEDS_GRAD:
@@ -1445,8 +1478,8 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
             tensor_renew(t, NULL)
             t.node.re = number
         return t
-    if rebinding and t.node.rank == 0 and t.parent is None and not t.node.flags & FG_LEAF:
-        return made             # scalars are rebound, as NumPy's are
+    if scalar:
+        return made             # rebound, as NumPy's scalars and Python's numbers are
     tensor_become(t, made)
     if t.parent is not None:
         view_write(t)
@@ -1583,6 +1616,11 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
     """What np.sin(t), np.add(t, 1), ndarray + t and np.add.reduce(t) come to."""
     cdef object out = kwargs.pop("out", None) if kwargs else None
     cdef object result, function
+    if out is not None and into_arrays(out):
+        if method != "__call__":
+            raise TypeError(f"numpy.{ufunc.__name__}.{method}: out= is not supported with Tensors; "
+                            "bind the result to a name instead")
+        return ufunc_into(ufunc, inputs, kwargs, out)
     if method == "__call__":
         function = ARRAY_FUNCTIONS.get(ufunc)
         if function is not None and ufunc not in UFUNCS:
@@ -1620,6 +1658,8 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         a, b = [np.asarray(x) if not isinstance(x, Tensor) else x for x in inputs]
         return array_ufunc(ufunc, "__call__", (
             reshape(a, tuple(a.shape) + (1,) * b.ndim), b), {})
+    elif method == "at" and PyArray_Check(inputs[0]):
+        return at_array(ufunc, inputs)
     elif method == "at" and ufunc is np.add and isinstance(inputs[0], Tensor):
         in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape),
                  "np.add.at", False)
@@ -1634,16 +1674,111 @@ cdef object no_rule(str name):
 
 
 cdef object ufunc_out(object ufunc, tuple inputs, object target, object result):
-    """out=: a Tensor becomes the result; `acc += t` of an ndarray rebinds acc."""
-    if isinstance(target, Tensor):
-        return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)", False)
-    if inputs and target is inputs[0]:
-        if np.shape(target) != result.shape:
-            raise ValueError(f"numpy.{ufunc.__name__}: the result has shape {result.shape}, which "
-                             f"does not fit into the array of shape {np.shape(target)}")
-        return result
-    raise TypeError(f"numpy.{ufunc.__name__}: out= an ndarray cannot take a Tensor{user_line()}; bind "
-                    "the result to a name instead")
+    """out=, a Tensor: it becomes the result."""
+    return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)", False)
+
+
+# ---- writing into ndarrays ------------------------------------------------------------------
+
+cdef bint into_arrays(object out) except -1:
+    """Whether an ndarray is among what out= gives."""
+    for target in (out if type(out) is tuple else (out,)):
+        if target is not None and not isinstance(target, Tensor):
+            return True
+    return False
+
+
+cdef bint is_lost(object x) except -1:
+    """Whether something would be lost if the value of x went into an ndarray."""
+    cdef Recorder r = recorder()
+    if not isinstance(x, Tensor) or r is not None and r.known is not None and compiled_alone():
+        return False                    # a function that is compiled and nothing else: nothing is
+    if r is not None and r.known is None and r.traced(<Tensor>x):
+        return True                     # as a lane of vmap, or a step of a loop, has others
+    return ((<Tensor>x).node.flags & FG_NEEDS_GRAD != 0 and is_float((<Tensor>x).node.dtype)
+            and get_recording())
+
+
+cdef bint holds_lost(object tree) except -1:
+    """The same of what is in tuples, lists and dictionaries of arguments."""
+    if type(tree) is tuple or type(tree) is list or type(tree) is dict:
+        descend()
+        try:
+            for x in (tree.values() if type(tree) is dict else tree):
+                if holds_lost(x):
+                    return True
+        finally:
+            ascend()
+        return False
+    return is_lost(tree)
+
+
+cdef object cannot_hold(str name):
+    return TypeError(
+        f"{name}: an ndarray cannot hold a recorded Tensor{user_line()}; make the array with "
+        "fnp.zeros(...) (fastgrad.numpy), or write fg.tensor(a) for its values. (`a += t` binds "
+        "the name a to a Tensor where nothing else has the array: a is no parameter, no view, and "
+        "no other name's.)")
+
+
+# Functions that write into their first argument.
+WRITERS = frozenset([np.copyto, np.put, np.place, np.putmask, np.put_along_axis])
+
+
+cdef object written_by(object function, tuple args, dict kwargs):
+    """One of these, of an ndarray."""
+    if holds_lost(args) or holds_lost(kwargs):
+        raise cannot_hold("numpy." + function.__name__)
+    return function(*[number_or_array(x) for x in args],
+                    **{key: number_or_array(x) for key, x in kwargs.items()})
+
+
+cdef object number_or_array(object x):
+    """The value of a Tensor as NumPy's functions take it: what stands for a Python float is one."""
+    if type(x) is list or type(x) is tuple:
+        return type(x)([number_or_array(y) for y in x])
+    if not isinstance(x, Tensor):
+        return x
+    a = tensor_ndarray(<Tensor>x)
+    if (<Tensor>x).node.rank == 0 and (<Tensor>x).node.flags & FG_WEAK == FG_WEAK \
+            and is_float((<Tensor>x).node.dtype):
+        return (<Tensor>x).node.re
+    return a
+
+
+cdef object ufunc_into(object ufunc, tuple inputs, dict kwargs, object out):
+    """out=, an ndarray, which `a += t` gives as well: the name is bound to a Tensor where nobody
+    can tell, and else the values are written if nothing is lost by it."""
+    cdef object target = out[0] if type(out) is tuple else out
+    if len(inputs) and target is inputs[0] and rebinds(target, ufunc is np.matmul):
+        kwargs.pop("axes", None)        # @= tells NumPy's matmul
+        return fitted(ufunc.__name__, target, array_ufunc(ufunc, "__call__", inputs, kwargs))
+    for x in (*inputs, *(out if type(out) is tuple else (out,))):
+        if is_lost(x):
+            raise cannot_hold("numpy." + ufunc.__name__)
+    with np.errstate(all="ignore"):
+        return ufunc(*[number_or_array(x) for x in inputs], out=out, **kwargs)
+
+
+cdef object fitted(str name, object target, object result):
+    """What `target op= t` makes, with the shape and dtype of the array whose place it takes."""
+    if np.shape(target) != result.shape:
+        raise ValueError(f"numpy.{name}: the result has shape {result.shape}, which does not fit "
+                         f"into the array of shape {np.shape(target)}")
+    if result.dtype == target.dtype:
+        return point_made(result)
+    if not np.can_cast(result.dtype, target.dtype, "same_kind"):
+        raise TypeError(f"numpy.{name}: a {result.dtype} result does not fit into a {target.dtype} "
+                        f"array{user_line()}; make it of floats, with fnp.zeros(...)")
+    return point_made(cast(result, target.dtype))
+
+
+cdef object at_array(object ufunc, tuple inputs):
+    """ufunc.at(a, indices, values) of an ndarray."""
+    for x in inputs:
+        if is_lost(x):
+            raise cannot_hold(f"numpy.{ufunc.__name__}.at")
+    return ufunc.at(*[number_or_array(x) for x in inputs])
 
 
 cdef dict ufunc_options(str name, dict kwargs):
@@ -1658,7 +1793,8 @@ cdef dict ufunc_options(str name, dict kwargs):
                 raise TypeError(f"{name}: where= is not supported with Tensors; use "
                                 "fastgrad.numpy.where on the result")
         elif key == "out":
-            if value is not None and value != (None,):
+            if value is not None and not (type(value) is tuple and len(value) == 1
+                                          and value[0] is None):
                 raise TypeError(f"{name}: out= is not supported with Tensors; bind the result to a "
                                 "name instead")
         elif key not in ("casting", "order", "subok", "signature", "sig"):

@@ -69,6 +69,8 @@ cdef class Trace:
             t = argument_leaf(values[i], f"{name}: {places[i]}")
             if tangents is not None:
                 t = dual_new(t, tangents[i])
+                if PyArray_Check(values[i]):
+                    point_made(t)
             self.arguments.append(t)
             self.inputs.append(argument_of(t))
 
@@ -716,7 +718,11 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
     set_depth(1)
     tape.streaming = 1
     try:
-        result = f(argument, **kwargs) if kwargs else f(argument)
+        try:
+            result = f(argument, **kwargs) if kwargs else f(argument)
+        except ValueError as error:
+            raise_refused(error)
+            raise
         argument = None
         check_results(name, result)
         stream_flush(tape, True)

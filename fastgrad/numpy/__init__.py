@@ -8,6 +8,10 @@ definition serves `fnp.mean(t)`, `np.mean(t)` and `t.mean()`. The element-wise f
 the operator table; whatever NumPy has and fastgrad has no rule for is NumPy's own function, which
 refuses floating Tensors with `NoDerivativeError`.
 
+An ndarray cannot hold a Tensor: `acc = np.zeros(n); acc += t` binds `acc` to a Tensor where nothing
+else has the array; an array that is a parameter, a view, or known by two names, `acc[i] = t` and
+``out=`` refuse. What `fnp.zeros(n)` makes inside of a function that is differentiated is a Tensor.
+
     >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda t: fnp.sum(fnp.array([t, 2 * t]) ** 2))(1.0)
     10.0

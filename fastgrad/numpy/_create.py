@@ -175,7 +175,7 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, lik
     except NotComputed:
         return defer(array, (object, dtype), {"copy": copy, "ndmin": ndmin})
     if result is object and (copy or core.gives_way(object)):
-        result = core.functions["positive"](object)
+        result = core.as_point(core.functions["positive"](object))
     if result.ndim < ndmin:
         result = core.reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
     return result

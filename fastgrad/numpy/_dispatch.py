@@ -105,7 +105,9 @@ def wrapped(result):
     if isinstance(result, (np.ndarray, np.generic)):
         if result.dtype.char not in _TENSOR_DTYPES:
             return result
-        return core.constant(result if type(result) is np.ndarray else as_array(result))
+        # (A scalar as it is, which a Tensor tells from a 0-d array.)
+        return core.constant(as_array(result) if type(result) is not np.ndarray
+                             and isinstance(result, np.ndarray) else result)
     if isinstance(result, (list, tuple)):
         results = map(wrapped, result)
         return type(result)(*results) if hasattr(result, "_fields") else type(result)(results)
@@ -128,9 +130,11 @@ def evaluated(numpy_function, args, kwargs):
     if numpy_function in _OF_SHAPE:
         return numpy_function(*map(_shaped, args), **kwargs)
     if core.recording_program():
-        name = getattr(numpy_function, "__name__", None)
-        return core.derive(f"numpy.{name}" if getattr(np, name or "", None) is numpy_function
-                           else None, numpy_function, tuple(args), kwargs)
+        from fastgrad._replay import CALLS
+
+        name = f"numpy.{getattr(numpy_function, '__name__', None)}"
+        return core.derive(name if CALLS.get(name) is numpy_function else None, numpy_function,
+                           tuple(args), kwargs)
     return core.looked(wrapped(numpy_function(
         *map(values_of, args), **{name: values_of(x) for name, x in kwargs.items()})), args, kwargs)
 
