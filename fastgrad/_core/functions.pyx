@@ -435,6 +435,47 @@ def reshape(a, shape):
     return y
 
 
+def ravel(a):
+    """The entries of `a` along one axis: a view of memory without gaps, else a copy."""
+    cdef Operand x
+    cdef int64_t size
+    cdef Tensor y
+    a = known(a)
+    if not isinstance(a, Tensor):
+        return np.ravel(a)
+    operand_tensor_ready(<Tensor>a, &x)
+    size = x.shape.size if x.shape != NULL else 1
+    y = push_reshape(&x, 1, &size, True)
+    if x.shape != NULL and shares(<Tensor>a, y):
+        view_of(y, <Tensor>a, ("reshape", y.shape))
+    return y
+
+
+def runs_on(Tensor t):
+    """Whether the entries lie in memory in their order, without gaps."""
+    t.fresh()
+    return t.node.rank == 0 or t.node.shape.size == 0 or value_of(t.node, t.id).contiguous
+
+
+def own(Tensor a):
+    """`a` itself, or a copy where it is a view: for what may be written to without consequences."""
+    return a if a.parent is None else a.clone()
+
+
+def picked_view(a, places, bint readonly):
+    """The entries of `a` at places that are told by their numbers, as a view of them."""
+    cdef Tensor t, y
+    a = known(a)
+    if not isinstance(a, Tensor):
+        raise TypeError("picked_view: only Tensors have views of that kind")
+    t = <Tensor>a
+    y = reshape_tensor(t, (t.size,))[vouch(places)]
+    if y.node.rank and y.node.shape.size:
+        view_of(y, t, ("item", tuple([vouch(i) for i in np.unravel_index(places, t.shape)]),
+                       readonly))
+    return y
+
+
 cdef bint shares(Tensor t, Tensor y) noexcept:
     """Whether y's memory is t's, so that NumPy would call it a view."""
     cdef FgValue *a = t.node.value

@@ -15,7 +15,7 @@ cdef class Extra:
     cdef int64_t seen           # the parent's version when it was derived
     cdef Tensor root            # the parent's parent's ... that is no view itself
     cdef int64_t root_seen      # its version when the view was last known to be up to date
-    cdef bint readonly          # a broadcast Tensor, or a view of one
+    cdef bint readonly          # a broadcast Tensor or a diagonal, or a view of one
 
 
 @cython.no_gc
@@ -211,6 +211,8 @@ cdef class Tensor:
 
     def astype(self, dtype, copy=True):
         """The same entries in another dtype; differentiable between float32 and float64."""
+        if not copy and dtype == self.dtype and not self.node.flags & FG_WEAK:
+            return self
         result = cast(self, dtype)
         return self.clone() if copy and result is self else result
 
@@ -1035,8 +1037,8 @@ cdef int view_of(Tensor y, Tensor parent, tuple how) except -1:
     y.extra.seen = parent.version
     y.extra.root = parent if parent.parent is None else parent.extra.root
     y.extra.root_seen = y.extra.root.version
-    y.extra.readonly = how[0] == "broadcast" or (parent.parent is not None
-                                                 and parent.extra.readonly)
+    y.extra.readonly = how[0] == "broadcast" or (len(how) == 3 and how[2]) or (
+        parent.parent is not None and parent.extra.readonly)
     return 0
 
 
@@ -1114,7 +1116,8 @@ cdef int change_guard(Tensor t, str what) except -1:
     """What may not be changed, t itself or what it is a view of: nothing has been changed yet."""
     if t.parent is not None:
         if t.extra.readonly:
-            raise ValueError(f"{what}: a broadcast Tensor is read-only; change a copy")
+            raise ValueError(f"{what}: a broadcast Tensor, or a diagonal, is read-only as in NumPy; "
+                             "change a copy")
         t = t.extra.root
     leaf_guard(t, what)
     return outside_guard(t)

@@ -207,10 +207,14 @@ def _flatten(self, order="C"):
     return ravel(self, order).copy()
 
 
+def _clip(self, min=None, max=None, out=None, **kwargs):
+    return clip(self, min, max, out, **kwargs)
+
+
 _core.METHODS.update(
-    transpose=_transpose, flatten=_flatten,
+    transpose=_transpose, flatten=_flatten, clip=_clip,
     **{function.__name__: function for function in (
-        all, any, argmax, argmin, argsort, clip, conjugate, diagonal, dot, max, mean,
+        all, any, argmax, argmin, argsort, conjugate, diagonal, dot, max, mean,
         min, nonzero, prod, ravel, repeat, round, squeeze, std, swapaxes, take, trace, var)})
 _core.METHODS["conj"] = _core.METHODS["conjugate"] = real     # no copy, as ndarray's methods
 

@@ -2,8 +2,8 @@
 
 `implements(np.mean)` turns a rule, which composes differentiable operations, into the public
 function: with a floating Tensor among the operands the rule runs, with boolean and integer
-Tensors NumPy computes the value, without Tensors NumPy itself is called. The public function
-also answers for `np.mean(t)`. `by_value` is for functions that have no derivative,
+Tensors NumPy computes the value (or the rule again, where the result may be a view), without Tensors
+NumPy itself is called. The public function also answers for `np.mean(t)`. `by_value` is for functions that have no derivative,
 `without_rule` for those nobody has written a rule for.
 
 Start reading here, then _create.py (Tensors from nested sequences), then any other module.
@@ -152,7 +152,7 @@ def holds_known(operands):
                or isinstance(x, (list, tuple)) and holds_known(x) for x in operands)
 
 
-def implements(*numpy_functions):
+def implements(*numpy_functions, views=False):
     """Make a rule the implementation of NumPy functions, here and in `np.f(t)`.
 
     Parameters
@@ -160,6 +160,9 @@ def implements(*numpy_functions):
     *numpy_functions : callable
         What the rule stands for, with the same parameters. The first one computes when no
         operand is a floating Tensor; None stands for a function that this NumPy does not have.
+    views : bool
+        Whether what is returned may share memory with an operand: then the rule serves boolean and
+        integer Tensors too, as NumPy on their values would give copies.
 
     Returns
     -------
@@ -172,6 +175,8 @@ def implements(*numpy_functions):
     >>> fg.grad(lambda x: np.ptp(x))(np.array([1.0, 5.0, 3.0]))
     array([-1.,  1.,  0.])
     """
+    by_rule = VALUES if views else FLOATING
+
     def decorate(rule):
         numpy_function = numpy_functions[0] or rule
 
@@ -183,7 +188,7 @@ def implements(*numpy_functions):
                 kind = kind_of(args)
                 if kwargs and kind != FLOATING:
                     kind = max(kind, kind_of(kwargs.values()))
-                if kind == FLOATING:
+                if kind >= by_rule:
                     return rule(*args, **kwargs)
                 if kind == PLAIN:
                     if core.recording_program() and holds_known(args):

@@ -8,7 +8,8 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import lift
-from ._dispatch import axes_of, implements, refuse
+from ._dispatch import VALUES, axes_of, evaluated, implements, kind_of, refuse
+from ._index import diagonals_seen
 from ._shape import moveaxis, stack
 
 _multiply, _subtract = core.functions["multiply"], core.functions["subtract"]
@@ -207,7 +208,7 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
 
 # ---- einsum ---------------------------------------------------------------------------------
 
-@implements(np.einsum)
+@implements(np.einsum, views=True)
 def einsum(*operands, out=None, optimize=False, **kwargs):
     """Sums of products, written with one letter for an axis. As `numpy.einsum`.
 
@@ -240,6 +241,8 @@ def einsum(*operands, out=None, optimize=False, **kwargs):
     array([[1., 2.],
            [1., 2.]])
     """
+    if kind_of(operands) == VALUES and not _moves(operands):
+        return evaluated(np.einsum, operands, {"optimize": optimize, **kwargs})
     refuse("einsum", out, **{name: kwargs[name] for name in kwargs if name != "casting"
                              and not (name == "order" and kwargs[name] in "KC")})
     subscripts, *operands = operands
@@ -248,6 +251,9 @@ def einsum(*operands, out=None, optimize=False, **kwargs):
                         "are not supported with Tensors")
     operands = [lift(a) for a in operands]
     labels, result = _labels(subscripts, operands)
+    if len(operands) == 1 and set(labels[0]) == set(result):
+        a, names = _simplified(*operands, labels[0])
+        return core.transpose(a, [names.index(name) for name in result])    # a view
     parts = [_simplified(a, names) for a, names in zip(operands, labels, strict=True)]
     parts = _without_broadcasting(parts)
 
@@ -266,6 +272,14 @@ def einsum(*operands, out=None, optimize=False, **kwargs):
     (a, names), = parts
     a, names = _summed(a, names, set(result))
     return core.transpose(a, [names.index(name) for name in result])
+
+
+def _moves(operands):
+    """Whether the result is a view: of one operand, no axis of which is summed over."""
+    if len(operands) != 2 or not isinstance(operands[0], str):
+        return False
+    (names,), result = _labels(operands[0], [lift(operands[1])])
+    return set(names) == set(result)
 
 
 def _labels(subscripts, operands):
@@ -314,8 +328,7 @@ def _simplified(a, names):
                                  f"{a.shape[second]} share the label {name!r}")
             a = moveaxis(a, (first, second), (-2, -1))
             names = [other for k, other in enumerate(names) if k not in (first, second)] + [name]
-            step = np.arange(a.shape[-1])
-            a = core.getitem(a, (..., step, step))
+            a = diagonals_seen(a)
     return a, names
 
 

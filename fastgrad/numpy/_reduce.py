@@ -12,7 +12,17 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import cast, lift
-from ._dispatch import Tensor, axes_of, by_value, evaluated, implements, refuse, values_of
+from ._dispatch import (
+    VALUES,
+    Tensor,
+    axes_of,
+    by_value,
+    evaluated,
+    implements,
+    kind_of,
+    refuse,
+    values_of,
+)
 from ._index import diagonals_of
 
 _subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
@@ -212,7 +222,7 @@ def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
     return core.sum(cast("trace", diagonals, dtype), axis=-1)
 
 
-@implements(np.diff)
+@implements(np.diff, views=True)
 def diff(a, n=1, axis=-1, prepend=None, append=None):
     """Differences between neighbours along an axis, n times. As `numpy.diff`.
 
@@ -222,9 +232,13 @@ def diff(a, n=1, axis=-1, prepend=None, append=None):
     >>> fg.grad(lambda x: fnp.diff(x)[0])(np.array([1.0, 2.0, 4.0]))
     array([-1.,  1.,  0.])
     """
-    a = lift(a)
     if n == 0:
-        return a
+        return lift(a)
+    if kind_of((a, prepend, append)) == VALUES:
+        ends = {"prepend": prepend, "append": append}
+        return evaluated(np.diff, (a, n, axis),
+                         {name: end for name, end in ends.items() if end is not None})
+    a = lift(a)
     if n < 0:
         raise ValueError(f"diff: order must be non-negative but got {n!r}")
     if a.ndim == 0:
