@@ -12,7 +12,7 @@ import numpy as np
 
 from fastgrad._core import core
 from fastgrad.numpy._create import cast, lift
-from fastgrad.numpy._dispatch import Tensor, axes_of, deferring
+from fastgrad.numpy._dispatch import Tensor, axes_of, deferring, known
 from fastgrad.numpy._elementwise import isfinite, logical_and, logical_or
 
 __all__ = ["cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "logsumexp", "softmax",
@@ -33,6 +33,15 @@ def _float(x):
     """`x` as a Tensor or array of floating numbers."""
     x = lift(x)
     return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def _taken_down(x):
+    """While a program is recorded, an array as the Tensor that stands for it: what is computed from
+    it is no array of unknown origin then."""
+    if isinstance(x, Tensor) or not core.recording_program():
+        return x
+    x = known(x)
+    return x if isinstance(x, Tensor) else core.tensor(x)
 
 
 def _maximum(x, axis):
@@ -132,7 +141,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     if b is None:
         result = core.logsumexp(a, axis, keepdims)
         return (result, _sign(_exp(result))) if return_sign else result
-    b = lift(b)
+    b = _taken_down(lift(b))
     try:
         shape = np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
@@ -140,7 +149,7 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
                          "broadcast") from None
     axis = axes_of("logsumexp", axis, len(shape))
     a = cast("logsumexp", a, np.result_type(a.dtype, b.dtype))
-    a, b = (x if x.shape == shape else core.broadcast_to(x, shape) for x in (a, b))
+    a = a if a.shape == shape else core.broadcast_to(a, shape)
     counts = _not_equal(b, 0)
     maximum = _finite(_maximum(_where(a, -np.inf, counts), axis))
     factors = _exp(_subtract(a, maximum))

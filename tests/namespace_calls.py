@@ -25,6 +25,7 @@ NUMPY_2_5 = np.lib.NumpyVersion(np.__version__) >= "2.5.0"
 V, M, T3 = (4,), (3, 4), (2, 3, 4)
 S, SQUARE, EMPTY = (), (3, 3), (2, 0, 3)
 CHOICE = np.array([True, False, True, True])
+SOME = np.array([[True, False, True, True], [True, True, False, True], [False, True, True, True]])
 
 # The parameter is called np, so that a call reads as people write it, and so that the names of
 # the functions can be read from its code.
@@ -75,6 +76,10 @@ CALLS = [
     (lambda np, x: np.reshape(x, 6), (2, 3)),
     *[(lambda np, x: np.reshape(x, (4, 3), "C"), M)] * (
         inspect.signature(np.reshape).parameters["order"].kind.name != "KEYWORD_ONLY"),     # 2.1.0
+    *[(lambda np, x, order=order, shape=shape: np.reshape(x, shape, order=order), M)
+      for order in "FA" for shape in ((2, -1), (12,), 12, (2, 3, 2))],
+    (lambda np, x: np.reshape(x, (2, 4, 3), order="F"), T3),
+    *[(lambda np, x, order=order: np.ravel(x, order), T3) for order in "CFAK"],
     (lambda np, x: np.ravel(x), T3),
     (lambda np, x: np.ravel(x), EMPTY),
     (lambda np, x: np.transpose(x), T3),
@@ -175,6 +180,17 @@ CALLS = [
     (lambda np, x: np.sort(x, 0), M),
     (lambda np, x: np.sort(x, None), M),
     *[(lambda np, x: np.sort(x, -1, descending=True), M)] * NUMPY_2_5,
+    *[(lambda np, x, name=name, axis=axis, options=options: getattr(np, name)(
+        x, axis=axis, where=SOME, **options), M)
+      for name, options in [("mean", {}), ("var", {}), ("std", {"ddof": 1}), ("sum", {}),
+                            ("prod", {}), ("max", {"initial": -1}), ("min", {"initial": 30}),
+                            ("sum", {"initial": 2, "keepdims": True}),
+                            ("prod", {"initial": 2, "keepdims": True})]
+      for axis in (None, 0)],
+    *[(lambda np, x, name=name: getattr(np, name)(x, axis=0, initial=3), M)
+      for name in ("sum", "prod", "max", "min")],
+    (lambda np, x: np.max(x, axis=1, initial=0.5), EMPTY),
+    (lambda np, x: np.mean(x, axis=1, where=[True, False, True, True]), M),
     # element-wise
     (lambda np, x: np.where(CHOICE, x, 0.0), M),
     (lambda np, x, y: np.where(x > 0, x, y), M, V),
@@ -228,6 +244,7 @@ CALLS = [
     (lambda np, x, y, z: np.einsum("bi,ij,bj->b", x, y, z), (2, 3), (3, 4), (2, 4)),
     # creation
     (lambda np, x: np.copy(x), M),
+    *[(lambda np, x: np.astype(x, "float64"), M)] * hasattr(np, "astype"),
     (lambda np, x: np.zeros_like(x) + x, M),
     (lambda np, x: np.ones_like(x, shape=(2, 4)) * x, V),
     (lambda np, x: np.empty_like(x) * 0 + x, ()),
@@ -270,6 +287,10 @@ VALUES = [
     (lambda np, x: np.argmax(x, 1), M),
     (lambda np, x: np.argmin(x, keepdims=True), M),
     (lambda np, x: np.argsort(x, axis=0), M),
+    (lambda np, x: np.argpartition(x, 2, axis=-1), V),
+    (lambda np, x: np.lexsort((x, x > 0)), V),
+    (lambda np, x: (np.nanargmax(x), np.nanargmin(x, 0)), M),
+    (lambda np, x: (np.isin(x, x[:1]), np.isreal(x), np.iscomplex(x)), M),
     (lambda np, x: np.count_nonzero(x > 0, axis=0), M),
     (lambda np, x: np.searchsorted([-0.5, 0.0, 0.5], x), M),
     (lambda np, x: np.digitize(x, [-0.5, 0.0, 0.5]), V),
@@ -342,6 +363,7 @@ IDLE = [
                    *["unstack"] * hasattr(np, "unstack"))],
     *[(lambda np, x, options=options: np.meshgrid(x, **options), V)
       for options in ({}, {"sparse": True}, {"sparse": True, "copy": False})],
+    (lambda np, x: np.nan_to_num(x, copy=False), V),
     (lambda np, x: np.rot90(x, 4), M),
     (lambda np, x: np.moveaxis(x, 0, 0), M),
     (lambda np, x: np.broadcast_to(x, 4), V),
@@ -395,6 +417,9 @@ METHODS = [(lambda np, x, name=name, arguments=arguments: getattr(x, name)(*argu
     *[(f"__{name}__", (0,), V) for name in ("lt", "le", "gt", "ge", "eq", "ne")],
     ("__matmul__", (np.ones(4),), V), ("__matmul__", (np.ones((4, 2)),), M),
     ("__rmatmul__", (np.ones((2, 3)),), M)]] + [
+    *[(lambda np, x, order=order: x.flatten(order), M) for order in "CFAK"],
+    *[(lambda np, x, order=order: x.reshape(4, 3, order=order), M) for order in "CFA"],
+    (lambda np, x: x.transpose(1, 0, 2).ravel("K"), T3),
     (lambda np, x: (x.T, x.mT, x.real), M),
     (lambda np, x: x.astype(x.dtype, copy=False), M),
     (lambda np, x: (x.shape, x.ndim, x.size, x.dtype, x.itemsize, x.nbytes), M),

@@ -1143,13 +1143,8 @@ cdef void call_setup() noexcept:
 
 def warn_independent(str who):
     """Warn, at the user's line, of a derivative that is zero because nothing leads to the result."""
-    cdef int level = 1
-    cdef object frame = sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastgrad."):
-        frame = frame.f_back
-        level += 1
-    warnings.warn(f"{who}: the result does not depend on the arguments that are differentiated; its "
-                  "derivative is zero", stacklevel=level)
+    warn(f"{who}: the result does not depend on the arguments that are differentiated; its "
+         "derivative is zero")
 
 
 def differentiated(f, argnums, has_aux, with_value, str name=None, int outermost=0):

@@ -451,6 +451,17 @@ def ravel(a):
     return y
 
 
+def memory_order(Tensor t):
+    """The axes in the order in which the entries lie in memory, the slowest first."""
+    cdef int64_t strides[64]
+    t.fresh()
+    if t.node.rank == 0:
+        return ()
+    strides_of(t.node.shape, value_of(t.node, t.id), item_size(t.node.dtype), strides)
+    steps = [-abs(strides[i]) for i in range(t.node.rank)]
+    return tuple(sorted(range(t.node.rank), key=steps.__getitem__))
+
+
 def runs_on(Tensor t):
     """Whether the entries lie in memory in their order, without gaps."""
     t.fresh()
@@ -704,7 +715,7 @@ cdef inline bint mask_full(Operand *x, uint64_t mask) noexcept:
 
 
 def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
-    """The sum over the given axes, as `numpy.sum`; of a Tensor without `out` and `where`."""
+    """The sum over the given axes, as `numpy.sum`; of a Tensor without `out`."""
     cdef Operand x
     cdef uint64_t mask
     cdef Tensor t
@@ -715,9 +726,13 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
                       where=True if where is None else where)
     if out is not None:
         raise TypeError("sum: out= is not supported with Tensors; bind the result to a name instead")
+    if not is_float((<Tensor>a).node.dtype) and (initial is not None or where is not None):
+        return derived("numpy.sum", np.sum, (a,), {
+            "axis": axis, "dtype": dtype, "keepdims": keepdims,
+            **({} if initial is None else {"initial": initial}),
+            **({} if where is None else {"where": where})})
     if where is not None and where is not True:
-        raise TypeError("sum: where= is not supported with Tensors; sum fastgrad.numpy.where(mask, "
-                        "x, 0.0) instead")
+        return sum(only("sum", a, where, 0.0), axis, dtype, None, keepdims, initial)
     if initial is not None:
         return sum(a, axis, dtype, None, keepdims) + initial
     t = <Tensor>a
@@ -735,6 +750,20 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
         return push_sum(&x, mask, keepdims)
     finally:
         operands_let_go(&x, 1)
+
+
+def only(str name, a, where, neutral):
+    """`a` with `neutral` where a mask leaves an entry out, for reductions."""
+    if where is True:
+        return a
+    if not isinstance(where, (Tensor, np_ndarray)):
+        where = np.asarray(where)
+    if where.dtype.kind != "b":
+        raise TypeError(f"{name}: where= must be boolean, not {where.dtype}")
+    if np.broadcast_shapes(a.shape, where.shape) != a.shape:
+        raise ValueError(f"{name}: where= of the shape {where.shape} does not fit an array of the "
+                         f"shape {a.shape}")
+    return functions["where"](a, neutral, where)
 
 
 def prod(a, axis=None, keepdims=False):
@@ -779,6 +808,8 @@ def matmul(a, b):
     """The matrix product a @ b for vectors, matrices and batches."""
     if isinstance(a, Deferred) or isinstance(b, Deferred):
         return (a if isinstance(a, Deferred) else b).defer(matmul, (a, b), {})
+    if is_sparse(a) or is_sparse(b):
+        return sparse_product(a, b)
     a, b = known(a), known(b)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return np.matmul(a, b)

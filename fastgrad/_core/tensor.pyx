@@ -281,13 +281,14 @@ cdef class Tensor:
 
     def reshape(self, *shape, order="C"):
         """The same entries in another shape."""
+        shape = shape[0] if len(shape) == 1 else shape
         if order != "C":
-            raise ValueError(f"reshape: only order='C' is supported, not {order!r}")
-        return reshape(self, shape[0] if len(shape) == 1 else shape)
+            return ARRAY_FUNCTIONS[np.reshape](self, shape, order)
+        return reshape(self, shape)
 
-    def sum(self, axis=None, dtype=None, out=None, keepdims=False):
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
         """The sum over the given axes, as `numpy.sum`."""
-        return sum(self, axis, dtype, out, keepdims)
+        return sum(self, axis, dtype, out, keepdims, initial, where)
 
     # ---- Python's protocols -----------------------------------------------------------------
 
@@ -390,10 +391,7 @@ cdef class Tensor:
 
     def __array__(self, dtype=None, copy=None):
         if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype):
-            raise TypeError(
-                f"numpy cannot hold a recorded Tensor{user_line()}; write fnp.array([...]) to join "
-                "Tensors, fnp.zeros(n) (fastgrad.numpy) for an array to be filled with them, "
-                "fnp.asarray(t) to convert, or .detach() for the value alone")
+            raise no_array(self)
         a = tensor_ndarray(self)
         if dtype is not None and dtype != a.dtype:
             if copy is False:
@@ -407,10 +405,7 @@ cdef class Tensor:
     def __array_function__(self, func, types, args, kwargs):
         implementation = ARRAY_FUNCTIONS.get(func)
         if implementation is None:
-            raise NoDerivativeError(
-                f"fastgrad: no derivative rule for numpy.{func.__name__}{user_line()}; write it "
-                "with the functions of fastgrad.numpy, or pass `.detach()` to treat the argument "
-                "as a constant")
+            return unruled(func, None, args, kwargs)
         return implementation(*args, **kwargs)
 
     # ---- operators --------------------------------------------------------------------------
@@ -448,6 +443,8 @@ cdef class Tensor:
     def __matmul__(left, right):
         if isinstance(left, Deferred) or isinstance(right, Deferred):
             return NotImplemented
+        if is_sparse(left) or is_sparse(right):
+            return sparse_product(left, right)
         return push_matmul(left, right)
 
     def __neg__(self):
@@ -899,21 +896,6 @@ cdef str tensor_repr(Tensor t):
     return f"tensor({text}{extra})"
 
 
-cdef str user_line():
-    """Where the caller's own code stands, for messages."""
-    cdef object frame
-    try:
-        frame = sys._getframe(0)
-        while frame is not None and frame.f_globals.get("__name__", "").startswith(
-                ("fastgrad.", "numpy.")):
-            frame = frame.f_back
-        if frame is None:
-            return ""
-        return f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
-    except ValueError:
-        return ""
-
-
 cdef bytes remainders():
     """What follows BINARY_OP in the code of `a % b` and `a %= b`."""
     cdef bytes code = (compile("a % b", "", "exec").co_code + compile("a %= b", "", "exec").co_code)
@@ -1330,13 +1312,14 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         if not any([isinstance(x, Tensor) and is_float((<Tensor>x).node.dtype) for x in inputs]):
             # Integers and booleans: NumPy's own results.
             with np.errstate(all="ignore"):
-                result = derived("numpy." + ufunc.__name__, ufunc, inputs, kwargs)
+                result = unruled(ufunc, None, inputs, kwargs)
         elif function is not None:
             result = function(*inputs, **kwargs)
         elif ufunc in PLAIN_UFUNCS:
             result = derived("numpy." + ufunc.__name__, ufunc, inputs, {})
         else:
-            raise no_rule(ufunc.__name__)
+            with np.errstate(all="ignore"):
+                result = unruled(ufunc, None, inputs, kwargs)
         if out is not None:
             return ufunc_out(ufunc, inputs, out[0], result)
         return result
@@ -1361,13 +1344,9 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape),
                  "np.add.at", False)
         return None
-    raise no_rule(f"{ufunc.__name__}.{method}")
-
-
-cdef object no_rule(str name):
-    return NoDerivativeError(
-        f"fastgrad: no derivative rule for numpy.{name}{user_line()}; write it with the functions "
-        "of fastgrad.numpy, or pass `.detach()` to treat the argument as a constant")
+    if method == "at" and isinstance(inputs[0], Tensor):
+        raise no_rule(f"{ufunc_name(ufunc)}.at")
+    return unruled(getattr(ufunc, method), f"{ufunc_name(ufunc)}.{method}", inputs, kwargs)
 
 
 cdef object ufunc_out(object ufunc, tuple inputs, object target, object result):

@@ -39,13 +39,14 @@ from numpy import (
 
 from fastgrad._core import core as _core
 
-from . import linalg
+from . import _alternatives, linalg
 from ._create import (
     arange,
     array,
     asanyarray,
     asarray,
     ascontiguousarray,
+    astype,
     copy,
     empty,
     empty_like,
@@ -72,12 +73,15 @@ from ._elementwise import (
     divmod,
     imag,
     isclose,
+    iscomplex,
     iscomplexobj,
     isfinite,
+    isin,
     isinf,
     isnan,
     isneginf,
     isposinf,
+    isreal,
     isrealobj,
     logical_and,
     logical_not,
@@ -92,6 +96,7 @@ from ._elementwise import (
     where,
 )
 from ._index import (
+    argpartition,
     argsort,
     argwhere,
     compress,
@@ -103,6 +108,7 @@ from ._index import (
     extract,
     flatnonzero,
     ix_,
+    lexsort,
     nonzero,
     pad,
     searchsorted,
@@ -124,6 +130,8 @@ from ._reduce import (
     max,
     mean,
     min,
+    nanargmax,
+    nanargmin,
     prod,
     ptp,
     std,

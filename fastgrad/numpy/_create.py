@@ -208,6 +208,19 @@ def ascontiguousarray(a, dtype=None, *, like=None):
     return array(a, dtype, copy=None, order="C", ndmin=1, like=like)
 
 
+@implements(getattr(np, "astype", None), views=True)
+def astype(x, dtype, /, *, copy=True, device=None):
+    """The same entries in another dtype. As `numpy.astype`, of Tensors and arrays alone.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.astype(np.array([1, 2]), float)
+    array([1., 2.])
+    """
+    return x.astype(dtype, copy=copy)
+
+
 @implements(np.copy)
 def copy(a, order="K", subok=False):
     """A copy, recorded. As `numpy.copy`.

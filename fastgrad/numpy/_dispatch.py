@@ -94,8 +94,10 @@ def refuse_masked(array):
 
 
 def as_array(a):
-    """`numpy.asarray` that refuses masked arrays."""
-    if isinstance(a, np.ndarray) and type(a) is not np.ndarray:
+    """`numpy.asarray` that refuses masked arrays, and those of other tools."""
+    if not isinstance(a, np.ndarray):
+        core.refuse_others(a)
+    elif type(a) is not np.ndarray:
         refuse_masked(a)
     return np.asarray(a)
 
@@ -218,16 +220,12 @@ def by_value(numpy_function, summary):
 
 
 def without_rule(numpy_function, name):
-    """`numpy_function` for plain operands and integer Tensors; an error for floating Tensors."""
+    """`numpy_function` for plain operands and Tensors without derivative; an error for others."""
     @functools.wraps(numpy_function)
+    @deferring
     def function(*args, **kwargs):
-        kind = max(kind_of(args), kind_of(kwargs.values()))
-        if kind == FLOATING:
-            raise core.NoDerivativeError(
-                f"{name} has no derivative rule. Compose it from functions of fastgrad.numpy, or, "
-                f"if no derivative is needed, pass t.detach().numpy() in place of the Tensor t.")
-        if kind == VALUES:
-            return evaluated(numpy_function, args, kwargs)
+        if kind_of(args) or kind_of(kwargs.values()):
+            return core.unruled(numpy_function, name, args, kwargs)
         return numpy_function(*args, **kwargs)
 
     return function

@@ -298,6 +298,8 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=None):
 
 
 argsort = by_value(np.argsort, "The indices that would sort.")
+argpartition = by_value(np.argpartition, "The indices that would put entries in two parts.")
+lexsort = by_value(np.lexsort, "The indices that would sort by several keys.")
 searchsorted = by_value(np.searchsorted, "Where values would have to be inserted.")
 digitize = by_value(np.digitize, "The bins that values belong to.")
 nonzero = by_value(np.nonzero, "The indices of entries that are not 0; a tuple.")

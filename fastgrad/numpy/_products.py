@@ -1,6 +1,7 @@
 """Products of vectors, matrices and tensors, all composed of the core's matmul."""
 
 import math
+import operator
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -8,14 +9,29 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import lift
-from ._dispatch import VALUES, axes_of, evaluated, implements, kind_of, refuse
+from ._dispatch import (
+    FLOATING,
+    VALUES,
+    axes_of,
+    evaluated,
+    implements,
+    kind_of,
+    known,
+    refuse,
+)
 from ._index import diagonals_seen
 from ._shape import moveaxis, stack
 
 _multiply, _subtract = core.functions["multiply"], core.functions["subtract"]
 
 
-@implements(np.dot)
+def _plain_dot(a, b, out=None):
+    if core.is_sparse_matrix(a) or core.is_sparse_matrix(b):
+        return a @ b                    # np.dot would make an array of objects
+    return np.dot(a, b, out)
+
+
+@implements(_plain_dot, np.dot)
 def dot(a, b, out=None):
     """Dot product: over the last axis of `a` and the last but one of `b`. As `numpy.dot`.
 
@@ -26,6 +42,8 @@ def dot(a, b, out=None):
     array([ 1., 10.])
     """
     refuse("dot", out)
+    if core.is_sparse_matrix(a) or core.is_sparse_matrix(b):
+        return _sparse_product(a, b)
     a, b = lift(a), lift(b)
     if a.ndim == 0 or b.ndim == 0:
         return _multiply(a, b)
@@ -35,6 +53,27 @@ def dot(a, b, out=None):
     if b.ndim == 1 or a.ndim == 1 or a.ndim == b.ndim == 2:
         return core.matmul(a, b)
     return tensordot(a, b, (-1, place))
+
+
+def _sparse_product(a, b):
+    """a @ b, one of them a constant matrix of scipy.sparse."""
+    if not kind_of((a, b)):
+        a, b = known(a), known(b)
+    if kind_of((a, b)) != FLOATING:
+        return evaluated(operator.matmul, (a, b), {}) if kind_of((a, b)) else a @ b
+    x = b if core.is_sparse_matrix(a) else a
+    matrix, rows = (a, b) if x is b else (b.T, a.T)
+    if matrix.ndim != 2 or x.ndim not in (1, 2) or matrix.shape[1] != rows.shape[0]:
+        raise ValueError(f"matmul: the shapes {a.shape} and {b.shape} do not fit: a sparse matrix is "
+                         "multiplied by a vector or a matrix of as many rows as it has columns")
+    matrix = matrix.tocoo()
+    factors = matrix.data if x.ndim == 1 else matrix.data[:, None]
+    terms = _multiply(core.getitem(rows, matrix.col.astype(np.intp)), factors)
+    product = core.scatter(terms, matrix.row.astype(np.intp), (matrix.shape[0], *rows.shape[1:]))
+    return product if x is b else core.transpose(product)
+
+
+core.use_sparse_product(_sparse_product)
 
 
 def _misfit(name, a, b, axis_a, axis_b):

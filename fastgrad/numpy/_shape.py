@@ -43,15 +43,30 @@ def _as_tuple(axis):
     return tuple(axis) if np.iterable(axis) else axis
 
 
-def _in_c_order(name, order):
-    if order != "C":
-        raise ValueError(f"{name}: order={order!r} is not supported with Tensors. Transpose "
-                         f"first: fnp.{name}(fnp.transpose(x), ...) for order='F'.")
+def _order(name, a, order):
+    """What `order` comes to for `a`: the axes as they are to be gone through, the slowest first."""
+    forward = range(a.ndim)
+    if order == "C":
+        return forward
+    if order not in ("F", "A", "K") or (order == "K" and name == "reshape"):
+        raise ValueError(f"{name}: order must be one of 'C', 'F', 'A'"
+                         f"{', or K' * (name != 'reshape')} (got {order!r})")
+    if order == "F":
+        return forward[::-1]
+    if isinstance(a, Tensor):
+        order_in_memory = core.memory_order(a)
+    else:
+        order_in_memory = sorted(forward, key=lambda k: -abs(a.strides[k]))
+    if order == "K":
+        return order_in_memory
+    turned = core.transpose(a, forward[::-1])
+    alone = turned.flags.c_contiguous if not isinstance(a, Tensor) else core.runs_on(turned)
+    return forward[::-1] if alone and not core.runs_on(a) else forward
 
 
 @implements(np.reshape, views=True)
 def reshape(a, /, shape, order="C", *, copy=None):
-    """The same entries in another shape. As `numpy.reshape`, in C order.
+    """The same entries in another shape. As `numpy.reshape`.
 
     Examples
     --------
@@ -59,15 +74,19 @@ def reshape(a, /, shape, order="C", *, copy=None):
     >>> fg.grad(lambda x: fnp.reshape(x, (2, -1))[1, 0])(np.arange(4.0))
     array([0., 0., 1., 0.])
     """
-    if order != "C":
-        _in_c_order("reshape", order)
-    a = core.reshape(a if isinstance(a, Tensor) else lift(a), shape)
+    if not isinstance(a, Tensor):
+        a = lift(a)
+    if order != "C" and list(_order("reshape", a, order)) != list(range(a.ndim)):
+        shape = tuple(shape) if np.iterable(shape) else (shape,)
+        a = core.transpose(core.reshape(core.transpose(a), shape[::-1]))
+    else:
+        a = core.reshape(a, shape)
     return a.copy() if copy else a
 
 
 @implements(np.ravel, views=True)
 def ravel(a, order="C"):
-    """All entries along one axis. As `numpy.ravel`, in C order.
+    """All entries along one axis. As `numpy.ravel`.
 
     Examples
     --------
@@ -76,8 +95,8 @@ def ravel(a, order="C"):
     array([[0., 1.],
            [0., 0.]])
     """
-    _in_c_order("ravel", order)
-    return core.ravel(lift(a))
+    a = lift(a)
+    return core.ravel(a if order == "C" else core.transpose(a, _order("ravel", a, order)))
 
 
 @implements(np.matrix_transpose, views=True)
