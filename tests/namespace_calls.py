@@ -536,7 +536,8 @@ class Witness:
 def table():
     """The calls by name."""
     found = {}
-    for calls, namespace, prefix in [(CALLS + VALUES + IDLE, np, ""), (SPECIAL, special, "special."),
+    for calls, namespace, prefix in [(CALLS + VALUES + IDLE, np, ""),
+                                     (SPECIAL, special, "special."),
                                      ([(call,) for call in CREATION], np, "")]:
         for call, *shapes in calls:
             seen = set()

@@ -39,8 +39,8 @@ OTHERS = {"copyto", "put", "putmask", "place", "fill_diagonal", "put_along_axis"
           "savez_compressed", "savetxt", "busday_count", "busday_offset", "is_busday", "isnat",
           "datetime_as_string", "can_cast", "common_type", "min_scalar_type", "may_share_memory",
           "shares_memory", "array2string", "array_repr", "array_str", "einsum_path", "isfortran",
-          "ravel_multi_index", "unravel_index", "packbits", "unpackbits", "bincount", "apply_over_axes",
-          "tensorinv", "bitwise_count"}
+          "ravel_multi_index", "unravel_index", "packbits", "unpackbits", "bincount",
+          "apply_over_axes", "tensorinv", "bitwise_count"}
 CALLS = {"interp": (V, np.sort(W), W), "piecewise": (V, [V > 0.5], [np.sin]), "choose": (
     np.array([0, 1, 0, 1]), (V, W)), "apply_along_axis": (np.sum, 0, X), "insert": (V, 1, 2.0),
     "resize": (V, (2, 2)), "polyfit": (V, W, 1), "matrix_power": (X, 2), "multi_dot": ([X, X],),
@@ -112,8 +112,7 @@ def test_what_has_no_rule_is_named_and_computes_what_is_detached(name):
     with pytest.raises(fg.NoDerivativeError) as raised, fg.record():
         function(*replaced(operands, lambda x: fg.tensor(x, requires_grad=True)))
     said = str(raised.value)
-    assert re.match(re.escape(said.split(" has no")[0]) + r" has no derivative rule \(.*line \d+\); ",
-                    said)
+    assert re.match(r"[\w.]+ has no derivative rule \(.*line \d+\); ", said)
     assert eval(said.split(" ")[0].replace("scipy.special", "scipy_special").replace(
         "numpy", "np")) is function
     assert __file__ in said
@@ -198,7 +197,8 @@ def environment(name, x):
     return {
         "np": np, "fnp": fnp, "fg": fg, "scipy": scipy, "x": x, "X": wide, "x1": first,
         "x2": second, "xp": np.array([0.0, 0.3, 0.6, 1.0]), "fp": np.array([0.0, 2.0, 1.0, 4.0]),
-        "q": 40.0 if name == "numpy.percentile" else 0.4, "v": np.array([1.0, -2.0]), "p": [2.0, 1.0, 3.0], "obj": 1, "values": 2.5,
+        "q": 40.0 if name == "numpy.percentile" else 0.4, "v": np.array([1.0, -2.0]),
+        "p": [2.0, 1.0, 3.0], "obj": 1, "values": 2.5,
         "repeats": 2, "arrays": [[wide, wide], [wide, wide]], "a": np.array([0, 1, 1, 0]),
         "choices": [x, W], "condlist": [x < 0.6, x >= 0.6], "funclist": [np.sin, np.exp],
         "func1d": lambda row: row[0] * row[1], "pyfunc": lambda e: e * e, "ind": [0, 2],
@@ -409,7 +409,9 @@ def test_errors_name_the_users_line():
         lines.append(here()); return OTHERS_CODE.fails(x)   # noqa: E702
 
     def reduced(x):
-        lines.append(here()); return functools.reduce(lambda a, b: OTHERS_CODE.fails(b), [x, x])  # noqa: E702
+        def last(a, b):
+            lines.append(here()); return OTHERS_CODE.fails(b)   # noqa: E702
+        functools.reduce(last, [x, x])
 
     def with_context(x):
         @contextlib.contextmanager
@@ -461,14 +463,18 @@ def warned(f, *args):
 
 
 def test_warnings_point_at_the_users_line():
-    place, _ = warned(lambda: OTHERS_CODE.call(fg.grad(lambda x: 3.0), 1.0)); line = here()  # noqa: E702
+    independent = fg.grad(lambda x: 3.0)
+    place, _ = warned(lambda: OTHERS_CODE.call(independent, 1.0)); line = here()     # noqa: E702
     assert place == line
     compiled = fg.compile(lambda x: OTHERS_CODE.call(np.cumsum, x))
     place, message = warned(lambda: OTHERS_CODE.call(compiled, V)); line = here()    # noqa: E702
     assert place == line
     assert f"({__file__}, line {inspect.getsourcelines(compiled.function)[1]})" in message
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        place, _ = warned(lambda: pool.submit(lambda: fg.grad(lambda x: 3.0)(1.0)).result()); line = here()  # noqa: E501, E702
+        def run_it():
+            return pool.submit(lambda: independent(1.0)).result()
+        place, _ = warned(run_it)
+        line = f"{__file__}, line {run_it.__code__.co_firstlineno + 1}"
     assert place == line
 
 
@@ -491,7 +497,8 @@ def test_a_warning_is_given_once_a_line():
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_special_functions_are_replayed():
     for f in (fg.special.log_softmax, fg.special.softmax,
-              lambda x: fg.special.logsumexp(x, b=x - 0.4), lambda x: fg.special.xlog1py(x - 0.25, x),
+              lambda x: fg.special.logsumexp(x, b=x - 0.4),
+              lambda x: fg.special.xlog1py(x - 0.25, x),
               lambda x: fg.special.logsumexp(x, b=[1.0, 0.0, 2.0, 1.0], return_sign=True)[0]):
         compiled, gradient = fg.compile(f), fg.compile(fg.grad(lambda x, f=f: fnp.sum(f(x) ** 2)))
         for x in (V, W, -V):

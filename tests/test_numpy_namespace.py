@@ -1,7 +1,7 @@
 """fastgrad.numpy and fastgrad.special: laws over a list of calls.
 
-The calls are those of namespace_calls.py; they run with NumPy, with fastgrad.numpy and with `np.f(t)`
-on Tensors. What holds for every name, one by one, stands in test_namespace_law.py.
+The calls are those of namespace_calls.py; they run with NumPy, with fastgrad.numpy and with
+`np.f(t)` on Tensors. What holds for every name, one by one, stands in test_namespace_law.py.
 """
 
 import doctest

@@ -7,7 +7,8 @@ CALLED = {}
 
 LIBRARIES = ("fastgrad.", "numpy.", "scipy.", "pandas.", "matplotlib.")
 cdef str STANDARD = os.path.join(os.path.dirname(os.__file__), "")
-cdef tuple INSTALLED = tuple([os.sep + part + os.sep for part in ("site-packages", "dist-packages")])
+cdef tuple INSTALLED = tuple([os.sep + part + os.sep
+                              for part in ("site-packages", "dist-packages")])
 
 
 cdef str module_of(object frame):
@@ -162,8 +163,8 @@ cdef bint lost(object x) except -1:
 
 
 def unruled(function, name, args, kwargs):
-    """What a function that nobody has a rule for gives with Tensors: its value, as a Tensor, where no
-    derivative is lost."""
+    """What a function that nobody has a rule for gives with Tensors: its value, as a Tensor, where
+    no derivative is lost."""
     if name is None:
         name = function_name(function)
     if lost(args) or lost(kwargs):
@@ -226,8 +227,8 @@ cpdef int refuse_others(object o) except -1:
     """Arrays of other tools are named; they would be taken for sequences of numbers."""
     cdef str tool = (type(o).__module__ or "").partition(".")[0]
     if tool == "torch":
-        raise TypeError(f"fastgrad: cannot compute with a {type(o).__name__} of PyTorch{user_line()}; "
-                        "write x.detach().numpy()")
+        raise TypeError(f"fastgrad: cannot compute with a {type(o).__name__} of PyTorch{user_line()}"
+                        "; write x.detach().numpy()")
     if tool in ("jax", "jaxlib"):
         raise TypeError(f"fastgrad: cannot compute with an array of JAX{user_line()}; write "
                         "np.asarray(x)")

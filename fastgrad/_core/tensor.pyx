@@ -1098,8 +1098,8 @@ cdef int change_guard(Tensor t, str what) except -1:
     """What may not be changed, t itself or what it is a view of: nothing has been changed yet."""
     if t.parent is not None:
         if t.extra.readonly:
-            raise ValueError(f"{what}: a broadcast Tensor, or a diagonal, is read-only as in NumPy; "
-                             "change a copy")
+            raise ValueError(f"{what}: a broadcast Tensor, or a diagonal, is read-only as in NumPy"
+                             "; change a copy")
         t = t.extra.root
     leaf_guard(t, what)
     return outside_guard(t)

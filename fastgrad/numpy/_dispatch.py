@@ -2,9 +2,9 @@
 
 `implements(np.mean)` turns a rule, which composes differentiable operations, into the public
 function: with a floating Tensor among the operands the rule runs, with boolean and integer
-Tensors NumPy computes the value (or the rule again, where the result may be a view), without Tensors
-NumPy itself is called. The public function also answers for `np.mean(t)`. `by_value` is for functions that have no derivative,
-`without_rule` for those nobody has written a rule for.
+Tensors NumPy computes the value (or the rule again, where the result may be a view), and without
+Tensors NumPy itself is called. The public function also answers for `np.mean(t)`. `by_value` is for
+functions that have no derivative, `without_rule` for those nobody has written a rule for.
 
 Start reading here, then _create.py (Tensors from nested sequences), then any other module.
 """
@@ -220,7 +220,7 @@ def by_value(numpy_function, summary):
 
 
 def without_rule(numpy_function, name):
-    """`numpy_function` for plain operands and Tensors without derivative; an error for others."""
+    """`numpy_function` of plain operands and Tensors without derivative; an error for others."""
     @functools.wraps(numpy_function)
     @deferring
     def function(*args, **kwargs):

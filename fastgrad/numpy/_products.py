@@ -64,8 +64,8 @@ def _sparse_product(a, b):
     x = b if core.is_sparse_matrix(a) else a
     matrix, rows = (a, b) if x is b else (b.T, a.T)
     if matrix.ndim != 2 or x.ndim not in (1, 2) or matrix.shape[1] != rows.shape[0]:
-        raise ValueError(f"matmul: the shapes {a.shape} and {b.shape} do not fit: a sparse matrix is "
-                         "multiplied by a vector or a matrix of as many rows as it has columns")
+        raise ValueError(f"matmul: the shapes {a.shape} and {b.shape} do not fit: a sparse matrix "
+                         "is multiplied by a vector or a matrix of as many rows as it has columns")
     matrix = matrix.tocoo()
     factors = matrix.data if x.ndim == 1 else matrix.data[:, None]
     terms = _multiply(core.getitem(rows, matrix.col.astype(np.intp)), factors)

@@ -21,7 +21,6 @@ from ._dispatch import (
     implements,
     kind_of,
     refuse,
-    values_of,
 )
 from ._index import diagonals_of
 from ._shape import broadcast_to
@@ -59,7 +58,8 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
 
 def _count_where(a, axis, keepdims, where):
     """How many entries of `a` each entry of the result is made of, in the dtype of `a`."""
-    counts = evaluated(np.sum, (broadcast_to(where, a.shape),), {"axis": axis, "keepdims": keepdims})
+    counts = evaluated(np.sum, (broadcast_to(where, a.shape),),
+                       {"axis": axis, "keepdims": keepdims})
     return core.cast(counts, a.dtype)
 
 
@@ -138,12 +138,13 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
 def _extreme(name, a, axis, keepdims, initial, where):
     """Maximum or minimum of the entries that a mask leaves, and of a number."""
     if initial is None:
-        raise ValueError(f"{name}: reduction operation '{name}imum' does not have an identity, so to "
-                         "use a where mask one has to specify 'initial'")
+        raise ValueError(f"{name}: reduction operation '{name}imum' does not have an identity, so "
+                         "to use a where mask one has to specify 'initial'")
     a = core.only(name, a, where, initial)
     if a.size == 0:
-        return core.unruled(getattr(np, name), f"numpy.{name}", (values_of(a),),
-                            {"axis": axis, "keepdims": keepdims, "initial": initial})
+        nothing = np.zeros(a.shape, a.dtype)
+        return core.tensor(getattr(np, name)(nothing, axis=axis, keepdims=keepdims,
+                                             initial=initial))
     return core.functions[f"{name}imum"](getattr(core, name)(a, axis, keepdims), initial)
 
 
