@@ -311,6 +311,26 @@ CURES = [
     ("fnp.mean(x, out=np.empty(()))", "y = fnp.mean(...)", "fnp.mean(x)"),
     ("fnp.mean(x, dtype=int)", "t.detach().numpy().astype('int64')",
      "x * x.detach().numpy().astype('int64')"),
+    ("fnp.split(x, 3)", "fnp.array_split", "fnp.array_split(x, 3)[0]"),
+    ("fnp.stack([x, x[:2]])", "fnp.concatenate", "fnp.concatenate([x, x[:2]])"),
+    ("fnp.sin([x[0], 1.0])", "fastgrad.numpy.array([...])", "fnp.sin(fnp.array([x[0], 1.0]))"),
+    ("x * masked", "x.filled(...)", "x * masked.filled(0.0)"),
+    ("x * masked", "fnp.where(mask, ...)", "x * fnp.where(masked.mask, 0.0, masked.data)"),
+    ("x * w[0].astype(object)", ".astype(float)", "x * w[0].astype(object).astype(float)"),
+    ("x * w[0].astype(complex)", "real and the imaginary part as two", "x * w[0].real"),
+    ("w[0][x]", "fnp.array", "w[0][x.detach().astype(int).numpy()] * x"),
+    ("x[x]", ".astype(int)", "x[x.astype(int)]"),
+    ("x if x > 0 else -x", "fastgrad.numpy.where", "fnp.where(x > 0, x, -x)"),
+    ("x if x > 0 else -x", ".any()", "x if (x > 0).any() else -x"),
+    ("fnp.dot(x, w)", "transpose an operand", "fnp.dot(x, w.T)"),
+    ("fnp.dot(x, w)", "fnp.einsum(...)", "fnp.einsum('i,ji->j', x, w)"),
+    ("fnp.cross(x[:2], x[:2])", "put a zero",
+     "fnp.cross(fnp.append(x[:2], 0.0), fnp.append(x[:2] ** 2, 0.0))"),
+    ("fnp.squeeze(x[:, None], 0)", "to pick an entry, index", "x[:, None][0]"),
+    ("fnp.broadcast_to(x, (2, 4)).__setitem__(0, 1.0)", "change a copy",
+     "fnp.broadcast_to(x, (2, 4)).copy()"),
+    ("fnp.diag(fnp.outer(x, x)).__setitem__(0, 1.0)", "change a copy",
+     "fnp.diag(fnp.outer(x, x)).copy()"),
     ("[1.0, x[0]] * x", "fastgrad.numpy.array([...])", "fnp.array([1.0, x[0], 2.0, x[1]]) * x"),
 ]
 
@@ -318,18 +338,41 @@ CURES = [
 @pytest.mark.parametrize("fails, says, cure", CURES, ids=[f"{a} {b}" for a, b, _ in CURES])
 def test_the_cure_that_an_error_offers_works(fails, says, cure):
     names = {"np": np, "fnp": fnp, "fg": fg, "scipy": scipy, "S": S, "w": np.ones((2, 4)),
-             "torch": Torch(W), "jax": Jax(W)}
+             "torch": Torch(W), "jax": Jax(W), "masked": np.ma.array(W, mask=W > 3)}
     code = compile(fails, f"<{fails}>", "eval")
     linecache.cache[f"<{fails}>"] = (len(fails), None, [fails], f"<{fails}>")
 
     def f(x):
-        with pytest.raises(TypeError, match=re.escape(says)):
+        with pytest.raises((TypeError, ValueError, IndexError), match=re.escape(says)):
             eval(code, names, {"x": x})
         return fnp.sum(eval(cure, names, {"x": x}))
 
     gradient = fg.grad(f)(V)
     ends = [np.sum(eval(cure, names, {"x": fg.tensor(V + h * W)}).numpy()) for h in (1e-6, -1e-6)]
     assert gradient @ W == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["grad", "value_and_grad", "elementwise_grad", "jacobian", "hessian",
+                                  "hvp", "laplacian", "vmap"])
+def test_transformations_used_as_in_other_tools(name):
+    transformation = getattr(fg, name)
+    for x in (V, 2.0, np.float32(1), fg.tensor(V)):
+        with pytest.raises(TypeError, match=rf"{name}: .*write fg\.{name}\(f\)\(x\)"):
+            transformation(fnp.sum, x)
+    if name != "vmap":
+        with pytest.raises(TypeError, match=rf"{name}: .*write argnums=1$"):
+            transformation(fnp.dot, argnum=1)
+        assert callable(transformation(fnp.dot, argnums=1))
+
+
+@pytest.mark.parametrize("second", [
+    lambda f: fg.hessian(f)(V), lambda f: fg.laplacian(f)(V), lambda f: fg.hvp(f)(V, W)])
+def test_the_second_derivative_of_many_numbers(second):
+    with pytest.raises(ValueError, match=r"write fg\.jacobian\(fg\.jacobian\(f\)\)"):
+        second(fnp.exp)
+    expected = np.zeros((4, 4, 4))
+    expected[np.arange(4), np.arange(4), np.arange(4)] = np.exp(V)
+    np.testing.assert_allclose(fg.jacobian(fg.jacobian(fnp.exp))(V), expected)
 
 
 # ---- sparse matrices ----------------------------------------------------------------------------

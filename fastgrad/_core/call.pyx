@@ -956,8 +956,10 @@ cdef class Differentiated:
         if (t.node.shape.size if t.node.rank else 1) != 1:
             raise ValueError(
                 f"{self!r}: the function must return one number, not shape {t.shape}; reduce it "
-                "(for example with .sum()), give a seed= to .backward(), or use "
-                "fastgrad.elementwise_grad for an element-wise function")
+                "(for example with .sum()), " + (
+                    "or write fg.jacobian(fg.jacobian(f)), the Hessian of each entry"
+                    if self.outermost else "give a seed= to .backward(), or use "
+                    "fastgrad.elementwise_grad for an element-wise function"))
         if not is_float(t.node.dtype):
             raise TypeError(f"{self!r}: the function returned a {t.dtype}, which has no derivative")
         if self.with_value:

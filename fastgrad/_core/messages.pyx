@@ -41,7 +41,7 @@ cdef object user_frame():
     return nearest
 
 
-cdef str user_line():
+cpdef str user_line():
     """Where the caller's own code stands, for messages."""
     cdef object frame = user_frame()
     return "" if frame is None else f" ({frame.f_code.co_filename}, line {frame.f_lineno})"

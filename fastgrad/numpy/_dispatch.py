@@ -245,13 +245,13 @@ def refuse(name, out=None, where=True, **options):
         return
     if out is not None:
         raise TypeError(f"{name}: out= is not supported with Tensors, as it would overwrite a "
-                        f"recorded value. Rebind instead: `y = fnp.{name}(...)`.")
+                        f"recorded value{core.user_line()}. Rebind instead: `y = fnp.{name}(...)`.")
     if where is not True:
         options["where"] = where
     for option, value in options.items():
         if value is not None:
-            raise TypeError(f"{name}: {option}= is not supported with Tensors. Replace what is "
-                            f"to be left out by fnp.where(mask, x, neutral) first.")
+            raise TypeError(f"{name}: {option}= is not supported with Tensors{core.user_line()}. "
+                            "Replace what is to be left out by fnp.where(mask, x, neutral) first.")
 
 
 def axes_of(name, axis, ndim):

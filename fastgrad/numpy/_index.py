@@ -242,8 +242,9 @@ def pad(array, pad_width, mode="constant", **kwargs):
     constant = lift(kwargs.pop("constant_values", 0.0))
     if mode not in ("constant", "empty") or kwargs or constant.size != 1:
         raise core.NoDerivativeError(
-            f"numpy.pad: no derivative rule for mode={mode!r}, "
-            f"{', '.join(kwargs) or 'constant_values that differ'}; use fnp.concatenate.")
+            f"numpy.pad has no derivative rule for mode={mode!r}, "
+            f"{', '.join(kwargs) or 'constant_values that differ'}{core.user_line()}; write "
+            "fnp.concatenate([before, x, after])")
     constant = core.reshape(constant, (1,))
     if isinstance(constant, Tensor):
         constant = cast("pad", constant, array.dtype)
