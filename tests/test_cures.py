@@ -151,6 +151,13 @@ def test_integers_without_rule_are_computed():
                 np.testing.assert_array_equal(compiled(x), x * 1.5)
 
 
+def test_a_rule_of_ones_own_is_a_cure():
+    i0 = fg.custom_vjp(np.i0)
+
+    i0.defvjp(lambda x: (i0(x), x), lambda x, out_bar: (out_bar * scipy_special.i1(x),))
+    np.testing.assert_allclose(fg.grad(lambda x: fnp.sum(i0(x)))(V), scipy_special.i1(V))
+
+
 # ---- alternatives -------------------------------------------------------------------------------
 
 # The calls that fail.

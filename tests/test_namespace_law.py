@@ -238,3 +238,51 @@ def test_a_view_that_is_written_to_is_numpys_in_every_transformation(name):
         close(np.sum(tangent), np.sum(gradient(x) * direction))
         ends = [np.sum(written(np, call, x + h * direction)) for h in (1e-6, -1e-6)]
         close(np.sum(tangent), (ends[0] - ends[1]) / 2e-6, 1e-5)
+
+
+def changed(namespace, call, x):
+    """What a call gives of an array that is changed afterwards, and the array."""
+    y = x * 1.0
+    results = parts(call(namespace, y))
+    y *= 2.0
+    return (*[part * 1.0 for part in results if np.ndim(part) or isinstance(part, Tensor)], y)
+
+
+def of_one_array(name):
+    """The calls of one floating array, no more than three of those that give arrays."""
+    found = []
+    for call, *shapes in cases(name):
+        if len(shapes) == 1 and shapes[0] and 0 not in shapes[0] and len(found) < 3:
+            try:
+                results = parts(call(namespace_of(name)[1], *draw(shapes)))
+            except TypeError:
+                continue
+            if all(isinstance(part, np.ndarray) and part.ndim and part.dtype == float
+                   for part in results):
+                found.append((call, shapes[0]))
+    return found
+
+
+# Some of whose calls are recorded anew each time, as the warning says.
+NOT_REPLAYED = {
+    "append": "what is made of a list is an array of unknown origin",
+    "average": "the same of its weights",
+    "where": "the same of a list of conditions",
+    "linalg.norm": "singular vectors are computed outside",
+    "linalg.matrix_norm": "singular vectors are computed outside",
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", [name for name in ALL if name not in WITHOUT_CALLS])
+def test_replays_share_what_numpy_shares(name):
+    mine_in, numpys_in = namespace_of(name)
+    for call, shape in of_one_array(name):
+        compiled = fg.compile(lambda x, call=call: changed(mine_in, call, x))
+        for seed in (0, 1, 2):
+            x, = draw([shape], seed=seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore" if name in NOT_REPLAYED else "error", UserWarning)
+                got = compiled(x)
+            for mine, numpys in zip(got, changed(numpys_in, call, x), strict=True):
+                np.testing.assert_allclose(mine, numpys, rtol=1e-9, atol=1e-12, err_msg=name)

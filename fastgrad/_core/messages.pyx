@@ -11,6 +11,9 @@ cdef tuple INSTALLED = tuple([os.sep + part + os.sep
                               for part in ("site-packages", "dist-packages")])
 
 
+cdef dict known_paths = {}      # a guard of a program remembers its line, at each decision
+
+
 cdef str module_of(object frame):
     name = frame.f_globals.get("__name__")
     return name if type(name) is str else ""
@@ -19,8 +22,13 @@ cdef str module_of(object frame):
 cdef bint of_library(object frame):
     """Whether the code is installed, and not the user's to change."""
     cdef str path = frame.f_code.co_filename
-    return (path.startswith(STANDARD) or path.startswith("<frozen ")
-            or any([part in path for part in INSTALLED]) or module_of(frame).startswith(LIBRARIES))
+    found = known_paths.get(path)
+    if found is None:
+        found = (path.startswith(STANDARD) or path.startswith("<frozen ")
+                 or any([part in path for part in INSTALLED]))
+        if len(known_paths) < 1000:
+            known_paths[path] = found
+    return found or module_of(frame).startswith(LIBRARIES)
 
 
 cdef object user_frame():

@@ -21,6 +21,7 @@ Tensor = core.Tensor
 PLAIN, VALUES, FLOATING = 0, 1, 2       # no Tensor; boolean or integer ones only; a floating one
 Deferred, NotComputed = core.Deferred, core.NotComputed
 
+_PYTHONS = frozenset([float, int, bool, list, tuple])
 _TENSOR_DTYPES = frozenset("?bhilqBHILQfd")
 
 
@@ -95,10 +96,11 @@ def refuse_masked(array):
 
 def as_array(a):
     """`numpy.asarray` that refuses masked arrays, and those of other tools."""
-    if not isinstance(a, np.ndarray):
+    if isinstance(a, np.ndarray):
+        if type(a) is not np.ndarray:
+            refuse_masked(a)
+    elif type(a) not in _PYTHONS:
         core.refuse_others(a)
-    elif type(a) is not np.ndarray:
-        refuse_masked(a)
     return np.asarray(a)
 
 
