@@ -25,7 +25,7 @@ from fastgrad._core import core, program
 from fastgrad._graph import Builder, Slot
 
 # These set what the package is made of, once, when it is imported.
-LEFT_OUT = {"use_slots", "captured_with", "use_trees", "register"}
+LEFT_OUT = {"use_slots", "use_sparse_product", "captured_with", "use_trees", "register"}
 
 ALLOWED = (TypeError, ValueError, IndexError, OverflowError, MemoryError, AttributeError, KeyError,
            RuntimeError, NotImplementedError, ZeroDivisionError, BufferError, pickle.PicklingError)
