@@ -20,7 +20,6 @@ import math
 import struct
 import sys
 import types
-import warnings
 import weakref
 
 import numpy as np
@@ -832,7 +831,7 @@ class Program(Caller):
         own = object()
         if self._warned.setdefault(key, own) is not own:
             return
-        warnings.warn(f"compile: {self._name} is not replayed: {reason}", stacklevel=_level())
+        core.warn(f"compile: {self._name} is not replayed: {reason}")
 
     # ---- checking ---------------------------------------------------------------------------
 
@@ -1024,11 +1023,3 @@ def _difference(got, wanted):
     return (f"{np.count_nonzero(~same)} of {same.size} entries differ, by up to "
             f"{np.max(gap[~same & ~np.isnan(gap)], initial=0.0):.3g}, nothing but rounding is "
             "allowed")
-
-
-def _level():
-    """How far up the user's line is."""
-    level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastgrad."):
-        frame, level = frame.f_back, level + 1
-    return level - 1

@@ -23,6 +23,14 @@ def of_programs(transformation):
     def transform(f, *args, **kwargs):
         if hasattr(type(f), "_transformed"):
             return f._transformed(transformation, args, kwargs)
+        name, option = transformation.__name__, transformation.__code__.co_varnames[1]
+        if "argnum" in kwargs and option == "argnums":
+            raise TypeError(f"{name}: the argument is called argnums; write "
+                            f"argnums={kwargs['argnum']!r}")
+        if args and isinstance(args[0], (float, np.ndarray, np.inexact, core.Tensor)):
+            raise TypeError(f"{name}: {option} must be an int or a tuple of ints, not "
+                            f"{_trees.shown(args[0])}; the arguments are those of the function that "
+                            f"is returned: write fg.{name}(f)(x)")
         return transformation(f, *args, **kwargs)
     return transform
 

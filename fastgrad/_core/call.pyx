@@ -996,8 +996,10 @@ cdef class Differentiated:
         if (t.node.shape.size if t.node.rank else 1) != 1:
             raise ValueError(
                 f"{self!r}: the function must return one number, not shape {t.shape}; reduce it "
-                "(for example with .sum()), give a seed= to .backward(), or use "
-                "fastgrad.elementwise_grad for an element-wise function")
+                "(for example with .sum()), " + (
+                    "or write fg.jacobian(fg.jacobian(f)), the Hessian of each entry"
+                    if self.outermost else "give a seed= to .backward(), or use "
+                    "fastgrad.elementwise_grad for an element-wise function"))
         if not is_float(t.node.dtype):
             raise TypeError(f"{self!r}: the function returned a {t.dtype}, which has no derivative")
         if self.with_value:
@@ -1201,13 +1203,8 @@ cdef void call_setup() noexcept:
 
 def warn_independent(str who):
     """Warn, at the user's line, of a derivative that is zero because nothing leads to the result."""
-    cdef int level = 1
-    cdef object frame = sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastgrad."):
-        frame = frame.f_back
-        level += 1
-    warnings.warn(f"{who}: the result does not depend on the arguments that are differentiated; its "
-                  "derivative is zero", stacklevel=level)
+    warn(f"{who}: the result does not depend on the arguments that are differentiated; its "
+         "derivative is zero")
 
 
 def differentiated(f, argnums, has_aux, with_value, str name=None, int outermost=0):

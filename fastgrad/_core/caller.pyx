@@ -1,4 +1,4 @@
-"""What the caller's own code is doing: where it stands, and what its instruction is.
+"""What the instruction of the caller's own code is.
 
 Python calls `__float__` for `math.sin(t)` as for `"%.3f" % t`, and NumPy `__array_ufunc__` for
 `a += t` as for `np.add(a, t, out=a)`; the bytecode at the caller's f_lasti tells them apart.
@@ -6,16 +6,20 @@ Python calls `__float__` for `math.sin(t)` as for `"%.3f" % t`, and NumPy `__arr
 
 
 cdef object refused(str text):
-    """The TypeError of what a Tensor refuses, recognised again where NumPy has put another error
-    around it."""
+    """The TypeError of what a Tensor refuses."""
+    return refused_as(TypeError(text))
+
+
+cdef object refused_as(object error):
+    """An error of what a Tensor refuses, recognised again where NumPy has put another one around
+    it."""
     global last_refused
-    error = TypeError(text)
     error.refused = True
-    last_refused = text, user_line()
+    last_refused = type(error), str(error), user_line()     # (the error would hold its frames)
     return error
 
 
-# Text and line of the newest: what NumPy raises for `a.flat[0] = t` does not tell its cause.
+# Kind, text and line of the newest: what NumPy raises for `a.flat[0] = t` does not tell its cause.
 cdef tuple last_refused = None
 
 
@@ -25,8 +29,8 @@ def raise_refused(error):
     global last_refused
     last, last_refused = last_refused, None
     cause = error.__cause__
-    if cause is None and last is not None and last[1] == traceback_line(error.__traceback__):
-        cause = refused(last[0])
+    if cause is None and last is not None and last[2] == traceback_line(error.__traceback__):
+        cause = refused_as(last[0](last[1]))
     if getattr(cause, "refused", False):
         raise cause.with_traceback(error.__traceback__) from None
 
@@ -38,21 +42,6 @@ cdef str traceback_line(object traceback):
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
     return f" ({traceback.tb_frame.f_code.co_filename}, line {traceback.tb_lineno})"
-
-
-cdef str user_line():
-    """Where the caller's own code stands, for messages."""
-    cdef object frame
-    try:
-        frame = sys._getframe(0)
-        while frame is not None and frame.f_globals.get("__name__", "").startswith(
-                ("fastgrad.", "numpy.")):
-            frame = frame.f_back
-        if frame is None:
-            return ""
-        return f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
-    except ValueError:
-        return ""
 
 
 cdef dict OPCODES = dict(opcode.opmap)

@@ -16,6 +16,7 @@ this order:
     emit.pyx        both sweeps as recorded operations
     tangent.pyx     the tangent sweep, and forward mode in constant memory
     blas.pyx        NumPy's matrix product without the call
+    messages.pyx    where the user's line is, and what errors say
     caller.pyx      what the caller's instruction is
     tensor.pyx      the Tensor type and NumPy's protocols
     functions.pyx   the functions behind fastgrad.numpy
@@ -36,6 +37,7 @@ cimport numpy as cnp
 
 from fastgrad._core.fg cimport *
 
+import linecache
 import opcode
 import os
 import sys
@@ -274,6 +276,7 @@ include "formulas.pyx"
 include "emit.pyx"
 include "tangent.pyx"
 include "blas.pyx"
+include "messages.pyx"
 include "caller.pyx"
 include "tensor.pyx"
 include "functions.pyx"

@@ -653,6 +653,8 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
         return looked(derived_wrapped(function(*[derived_value(x) for x in args],
                                                **{k: derived_value(x) for k, x in kwargs.items()})),
                       args, kwargs)
+    if name not in CALLED:
+        name = None
     if name in COUNTED and is_traced(args[0]):
         # How many entries the result has depends on the values.
         int(derived("numpy.count_nonzero", np.count_nonzero, (args[0],), {}))

@@ -221,13 +221,51 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
 
 # ---- reshape, transpose, broadcast, flip: views ---------------------------------------------
 
-cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
-    """The same entries in another shape; a view where the memory allows one. One of the dims may
-    be -1."""
+cdef bint strides_seen(FgShape *s, const int64_t *own, int rank, const int64_t *dims,
+                       int64_t *strides) noexcept:
+    """Whether memory with those strides can be seen in another shape, not empty, and how: axes that
+    are joined must run on in one another (as NumPy finds views)."""
+    cdef int64_t old[64]
+    cdef int64_t step[64]
+    cdef int64_t joined, split
+    cdef int i, count = 0, a = 0, b = 0, first, start, k
+    for i in range(s.rank):
+        if s.dims[i] != 1:
+            old[count] = s.dims[i]
+            step[count] = own[i]
+            count += 1
+    while a < count and b < rank:
+        first, start = a, b
+        joined, split = old[a], dims[b]
+        while joined != split:
+            if joined < split:
+                a += 1
+                joined *= old[a]
+            else:
+                b += 1
+                split *= dims[b]
+        for k in range(first, a):
+            if step[k] != old[k + 1] * step[k + 1]:
+                return False
+        strides[b] = step[a]
+        for k in range(b - 1, start - 1, -1):
+            strides[k] = strides[k + 1] * dims[k + 1]
+        a += 1
+        b += 1
+    for k in range(b, rank):        # axes of length 1
+        strides[k] = 0
+    return True
+
+
+cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims, bint running_on=False):
+    """The same entries in another shape; a view where the memory allows one, with `running_on` only
+    one without gaps. One of the dims may be -1."""
     cdef FgShape *shape
     cdef FgValue *v
     cdef FgValue *w
     cdef int64_t fixed[64]
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
     cdef int64_t known = 1, size = 1 if x.shape == NULL else x.shape.size
     cdef int i, free_axis = -1
     cdef Tensor t
@@ -267,16 +305,25 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
         if x.shape == NULL:
             v = pool_take(item_size(x.dtype))
             operand_store(v.data, x, x.dtype)
-        else:
+        elif (x.value.contiguous or x.value.uniform or running_on or size == 0
+                or not strides_found(x, rank, fixed, own, strides)):
             w = value_contiguous(x.shape, x.value, x.dtype)
             try:
                 v = value_view(w, w.data, rank, NULL, True)
             finally:
                 value_release(w)
+        else:
+            v = value_strided(x.value, x.value.data, shape, strides, item_size(x.dtype))
     except BaseException:
         shape_release(shape)
         raise
     return push_shaped(FG_reshape, x.dtype, 0, shape, v, 0, x, NULL, 0, 0)
+
+
+cdef bint strides_found(Operand *x, int rank, const int64_t *dims, int64_t *own,
+                        int64_t *strides) noexcept:
+    strides_of(x.shape, x.value, item_size(x.dtype), own)
+    return strides_seen(x.shape, own, rank, dims, strides)
 
 
 cdef int number_store(void *data, double number, int dtype) except -1:

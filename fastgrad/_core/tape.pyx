@@ -221,6 +221,8 @@ cdef object operand_settled(object o):
 
 cdef object sequence_taken(object o):
     """An operand that is no array as one; for a program, lists of numbers are literals."""
+    if not isinstance(o, (list, tuple)):
+        refuse_others(o)
     a = np.asarray(sequence_array(o))
     if get_recorder() != NULL and isinstance(o, (list, tuple)):
         by_value(o)
@@ -257,7 +259,7 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
         x.literal = 1
     elif PyComplex_Check(o):
         raise TypeError(dtype_message(np.dtype(complex)))
-    elif operator and not isinstance(o, (list, tuple)):
+    elif not isinstance(o, (list, tuple)) and refuse_others(o) == 0 and operator:
         return 1
     elif o is None or isinstance(o, (str, bytes, dict, set)):
         raise TypeError(f"fastgrad: cannot compute with an object of type {type(o).__name__}")

@@ -15,7 +15,7 @@ cdef class Extra:
     cdef int64_t seen           # the parent's version when it was derived
     cdef Tensor root            # the parent's parent's ... that is no view itself
     cdef int64_t root_seen      # its version when the view was last known to be up to date
-    cdef bint readonly          # a broadcast Tensor, or a view of one
+    cdef bint readonly          # a broadcast Tensor or a diagonal, or a view of one
     cdef bint point             # a 0-d array, which changes in place where a scalar is rebound
 
 
@@ -239,6 +239,8 @@ cdef class Tensor:
 
     def astype(self, dtype, copy=True):
         """The same entries in another dtype; differentiable between float32 and float64."""
+        if not copy and dtype == self.dtype and not self.node.flags & FG_WEAK:
+            return self
         result = cast(self, dtype)
         return self.clone() if copy and result is self else result
 
@@ -307,13 +309,14 @@ cdef class Tensor:
 
     def reshape(self, *shape, order="C"):
         """The same entries in another shape."""
+        shape = shape[0] if len(shape) == 1 else shape
         if order != "C":
-            raise ValueError(f"reshape: only order='C' is supported, not {order!r}")
-        return reshape(self, shape[0] if len(shape) == 1 else shape)
+            return ARRAY_FUNCTIONS[np.reshape](self, shape, order)
+        return reshape(self, shape)
 
-    def sum(self, axis=None, dtype=None, out=None, keepdims=False):
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
         """The sum over the given axes, as `numpy.sum`."""
-        return sum(self, axis, dtype, out, keepdims)
+        return sum(self, axis, dtype, out, keepdims, initial, where)
 
     # ---- Python's protocols -----------------------------------------------------------------
 
@@ -427,10 +430,7 @@ cdef class Tensor:
 
     def __array__(self, dtype=None, copy=None):
         if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype):
-            raise refused(
-                f"numpy cannot hold a recorded Tensor{user_line()}; write fnp.array([...]) to join "
-                "Tensors, fnp.zeros(n) (fastgrad.numpy) for an array to be filled with them, "
-                "fnp.asarray(t) to convert, or .detach() for the value alone")
+            raise refused_as(no_array(self))
         a = tensor_ndarray(self)
         if dtype is not None and dtype != a.dtype:
             if copy is False:
@@ -446,10 +446,7 @@ cdef class Tensor:
         if implementation is None and func in WRITERS and args and PyArray_Check(args[0]):
             return written_by(func, args, kwargs)
         if implementation is None:
-            raise NoDerivativeError(
-                f"fastgrad: no derivative rule for numpy.{func.__name__}{user_line()}; write it "
-                "with the functions of fastgrad.numpy, or pass `.detach()` to treat the argument "
-                "as a constant")
+            return unruled(func, None, args, kwargs)
         return implementation(*args, **kwargs)
 
     # ---- operators --------------------------------------------------------------------------
@@ -487,6 +484,8 @@ cdef class Tensor:
     def __matmul__(left, right):
         if isinstance(left, Deferred) or isinstance(right, Deferred):
             return NotImplemented
+        if is_sparse(left) or is_sparse(right):
+            return sparse_product(left, right)
         return push_matmul(left, right)
 
     def __neg__(self):
@@ -1310,8 +1309,8 @@ cdef int view_of(Tensor y, Tensor parent, tuple how) except -1:
     y.extra.seen = parent.version
     y.extra.root = parent if parent.parent is None else parent.extra.root
     y.extra.root_seen = y.extra.root.version
-    y.extra.readonly = how[0] == "broadcast" or (parent.parent is not None
-                                                 and parent.extra.readonly)
+    y.extra.readonly = how[0] == "broadcast" or (len(how) == 3 and how[2]) or (
+        parent.parent is not None and parent.extra.readonly)
     return 0
 
 
@@ -1400,7 +1399,8 @@ cdef int change_guard(Tensor t, str what) except -1:
     """What may not be changed, t itself or what it is a view of: nothing has been changed yet."""
     if t.parent is not None:
         if t.extra.readonly:
-            raise ValueError(f"{what}: a broadcast Tensor is read-only; change a copy")
+            raise ValueError(f"{what}: a broadcast Tensor, or a diagonal, is read-only as in NumPy"
+                             "; change a copy")
         t = t.extra.root
     leaf_guard(t, what)
     return outside_guard(t)
@@ -1631,13 +1631,14 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         if not any([isinstance(x, Tensor) and is_float((<Tensor>x).node.dtype) for x in inputs]):
             # Integers and booleans: NumPy's own results.
             with np.errstate(all="ignore"):
-                result = derived("numpy." + ufunc.__name__, ufunc, inputs, kwargs)
+                result = unruled(ufunc, None, inputs, kwargs)
         elif function is not None:
             result = function(*inputs, **kwargs)
         elif ufunc in PLAIN_UFUNCS:
             result = derived("numpy." + ufunc.__name__, ufunc, inputs, {})
         else:
-            raise no_rule(ufunc.__name__)
+            with np.errstate(all="ignore"):
+                result = unruled(ufunc, None, inputs, kwargs)
         if out is not None:
             return ufunc_out(ufunc, inputs, out[0], result)
         return result
@@ -1664,13 +1665,9 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape),
                  "np.add.at", False)
         return None
-    raise no_rule(f"{ufunc.__name__}.{method}")
-
-
-cdef object no_rule(str name):
-    return NoDerivativeError(
-        f"fastgrad: no derivative rule for numpy.{name}{user_line()}; write it with the functions "
-        "of fastgrad.numpy, or pass `.detach()` to treat the argument as a constant")
+    if method == "at" and isinstance(inputs[0], Tensor):
+        raise no_rule(f"{ufunc_name(ufunc)}.at")
+    return unruled(getattr(ufunc, method), f"{ufunc_name(ufunc)}.{method}", inputs, kwargs)
 
 
 cdef object ufunc_out(object ufunc, tuple inputs, object target, object result):
