@@ -15,6 +15,7 @@ import types
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad.transforms import _Run
 
@@ -211,7 +212,7 @@ class _Custom:
         numbers = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (
             nondiff_argnums,)
         self.nondiff_argnums = tuple(map(operator.index, numbers))
-        self._name = getattr(f, "__name__", repr(f))
+        self._name = name_of(f)
         try:
             self._signature = inspect.signature(f)
         except (TypeError, ValueError):         # functions written in C may have none
@@ -226,11 +227,10 @@ class _Custom:
 
     def __reduce__(self):
         # What is found under the name of f is this object if it decorates f, else f.
-        found = inspect.getmodule(self.__wrapped__)
-        for name in getattr(self, "__qualname__", "").split("."):
-            found = getattr(found, name, None)
-        if found is self:
-            return self.__qualname__
+        return core.by_name(self) or self._parts()
+
+    def _parts(self):
+        """What it is made of, as for pickle."""
         return _restored, (type(self), self.__wrapped__, self.nondiff_argnums, self._rule)
 
     def __call__(self, *args, **kwargs):

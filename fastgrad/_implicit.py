@@ -9,6 +9,7 @@ in their turn.
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._custom import (
     Arguments,
@@ -164,7 +165,7 @@ def _checked(name, f, max_steps):
         raise TypeError(f"{name}: the first argument must be a function, not {type(f).__name__}")
     if not hasattr(max_steps, "__index__") or max_steps < 1:
         raise ValueError(f"{name}: max_steps={max_steps!r} must be a positive int")
-    return f"{name} of {getattr(f, '__name__', repr(f))}"
+    return f"{name} of {name_of(f)}"
 
 
 # ---- a solution and its derivative ----------------------------------------------------------

@@ -15,6 +15,7 @@ import numpy as np
 
 import fastgrad as fg
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad.numeric import Layout, VectorFunction, derive
 
 __all__ = ["assert_close", "check_grads"]
@@ -83,8 +84,7 @@ def check_grads(f, *args, order=2, modes=MODES, rtol=None, atol=None, eps=None, 
         raise ValueError(f"check_grads: eps must be positive, not {eps}")
     if not callable(f) or not args:
         raise TypeError("check_grads: pass a function and its arguments, as in check_grads(f, x)")
-    options = Options(getattr(f, "__name__", repr(f)), modes, rtol, atol, eps,
-                      np.random.default_rng(seed))
+    options = Options(name_of(f), modes, rtol, atol, eps, np.random.default_rng(seed))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not depend")      # derivatives may be constant
         _check(f, args, order, (), options)
