@@ -14,9 +14,11 @@ from fastgrad._core import core
 from fastgrad._custom import (
     Arguments,
     constant,
+    copied,
     floating,
     given_or_zero,
     plain,
+    plainly,
     recorded,
     refuse_recorded,
     tensor,
@@ -213,12 +215,17 @@ class _Equation:
 
     def value(self, x, theta):
         """f, its result as a list of leaves."""
-        y = self.f(_trees.unflatten(self.structure, x), self.arguments.tree(theta))
+        args = _trees.unflatten(self.structure, x), self.arguments.tree(theta)
+        recording = any(map(recorded, [*x, *theta]))
+        y = self.f(*args) if recording else plainly(self.f, args)
         try:
             leaves = _trees.flatten_like(self.structure, y)
         except ValueError as error:
             raise ValueError(f"{self.name}: f does not return a tree like x: {error}") from None
         for a, b in zip(leaves, x):
+            if np.asarray(plain(a)).dtype.kind not in "fiu":
+                raise TypeError(f"{self.name}: f returns a {type(a).__name__} where x has a real "
+                                "number; return floats and arrays of them")
             if np.shape(a) != np.shape(b):
                 raise ValueError(f"{self.name}: f returns shape {np.shape(a)} where x has "
                                  f"{np.shape(b)}; they must be equal")
@@ -226,7 +233,8 @@ class _Equation:
 
     def solved(self, start):
         def g(x):
-            y = self.value(x, self.arguments.plain())
+            x = list(map(copied, x))            # f may write to it
+            y = self.value(x, list(map(copied, self.arguments.plain())))
             if not any(map(recorded, x)):       # it is in the Jacobian of Newton's method
                 refuse_recorded(self.name, y)
             return y
