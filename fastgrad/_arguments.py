@@ -111,5 +111,6 @@ def called(name, f, args, kwargs, argnums, argnames):
 
 def argument_of(f, i):
     """How messages call an argument."""
-    labels = getattr(f, "_argument_labels", None)
+    labels = getattr(f, "_argument_labels", None) or getattr(
+        getattr(f, "__wrapped__", None), "_argument_labels", None)      # of a gradient
     return f"argument {labels[i] if labels and i in labels else i}"
