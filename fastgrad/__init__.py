@@ -61,7 +61,8 @@ _LATER = {
     "numeric": ("numeric", True), "optim": ("optim", True), "root": ("_implicit", False),
     "scan": ("_loops", False), "set_num_threads": ("_threads", False),
     "symbolic": ("_symbolic", False), "taylor": ("_taylor", False), "testing": ("testing", True),
-    "trees": ("trees", True), "variable": ("_explicit", False), "vmap": ("_vmap", False), "while_loop": ("_loops", False),
+    "trees": ("trees", True), "variable": ("_explicit", False), "vmap": ("_vmap", False),
+    "while_loop": ("_loops", False),
 }
 
 

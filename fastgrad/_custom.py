@@ -248,8 +248,8 @@ class LinearRule:
                     f"{self.name}: {self.rule} has to be transposed here, and what it returns "
                     f"({self.whose} {k}) "
                     + (f"does not depend on its {self.vector}, as far as was recorded"
-                       if k in lost else f"is not linear in its {self.vector}, or depends on it in a "
-                       "way that was not recorded")
+                       if k in lost else f"is not linear in its {self.vector}, or depends on it "
+                       "in a way that was not recorded")
                     + "; write it with differentiable operations, without .detach(), "
                       f"fg.stop_gradient and fg.no_grad, or use {self.mode} mode")
         self.owner.transposed = True

@@ -75,7 +75,8 @@ def gradient(f, *args, argnums=0, method="central", step=None, full_output=False
     -------
     tree
         The gradient: the structure, shapes, dtypes and kinds of the argument (a float for a float,
-        an ndarray for an ndarray, None for a string, a bool or a function in a tree); a tuple of gradients where `argnums` is a tuple; ``(gradient,
+        an ndarray for an ndarray, None for a string, a bool or a function in a tree); a tuple of
+        gradients where `argnums` is a tuple; ``(gradient,
         error)``, alike in structure, with `full_output`.
 
     Raises
@@ -583,7 +584,8 @@ def _blocks(matrix, rows, columns, layout="numerator"):
         return _like(columns.leaves[j], found, dtype)
 
     return _trees.unflatten(_trees.bare(rows.structure), [
-        _trees.unflatten(_trees.bare(columns.structure), [block(i, j) for j in range(len(columns.leaves))])
+        _trees.unflatten(_trees.bare(columns.structure), [
+            block(i, j) for j in range(len(columns.leaves))])
         for i in range(len(rows.leaves))])
 
 

@@ -13,8 +13,8 @@ from fastgrad._arguments import Names, argument_of, called, name_of, no_paramete
 from fastgrad._core import core
 
 __all__ = [
-    "elementwise_grad", "grad", "hessian", "hessian_diag", "hvp", "jacobian", "jvp", "laplacian", "linearize",
-    "stop_gradient", "value_and_grad", "vjp",
+    "elementwise_grad", "grad", "hessian", "hessian_diag", "hvp", "jacobian", "jvp", "laplacian",
+    "linearize", "stop_gradient", "value_and_grad", "vjp",
 ]
 
 

@@ -1,5 +1,5 @@
-"""Trees: tuples, lists, dicts, namedtuples, dataclasses and registered classes, nested at will, with
-numbers, arrays and anything else as leaves. Every transformation takes and returns them.
+"""Trees: tuples, lists, dicts, namedtuples, dataclasses and registered classes, nested at will,
+with numbers, arrays and anything else as leaves. Every transformation takes and returns them.
 
     >>> import numpy as np
     >>> import fastgrad as fg

@@ -63,7 +63,7 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
-    /* How many of them there were when the function of a user's rule was called with plain values. */
+    /* How many of them there were when the function of a user's rule was called. */
     static FG_TLS int fg_outside;
     /* How deep the destructors of Tensors are inside one another, and those put off (borrowed). */
     static FG_TLS int fg_dying;
