@@ -17,6 +17,7 @@ import collections
 import functools
 import inspect
 import math
+import pickle
 import struct
 import sys
 import types
@@ -25,6 +26,7 @@ import weakref
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Caller, Cell, Tally, use_vectorcall
 
@@ -133,7 +135,9 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     if f is None:
         return functools.partial(compile, **options)
     if isinstance(f, Program) and f.function is not None:
-        f = f.function
+        made = Program(f.function, **options)
+        made._origin = None, f, (), {}
+        return made
     return Program(f, **options)
 
 
@@ -246,10 +250,10 @@ class Program(Caller):
                 setattr(self, attribute, getattr(function, attribute))
         if function is not None:
             self.__wrapped__ = function
-        self._name = name or getattr(function, "__name__", None) or (
-            "a program" if function is None else repr(function))
+        self._name = name or ("a program" if function is None else name_of(function))
         self._options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
                          "paths": paths, "verify": verify}
+        self._origin = None         # (transformation or None, program, args, kwargs) it is made of
         self._limit, self._verify = int(paths), int(verify)
         if self._limit < 1:
             raise ValueError(f"compile: paths={paths!r} must be at least 1")
@@ -339,36 +343,81 @@ class Program(Caller):
         from fastgrad import _persist
         _persist.save(self, path)
 
+    def paths_only(self):
+        """The recorded paths as a program without the function, which can be pickled whatever the
+        function is: as `save` and `fastgrad.load`, without a file.
+
+        Returns
+        -------
+        Program
+            Raises GuardError where no path fits, and takes the signatures recorded so far.
+
+        Raises
+        ------
+        RuntimeError
+            If no path has been recorded.
+        TypeError
+            If a path holds what is no data.
+
+        Examples
+        --------
+        >>> import pickle
+        >>> import fastgrad as fg
+        >>> f = fg.compile(lambda x: x * x)
+        >>> f(3.0)
+        9.0
+        >>> pickle.loads(pickle.dumps(f.paths_only()))(4.0)
+        16.0
+        """
+        from fastgrad import _persist
+        kind, arguments = _persist.reduced(self, "paths_only")
+        return kind(*arguments)
+
     def __reduce__(self):
-        found = sys.modules.get(getattr(self, "__module__", None))
-        for name in getattr(self, "__qualname__", "").split("."):
-            found = getattr(found, name, None)
-        if found is self:
-            return self.__qualname__
-        if self.function is None or self._local() and self._all():
+        found = core.by_name(self)
+        if found is not None:
+            return found
+        if self.function is None:
             from fastgrad import _persist
             return _persist.reduced(self)
-        return _made, (self.function, self._options)
+        if self._origin is not None:
+            return _remade, (*self._origin, self._options)
+        function = self._hidden()
+        if function is not None and not _by_value():
+            raise pickle.PicklingError(
+                f"pickle: {self._name}: the function {function.__qualname__} cannot be imported, "
+                "so the program cannot be pickled with it; define it in a module, or pickle what "
+                "has been recorded of it alone: program.paths_only()")
+        return _made, (type(self), self.function, self._options, self._name)
 
     def __copy__(self):
         if self.function is None:
             kind, arguments = self.__reduce__()
             return kind(*arguments)
-        return type(self)(self.function, **self._options)
+        made = _made(type(self), self.function, self._options, self._name)
+        made._origin = self._origin
+        return made
 
     def __deepcopy__(self, memo):
         return self.__copy__()
 
-    def _local(self):
-        """Whether the function is none that another process finds by its name: what has been
-        recorded of it travels instead."""
-        inner = _watch.innermost(self.function)
-        return inner is None or "<" in inner.__qualname__
+    def _hidden(self):
+        """The Python function, if another process would not find it by its name."""
+        function = self.function
+        while isinstance(function, functools.partial) or hasattr(type(function), "_parts"):
+            if core.by_name(function) is not None:
+                return None
+            function = function.func if isinstance(function, functools.partial) else (
+                function.__wrapped__)
+        hidden = type(function) is types.FunctionType and core.by_name(function) is None
+        return function if hidden else None
 
-    def _transformed(self, transformation, args, kwargs):
+    def _transformed(self, transform, transformation, args, kwargs):
         """The program of a transformation of this one's function."""
         inner = self if self.function is None else self.function
-        return Program(transformation(inner, *args, **kwargs), **self._options)
+        made = Program(transformation(inner, *args, **kwargs), **self._options)
+        made._origin = transform, self, args, kwargs
+        return made
 
     # ---- a call -----------------------------------------------------------------------------
 
@@ -552,7 +601,7 @@ class Program(Caller):
             elif type(leaf) is float:
                 words.append("float")
             else:
-                text = getattr(leaf, "__name__", None) or repr(leaf)
+                text = name_of(leaf) if callable(leaf) else repr(leaf)
                 words.append(text if len(text) <= 30 else text[:27] + "...")
         return f"({', '.join(words)})"
 
@@ -972,9 +1021,29 @@ def _kind_text(kind):
 use_vectorcall(Program)
 
 
-def _made(function, options):
+def _made(kind, function, options, name):
     """Unpickle a program."""
-    return Program(function, **options)
+    return kind(function, **options, name=name)
+
+
+def _remade(transform, program, args, kwargs, options):
+    """Unpickle a program that is made of another one."""
+    if transform is None:
+        made = Program(program.function, **options)
+    else:
+        made = transform(program, *args, **kwargs)
+        made = Program(made.function, **options)
+    made._origin = transform, program, args, kwargs
+    return made
+
+
+def _by_value():
+    """Whether a pickler asks that takes functions along whatever they are (joblib's, for one)."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") == "pickle":
+        frame = frame.f_back
+    module = "" if frame is None else str(frame.f_globals.get("__name__"))
+    return not {"cloudpickle", "dill"}.isdisjoint(module.split("."))
 
 
 def _filled(places, results):

@@ -11,6 +11,7 @@ import operator
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 
 from . import _record
@@ -239,7 +240,7 @@ def while_loop(condition, body, carry):
 def _name(what, f):
     if not callable(f):
         raise TypeError(f"{what}: it needs a function, not {type(f).__name__}")
-    return f"{what} of {getattr(f, '__name__', repr(f))}"
+    return f"{what} of {name_of(f)}"
 
 
 def _sequence(where, leaf):

@@ -214,9 +214,9 @@ def save(program, path):
     save_state(path, program_state(program, "save"))
 
 
-def reduced(program):
+def reduced(program, what="pickle"):
     """What pickles a program as data, for its __reduce__."""
-    state = program_state(program, "pickle")
+    state = program_state(program, what)
     return restore_program, (dump(state), classes(state))
 
 
@@ -475,7 +475,9 @@ class _Writer:
                                 "module")
             name = [x.type.__module__, x.type.__qualname__]
         rest = x.rest
-        if rest != _trees.OWN:
+        if type(rest) is _trees.Aux:
+            rest = {"aux": self.value(rest.value, where)}
+        elif rest != _trees.OWN:
             found = [key for key, factory in _FACTORIES.items() if factory is rest]
             if not found:
                 raise TypeError(f"{where} holds a defaultdict of {rest!r}, which cannot be written "
@@ -683,7 +685,10 @@ class _Reader:
         for child in children:
             _fault(child != _trees.LEAF and type(child) is not _trees.Branch,
                    "a branch holds something else than branches and leaves")
-        if rest != _trees.OWN:
+        if type(rest) is dict:
+            _fault(set(rest) != {"aux"} or type(name) is str, "a branch is not described")
+            rest = _trees.Aux(self.value(rest["aux"], depth))
+        elif rest != _trees.OWN:
             _fault(type(rest) is not str or rest not in _FACTORIES, f"there is no factory {rest!r}")
             rest = _FACTORIES[rest]
         if type(name) is str:
@@ -691,8 +696,8 @@ class _Reader:
             kind = _BRANCHES[name]
             _fault(rest == _trees.OWN, f"a {name} is not its own __dict__")
         else:
-            kind = _class(name, keys)
-        _fault(issubclass(kind, (tuple, list)) and not _named(kind)
+            kind = _class(name, keys, type(rest) is _trees.Aux)
+        _fault((issubclass(kind, (tuple, list)) and not _named(kind) or type(rest) is _trees.Aux)
                and keys != tuple(range(len(keys))), "the entries of a sequence are not counted")
         _fault(kind is type(None) and keys, "None has no entries")
         _fault(rest == _trees.OWN and not issubclass(kind, dict),
@@ -775,7 +780,7 @@ def _named(kind):
     return issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
-def _class(name, keys):
+def _class(name, keys, registered=False):
     """A class that a structure names, from a module that has been imported."""
     _fault(type(name) is not list or len(name) != 2 or not all(type(part) is str for part in name),
            "a class is not named")
@@ -786,6 +791,12 @@ def _class(name, keys):
     for part in qualname.split("."):
         found = vars(found).get(part) if isinstance(found, type) else getattr(found, "__dict__",
                                                                                  {}).get(part)
+    if (found in _trees.REGISTERED if isinstance(found, type) else False) is not registered:
+        raise ValueError(f"it takes or returns a {module}.{qualname}, which is "
+                         + ("not registered here (fg.trees.register)" if registered else
+                            "registered now, and was not"))
+    if registered:
+        return found
     fields = getattr(found, "__dataclass_fields__", None) if isinstance(found, type) else None
     if not isinstance(found, type) or not (
             issubclass(found, (tuple, list, dict)) or isinstance(fields, dict)):

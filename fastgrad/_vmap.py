@@ -15,13 +15,14 @@ import operator
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 
 from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import LANE, Replay, filled, function_of, has_slots
-from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
+from .transforms import _LEAVES, _built, _Derivative, _flat, _function, of_programs
 
 __all__ = ["map_graph", "vmap"]
 
@@ -818,7 +819,10 @@ def _check_axes(name, axes):
 def _axes_of(spec, tree, what):
     """The axis of each leaf of a tree, or None, from a tree that may end earlier."""
     if spec is None or hasattr(spec, "__index__"):
-        return [spec if spec is None else operator.index(spec)] * len(_trees.flatten(tree)[0])
+        leaves, structure = _trees.flatten(tree)
+        axis = spec if spec is None else operator.index(spec)
+        inside = structure != _trees.LEAF       # where what is no number is the same in all lanes
+        return [None if inside and _trees.is_constant(leaf) else axis for leaf in leaves]
     wanted, branch = _trees.open_branch(spec), _trees.open_branch(tree)
     if branch is None or not _trees.same_branch(wanted, branch) and not (
             wanted.type in (tuple, list) and wanted.keys == branch.keys):
@@ -880,8 +884,8 @@ class _Call:
         axes = in_axes
         if isinstance(axes, (tuple, list)):
             if len(axes) != len(args):
-                raise ValueError(f"vmap: in_axes has {len(axes)} entries, but {_name(f)} is called "
-                                 f"with {len(args)} positional arguments; give one for each")
+                raise ValueError(f"vmap: in_axes has {len(axes)} entries, but {name_of(f)} is "
+                                 f"called with {len(args)} positional arguments; give one for each")
         else:
             axes = (axes,) * len(args)
         self.tree = args, kwargs
@@ -1052,7 +1056,7 @@ class _Call:
             found = [self.function([core.own_copy(x) for x in (*[x[lane] for x in given], *shared)])
                      for lane in range(self.lanes)]
         if not found:
-            raise ValueError(f"vmap: {_name(self.f)} has to be called lane by lane, and there "
+            raise ValueError(f"vmap: {name_of(self.f)} has to be called lane by lane, and there "
                              "are no lanes")
         results = []
         for parts, axis in zip(zip(*found), self.result_axes(out_axes, len(found[0]))):

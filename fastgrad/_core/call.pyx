@@ -45,6 +45,17 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     return None
 
 
+cdef int seed_check(object seed, str what) except -1:
+    """Refuse booleans, which NumPy takes for 0 and 1."""
+    if type(seed) is float or seed is None:
+        return 0
+    dtype = getattr(seed, "dtype", None)
+    if isinstance(seed, bool) or isinstance(dtype, np.dtype) and dtype.kind == "b":
+        raise TypeError(f"{what}: the seed is a bool{'' if dtype is None else ' array'}; it must be "
+                        f"a float: write {'float(seed)' if dtype is None else '.astype(float)'}")
+    return 0
+
+
 cdef Tensor seed_tensor(Tensor root, object seed, str what):
     """The adjoint to start a recorded sweep from."""
     cdef Operand x
@@ -200,6 +211,7 @@ cdef int seed_operand(Tensor root, object seed, str what, Operand *x) except -1:
                 f"start from, seed=..., of that shape, reduce it first (.sum()), or for an "
                 "element-wise function use fastgrad.elementwise_grad")
         return 0
+    seed_check(seed, what)
     operand_of(seed, x, False)
     if x.shape != NULL and x.value == NULL:
         x.value = value_of(x.node, x.id)
@@ -462,8 +474,6 @@ cdef class inside:
 
 def unrecorded(function):
     """The function with `no_grad` around each call."""
-    import functools
-
     @functools.wraps(function)
     def without_recording(*args, **kwargs):
         with no_grad():
@@ -478,8 +488,19 @@ def is_recording():
 
 def transforming():
     """Whether a function is being transformed or a `record` scope is open, so that creation
-    functions make Tensors."""
-    return get_depth() + get_scopes() > 0
+    functions make Tensors. (Not in the function of a user's rule, called with plain values.)"""
+    return get_depth() + get_scopes() > get_outside()
+
+
+def plainly(function, args, kwargs={}):
+    """The result of a call with plain values, in which creation functions make plain arrays unless
+    something is transformed inside it."""
+    cdef int before = get_outside()
+    set_outside(get_depth() + get_scopes())
+    try:
+        return function(*args, **kwargs)
+    finally:
+        set_outside(before)
 
 
 @cython.binding(False)
@@ -754,9 +775,14 @@ cdef Tensor argument_leaf(object value, str where_):
                         "write float(x)")
     elif PyComplex_Check(value):
         raise TypeError(f"{where_}: {dtype_message(np.dtype(complex)).removeprefix('fastgrad: ')}")
-    else:
+    elif _trees.is_constant(value):
         raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative; pass "
                         "floats, arrays, or tuples, lists and dicts of them")
+    else:
+        raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative and is no "
+                        "known container; pass floats, arrays, or tuples, lists and dicts of them, or "
+                        "say how to take it apart: fg.trees.register("
+                        f"{type(value).__name__}, flatten, unflatten)")
     t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
     t.node.attr = reach_new()
     if t.node.flags & FG_LEAF:
@@ -764,24 +790,27 @@ cdef Tensor argument_leaf(object value, str where_):
     return t
 
 
-cdef object lift(object value, str where_, list leaves):
-    """The argument with a leaf for every number and array in it."""
+cdef object lift(object value, str where_, list leaves, bint inside=False):
+    """The argument with a leaf for every number and array in it; what is neither stays as it is
+    inside a container."""
     cdef Tensor t
     if not is_leaf_type(value):
         descend()
         try:
             if type(value) is dict:
-                return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
+                return {k: lift(v, f"{where_}[{k!r}]", leaves, True) for k, v in value.items()}
             if type(value) is list or type(value) is tuple:
-                items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
+                items = [lift(v, f"{where_}[{i}]", leaves, True) for i, v in enumerate(value)]
                 return items if type(value) is list else tuple(items)
             branch = _trees.open_branch(value)
             if branch is not None:
                 return _trees.close_branch(branch, [
-                    lift(v, where_ + _trees.step(branch, k), leaves)
+                    lift(v, where_ + _trees.step(branch, k), leaves, True)
                     for k, v in zip(branch.keys, branch.children)])
         finally:
             ascend()
+        if inside and _trees.is_constant(value):
+            return value
     t = argument_leaf(value, where_)
     leaves.append(argument_of(t))
     return t
@@ -807,6 +836,8 @@ cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves)
                                                     for x in branch.children])
         finally:
             ascend()
+        if _trees.is_constant(value):
+            return None
     t = <Argument>leaves.pop()
     if g is not None:
         return derivative_object(value, t.node, g.get(t.id), tensors)
@@ -921,17 +952,22 @@ cdef class Differentiated:
     cdef object argnums
     cdef bint has_aux, with_value
     cdef str name, first        # of the transformation, and of its first argument, for messages
+    cdef object labels          # what to call arguments that were given by name
     cdef int outermost          # the depth of a call by the user
     cdef dict __dict__
 
     def __repr__(self):
-        return f"<{self.name} of {getattr(self.__wrapped__, '__name__', self.__wrapped__)}>"
+        return f"<{self.name} of {_arguments.name_of(self.__wrapped__)}>"
 
     def __get__(self, instance, owner):
         import types
         return self if instance is None else types.MethodType(self, instance)
 
     def __reduce__(self):
+        return by_name(self) or self._parts()
+
+    def _parts(self):
+        """What it is made of, as for pickle."""
         return differentiated, (self.__wrapped__, self.argnums, self.has_aux, self.with_value,
                                 self.name, self.outermost)
 
@@ -987,7 +1023,7 @@ cdef class Differentiated:
             if depth == 0:
                 aux = settle(aux)
         if not isinstance(result, Tensor):
-            value = self.plain_value(result, depth)
+            value = self.plain_value(result, leaves)
             gradient = self.collect(args, NULL, None, tensors, leaves)
             return self.answer(value, aux, gradient)
         t = <Tensor>result
@@ -1018,7 +1054,7 @@ cdef class Differentiated:
             g = sweep_from(&s, t, NULL, leaves if prune else None, recorded,
                            floor.id if floor is not None else FG_NO_ID)
             if g is None:
-                if depth == self.outermost and s.gathered_count == 0:
+                if s.gathered_count == 0 and self.alone(leaves):
                     self.independent()
                 gradient = self.collect(args, &s, None, tensors, leaves)
         finally:
@@ -1030,7 +1066,7 @@ cdef class Differentiated:
             emit_from(g, t, seed_tensor(t, None, "grad"),
                       recorded and (g.found & (FOUND_OUTER | FOUND_PARAMETER) != 0
                                     or get_recorder() != NULL))
-            if depth == self.outermost:
+            if self.alone(leaves):
                 for leaf in leaves:
                     if g.get((<Argument>leaf).id) is not None:
                         break
@@ -1046,6 +1082,8 @@ cdef class Differentiated:
         if n == 1 and len(numbers) == 1 and (numbers[0] == 0 or numbers[0] == -1):
             return (0,)
         found = tuple([i + n if i < 0 else i for i in numbers])
+        if n == 0 and self.argnums == 0 and _arguments.no_parameters(self.__wrapped__):
+            return ()
         for i in found:
             if i < 0 or i >= n:
                 raise TypeError(f"{self!r}: argnums={self.argnums!r}, but the call has {n} positional "
@@ -1055,6 +1093,8 @@ cdef class Differentiated:
         return found
 
     cdef str argument_name(self, Py_ssize_t i):
+        if self.labels is not None and i in self.labels:
+            return f"{self.name}: argument {self.labels[i]}"
         return self.first if i == 0 else f"{self.name}: argument {i}"
 
     cdef object collect(self, tuple args, Sweep *s, Subgraph g, bint tensors, list leaves):
@@ -1064,7 +1104,11 @@ cdef class Differentiated:
         leaves = leaves[::-1]
         gradients_ = tuple([lower(args[i], s, g, tensors, leaves)
                             for i in self.positions(len(args))])
-        return gradients_[0] if type(self.argnums) is int else gradients_
+        return gradients_[0] if type(self.argnums) is int and gradients_ else gradients_
+
+    cdef bint alone(self, list leaves):
+        """Whether to say that the result depends on no argument, if it is this call's to say."""
+        return len(leaves) > 0 and get_depth() == self.outermost
 
     cdef object leaf_gradient(self, tuple args, list leaves, Tensor t, int depth, bint tensors):
         """The function returned an argument itself, or something that depends on none."""
@@ -1073,7 +1117,7 @@ cdef class Differentiated:
         for leaf in leaves:
             own = own or (<Argument>leaf).id == t.id
         if not own:
-            if depth == self.outermost:
+            if self.alone(leaves):
                 self.independent()
             return self.collect(args, NULL, None, tensors, leaves)
         sweep_begin(&s, tape_of_thread(), True)
@@ -1086,7 +1130,7 @@ cdef class Differentiated:
         finally:
             sweep_end(&s)
 
-    cdef object plain_value(self, object value, int depth):
+    cdef object plain_value(self, object value, list leaves):
         """A result that is no Tensor: constant, as long as it is a number at all."""
         if array_kind(value) is not None:
             raise TypeError(f"{self!r}: the function returned a {type(value).__name__}; "
@@ -1094,7 +1138,7 @@ cdef class Differentiated:
         if isinstance(value, (float, int)) or (
                 (PyArray_Check(value) or isinstance(value, np_generic)) and value.size == 1
                 and value.dtype.kind in "fiub"):
-            if depth == self.outermost:
+            if self.alone(leaves):
                 self.independent()
             return value
         if PyArray_Check(value) and value.dtype.kind in "fiub":
@@ -1201,6 +1245,17 @@ cdef void call_setup() noexcept:
     type_.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL
 
 
+def by_name(x):
+    """The name under which the module of x finds x itself, for its __reduce__; else None."""
+    found = sys.modules.get(getattr(x, "__module__", None))
+    name = getattr(x, "__qualname__", None)
+    if found is None or not isinstance(name, str):
+        return None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return name if found is x else None
+
+
 def warn_independent(str who):
     """Warn, at the user's line, of a derivative that is zero because nothing leads to the result."""
     warn(f"{who}: the result does not depend on the arguments that are differentiated; its "
@@ -1226,6 +1281,7 @@ def differentiated(f, argnums, has_aux, with_value, str name=None, int outermost
     d.name = name
     d.first = f"{name}: argument 0"
     d.outermost = outermost
+    d.labels = getattr(f, "_argument_labels", None)
     d.__wrapped__ = f
     d.argnums = argnums
     d.has_aux = has_aux
@@ -1295,7 +1351,8 @@ def alive():
             "duals": tape.duals if tape != NULL else 0,
             "consumed": tape.consumed if tape != NULL else 0,
             "parameters": parameters, "streamed": len(STREAMED), "dead": dead != FG_NO_ID,
-            "depth": get_depth(), "scopes": get_scopes(), "not recording": get_not_recording(),
+            "depth": get_depth(), "scopes": get_scopes(),
+            "outside": get_outside(), "not recording": get_not_recording(),
             "kept": get_kept() != NULL, "recorder": get_recorder() != NULL, "serial": get_serial()}
 
 

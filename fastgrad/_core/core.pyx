@@ -37,6 +37,7 @@ cimport numpy as cnp
 
 from fastgrad._core.fg cimport *
 
+import functools
 import linecache
 import opcode
 import os
@@ -48,7 +49,7 @@ from types import MethodType
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from fastgrad import _trees
+from fastgrad import _arguments, _trees
 
 import_array()
 
@@ -65,6 +66,8 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
+    /* How many of them there were when the function of a user's rule was called. */
+    static FG_TLS int fg_outside;
     /* How deep the destructors of Tensors are inside one another, and those put off (borrowed). */
     static FG_TLS int fg_dying;
     static FG_TLS void *fg_put_off;
@@ -86,6 +89,8 @@ cdef extern from *:
     #define set_depth(x) (fg_depth = (x))
     #define get_scopes() (fg_scopes)
     #define set_scopes(x) (fg_scopes = (x))
+    #define get_outside() (fg_outside)
+    #define set_outside(x) (fg_outside = (x))
     #define get_dying() (fg_dying)
     #define set_dying(x) (fg_dying = (x))
     #define get_nested() (fg_nested)
@@ -140,6 +145,8 @@ cdef extern from *:
     void set_depth(int) nogil
     int get_scopes() nogil
     void set_scopes(int) nogil
+    int get_outside() nogil
+    void set_outside(int) nogil
     int get_dying() nogil
     void set_dying(int) nogil
     int get_nested() nogil

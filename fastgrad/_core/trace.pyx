@@ -733,7 +733,7 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
         set_depth(0)
         set_not_recording(0)
     if not reached and warn:
-        warn_independent(f"{name} of {getattr(f, '__name__', repr(f))}")
+        warn_independent(f"{name} of {_arguments.name_of(f)}")
     return value, answer
 
 
