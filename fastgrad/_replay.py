@@ -346,13 +346,14 @@ _NUMPY = """
     bincount unique nonzero flatnonzero argwhere where ix_ compress extract select choose
     unravel_index ravel_multi_index diff roll repeat tile vstack hstack copy array asarray full
     full_like linspace delete diagonal diag tril triu trace outer inner zeros_like ones_like
-    nan_to_num real imag union1d intersect1d setdiff1d spacing nextafter frexp modf
+    nan_to_num matmul concatenate real imag union1d intersect1d setdiff1d spacing nextafter frexp modf
 """.split()
 
 for _name in (*_NUMPY, *(alias for row in core.operators() for alias in row.numpy)):
     if hasattr(np, _name):
         CALLS[f"numpy.{_name}"] = getattr(np, _name)
 CALLS["numpy.astype"] = core.astype
+core.use_calls(CALLS)
 
 for _name in ("max", "min", "logsumexp"):
     register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)

@@ -222,6 +222,7 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
     cdef int64_t fixed[64]
     cdef int64_t known = 1, size = 1 if x.shape == NULL else x.shape.size
     cdef int i, free_axis = -1
+    cdef Tensor t
     for i in range(rank):
         fixed[i] = dims[i]
         if dims[i] == -1 and free_axis < 0:
@@ -238,13 +239,21 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
         raise ValueError(f"reshape: cannot reshape array of size {size} with shape "
                          f"{shape_text(x.shape)} into shape {dims_tuple(rank, dims)}")
     if x.shape == NULL and rank == 0:
-        return push_shaped(FG_reshape, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x,
-                           NULL, 0, 0)
+        t = push_shaped(FG_reshape, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x,
+                        NULL, 0, 0)
+        if not is_float(x.dtype):
+            t.node.value = <FgValue *><void *>operand_whole(x)
+        return t
     if rank == 0:
         w = value_contiguous(x.shape, x.value, x.dtype)
         if not is_float(x.dtype):
             try:
-                return whole_constant(w.data, x.dtype)
+                if not x.needs:
+                    return whole_constant(w.data, x.dtype)
+                t = push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, scalar_number(w.data, x.dtype), x,
+                                NULL, 0, 0)
+                t.node.value = <FgValue *><void *>scalar_whole(w.data, x.dtype)
+                return t
             finally:
                 value_release(w)
         number = scalar_number(w.data, x.dtype)
@@ -814,7 +823,7 @@ cdef object push_gathered(Operand *x, object index):
     cdef Tensor t
     cdef Operand y
     cdef bint needs = x.needs
-    if get_recorder() != NULL and id(plain) in (<Recorder>get_recorder()).indices:
+    if is_live(plain):
         x.needs = needs = True          # of a table that is a constant, an entry that is none
     operand_clear(&y)
     operand_array(np.asarray(array), &y)
@@ -862,7 +871,7 @@ cdef object push_assign(Tensor t, object index, object value):
     cdef FgShape *shape = NULL
     cdef object plain = None
     cdef Operand before
-    cdef bint advanced
+    cdef bint advanced, live = False
     cdef int dtype = t.node.dtype
     cdef uint32_t attr
     cdef int64_t own[64]
@@ -923,10 +932,15 @@ cdef object push_assign(Tensor t, object index, object value):
             for i in range(len(dims)):
                 parsed.dims[i] = dims[i]
             parsed.rank = <int>len(dims)
+            live = is_live(plain)
         shape = shape_new(parsed.rank, parsed.dims)
         if v.shape != NULL:
             fits_into(v.shape, shape)
-        target = assign_memory(t, &x)
+        if live and is_literal(&x):     # at other places the constant shows again
+            target = value_copy(x.shape, x.node.value, x.dtype)
+        else:
+            target = assign_memory(t, &x)
+        x.needs = x.needs or live
         try:
             if not x.needs and not v.needs:
                 attr = 0
@@ -959,6 +973,12 @@ cdef object push_assign(Tensor t, object index, object value):
         operands_let_go(&before, 1)
         if shape != NULL:
             shape_release(shape)
+
+
+cdef inline bint is_live(object plain) except -1:
+    """Whether a recording knows the index for one that depends on an input: what is done with it is
+    an operation, whatever it is done to."""
+    return get_recorder() != NULL and id(plain) in (<Recorder>get_recorder()).indices
 
 
 cdef int assign_unchanged(Tensor t, Operand *x) except -1:
@@ -1717,6 +1737,8 @@ cdef object push_matmul(object left, object right):
         operands_hold(before, 2)
         held = True
         dtype = common_dtype(x, 2, &weak)
+        if dtype == -2 and (x[0].needs or x[1].needs):
+            return derived("numpy.matmul", np.matmul, (left, right), {})
         if dtype == -2:
             return tensor_constant(np.matmul(operand_ndarray(&x[0]), operand_ndarray(&x[1])))
         for i in range(2):

@@ -433,6 +433,8 @@ cdef uint32_t leaf_constant(Operand *x) except 0:
     n.dtype = x.dtype
     if x.shape == NULL:
         n.re = x.number
+        if not is_float(x.dtype):
+            n.value = <FgValue *><void *>operand_whole(x)
     else:
         try:
             n.value = value_copy(x.shape, x.value, x.dtype) if x.foreign else value_ref(x.value)
@@ -446,6 +448,14 @@ cdef uint32_t leaf_constant(Operand *x) except 0:
         snapshots[slot].leaf = id
         n.index = <uint16_t>(slot + 1)
     return id
+
+
+cdef int64_t operand_whole(Operand *x) except? -1:
+    """The integer that a scalar operand is, of which its number may be a rounding."""
+    if x.node != NULL:
+        return <int64_t><size_t><void *>x.node.value
+    a = np.asarray(<object>x.source if x.source != NULL else x.number).astype(dtypes[x.dtype])
+    return scalar_whole(PyArray_DATA(<ndarray>a), x.dtype)
 
 
 cdef bint same_contents(Operand *x, FgValue *kept) noexcept:
