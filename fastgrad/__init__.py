@@ -24,6 +24,7 @@ from fastgrad.transforms import (
     elementwise_grad,
     grad,
     hessian,
+    hessian_diag,
     hvp,
     jacobian,
     jvp,
@@ -42,10 +43,11 @@ __version__ = "0.1.0"
 __all__ = [
     "ConvergenceError", "GuardError", "NoDerivativeError", "Program", "Tensor", "compile",
     "constant", "custom_jvp", "custom_vjp", "elementwise_grad", "explain", "fixed_point",
-    "fori_loop", "function", "get_num_threads", "grad", "gradients", "hessian", "hvp", "is_tensor",
-    "jacobian", "jvp", "laplacian", "linearize", "load", "no_grad", "numeric", "numpy", "optim",
-    "record", "root", "scan", "set_num_threads", "special", "stop_gradient", "symbolic", "taylor",
-    "tensor", "testing", "value_and_grad", "variable", "vjp", "vmap", "while_loop",
+    "fori_loop", "function", "get_num_threads", "grad", "gradients", "hessian",
+    "hessian_diag", "hvp", "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "load",
+    "no_grad", "numeric", "numpy", "optim", "record", "root", "scan", "set_num_threads", "special",
+    "stop_gradient", "symbolic", "taylor", "tensor", "testing", "trees", "value_and_grad",
+    "variable", "vjp", "vmap", "while_loop",
 ]
 
 # What few programs need is imported when it is first used: name -> module, and whether the name is
@@ -59,7 +61,8 @@ _LATER = {
     "numeric": ("numeric", True), "optim": ("optim", True), "root": ("_implicit", False),
     "scan": ("_loops", False), "set_num_threads": ("_threads", False),
     "symbolic": ("_symbolic", False), "taylor": ("_taylor", False), "testing": ("testing", True),
-    "variable": ("_explicit", False), "vmap": ("_vmap", False), "while_loop": ("_loops", False),
+    "trees": ("trees", True), "variable": ("_explicit", False), "vmap": ("_vmap", False),
+    "while_loop": ("_loops", False),
 }
 
 

@@ -9,12 +9,14 @@ arguments, so that it is differentiated in turn, as often as wanted.
 
 import functools
 import inspect
+import numbers
 import operator
 import types
 
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad.transforms import _Run
 
@@ -40,9 +42,25 @@ def floating(x):
 
 
 def plain(x):
-    """A Tensor as the float, NumPy scalar or (read-only) array it would be outside of every
-    transformation; anything else as it is. While a program is recorded, a Tensor without
+    """A Tensor as the float, NumPy scalar or array it would be outside of every transformation, to
+    be written to; anything else as it is. While a program is recorded, a Tensor without
     derivative: what a rule computes with it is taken down."""
+    return copied(viewed(x)) if isinstance(x, Tensor) else x
+
+
+def copied(x):
+    """An array of the same values that may be written to; anything else as it is."""
+    return np.array(x, subok=True) if isinstance(x, np.ndarray) else x
+
+
+def plainly(f, args):
+    """f called with plain values: what it creates is plain, too. (While a program is recorded they
+    are Tensors, and so is what it creates.)"""
+    return f(*args) if core.recording_program() else core.plainly(f, args)
+
+
+def viewed(x):
+    """The same as `plain`, but an array is not to be written to."""
     if not isinstance(x, Tensor):
         return x
     x = x.detach()
@@ -87,7 +105,7 @@ def given_or_zero(vectors, likes):
 
 def outline(x):
     """Something of the kind, shape and dtype of x that does not keep its memory."""
-    x = plain(x)
+    x = viewed(x)
     return np.broadcast_to(x.dtype.type(), x.shape) if isinstance(x, np.ndarray) else x
 
 
@@ -95,30 +113,45 @@ class Arguments:
     """A tree of arguments, and the recorded Tensors among its leaves.
 
     What was passed may be assigned to later, so it is held as Tensors of our own (`tensors`) and
-    as plain values.
+    as plain values; whoever gets these gets copies. The function itself is called with the arrays
+    that the caller passed.
     """
 
     def __init__(self, name, tree):
         leaves, self.structure = _trees.flatten(tree)
         self.places = [i for i, leaf in enumerate(leaves) if recorded(leaf)]
         values = [leaves[i] for i in self.places]
-        self.tensors = core.Trace(name, values, [""] * len(values)).arguments if values else []
-        self.leaves = [plain(leaf) for leaf in leaves]
+        self.tensors = list(map(core.taken, values))
+        self.given = leaves
+        self.leaves = [viewed(leaf) if isinstance(leaf, Tensor) else copied(leaf)
+                       for leaf in leaves]
+
+    def first(self, keep=False):
+        """The tree for the first call, and the last that arrays of the caller's go into."""
+        leaves = list(map(plain, self.given))
+        self.given = self.given if keep else None
+        return _trees.unflatten(self.structure, leaves)
 
     def tree(self, values):
         """The tree with these in the places of the recorded leaves."""
-        leaves = list(self.leaves)
+        leaves = list(map(copied, self.leaves))
         for i, value in zip(self.places, values):
             leaves[i] = value
         return _trees.unflatten(self.structure, leaves)
 
     def plain(self):
-        """The values of the recorded leaves as numbers and arrays."""
+        """The values of the recorded leaves as numbers and arrays, not to be written to."""
         return [self.leaves[i] for i in self.places]
 
+    def shared(self, x):
+        """Whether an array may be (a part of) one that the caller passed."""
+        return isinstance(x, np.ndarray) and any(
+            [isinstance(a, np.ndarray) and np.may_share_memory(a, x) for a in self.given])
+
     def present(self):
-        """The same, but as recorded Tensors while a recorded sweep asks."""
-        return self.tensors if core.is_recording() else self.plain()
+        """The same, but as recorded Tensors while a recorded sweep asks, and else to be written
+        to."""
+        return self.tensors if core.is_recording() else list(map(copied, self.plain()))
 
 
 def refuse_recorded(name, leaves):
@@ -127,6 +160,26 @@ def refuse_recorded(name, leaves):
         raise TypeError(
             f"{name}: the function uses a Tensor that is being differentiated but is none of its "
             "arguments; pass it as one, or detach it (fg.stop_gradient)")
+
+
+def refuse_results(name, leaves):
+    """Complain of results that would lose their derivative."""
+    for x in leaves:
+        if isinstance(x, (Tensor, float, int)) or _trees.is_constant(x):
+            continue
+        dtype = getattr(x, "dtype", None)
+        known = isinstance(x, (np.ndarray, np.generic)) and not isinstance(x, np.ma.MaskedArray)
+        if known and dtype.kind in "fiubSU":
+            continue
+        cure = ("of a complex number its .real and .imag" if isinstance(x, complex)
+                or known and dtype.kind == "c" else
+                f"float(x) of a {type(x).__name__}" if isinstance(x, numbers.Number) else
+                ".astype(float) of it" if known and dtype.kind == "O" else
+                f"or register its class, fg.trees.register({type(x).__name__}, ...)")
+        what = f"an array of dtype {dtype}" if isinstance(x, np.ndarray) and known else (
+            f"a {type(x).__name__}")
+        raise TypeError(f"{name}: the function returned {what}, whose derivative would be lost; "
+                        f"return floats and arrays of float32 or float64: {cure}")
 
 
 # ---- a rule as the core calls it ------------------------------------------------------------
@@ -138,37 +191,82 @@ class LinearRule:
     the map depends on is recorded as well.
     """
 
-    def __init__(self, name, linear):
+    def __init__(self, name, linear, owner):
         self.name = name
         self.linear = linear
+        self.owner = owner
 
     def __repr__(self):
         return self.name
 
     def apply(self, vectors, domain):
         """The image of some vectors; None: zero. `domain`: what they are like."""
-        return list(map(tensor, self.linear()(given_or_zero(vectors, domain))))
+        linear, vectors = self.linear(), given_or_zero(vectors, domain)
+        found = linear(vectors) if core.is_recording() else plainly(linear, (vectors,))
+        return list(map(tensor, found))
 
     def transpose(self, covectors, domain):
         """What the transposed map makes of these; None: zero."""
         linear = self.linear()
         if core.is_recording():
-            domain = map(constant, domain)
+            domain = list(map(constant, domain))
         try:
             run = _Run("vjp", linear, (list(map(zeros, domain)),), {}, 0, False)
         except TypeError as error:
             error.add_note(f"{self.name}: there is no rule for this direction, so the one there is "
                            "was run with Tensors, to be transposed")
             raise
+        self.check(run.trace, domain)
         return list(map(tensor, run.pull([
             zeros(tensor(y)) if c is None else c for c, y in zip(covectors, run.value())])[0]))
+
+
+    def check(self, trace, domain):
+        """Complain if the rule does with its vectors what was not recorded, or is not linear in
+        them. Results that depend on none are looked at each time, the others once for each
+        function: the rule is run again, on numbers that are not zero."""
+        lost = [k for k in range(len(trace.shapes)) if not trace.differentiable(k)]
+        if self.owner.transposed and not lost or core.recording_program() and not any(
+                [isinstance(y, Tensor) for k, y in enumerate(trace.plain()) if k in lost]):
+            return
+        rng = np.random.default_rng(0)
+        vectors = [viewed(x) for x in domain]
+        vectors = [np.asarray(rng.uniform(0.5, 2.0, np.shape(x)) * rng.choice([-1.0, 1.0], np.shape(
+            x)), getattr(x, "dtype", float))[()] for x in vectors]
+        with core.no_grad():
+            found = [np.asarray(_numbers(y)) for y in plainly(self.linear(), (
+                [float(v) if type(x) is float else copied(v) for v, x in zip(vectors, domain)],))]
+            known = [0.0 if y is None else np.asarray(_numbers(y)) for y in trace.push(vectors)]
+        largest = max([np.max(abs(y), initial=0.0, where=np.isfinite(y)) for y in found], default=0)
+        for k, (y, z) in enumerate(zip(found, known)):
+            if k in lost and not np.any(y):
+                continue
+            with np.errstate(all="ignore"):
+                off = abs(y - z) > 1e-2 * np.maximum(abs(y), 1e-3 * largest)
+            if np.any(off & np.isfinite(y) & np.isfinite(z)):
+                raise TypeError(
+                    f"{self.name}: {self.rule} has to be transposed here, and what it returns "
+                    f"({self.whose} {k}) "
+                    + (f"does not depend on its {self.vector}, as far as was recorded"
+                       if k in lost else f"is not linear in its {self.vector}, or depends on it "
+                       "in a way that was not recorded")
+                    + "; write it with differentiable operations, without .detach(), "
+                      f"fg.stop_gradient and fg.no_grad, or use {self.mode} mode")
+        self.owner.transposed = True
+
+
+def _numbers(x):
+    """The numbers of a result of a rule, whatever is recorded."""
+    return x.detach().numpy() if isinstance(x, Tensor) else x
 
 
 class _Pullback(LinearRule):
     """Known from cotangents of the results to those of the arguments."""
 
-    def __init__(self, name, linear, results):
-        super().__init__(name, linear)
+    rule, vector, whose, mode = "bwd", "cotangent", "for differentiated number", "reverse"
+
+    def __init__(self, name, linear, owner, results):
+        super().__init__(name, linear, owner)
         self.results = results
 
     def pull(self, cotangents, needed):
@@ -181,8 +279,10 @@ class _Pullback(LinearRule):
 class _Pushforward(LinearRule):
     """Known from tangents of the arguments to those of the results."""
 
-    def __init__(self, name, linear, arguments):
-        super().__init__(name, linear)
+    rule, vector, whose, mode = "the rule", "tangents", "as the tangent of number", "forward"
+
+    def __init__(self, name, linear, owner, arguments):
+        super().__init__(name, linear, owner)
         self.arguments = arguments
 
     def push(self, tangents):
@@ -211,12 +311,13 @@ class _Custom:
         numbers = nondiff_argnums if isinstance(nondiff_argnums, (tuple, list)) else (
             nondiff_argnums,)
         self.nondiff_argnums = tuple(map(operator.index, numbers))
-        self._name = getattr(f, "__name__", repr(f))
+        self._name = name_of(f)
         try:
             self._signature = inspect.signature(f)
         except (TypeError, ValueError):         # functions written in C may have none
             self._signature = None
         self._rule = None
+        self.transposed = False         # whether the rule has been seen to be as it was recorded
 
     def __repr__(self):
         return f"<{type(self).__name__} {self._name}>"
@@ -226,17 +327,17 @@ class _Custom:
 
     def __reduce__(self):
         # What is found under the name of f is this object if it decorates f, else f.
-        found = inspect.getmodule(self.__wrapped__)
-        for name in getattr(self, "__qualname__", "").split("."):
-            found = getattr(found, name, None)
-        if found is self:
-            return self.__qualname__
+        return core.by_name(self) or self._parts()
+
+    def _parts(self):
+        """What it is made of, as for pickle."""
         return _restored, (type(self), self.__wrapped__, self.nondiff_argnums, self._rule)
 
     def __call__(self, *args, **kwargs):
         args = self._positional(args, kwargs)
-        if not any(map(recorded, _trees.flatten(args)[0])):
-            return self.__wrapped__(*args)
+        leaves, structure = _trees.flatten(args)
+        if not any(map(recorded, leaves)):
+            return self._unrecorded(args, leaves, structure)
         if self._rule is None:
             raise core.NoDerivativeError(f"{self._name}: there is no rule to differentiate it; "
                                          f"{self._define}")
@@ -249,13 +350,11 @@ class _Custom:
         moving = [i for i in range(len(args)) if i not in places]
         arguments = Arguments(self._name, tuple([args[i] for i in moving]))
         fixed = [_trees.tree_map(plain, x) for x in fixed]
-        paths = [f"argument {self._argument(moving[int(path[1:path.index(']')])])}"
-                 + path[path.index("]") + 1:]
-                 for path, leaf in _trees.leaves_with_paths(arguments.tree(()))]
-        call = _Call(self, fixed, places, arguments, paths)
+        call = _Call(self, fixed, places, arguments, moving)
         value = self._value(call)
         leaves, structure = _trees.flatten(value)
         refuse_recorded(self._name, leaves)
+        refuse_results(self._name, leaves)
         call.returned = structure, list(map(outline, leaves))
         numbers = [k for k, y in enumerate(leaves) if floating(y)]
         made = core.custom(self._linear(call), arguments.tensors,
@@ -263,6 +362,15 @@ class _Custom:
         for k, y in zip(numbers, made):
             leaves[k] = y
         return _trees.unflatten(structure, leaves)
+
+    def _unrecorded(self, args, leaves, structure):
+        """What the function returns: Tensors, if it was called with some, which it never sees."""
+        if core.recording_program():
+            return self.__wrapped__(*args)
+        if not any([isinstance(leaf, Tensor) for leaf in leaves]):
+            return core.plainly(self.__wrapped__, args)
+        value = core.plainly(self.__wrapped__, _trees.unflatten(structure, map(plain, leaves)))
+        return _trees.tree_map(lambda y: constant(y) if floating(y) else y, value)
 
     def _positional(self, args, kwargs):
         """All arguments by position, defaults filled in."""
@@ -304,13 +412,20 @@ def _restored(kind, f, nondiff_argnums, rule):
 class _Call:
     """The arguments and results of one call, and how messages call them."""
 
-    def __init__(self, function, fixed, places, arguments, paths):
+    def __init__(self, function, fixed, places, arguments, moving):
+        self.function = function
         self.name = function._name
         self.fixed = fixed
         self.places = places
         self.arguments = arguments
-        self.paths = paths
+        self.moving = moving        # positions of the arguments that are differentiated
         self.returned = None        # structure and plain leaves
+
+    def path(self, i):
+        """How messages call a leaf of the arguments."""
+        path = _trees.paths(self.arguments.structure)[i]
+        number, _, rest = path[1:].partition("]")
+        return f"argument {self.function._argument(self.moving[int(number)])}{rest}"
 
     def all(self, moving):
         """The arguments by position, those of nondiff_argnums put back in."""
@@ -324,7 +439,7 @@ class _Call:
         structure, leaves = self.returned
         self.leaves(structure, value, leaves, whose, "the value of the function", False)
 
-    def leaves(self, structure, tree, likes, what, whose, zero=True, paths=None):
+    def leaves(self, structure, tree, likes, what, whose, zero=True, places=False):
         """The leaves of a tree, checked against those it belongs to; None where it is zero."""
         try:
             found = _with_nones(structure, tree) if zero else _trees.flatten_like(structure, tree)
@@ -333,10 +448,15 @@ class _Call:
         for i, (x, like) in enumerate(zip(found, likes)):
             if x is None or not floating(like):
                 continue
-            place = f" of {paths[i]}" if paths else ""
+            place = f" of {self.path(i)}" if places else ""
             if not isinstance(x, (Tensor, np.ndarray, np.generic, float, int)):
                 raise TypeError(f"{self.name}: {what}{place} must hold numbers and arrays, not "
                                 f"{type(x).__name__}")
+            dtype = getattr(x, "dtype", np.dtype(bool if isinstance(x, bool) else float))
+            if dtype.kind not in "fiu" or isinstance(x, np.ma.MaskedArray):
+                raise TypeError(f"{self.name}: {what}{place} is a {type(x).__name__} of dtype "
+                                f"{dtype}; it must hold floats: write .astype(float), of a complex "
+                                "number .real")
             if np.shape(x) != np.shape(like):
                 raise ValueError(f"{self.name}: {what}{place} has shape {np.shape(x)}, {whose} "
                                  f"{np.shape(like)}; they must be equal")
@@ -376,7 +496,9 @@ class custom_vjp(_Custom):
     f : callable
         Takes and returns floats, arrays, and trees of them; other arguments (integers, strings,
         objects) are passed on and not differentiated. Its code is never differentiated, so it may
-        call whatever it likes.
+        call whatever it likes: it sees floats, NumPy scalars and arrays that may be written to,
+        never Tensors, and what `fastgrad.numpy` creates in it is plain (but while a program is
+        recorded all of these are Tensors).
     nondiff_argnums : int or tuple of int
         Positional arguments that are passed to the rules as they are: functions, options.
 
@@ -384,16 +506,19 @@ class custom_vjp(_Custom):
     -----
     Without Tensors that are recorded the function is called as it is; keyword arguments are bound
     to positions. In forward mode the rule is transposed, which needs a `bwd` written with
-    differentiable operations, linear in the cotangent; higher derivatives differentiate `fwd` and
-    `bwd`. At first order both see plain floats and arrays.
+    differentiable operations, linear in the cotangent (the first time, and wherever something does
+    not depend on the cotangent, it is run on numbers as well and compared); higher derivatives
+    differentiate `fwd` and `bwd`. At first order both see plain floats and arrays, as the function
+    does; what they write to these shows nowhere else.
 
     Raises
     ------
     NoDerivativeError
         When differentiated before `defvjp`.
     TypeError, ValueError
-        For rules that return something else than `defvjp` says, and a function that uses a
-        recorded Tensor that is not among its arguments.
+        For rules that return something else than `defvjp` says, a function that returns what has
+        no derivative (complex numbers, fractions, objects) or uses a recorded Tensor that is not
+        among its arguments, and a `bwd` that cannot be transposed.
 
     Examples
     --------
@@ -435,21 +560,26 @@ class custom_vjp(_Custom):
     _compared = False               # whether fwd has been seen to return what f returns
 
     def _forward(self, call, args):
-        pair = self._rule[0](*args)
+        fwd = self._rule[0]
+        pair = fwd(*args) if any(map(recorded, _trees.flatten(args)[0])) else plainly(fwd, args)
         if type(pair) is not tuple or len(pair) != 2:
             raise TypeError(f"{self._name}: fwd must return (out, residuals), not "
                             f"{type(pair).__name__}")
         return pair
 
     def _value(self, call):
-        args = call.all(call.arguments.tree(()))
-        out, residuals = self._forward(call, args)
+        arguments = call.arguments
+        out, residuals = self._forward(call, call.all(arguments.first(True)))
         if not self._compared:
-            leaves, structure = _trees.flatten(self.__wrapped__(*args))
+            args = call.all(arguments.tree(map(copied, arguments.plain())))
+            leaves, structure = _trees.flatten(plainly(self.__wrapped__, args))
             call.returned = structure, list(map(plain, leaves))
             call.same_results("what fwd returns first", out)
             self._compared = True
-        call.residuals = _trees.tree_map(plain, residuals)
+        # The caller's arrays, which it may write to, are held as copies.
+        call.residuals = _trees.tree_map(
+            lambda x: copied(x) if arguments.shared(x) else viewed(x), residuals)
+        arguments.given = None
         return out
 
     def _linear(self, call):
@@ -461,6 +591,8 @@ class custom_vjp(_Custom):
             if core.is_recording():
                 args = call.all(call.arguments.tree(call.arguments.tensors))
                 residuals = self._forward(call, args)[1]
+            else:
+                residuals = _trees.tree_map(copied, residuals)      # bwd may be called again
             return functools.partial(pullback, residuals)
 
         def pullback(residuals, vectors):
@@ -471,7 +603,7 @@ class custom_vjp(_Custom):
             answer = self._rule[1](*call.fixed, residuals, out_bar)
             return self._cotangents(call, answer)
 
-        return _Pullback(self._name, linear, [results[k] for k in numbers])
+        return _Pullback(self._name, linear, self, [results[k] for k in numbers])
 
     def _cotangents(self, call, answer):
         """What bwd returned, for the leaves that are recorded."""
@@ -484,7 +616,7 @@ class custom_vjp(_Custom):
             raise ValueError(f"{self._name}: bwd returned {len(answer)} cotangents for {count} "
                              f"argument{'' if count == 1 else 's'}; None stands for zero")
         leaves = call.leaves(arguments.structure, answer, arguments.leaves, "the cotangent",
-                             "the argument", paths=call.paths)
+                             "the argument", places=True)
         return call.cast([leaves[i] for i in arguments.places], arguments.plain())
 
 
@@ -499,16 +631,17 @@ class custom_jvp(_Custom):
     Notes
     -----
     In reverse mode the rule is transposed, which needs a rule written with differentiable
-    operations, linear in the tangents; higher derivatives differentiate the rule. In forward mode
-    and at first order it sees plain floats and arrays.
+    operations, linear in the tangents (checked as by `custom_vjp`); higher derivatives
+    differentiate the rule. In forward mode and at first order it sees plain floats and arrays.
 
     Raises
     ------
     NoDerivativeError
         When differentiated before `defjvp`.
     TypeError, ValueError
-        For a rule that returns something else than `defjvp` says, and a function that uses a
-        recorded Tensor that is not among its arguments.
+        For a rule that returns something else than `defjvp` says, a function that returns what has
+        no derivative or uses a recorded Tensor that is not among its arguments, and a rule that
+        cannot be transposed.
 
     Examples
     --------
@@ -543,7 +676,7 @@ class custom_jvp(_Custom):
         return rule
 
     def _value(self, call):
-        return self.__wrapped__(*call.all(call.arguments.tree(())))
+        return plainly(self.__wrapped__, call.all(call.arguments.first()))
 
     def _linear(self, call):
         arguments = call.arguments
@@ -567,4 +700,4 @@ class custom_jvp(_Custom):
             found = call.leaves(structure, pair[1], results, "the tangent", "the result")
             return call.cast([found[k] for k in numbers], [results[k] for k in numbers])
 
-        return _Pushforward(self._name, linear, arguments.plain())
+        return _Pushforward(self._name, linear, self, arguments.plain())

@@ -7,11 +7,13 @@ protocols, the functions of fastgrad.numpy because they leave the call to `Expre
 `Evaluation`, which goes through them.
 """
 
+import inspect
 import operator
 
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 
 from ._compile import Program
@@ -103,7 +105,7 @@ class Expression(core.Deferred):
     def defer(self, function, args, kwargs):
         """The call as an expression."""
         if kwargs.get("out") is not None:
-            raise TypeError(f"{getattr(function, '__name__', function)}: out= has no meaning for "
+            raise TypeError(f"{name_of(function)}: out= has no meaning for "
                             "expressions; bind the result to a name instead")
         kwargs = {key: x for key, x in kwargs.items() if x is not np._NoValue}
         return Expression(function, args, kwargs)
@@ -143,7 +145,7 @@ class Expression(core.Deferred):
         return (self[k] for k in range(len(self._known("iteration"))))
 
     def __repr__(self):
-        name = getattr(self._function, "__name__", repr(self._function))
+        name = name_of(self._function)
         return f"<expression {name}>"
 
     __bool__, __float__, __int__ = _says("bool"), _says("float"), _says("int")
@@ -161,6 +163,12 @@ class Expression(core.Deferred):
 
     def __reduce__(self):
         raise TypeError("pickle: an expression cannot be pickled; save the program made of it")
+
+    def __copy__(self):
+        return self                     # it does not change
+
+    def __deepcopy__(self, memo):
+        return self
 
     # ---- what makes expressions of it -------------------------------------------------------
 
@@ -326,9 +334,11 @@ def _expressions(tree):
 
 
 def _filled(tree, values):
-    """The same with values (by the id of the expression) in place of expressions."""
+    """The same with values (by the id of the expression, or by place) in place of expressions."""
     if isinstance(tree, Expression):
         return values[id(tree)]
+    if type(tree) is _Place:
+        return values[tree.number]
     if isinstance(tree, (tuple, list)):
         filled = [_filled(x, values) for x in tree]
         return type(tree)(*filled) if hasattr(tree, "_fields") else type(tree)(filled)
@@ -364,8 +374,7 @@ def function(inputs, outputs, name=None):
     inputs : list of Variable, or list of Tensor
         What is bound at a call: by position, or by the name of the variable.
     outputs : Expression, or a tree of them; Tensor, or a tree of them
-        What is computed. Tensors must have been recorded: their history is the program, with the
-        guards that it met.
+        What is computed. Tensors must have been recorded: their history is the program.
     name : str, optional
         For messages.
 
@@ -373,8 +382,7 @@ def function(inputs, outputs, name=None):
     -------
     Program
         Specialises itself for the shapes and dtypes it is called with, and keeps each. Every
-        transformation takes it. One made of a history has the shapes of the recorded run, and
-        raises GuardError where a branch would have gone another way.
+        transformation takes it. One made of a history has the shapes of the recorded run.
 
     Raises
     ------
@@ -384,6 +392,11 @@ def function(inputs, outputs, name=None):
     ValueError
         For a variable or a name that is there twice, and one that is needed and not listed; at a
         call, for shapes other than declared.
+    RuntimeError
+        For a history that does not tell all: Python code has decided by a value of these inputs
+        (a branch, an index, ``int()``) before outputs were recorded, a constant was computed from
+        them without a derivative, or a sweep has run through it. What was only looked at (``print``,
+        ``.item()``) does not matter.
 
     Examples
     --------
@@ -486,6 +499,39 @@ class Evaluation:
     def __repr__(self):
         return f"<function of {len(self.order)} operations>"
 
+    @property
+    def __signature__(self):
+        """Variables without a name get one that cannot be used."""
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        taken = [x.name if x.name and x.name.isidentifier() else f"_{k}"
+                 for k, x in enumerate(self.inputs)]
+        return inspect.Signature([inspect.Parameter(name, kind) for name in taken])
+
+    def __reduce__(self):
+        numbers = {id(x): _Place(k) for k, x in enumerate([*self.inputs, *self.order])}
+        return _evaluation, (
+            [(x.name, x.declared_shape, x.declared_dtype) for x in self.inputs],
+            [(node._function, _filled(node._args, numbers), _filled(node._kwargs, numbers))
+             for node in self.order],
+            [numbers.get(id(x), x) for x in self.outputs], self.structure, self.__name__)
+
+
+class _Place:
+    """Stands for an expression where a program is pickled."""
+
+    def __init__(self, number):
+        self.number = number
+
+
+def _evaluation(inputs, order, outputs, structure, name):
+    """Unpickle an Evaluation."""
+    nodes = [Variable(*x) for x in inputs]
+    count = len(nodes)
+    for function, args, kwargs in order:
+        nodes.append(Expression(function, _filled(args, nodes), _filled(kwargs, nodes)))
+    outputs = [nodes[x.number] if type(x) is _Place else x for x in outputs]
+    return Evaluation(nodes[:count], _trees.unflatten(structure, outputs), name)
+
 
 def _constants(tree):
     """The arrays and Tensors in nested tuples, lists and dicts."""
@@ -504,9 +550,6 @@ class Declared(Program):
     def _bound(self, args, kwargs):
         function = self.function
         return function.bind(args, kwargs), {}
-
-    def _transformed(self, transformation, args, kwargs):
-        return Program(transformation(self.function, *args, **kwargs), **self._options)
 
 
 def _of_history(inputs, outputs, name):

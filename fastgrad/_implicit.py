@@ -9,13 +9,16 @@ in their turn.
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._custom import (
     Arguments,
     constant,
+    copied,
     floating,
     given_or_zero,
     plain,
+    plainly,
     recorded,
     refuse_recorded,
     tensor,
@@ -164,7 +167,7 @@ def _checked(name, f, max_steps):
         raise TypeError(f"{name}: the first argument must be a function, not {type(f).__name__}")
     if not hasattr(max_steps, "__index__") or max_steps < 1:
         raise ValueError(f"{name}: max_steps={max_steps!r} must be a positive int")
-    return f"{name} of {getattr(f, '__name__', repr(f))}"
+    return f"{name} of {name_of(f)}"
 
 
 # ---- a solution and its derivative ----------------------------------------------------------
@@ -212,12 +215,17 @@ class _Equation:
 
     def value(self, x, theta):
         """f, its result as a list of leaves."""
-        y = self.f(_trees.unflatten(self.structure, x), self.arguments.tree(theta))
+        args = _trees.unflatten(self.structure, x), self.arguments.tree(theta)
+        recording = any(map(recorded, [*x, *theta]))
+        y = self.f(*args) if recording else plainly(self.f, args)
         try:
             leaves = _trees.flatten_like(self.structure, y)
         except ValueError as error:
             raise ValueError(f"{self.name}: f does not return a tree like x: {error}") from None
         for a, b in zip(leaves, x):
+            if np.asarray(plain(a)).dtype.kind not in "fiu":
+                raise TypeError(f"{self.name}: f returns a {type(a).__name__} where x has a real "
+                                "number; return floats and arrays of them")
             if np.shape(a) != np.shape(b):
                 raise ValueError(f"{self.name}: f returns shape {np.shape(a)} where x has "
                                  f"{np.shape(b)}; they must be equal")
@@ -225,7 +233,8 @@ class _Equation:
 
     def solved(self, start):
         def g(x):
-            y = self.value(x, self.arguments.plain())
+            x = list(map(copied, x))            # f may write to it
+            y = self.value(x, list(map(copied, self.arguments.plain())))
             if not any(map(recorded, x)):       # it is in the Jacobian of Newton's method
                 refuse_recorded(self.name, y)
             return y

@@ -199,7 +199,7 @@ class Rule:
 def _own(name, t):
     """A Tensor of the same value and history that nobody assigns to."""
     if t.requires_grad and core.is_recording():
-        return core.Trace(name, [t], [""]).arguments[0]
+        return core.taken(t)
     return t.detach()
 
 

@@ -11,6 +11,7 @@ import operator
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 
 from . import _record
@@ -239,7 +240,7 @@ def while_loop(condition, body, carry):
 def _name(what, f):
     if not callable(f):
         raise TypeError(f"{what}: it needs a function, not {type(f).__name__}")
-    return f"{what} of {getattr(f, '__name__', repr(f))}"
+    return f"{what} of {name_of(f)}"
 
 
 def _sequence(where, leaf):
@@ -460,7 +461,10 @@ def _recorded_while(name, condition, body, carry):
             _truth(name, value)
         return [value]
 
-    recording = _record.record(asked, starts, None, True)
+    try:
+        recording = _record.record(asked, starts, None, True, True)
+    except core.Unrecordable:
+        return None
     if recording.reason is not None or recording.graph.guards:
         return None
     both = list(captured)
@@ -490,7 +494,10 @@ def _body(kinds, function, starts, others):
         return outputs
 
     for _ in range(2 * len(starts) + 2):
-        recording = _record.record(body, [*starts, *others], None, True)
+        try:
+            recording = _record.record(body, [*starts, *others], None, True, True)
+        except core.Unrecordable:       # it changes what is outside: at every step
+            return None
         graph = recording.graph
         if recording.reason is not None or graph.guards:
             return None

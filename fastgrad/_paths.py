@@ -51,7 +51,7 @@ class Path:
     """
 
     def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=(),
-                 compared=(), copies=None):
+                 compared=(), copies=None, written=()):
         self.signature, self.left = signature, None
         self._calls = Tally()
         self.arguments, self.names = None, ()   # what it takes, for short calls; see Entry
@@ -59,6 +59,7 @@ class Path:
         self.plan = Plan(graph)
         self.replays = Tally()
         self.returned, self.places = returned, places   # the tree of results: structure and leaves
+        self.written = tuple(written)   # (input, output) of arguments that are written to
         self.lifted = lifted            # (kind, name) of floats that have become inputs
         self.captured = captured        # numbers of arrays of the watch; without one, the arrays
         self.compared = compared        # numbers of those whose contents count though captured
@@ -77,7 +78,7 @@ class Path:
 
     def entry(self):
         """What makes calls short; None where that cannot be."""
-        if self.arguments is None:
+        if self.arguments is None or self.written:
             return None
         watch, _, checks = self.armed or (None, None, Checks([], list(self.captured)))
         lifted = [_place(watch, *name) for name in self.lifted] or None

@@ -214,9 +214,9 @@ def save(program, path):
     save_state(path, program_state(program, "save"))
 
 
-def reduced(program):
+def reduced(program, what="pickle"):
     """What pickles a program as data, for its __reduce__."""
-    state = program_state(program, "pickle")
+    state = program_state(program, what)
     return restore_program, (dump(state), classes(state))
 
 
@@ -235,7 +235,7 @@ def program_state(program, what):
             paths.append({
                 "arguments": key[0], "kinds": [_kind(name, kind) for kind in key[1]],
                 "keywords": bool(key[2]), "graph": path.graph, "captured": _captured(path),
-                "returned": path.returned,
+                "returned": path.returned, "written": [list(pair) for pair in path.written],
                 "places": [place if type(place) is int else ("static", place.value)
                            for place in path.places]})
     if not paths:
@@ -317,9 +317,11 @@ def _program(state, what):
                or not state["paths"], "it holds no paths")
         program = None
         for path in state["paths"]:
+            if type(path) is dict:
+                path.setdefault("written", [])      # what older files do not have
             _fault(type(path) is not dict or set(path) != {
-                "arguments", "kinds", "keywords", "graph", "captured", "returned", "places"},
-                "a path is not described")
+                "arguments", "kinds", "keywords", "graph", "captured", "returned", "places",
+                "written"}, "a path is not described")
             graph, captured, places = path["graph"], path["captured"], path["places"]
             kinds = path["kinds"]
             _fault(type(graph) is not Graph, "a path has no graph")
@@ -341,8 +343,11 @@ def _program(state, what):
                     places[k] = Static(place[1])
                 else:
                     _fault(not 0 <= place < len(graph.outputs), "a result is not among the outputs")
+            _written(path["written"], graph, [kind for kind in kinds if kind == "float"
+                                              or kind[0] in ("scalar", "array")])
             arguments = graph, captured, path["returned"], places
-            options = dict(arguments=path["arguments"], kinds=signature, keywords=path["keywords"])
+            options = dict(arguments=path["arguments"], kinds=signature, keywords=path["keywords"],
+                           written=[tuple(pair) for pair in path["written"]])
             if program is None:
                 program = Program.of_graph(*arguments, name=state["name"], **options)
             else:
@@ -350,6 +355,17 @@ def _program(state, what):
         return program
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what}: no program that can be used: {error}") from None
+
+
+def _written(pairs, graph, kinds):
+    """Check which inputs are written to, and with which outputs: arrays of one dtype and shape."""
+    _fault(type(pairs) is not list or not all(
+        type(pair) is list and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) is int
+        and 0 <= pair[0] < len(kinds) and 0 <= pair[1] < len(graph.outputs)
+        and kinds[pair[0]] != "float" and kinds[pair[0]][0] == "array"
+        and kinds[pair[0]][1] == graph.dtype(graph.outputs[pair[1]])
+        and tuple(kinds[pair[0]][2]) == tuple(graph.shape(graph.outputs[pair[1]]))
+        for pair in pairs), "what is written to is no argument, or another array")
 
 
 def _inputs(graph, kinds, captured):
@@ -459,7 +475,9 @@ class _Writer:
                                 "module")
             name = [x.type.__module__, x.type.__qualname__]
         rest = x.rest
-        if rest != _trees.OWN:
+        if type(rest) is _trees.Aux:
+            rest = {"aux": self.value(rest.value, where)}
+        elif rest != _trees.OWN:
             found = [key for key, factory in _FACTORIES.items() if factory is rest]
             if not found:
                 raise TypeError(f"{where} holds a defaultdict of {rest!r}, which cannot be written "
@@ -667,7 +685,10 @@ class _Reader:
         for child in children:
             _fault(child != _trees.LEAF and type(child) is not _trees.Branch,
                    "a branch holds something else than branches and leaves")
-        if rest != _trees.OWN:
+        if type(rest) is dict:
+            _fault(set(rest) != {"aux"} or type(name) is str, "a branch is not described")
+            rest = _trees.Aux(self.value(rest["aux"], depth))
+        elif rest != _trees.OWN:
             _fault(type(rest) is not str or rest not in _FACTORIES, f"there is no factory {rest!r}")
             rest = _FACTORIES[rest]
         if type(name) is str:
@@ -675,8 +696,8 @@ class _Reader:
             kind = _BRANCHES[name]
             _fault(rest == _trees.OWN, f"a {name} is not its own __dict__")
         else:
-            kind = _class(name, keys)
-        _fault(issubclass(kind, (tuple, list)) and not _named(kind)
+            kind = _class(name, keys, type(rest) is _trees.Aux)
+        _fault((issubclass(kind, (tuple, list)) and not _named(kind) or type(rest) is _trees.Aux)
                and keys != tuple(range(len(keys))), "the entries of a sequence are not counted")
         _fault(kind is type(None) and keys, "None has no entries")
         _fault(rest == _trees.OWN and not issubclass(kind, dict),
@@ -759,7 +780,7 @@ def _named(kind):
     return issubclass(kind, tuple) and hasattr(kind, "_fields")
 
 
-def _class(name, keys):
+def _class(name, keys, registered=False):
     """A class that a structure names, from a module that has been imported."""
     _fault(type(name) is not list or len(name) != 2 or not all(type(part) is str for part in name),
            "a class is not named")
@@ -770,6 +791,12 @@ def _class(name, keys):
     for part in qualname.split("."):
         found = vars(found).get(part) if isinstance(found, type) else getattr(found, "__dict__",
                                                                                  {}).get(part)
+    if (found in _trees.REGISTERED if isinstance(found, type) else False) is not registered:
+        raise ValueError(f"it takes or returns a {module}.{qualname}, which is "
+                         + ("not registered here (fg.trees.register)" if registered else
+                            "registered now, and was not"))
+    if registered:
+        return found
     fields = getattr(found, "__dataclass_fields__", None) if isinstance(found, type) else None
     if not isinstance(found, type) or not (
             issubclass(found, (tuple, list, dict)) or isinstance(fields, dict)):

@@ -47,7 +47,7 @@ class Recording:
         return [np.asarray(y) if kind == "array" else y for y, kind in zip(settled, self.graph.kinds)]
 
 
-def record(function, values, captured=(), places_move=False):
+def record(function, values, captured=(), places_move=False, plain=False):
     """Run a function of Tensors and take down what it does.
 
     Parameters
@@ -62,16 +62,23 @@ def record(function, values, captured=(), places_move=False):
         uses.
     places_move : bool
         Whether an integer Tensor in an index is an operand; otherwise its value is a guard.
+    plain : bool
+        Whether a program is all that it is for: a value may leave for Python then, since nobody
+        differentiates or maps the function here.
 
     Returns
     -------
     Recording
     """
-    recorder = core.Recorder(list(values), captured)
+    recorder = core.Recorder(list(values), captured, plain)
     recorder.places_move = places_move
     recorder.begin()
     try:
-        outputs = list(function(list(recorder.arguments)))
+        try:
+            outputs = list(function(list(recorder.arguments)))
+        except ValueError as error:
+            core.raise_refused(error)
+            raise
         extracted = recorder.graph(outputs)
     finally:
         recorder.end()

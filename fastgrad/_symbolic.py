@@ -37,13 +37,12 @@ class Recording:
         if not callable(f):
             raise TypeError(f"{name}: the first argument must be a function, not "
                             f"{type(f).__name__}")
-        leaves, self.structure = _trees.flatten(args)
+        leaves, self.structure = _trees.numbers_of_arguments(args)
         if any(isinstance(leaf, core.Tensor) for leaf in leaves):
             raise TypeError(f"{name}: the arguments must be numbers and arrays, not Tensors; write "
                             "t.detach().numpy(), and do not call it inside a transformation")
         parameters = _parameters(f, args, kwargs)
-        paths = [path for path, leaf in _trees.leaves_with_paths(args)]
-        self.paths = [_written(path, parameters) for path in paths]
+        self.paths = [_written(path, parameters) for path in _trees.paths(self.structure)]
         self.names = [_identifier(path) for path in self.paths]
         if not leaves:
             raise TypeError(f"{name}: there are no arguments to differentiate with respect to")
@@ -61,7 +60,7 @@ class Recording:
     def tree(self, leaves):
         """Something for each leaf, in the shape of the arguments; without the tuple around a
         single argument."""
-        tree = _trees.unflatten(self.structure, leaves)
+        tree = _trees.unflatten(_trees.bare(self.structure), leaves)
         return tree[0] if len(tree) == 1 else tree
 
 
@@ -547,7 +546,7 @@ class Symbolic:
         compiled = sympy.lambdify(flat, self._expressions(), modules)
 
         def value_and_gradient(*args):
-            leaves = _trees.flatten(args)[0]
+            leaves = _trees.numbers_of_arguments(args)[0]
             value, *slopes = compiled(*np.concatenate([np.ravel(x) for x in leaves]))
             gradient, slopes = [], iter(slopes)
             for symbols in self._flat[2]:

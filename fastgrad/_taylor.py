@@ -15,9 +15,10 @@ import math
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._custom import constant, plain, refuse_recorded
-from fastgrad.transforms import _arguments, _function, _matching, _name, _Run
+from fastgrad.transforms import _arguments, _function, _matching, _Run
 
 __all__ = ["taylor"]
 
@@ -104,19 +105,19 @@ def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
         kept[:] = value[1:]
         return value[0]
 
-    leaves, structure = _trees.flatten(x)
+    leaves, structure = _trees.numbers(x)
     try:
         directions = _matching("taylor", v, structure, map(np.shape, leaves), "direction",
                                "argument 0")
     except (TypeError, ValueError):
-        _arguments("taylor", 0, x)
+        _arguments("taylor", "argument 0", x)
         raise
     connected = core.nested() or any(isinstance(leaf, Tensor) for leaf in leaves + directions)
     if connected:
         # What f uses of outer Tensors would be a constant in its graph.
         refuse_recorded("taylor", _trees.flatten(
             value_of(_trees.unflatten(structure, map(plain, leaves))))[0])
-    places = ["argument 0" + path for path, leaf in _trees.leaves_with_paths(x)]
+    places = ["argument 0" + path for path in _trees.paths(structure)]
     trace = core.Trace("taylor", leaves, places, None, True)
     try:
         trace.begin()
@@ -128,7 +129,7 @@ def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
         trace.end()
     del value, outputs
     if not core.nested() and trace.independent():
-        core.warn_independent(f"taylor of {_name(f)}")
+        core.warn_independent(f"taylor of {name_of(f)}")
     values = trace.plain()
     nodes, results = trace.nodes()
     inputs = [_Series([_tensor(leaf, leaf), _tensor(direction, leaf)])

@@ -15,13 +15,14 @@ import operator
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 
 from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import LANE, Replay, filled, function_of, has_slots
-from .transforms import _LEAVES, _built, _Derivative, _flat, _function, _name, of_programs
+from .transforms import _LEAVES, _built, _Derivative, _flat, _function, of_programs
 
 __all__ = ["map_graph", "vmap"]
 
@@ -773,8 +774,10 @@ def vmap(f, in_axes=0, out_axes=0):
     -----
     f is run once a call, with Tensors for the first lane, and what it records is then done for all
     lanes at once: operations on numbers become operations on arrays. Where a recording does not
-    tell all, f is called lane by lane: if a value leaves its Tensor (``float(x)``), and if functions
-    with a derivative rule of the user's are differentiated through the mapped function.
+    tell all, f is called lane by lane: if a value leaves its Tensor (``x.detach().item()``), and if
+    functions with a derivative rule of the user's are differentiated through the mapped function.
+    What a lane writes into its arguments it writes into copies of its own; the caller's arrays
+    stay.
 
     Examples
     --------
@@ -816,7 +819,10 @@ def _check_axes(name, axes):
 def _axes_of(spec, tree, what):
     """The axis of each leaf of a tree, or None, from a tree that may end earlier."""
     if spec is None or hasattr(spec, "__index__"):
-        return [spec if spec is None else operator.index(spec)] * len(_trees.flatten(tree)[0])
+        leaves, structure = _trees.flatten(tree)
+        axis = spec if spec is None else operator.index(spec)
+        inside = structure != _trees.LEAF       # where what is no number is the same in all lanes
+        return [None if inside and _trees.is_constant(leaf) else axis for leaf in leaves]
     wanted, branch = _trees.open_branch(spec), _trees.open_branch(tree)
     if branch is None or not _trees.same_branch(wanted, branch) and not (
             wanted.type in (tuple, list) and wanted.keys == branch.keys):
@@ -878,8 +884,8 @@ class _Call:
         axes = in_axes
         if isinstance(axes, (tuple, list)):
             if len(axes) != len(args):
-                raise ValueError(f"vmap: in_axes has {len(axes)} entries, but {_name(f)} is called "
-                                 f"with {len(args)} positional arguments; give one for each")
+                raise ValueError(f"vmap: in_axes has {len(axes)} entries, but {name_of(f)} is "
+                                 f"called with {len(args)} positional arguments; give one for each")
         else:
             axes = (axes,) * len(args)
         self.tree = args, kwargs
@@ -897,8 +903,14 @@ class _Call:
         self.lanes = self._lanes()
         self.mapped = [k for k, axis in enumerate(self.axes) if axis is not None]
         # Tensors to f, so that an index that differs between lanes can look entries up.
-        self.shared = [k for k, axis in enumerate(self.axes) if axis is None
-                       and type(self.leaves[k]) is np.ndarray and self.leaves[k].dtype.char in "fd"]
+        self.shared, self.arrays = [], []
+        for k, axis in enumerate(self.axes):
+            leaf = self.leaves[k]
+            if axis is None and (isinstance(leaf, Tensor) or type(leaf) is np.ndarray
+                                 and leaf.dtype.char in "fd"):
+                self.shared.append(k)
+            elif axis is None and isinstance(leaf, np.ndarray) and leaf.flags.writeable:
+                self.arrays.append(leaf)
 
     def _place(self, k):
         """How messages call leaf k."""
@@ -968,7 +980,7 @@ class _Call:
                 if core.recording_program():
                     _tell(recording)
                 results = program(given + given_too, core.nested() or None)
-        except (Unmappable, GuardError):
+        except (Unmappable, GuardError, core.Unrecordable):
             return self.lane_by_lane(out_axes, given)
         axes = self.result_axes(out_axes, len(results))
         return _built(self.returned, [
@@ -980,11 +992,22 @@ class _Call:
         leaves = list(self.leaves)
         for k, argument in zip(self.mapped + self.shared, arguments):
             leaves[k] = argument
-        if self.structure is None:
-            result = self.f(*leaves)
-        else:
-            args, kwargs = _trees.unflatten(self.structure, leaves)
-            result = self.f(*args, **kwargs)
+        before = [array.copy("K") for array in self.arrays]
+        written = False
+        try:
+            if self.structure is None:
+                result = self.f(*leaves)
+            else:
+                args, kwargs = _trees.unflatten(self.structure, leaves)
+                result = self.f(*args, **kwargs)
+        finally:
+            # Each lane finds the array as it was.
+            for array, copy in zip(self.arrays, before):
+                if array.tobytes() != copy.tobytes():
+                    array[...] = copy
+                    written = True
+        if written and core.recording_program():
+            core.unreplayable("an array that is the same in all lanes is changed")
         core.check_results("vmap", result)
         results, self.returned = _flat(result)
         return results
@@ -1022,12 +1045,18 @@ class _Call:
         """What a loop over the lanes does."""
         from fastgrad import numpy as fnp
 
-        # Tensors, as in the recording.
+        # Tensors, as in the recording, of each lane's own.
         given = [x if isinstance(x, Tensor) else core.tensor(x) for x in given]
         shared = [self.leaves[k] for k in self.shared]
-        found = [self.function([x[lane] for x in given] + shared) for lane in range(self.lanes)]
+        for k, x in enumerate(shared):
+            if not isinstance(x, Tensor):
+                known = core.known_array(x)
+                shared[k] = core.tensor(x) if known is None else known
+        with core.inside():
+            found = [self.function([core.own_copy(x) for x in (*[x[lane] for x in given], *shared)])
+                     for lane in range(self.lanes)]
         if not found:
-            raise ValueError(f"vmap: {_name(self.f)} has to be called lane by lane, and there "
+            raise ValueError(f"vmap: {name_of(self.f)} has to be called lane by lane, and there "
                              "are no lanes")
         results = []
         for parts, axis in zip(zip(*found), self.result_axes(out_axes, len(found[0]))):

@@ -708,10 +708,10 @@ def _length(value):
 
 def _parts_of(wrapper):
     """How fastgrad's derivatives are made: (maker, arguments after the function), or None."""
-    if not hasattr(wrapper, "__reduce__") or not hasattr(wrapper, "__wrapped__"):
+    if not hasattr(type(wrapper), "_parts") or not hasattr(wrapper, "__wrapped__"):
         return None
     try:
-        made = type(wrapper).__reduce__(wrapper)
+        made = wrapper._parts()
     except Exception:
         return None
     if type(made) is tuple and len(made) == 2 and made[1] and made[1][0] is wrapper.__wrapped__:

@@ -31,6 +31,7 @@ import warnings
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import called, name_of, no_parameters
 
 __all__ = ["derivative", "gradient", "hessian", "jacobian", "jvp"]
 
@@ -42,7 +43,7 @@ COMPLEX_STEP = 1e-50    # its square is lost beside any x, and slopes above 1e-2
 
 # ---- what people call -----------------------------------------------------------------------
 
-def gradient(f, *args, argnums=0, method="central", step=None, full_output=False):
+def gradient(f, *args, argnums=0, method="central", step=None, full_output=False, argnames=None):
     """The gradient of a function that returns one number.
 
     Parameters
@@ -67,12 +68,15 @@ def gradient(f, *args, argnums=0, method="central", step=None, full_output=False
     full_output : bool
         Whether to return an estimate of the absolute error too: of rounding, and of the difference
         that another step makes. It takes "forward" and "central" twice the calls.
+    argnames : str or tuple of str, optional
+        The arguments by name instead of by number.
 
     Returns
     -------
     tree
         The gradient: the structure, shapes, dtypes and kinds of the argument (a float for a float,
-        an ndarray for an ndarray); a tuple of gradients where `argnums` is a tuple; ``(gradient,
+        an ndarray for an ndarray, None for a string, a bool or a function in a tree); a tuple of
+        gradients where `argnums` is a tuple; ``(gradient,
         error)``, alike in structure, with `full_output`.
 
     Raises
@@ -102,8 +106,9 @@ def gradient(f, *args, argnums=0, method="central", step=None, full_output=False
     >>> abs(slope - 1) < error < 1e-11
     True
     """
-    F = _function_of_one_number(f, args, argnums, method, step)
-    return _answer(lambda matrix: F.domain.tree(matrix[0]), _jacobian(F, method, step, full_output))
+    F = _function_of_one_number(f, args, argnums, argnames, method, step)
+    return _answer(lambda matrix: F.domain.derivative(matrix[0]),
+                   _jacobian(F, method, step, full_output))
 
 
 def derivative(f, x, order=1, *, method="central", step=None, full_output=False):
@@ -156,14 +161,14 @@ def derivative(f, x, order=1, *, method="central", step=None, full_output=False)
 
 
 def jacobian(f, *args, argnums=0, method="central", layout="numerator", step=None,
-             full_output=False):
+             full_output=False, argnames=None):
     """The Jacobian of a function that returns a number, an array or a tree of them.
 
     Parameters
     ----------
     f : callable
         Takes `args`; returns real numbers, always in the same structure and shapes.
-    *args, argnums, method, step, full_output
+    *args, argnums, method, step, full_output, argnames
         As in `gradient`.
     layout : {"numerator", "denominator"}
         The order of the axes of each block: ``out.shape + in.shape``, or transposed,
@@ -195,17 +200,17 @@ def jacobian(f, *args, argnums=0, method="central", layout="numerator", step=Non
     """
     _check_options(method, step)
     _check_choice("layout", layout, LAYOUTS)
-    F = VectorFunction(f, args, argnums)
+    F = VectorFunction(f, args, argnums, argnames)
     return _answer(lambda matrix: _blocks(matrix, F.range, F.domain, layout),
                    _jacobian(F, method, step, full_output))
 
 
-def hessian(f, *args, argnums=0, method="central", step=None, full_output=False):
+def hessian(f, *args, argnums=0, method="central", step=None, full_output=False, argnames=None):
     """The Hessian of a function that returns one number, by second differences.
 
     Parameters
     ----------
-    f, *args, argnums, step, full_output
+    f, *args, argnums, step, full_output, argnames
         As in `gradient`. Rounding leaves half of the digits to "central", a third to "forward".
     method : {"central", "forward", "richardson", "complex"}
         As in `gradient`: the four-point formula for mixed derivatives [1]_, its counterpart in
@@ -237,7 +242,7 @@ def hessian(f, *args, argnums=0, method="central", step=None, full_output=False)
     array([[6., 2.],
            [2., 0.]])
     """
-    F = _function_of_one_number(f, args, argnums, method, step)
+    F = _function_of_one_number(f, args, argnums, argnames, method, step)
     if method == "complex":
         _require_analytic(F)
     n = F.domain.size
@@ -288,9 +293,11 @@ def jvp(f, x, v, *, method="central", step=None, full_output=False):
     _check_options(method, step)
     F = VectorFunction(f, (x,), 0)
     try:
-        v = F.domain.vector(v)
+        v = F.domain.vector(v, True)
     except ValueError as error:
         raise ValueError(f"jvp: v must be like x, but {error}") from None
+    except TypeError as error:
+        raise TypeError(f"jvp: v {error}") from None
     if method == "complex":
         _require_analytic(F, v)
     return _answer(F.range.tree, derive(F, [v], method, step, full_output))
@@ -307,9 +314,9 @@ def _check_choice(name, value, choices):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
 
 
-def _function_of_one_number(f, args, argnums, method, step):
+def _function_of_one_number(f, args, argnums, argnames, method, step):
     _check_options(method, step)
-    F = VectorFunction(f, args, argnums)
+    F = VectorFunction(f, args, argnums, argnames)
     if F.range.structure != _trees.LEAF:
         raise TypeError(f"{F.name} must return one number, not {type(F.range.original).__name__}")
     if F.range.size != 1:
@@ -442,15 +449,21 @@ class VectorFunction:
     1; domain and range tell how the trees that f takes and returns lie in vectors.
     """
 
-    def __init__(self, f, args, argnums):
+    def __init__(self, f, args, argnums, argnames=None):
         if not callable(f):
             raise TypeError(f"f must be a function, not {type(f).__name__}")
+        if argnames is not None:
+            given = None if type(argnums) is int and argnums == 0 else argnums
+            f, args, _, argnums = called("numeric", f, args, {}, given, argnames)
         self.f, self.args = f, args
-        self.name = getattr(f, "__name__", repr(f))
+        self.name = name_of(f)
+        if not args and argnums == 0 and no_parameters(f):
+            argnums = ()
         self.single = not isinstance(argnums, (tuple, list))
         self.positions = _positions(argnums, len(args))
         for i in self.positions:
-            for path, leaf in _trees.leaves_with_paths(args[i]):
+            leaves, structure = _trees.numbers(args[i])
+            for path, leaf in zip(_trees.paths(structure), leaves):
                 _require_float(leaf, f"{self.name}: argument {i}{path}")
         chosen = tuple([args[i] for i in self.positions])
         self.domain = Layout(chosen[0] if self.single else chosen)
@@ -516,8 +529,8 @@ class Layout:
 
     def __init__(self, tree):
         self.original = tree
-        self.leaves, self.structure = _trees.flatten(tree)
-        self.paths = [path for path, _ in _trees.leaves_with_paths(tree)]
+        self.leaves, self.structure = _trees.numbers(tree)
+        self.paths = _trees.paths(self.structure)
         self.shapes = [np.shape(leaf) for leaf in self.leaves]
         dtypes = [np.asarray(leaf).dtype for leaf in self.leaves]
         self.dtypes = [dtype if dtype.kind == "f" else np.dtype(float) for dtype in dtypes]
@@ -525,10 +538,12 @@ class Layout:
         self.parts = [slice(*pair) for pair in itertools.pairwise(self.bounds)]
         self.size = self.bounds[-1]
 
-    def vector(self, tree):
-        """The numbers of a tree of the same structure and shapes."""
+    def vector(self, tree, strict=False):
+        """The numbers of a tree of the same structure and shapes; no bools if it is strict."""
         leaves = _trees.flatten_like(self.structure, tree)
         for path, leaf, shape in zip(self.paths, leaves, self.shapes):
+            if strict and np.asarray(leaf).dtype.kind == "b":
+                raise TypeError(f"is bool{_at(path)}; it must be float")
             if np.shape(leaf) != shape:
                 raise ValueError(f"the shapes differ{_at(path)}: expected {shape}, "
                                  f"got {np.shape(leaf)}")
@@ -540,6 +555,11 @@ class Layout:
         return _trees.unflatten(self.structure, [
             _like(leaf, vector[part].reshape(shape), dtype)
             for leaf, part, shape, dtype in zip(self.leaves, self.parts, self.shapes, dtypes)])
+
+    def derivative(self, vector):
+        """The same with None for what is no number."""
+        return _trees.unflatten(_trees.bare(self.structure), _trees.flatten_like(
+            self.structure, self.tree(vector)))
 
     def leaf_of(self, i):
         """The number of the leaf that entry i of the vector belongs to."""
@@ -563,8 +583,9 @@ def _blocks(matrix, rows, columns, layout="numerator"):
                                  for leaf in (rows.leaves[i], columns.leaves[j])))
         return _like(columns.leaves[j], found, dtype)
 
-    return _trees.unflatten(rows.structure, [
-        _trees.unflatten(columns.structure, [block(i, j) for j in range(len(columns.leaves))])
+    return _trees.unflatten(_trees.bare(rows.structure), [
+        _trees.unflatten(_trees.bare(columns.structure), [
+            block(i, j) for j in range(len(columns.leaves))])
         for i in range(len(rows.leaves))])
 
 
@@ -599,6 +620,8 @@ def _require_float(leaf, where):
         return
     if kind in "biu":
         cure = f"write {'.astype(float)' if isinstance(leaf, np.ndarray) else 'float(x)'}"
+    elif isinstance(leaf, np.matrix):
+        cure = "write np.asarray(x)"
     elif kind == "c":
         cure = "differentiate with respect to its real and imaginary part"
     else:
@@ -608,7 +631,7 @@ def _require_float(leaf, where):
 
 def _kind(leaf):
     """The letter of NumPy for what the leaf holds, "?" if that is not numbers."""
-    if isinstance(leaf, np.ma.MaskedArray):
+    if isinstance(leaf, np.ma.MaskedArray | np.matrix):
         return "?"
     numeric = isinstance(leaf, (np.ndarray, np.generic, float, int, complex))
     return np.asarray(leaf).dtype.kind if numeric else "?"

@@ -28,7 +28,8 @@ from typing import ClassVar
 import numpy as np
 
 import fastgrad as fg
-from fastgrad._trees import flatten, flatten_like, leaves_with_paths, unflatten
+from fastgrad import _trees
+from fastgrad._trees import flatten_like, unflatten
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Constant", "CosineDecay", "ExponentialDecay", "LinearWarmup",
@@ -105,7 +106,8 @@ class Optimizer:
         ----------
         params : pytree
             What is to be optimised: floats, float32 and float64 arrays, NumPy scalars and Tensors,
-            nested in tuples, lists, dicts, namedtuples and dataclasses. None stands for nothing.
+            nested in tuples, lists, dicts, namedtuples, dataclasses and registered classes. None
+            stands for nothing; strings, bools and functions among them stay as they are.
 
         Returns
         -------
@@ -116,8 +118,9 @@ class Optimizer:
         TypeError
             If something else is among the parameters.
         """
-        leaves, structure = flatten(params)
-        _check_kinds("params", params, leaves)
+        leaves, structure = _trees.numbers(params)
+        _check_kinds("params", structure, leaves)
+        structure = _trees.bare(structure)
         return State(0, {name: unflatten(structure, [np.zeros_like(_value(p)) for p in leaves])
                          for name in self._buffers()})
 
@@ -128,7 +131,8 @@ class Optimizer:
         ----------
         grads : pytree
             The gradient: the structure, shapes and dtypes of `params`. Arrays and Tensors may stand
-            for each other, and a Python float goes with a number of either dtype.
+            for each other, and a Python float goes with a number of either dtype; None stands where
+            `params` have no number.
         state : State
             From `init`, or from the previous step.
         params : pytree
@@ -159,17 +163,17 @@ class Optimizer:
         -----
         After an error nothing has changed. No derivative goes through a step.
         """
-        leaves, structure = flatten(params)
-        _check_kinds("params", params, leaves)
+        leaves, structure = _trees.numbers(params)
+        _check_kinds("params", structure, leaves)
         if in_place:
-            _check_writable(params, leaves)
-        gradients = _matching("grads", grads, params, leaves, structure)
+            _check_writable(structure, leaves)
+        gradients = _matching("grads", grads, leaves, structure)
         names = self._buffers()
         if not isinstance(state, State) or state.buffers.keys() != set(names):
             raise ValueError(f"{type(self).__name__}.step: this is not a state of this optimiser "
                              "with these options; pass what its init returned")
-        buffers = [_matching(f"state.buffers[{name!r}]", state.buffers[name], params, leaves,
-                             structure) for name in names]
+        buffers = [_matching(f"state.buffers[{name!r}]", state.buffers[name], leaves, structure)
+                   for name in names]
         lr = self._learning_rate(state.step)
 
         # The gradient of x * y, written by hand, is [y, x]: not to be read after x has changed.
@@ -180,7 +184,8 @@ class Optimizer:
         if not in_place:
             state = State(state.step, {})
         state.step += 1
-        state.buffers = {name: unflatten(structure, buffer)
+        bare = _trees.bare(structure)
+        state.buffers = {name: unflatten(bare, buffer)
                          for name, buffer in zip(names, buffers, strict=True)}
         scratch = np.empty((2, min(BLOCK, max([g.size for g in gradients], default=0))))
         results = []
@@ -773,8 +778,8 @@ def global_norm(grads):
     >>> fg.optim.global_norm({"w": np.array([2.0, 3.0]), "b": 6.0})
     7.0
     """
-    leaves = flatten(grads)[0]
-    _check_kinds("grads", grads, leaves)
+    leaves, structure = _trees.numbers(grads)
+    _check_kinds("grads", structure, leaves)
     with np.errstate(all="ignore"):
         return math.hypot(*[_norm(_value(leaf)) for leaf in leaves])
 
@@ -861,8 +866,8 @@ def _norm(a):
 
 def _mapped(function, grads):
     """A gradient with the function applied to a copy of each array."""
-    leaves, structure = flatten(grads)
-    _check_kinds("grads", grads, leaves)
+    leaves, structure = _trees.numbers(grads)
+    _check_kinds("grads", structure, leaves)
     results = []
     with np.errstate(all="ignore"):
         for leaf in leaves:
@@ -946,12 +951,12 @@ def _count(owner, name, value):
     return int(value)
 
 
-def _check_kinds(what, tree, leaves):
+def _check_kinds(what, structure, leaves):
     """Refuse leaves that are not floating-point numbers, arrays or Tensors."""
     for i, leaf in enumerate(leaves):
         cure = _cure(leaf)
         if cure is not None:
-            raise TypeError(f"{what}{_path(tree, i)} is {_description(leaf)}; {cure}")
+            raise TypeError(f"{what}{_path(structure, i)} is {_description(leaf)}; {cure}")
 
 
 def _cure(leaf):
@@ -963,6 +968,8 @@ def _cure(leaf):
     if fg.is_tensor(leaf):
         if leaf.requires_grad and not leaf.is_leaf:
             return "it is recorded, and no derivative goes through a step: pass .detach() of it"
+    elif isinstance(leaf, np.matrix):
+        return "write np.asarray(x)"
     elif not isinstance(leaf, np.ndarray | np.generic) or isinstance(leaf, np.ma.MaskedArray):
         return "pass floats, arrays or Tensors, or tuples, lists, dicts and dataclasses of them"
     if leaf.dtype in DTYPES:
@@ -970,48 +977,48 @@ def _cure(leaf):
     return "write .astype(float)" if leaf.dtype.kind in "biu" else "use float32 or float64"
 
 
-def _check_writable(params, leaves):
+def _check_writable(structure, leaves):
     """Refuse arrays that cannot be updated in place, and those that would be updated twice."""
     places = {}
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, float | np.generic):
             continue
         if isinstance(leaf, np.ndarray) and not leaf.flags.writeable:
-            raise ValueError(f"params{_path(params, i)} is read-only; pass a copy, or "
+            raise ValueError(f"params{_path(structure, i)} is read-only; pass a copy, or "
                              "in_place=False")
         first = places.setdefault(id(leaf), i)
         if first != i:
-            raise ValueError(f"params{_path(params, first)} and params{_path(params, i)} are the "
-                             "same; pass it once, or in_place=False")
+            raise ValueError(f"params{_path(structure, first)} and params{_path(structure, i)} are "
+                             "the same; pass it once, or in_place=False")
 
 
-def _matching(what, tree, params, leaves, structure):
+def _matching(what, tree, leaves, structure):
     """The leaves of a tree as arrays; refused unless they are of the kinds of the parameters."""
     try:
         found = flatten_like(structure, tree)
     except ValueError as error:
         raise ValueError(f"{what} must have the structure of params: {error}") from None
-    _check_kinds(what, params, found)
+    _check_kinds(what, structure, found)
     arrays = []
     for i, (leaf, wanted) in enumerate(zip(found, leaves, strict=True)):
         value = _value(leaf)
         # Python floats have no shape and no dtype, and take any dtype.
         shape, dtype = getattr(wanted, "shape", ()), getattr(wanted, "dtype", DTYPES[1])
         if value.shape != shape:
-            raise ValueError(f"{what}{_path(params, i)} has shape {value.shape}, "
-                             f"params{_path(params, i)} {shape}")
+            raise ValueError(f"{what}{_path(structure, i)} has shape {value.shape}, "
+                             f"params{_path(structure, i)} {shape}")
         if value.dtype != dtype:
             if hasattr(leaf, "dtype") and hasattr(wanted, "dtype"):
-                raise TypeError(f"{what}{_path(params, i)} is {value.dtype}, "
-                                f"params{_path(params, i)} {dtype}")
+                raise TypeError(f"{what}{_path(structure, i)} is {value.dtype}, "
+                                f"params{_path(structure, i)} {dtype}")
             value = value.astype(dtype)
         arrays.append(value)
     return arrays
 
 
-def _path(tree, i):
+def _path(structure, i):
     """How the i-th leaf is reached from a tree, such as ['w'][0]."""
-    return leaves_with_paths(tree)[i][0]
+    return _trees.paths(structure)[i]
 
 
 def _description(leaf):
@@ -1020,6 +1027,8 @@ def _description(leaf):
         return f"a {leaf.dtype} Tensor"
     if isinstance(leaf, np.ma.MaskedArray):
         return "a masked array"
+    if isinstance(leaf, np.matrix):
+        return "a numpy.matrix"
     if isinstance(leaf, np.ndarray | np.generic):
         return f"of dtype {leaf.dtype}"
     return f"the {type(leaf).__name__} {leaf!r}"[:80]

@@ -11,8 +11,9 @@ subtract the maximum first, as a constant: the result does not depend on what is
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad.numpy._create import lift
-from fastgrad.numpy._dispatch import Tensor, axes_of, deferring, values_of
+from fastgrad.numpy._create import cast, lift
+from fastgrad.numpy._dispatch import Tensor, axes_of, deferring, known
+from fastgrad.numpy._elementwise import isfinite, logical_and, logical_or
 
 __all__ = ["cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "logsumexp", "softmax",
            "xlog1py", "xlogy"]
@@ -24,12 +25,23 @@ _abs, _add, _exp, _log = (core.functions[name] for name in ("abs", "add", "exp",
 _subtract, _multiply, _divide = (
     core.functions[name] for name in ("subtract", "multiply", "divide"))
 _sign, _where = core.functions["sign"], core.functions["where"]
+_equal, _not_equal, _less_equal = (
+    core.functions[name] for name in ("equal", "not_equal", "less_equal"))
 
 
 def _float(x):
     """`x` as a Tensor or array of floating numbers."""
     x = lift(x)
     return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def _taken_down(x):
+    """While a program is recorded, an array as the Tensor that stands for it: what is computed from
+    it is no array of unknown origin then."""
+    if isinstance(x, Tensor) or not core.recording_program():
+        return x
+    x = known(x)
+    return x if isinstance(x, Tensor) else core.tensor(x)
 
 
 def _maximum(x, axis):
@@ -40,7 +52,7 @@ def _maximum(x, axis):
 
 def _finite(x):
     """0 in place of NaN and infinities, which would make NaN of inf - inf."""
-    return _where(x, 0.0, np.isfinite(values_of(x)))
+    return _where(x, 0.0, isfinite(x))
 
 
 @deferring
@@ -129,24 +141,25 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
     if b is None:
         result = core.logsumexp(a, axis, keepdims)
         return (result, _sign(_exp(result))) if return_sign else result
-    b = lift(b)
+    b = _taken_down(lift(b))
     try:
         shape = np.broadcast_shapes(a.shape, b.shape)
     except ValueError:
         raise ValueError(f"logsumexp: the shapes {a.shape} of a and {b.shape} of b do not "
                          "broadcast") from None
     axis = axes_of("logsumexp", axis, len(shape))
-    a, b = (x if x.shape == shape else core.broadcast_to(x, shape) for x in (a, b))
-    counts = values_of(b) != 0
+    a = cast("logsumexp", a, np.result_type(a.dtype, b.dtype))
+    a = a if a.shape == shape else core.broadcast_to(a, shape)
+    counts = _not_equal(b, 0)
     maximum = _finite(_maximum(_where(a, -np.inf, counts), axis))
     factors = _exp(_subtract(a, maximum))
     # Where b is 0, a was not looked at for the maximum: exp may overflow there, but 0 it stays.
-    terms = _where(_multiply(b, factors), 0.0, counts | np.isfinite(values_of(factors)))
+    terms = _where(_multiply(b, factors), 0.0, logical_or(counts, isfinite(factors)))
     total = core.sum(terms, axis=axis, keepdims=True)
     result = _add(_log(_abs(total) if return_sign else total), maximum)
     sign = _sign(total) if return_sign else None
     if not keepdims:
-        kept = core.sum(values_of(terms), axis=axis).shape
+        kept = [n for k, n in enumerate(shape) if axis is not None and k not in axis]
         result, sign = (x if x is None else core.reshape(x, kept) for x in (result, sign))
     return (result, sign) if return_sign else result
 
@@ -174,6 +187,6 @@ def xlog1py(x, y):
     """
     x, y = (value if isinstance(value, (Tensor, float)) else _float(value) for value in (x, y))
     # Only there does the logarithm leave the real line; elsewhere both slopes are right at x = 0.
-    void = np.equal(values_of(x), 0) & np.less_equal(values_of(y), -1)
+    void = logical_and(_equal(x, 0), _less_equal(y, -1))
     result = _where(0.0, _multiply(x, log1p(_where(0.0, y, void))), void)
     return result if isinstance(result, Tensor) else result[()]

@@ -15,6 +15,7 @@ import numpy as np
 
 import fastgrad as fg
 from fastgrad import _trees
+from fastgrad._arguments import name_of
 from fastgrad.numeric import Layout, VectorFunction, derive
 
 __all__ = ["assert_close", "check_grads"]
@@ -30,7 +31,9 @@ def check_grads(f, *args, order=2, modes=MODES, rtol=None, atol=None, eps=None, 
     entries, drawn at random, if there are more) and along random directions; so are the value,
     and the shapes and dtypes, which must be those of the arguments. Where both modes are checked,
     the products ``<u, J v>`` and ``<J' u, v>`` are compared with each other as well. For a higher
-    order the same is done with the derivative, taken in each mode, in place of f.
+    order the same is done with the derivative, taken in each mode, in place of f: as a function of
+    the arguments and of the tangent or adjoint that it is taken along (of these along random
+    directions only).
 
     Parameters
     ----------
@@ -83,11 +86,10 @@ def check_grads(f, *args, order=2, modes=MODES, rtol=None, atol=None, eps=None, 
         raise ValueError(f"check_grads: eps must be positive, not {eps}")
     if not callable(f) or not args:
         raise TypeError("check_grads: pass a function and its arguments, as in check_grads(f, x)")
-    options = Options(getattr(f, "__name__", repr(f)), modes, rtol, atol, eps,
-                      np.random.default_rng(seed))
+    options = Options(name_of(f), modes, rtol, atol, eps, np.random.default_rng(seed))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not depend")      # derivatives may be constant
-        _check(f, args, order, (), options)
+        _check(f, args, order, (), options, len(args))
 
 
 def assert_close(actual, expected, rtol=None, atol=None, name="actual"):
@@ -139,9 +141,10 @@ def assert_close(actual, expected, rtol=None, atol=None, name="actual"):
 Options = namedtuple("Options", "name modes rtol atol step rng")
 
 
-def _check(f, args, order, taken, options):
-    """Check so many orders of f, itself a derivative in the modes taken (the newest first)."""
-    point = _Point(f, args, options)
+def _check(f, args, order, taken, options, count):
+    """Check so many orders of f, itself a derivative in the modes taken (the newest first). Of the
+    arguments those after `count` are the directions along which it was taken."""
+    point = _Point(f, args, options, count)
     products = []
     for mode in options.modes:
         title = f"{options.name}, order {1 + len(taken)}, {' over '.join((mode, *taken))}"
@@ -149,7 +152,8 @@ def _check(f, args, order, taken, options):
     point.compare_products(f"{options.name}, order {1 + len(taken)}", products)
     if order > 1:
         for mode in options.modes:
-            _check(point.derivative(mode), args, order - 1, (mode, *taken), options)
+            derivative, direction = point.derivative(mode)
+            _check(derivative, (*args, direction), order - 1, (mode, *taken), options, count)
 
 
 class Direction(namedtuple("Direction", "label entries weights")):
@@ -172,24 +176,27 @@ class _Point:
     """f at args, and its derivatives by differences, with which to compare those of the core.
 
     inputs and outputs are directions in the space of args and of results: single entries, all or
-    a sample; v and u are random ones.
+    a sample; v and u are random ones. Of the args after `count`, which are directions, only v
+    moves any.
     """
 
-    def __init__(self, f, args, options):
+    def __init__(self, f, args, options, count):
         self.f, self.args, self.options = f, args, options
         F = self.F = VectorFunction(functools.wraps(f)(lambda *args: _plain(f(*args))), args,
                                     tuple(range(len(args))))
         self.eps = F.eps([np.ones(F.x.size)])
-        *self.inputs, self.v = self.directions("args", F.domain, F.scale)
-        *self.outputs, self.u = self.directions("output", F.range, np.ones(F.y.size))
+        single = Layout(args[:count]).size
+        *self.inputs, self.v = self.directions("args", F.domain, F.scale, single)
+        *self.outputs, self.u = self.directions("output", F.range, np.ones(F.y.size), F.y.size)
         self.slopes = [derive(F, [direction.vector(F.x.size)], "central", options.step, True)
                        for direction in (*self.inputs, self.v)]
         self.require_certainty()
 
-    def directions(self, name, layout, scale):
+    def directions(self, name, layout, scale, single):
+        """One by one (some of) the first entries, and all at random."""
         entries = np.arange(layout.size)
         rng = self.options.rng
-        chosen = entries if layout.size <= ENTRIES else rng.choice(entries, ENTRIES, replace=False)
+        chosen = entries[:single] if single <= ENTRIES else rng.choice(single, ENTRIES, False)
         # In the dtypes of the tree, so that all that is computed with them sees the same numbers.
         weights = layout.vector(layout.tree(scale * rng.standard_normal(layout.size)))
         return [*(Direction(name + layout.label(i), [i], np.ones(1)) for i in chosen),
@@ -214,12 +221,11 @@ class _Point:
         return self.F.range.tree(direction.vector(self.F.y.size))
 
     def derivative(self, mode):
-        """The derivative of f as a function of args, along v forward, along u in reverse."""
+        """The derivative of f as a function of args and a direction, and the direction: v forward,
+        u in reverse."""
         if mode == "forward":
-            tangents = self.tangents(self.v)
-            return lambda *args: fg.jvp(self.f, args, tangents)[1]
-        adjoints = self.adjoints(self.u)
-        return lambda *args: fg.vjp(self.f, *args)[1](adjoints)
+            return lambda *args: fg.jvp(self.f, args[:-1], args[-1])[1], self.tangents(self.v)
+        return lambda *args: fg.vjp(self.f, *args[:-1])[1](args[-1]), self.adjoints(self.u)
 
     def forward(self, title):
         """Compare Jacobian-vector products; return <u, J v> and its size."""
@@ -253,7 +259,13 @@ class _Point:
         """Compare <u, J v> with <J' u, v>, which owe nothing to differences."""
         if len(products) == 2:
             (forward, size), (reverse, other) = products
-            _compare(np.array([reverse]), np.array([forward]), self.eps ** 0.5 * (size + other),
+            # Where everything cancels, what is left is the rounding (of a few operations) of
+            # numbers of the size of the directions and of y, and says nothing.
+            scale = max(1.0, np.max(abs(self.F.y), initial=0, where=np.isfinite(self.F.y)))
+            rounding = (8 * self.eps * scale * abs(self.u.weights).sum()
+                        * abs(self.v.weights).sum())
+            _compare(np.array([reverse]), np.array([forward]),
+                     self.eps ** 0.5 * (size + other) + rounding,
                      lambda i: f"{title}: <J' u, v> of reverse beside <u, J v> of forward mode")
 
     def compare(self, found, wanted, error, label):

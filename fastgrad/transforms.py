@@ -3,16 +3,18 @@
 import functools
 import itertools
 import math
+import sys
 import types
 
 import numpy as np
 
 from fastgrad import _trees
+from fastgrad._arguments import Names, argument_of, called, name_of, no_parameters
 from fastgrad._core import core
 
 __all__ = [
-    "elementwise_grad", "grad", "hessian", "hvp", "jacobian", "jvp", "laplacian", "linearize",
-    "stop_gradient", "value_and_grad", "vjp",
+    "elementwise_grad", "grad", "hessian", "hessian_diag", "hvp", "jacobian", "jvp", "laplacian",
+    "linearize", "stop_gradient", "value_and_grad", "vjp",
 ]
 
 
@@ -22,13 +24,51 @@ def of_programs(transformation):
     @functools.wraps(transformation)
     def transform(f, *args, **kwargs):
         if hasattr(type(f), "_transformed"):
-            return f._transformed(transformation, args, kwargs)
+            return f._transformed(transform, transformation, args, kwargs)
+        name, option = transformation.__name__, transformation.__code__.co_varnames[1]
+        if "argnum" in kwargs and option == "argnums":
+            raise TypeError(f"{name}: the argument is called argnums; write "
+                            f"argnums={kwargs['argnum']!r}")
+        if args and isinstance(args[0], (float, np.ndarray, np.inexact, core.Tensor)):
+            raise TypeError(f"{name}: {option} must be an int or a tuple of ints, not "
+                            f"{_trees.shown(args[0])}; the arguments are those of the function that "
+                            f"is returned: write fg.{name}(f)(x)")
         return transformation(f, *args, **kwargs)
     return transform
 
 
+def named(transformation=None, *, behind=0):
+    """Let a transformation take `argnames`: how many arguments a call has, and which of them by
+    keyword, tells what they are by number. `behind`: of the result's arguments, those that are not
+    f's."""
+    if transformation is None:
+        return functools.partial(named, behind=behind)
+
+    @functools.wraps(transformation)
+    def transform(f, argnums=0, *args, argnames=None, **options):
+        if argnames is None:
+            return transformation(f, argnums, *args, **options)
+        name = transformation.__name__
+        finder = Names(name, _function(name, f), argnames, argnums)
+        made = {}
+
+        def derivative(*call, **kwargs):
+            last = call[len(call) - behind:]
+            call, kwargs, numbers, moved = finder.find(call[:len(call) - behind], kwargs)
+            key = numbers, len(call), moved
+            if key not in made:
+                made[key] = transformation(finder.function(len(call), moved), numbers, *args,
+                                           **options)
+            return made[key](*call, *last, **kwargs)
+
+        return _Derivative(getattr(sys.modules[transformation.__module__], name), f, derivative,
+                           (argnums, *args), **options, argnames=argnames)
+    return transform
+
+
 @of_programs
-def grad(f, argnums=0, has_aux=False):
+@named
+def grad(f, argnums=0, has_aux=False, *, argnames=None):
     """The gradient of a function.
 
     Parameters
@@ -40,13 +80,18 @@ def grad(f, argnums=0, has_aux=False):
         The positional arguments to differentiate with respect to.
     has_aux : bool
         Whether f returns ``(value, aux)``; aux is then returned beside the gradient.
+    argnames : str or tuple of str, optional
+        The arguments by name instead, however a call gives them; those that it leaves out count
+        with their default.
 
     Returns
     -------
     callable
         With the signature of f. Returns the gradient: the structure, shapes, dtypes and kinds of
-        the argument (a float for a float, an ndarray for an ndarray); a tuple of gradients where
-        `argnums` is a tuple; ``(gradient, aux)`` with `has_aux`.
+        the argument (a float for a float, an ndarray for an ndarray); None in the place of what is
+        no number inside of tuples, lists and dicts (strings, bools, functions, None), which f gets
+        as it is; a tuple of gradients where `argnums` or `argnames` is a tuple; ``(gradient,
+        aux)`` with `has_aux`.
 
     Raises
     ------
@@ -62,6 +107,11 @@ def grad(f, argnums=0, has_aux=False):
         If the result does not depend on the arguments; the gradient is then zero. So do the other
         transformations; none does inside another one.
 
+    Notes
+    -----
+    What f writes into an array argument that is not differentiated, the caller sees, once a call;
+    so with the other transformations. What is differentiated is a copy.
+
     Examples
     --------
     >>> import fastgrad as fg
@@ -71,17 +121,20 @@ def grad(f, argnums=0, has_aux=False):
     {'w': 20.0, 'b': 10.0}
     >>> fg.grad(lambda a, b: a * b, argnums=(0, 1))(2.0, 5.0)
     (5.0, 2.0)
+    >>> fg.grad(lambda a, b: a * b, argnames="b")(2.0, b=5.0)
+    2.0
     """
     return core.differentiated(f, argnums, has_aux, False)
 
 
 @of_programs
-def value_and_grad(f, argnums=0, has_aux=False):
+@named
+def value_and_grad(f, argnums=0, has_aux=False, *, argnames=None):
     """The value and the gradient of a function, from one run.
 
     Parameters
     ----------
-    f, argnums, has_aux
+    f, argnums, has_aux, argnames
         As in `grad`.
 
     Returns
@@ -110,7 +163,8 @@ def value_and_grad(f, argnums=0, has_aux=False):
 
 
 @of_programs
-def elementwise_grad(f, argnums=0, has_aux=False):
+@named
+def elementwise_grad(f, argnums=0, has_aux=False, *, argnames=None):
     """The derivative of an element-wise function, entry by entry.
 
     Parameters
@@ -119,7 +173,7 @@ def elementwise_grad(f, argnums=0, has_aux=False):
         Computes each entry of its result from the same entry of its argument, such as
         ``lambda x: np.sin(x) * x``; then the result is the diagonal of its Jacobian. For any
         other function it is the sum of the rows of the Jacobian.
-    argnums, has_aux
+    argnums, has_aux, argnames
         As in `grad`.
 
     Returns
@@ -185,15 +239,15 @@ class _Derivative:
         return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self):
-        return f"<{self._made[0].__name__} of {_name(self.__wrapped__)}>"
+        return f"<{self._made[0].__name__} of {name_of(self.__wrapped__)}>"
 
     def __reduce__(self):
+        return core.by_name(self) or self._parts()
+
+    def _parts(self):
+        """What it is made of, as for pickle."""
         transformation, args, options = self._made
         return functools.partial(transformation, **options), (self.__wrapped__, *args)
-
-
-def _name(f):
-    return getattr(f, "__name__", repr(f))
 
 
 # ---- a run of a function, with trees around it ----------------------------------------------
@@ -201,38 +255,46 @@ def _name(f):
 class _Run:
     """One run of f, held for differentiation with respect to the arguments numbered argnums."""
 
-    def __init__(self, name, f, args, kwargs, argnums, has_aux, tangents=None):
+    def __init__(self, name, f, args, kwargs, argnums, has_aux, tangents=None, gradient=False):
         self.name = name
-        self.who = f"{name} of {_name(f)}"
+        self.f = f
         self.has_aux = has_aux
-        self.positions = positions = _positions(name, argnums, len(args))
-        self.inputs = [args[i] for i in positions]
+        self.positions = positions = _positions(name, argnums, len(args), f)
+        inputs = [args[i] for i in positions]
         leaves, places, self.structures, self.counts = [], [], [], []
-        for i, x in zip(positions, self.inputs):
-            own, structure = _flat(x)
+        for i, x in zip(positions, inputs):
+            own, structure = _numbers_of(x)
             leaves += own
-            places += [f"argument {i}"] if structure is None else [
-                f"argument {i}{path}" for path, leaf in _trees.leaves_with_paths(x)]
+            where = argument_of(f, i)
+            places += [where] if structure is None else [
+                where + path for path in _trees.paths(structure)]
             self.structures.append(structure)
             self.counts.append(len(own))
+        self.derivatives = None
         self.leaves = leaves
         if tangents is not None:
             core.stream_new()
         self.trace = trace = core.Trace(name, leaves, places, tangents)
         lifted = list(args)
-        for i, x in zip(positions, self.like_inputs(trace.arguments)):
+        x = inputs = None
+        for i, x in zip(positions, self.trees(self.structures, trace.arguments)):
             lifted[i] = x
         x = None
         try:
             trace.begin()
             if tangents is not None:
                 trace.stream_begin()
-            value = f(*lifted, **kwargs)
+            try:
+                value = f(*lifted, **kwargs)
+            except ValueError as error:
+                core.raise_refused(error)
+                raise
             del lifted
             self.aux = None
             if has_aux:
                 value, self.aux = _pair(name, value)
-            core.check_results(name, value)
+            if leaves or not gradient:          # else there is nothing in it, and that is right
+                core.check_results(name, value)
             outputs, self.returned = _flat(value)
             del value
             trace.results(outputs)
@@ -250,16 +312,23 @@ class _Run:
 
     def warn(self):
         """Warn if the results do not depend on the arguments, unless inside a transformation."""
-        if not core.nested() and not self.trace.reached and self.trace.independent():
-            core.warn_independent(self.who)
+        if self.leaves and not core.nested() and not self.trace.reached \
+                and self.trace.independent():
+            core.warn_independent(f"{self.name} of {name_of(self.f)}")
 
     def __repr__(self):
-        return f"<{self.who}>"
+        return f"<{self.name} of {name_of(self.f)}>"
 
     def like_inputs(self, leaves):
-        """A tuple with a tree for each argument."""
+        """A tuple with a tree of derivatives for each argument."""
+        if self.derivatives is None:
+            self.derivatives = [None if x is None else _trees.bare(x) for x in self.structures]
+        return self.trees(self.derivatives, leaves)
+
+    def trees(self, structures, leaves):
+        """A tuple with a tree of each structure."""
         built, at = [], 0
-        for structure, count in zip(self.structures, self.counts):
+        for structure, count in zip(structures, self.counts):
             built.append(_built(structure, leaves[at:at + count]))
             at += count
         return tuple(built)
@@ -277,7 +346,7 @@ class _Run:
 
     def push(self, *tangents):
         """Forward mode: the derivative of the result."""
-        _count(self.name, tangents, len(self.inputs))
+        _count(self.name, tangents, len(self.positions))
         return self.outputs(self.trace.push(self.tangent_leaves(tangents)))
 
     def outputs(self, leaves):
@@ -298,7 +367,7 @@ class _Run:
         for i, tree, structure, count in zip(self.positions, tangents, self.structures,
                                              self.counts):
             leaves += _matching(self.name, tree, structure, shapes[at:at + count], "tangent",
-                                f"argument {i}")
+                                argument_of(self.f, i))
             at += count
         return leaves
 
@@ -312,6 +381,14 @@ def _flat(tree):
     if type(tree) in _LEAVES:
         return [tree], None
     leaves, structure = _trees.flatten(tree)
+    return leaves, None if structure == _trees.LEAF else structure
+
+
+def _numbers_of(tree):
+    """The same of an argument: leaves that are no numbers stay in the structure."""
+    if type(tree) in _LEAVES:
+        return [tree], None
+    leaves, structure = _trees.numbers(tree)
     return leaves, None if structure == _trees.LEAF else structure
 
 
@@ -331,7 +408,7 @@ def _matching(name, tree, structure, shapes, what, whose):
             continue
         wrong = _wrong(leaf, tuple(shape))
         if wrong:
-            path = _trees.leaves_with_paths(tree)[i][0]
+            path = "" if structure is None else _trees.paths(structure)[i]
             raise (ValueError if wrong.startswith("has shape") else TypeError)(
                 f"{name}: the {what} of {whose}{path} {wrong}")
     return leaves
@@ -341,13 +418,15 @@ def _wrong(leaf, shape):
     """What is wrong with a tangent or cotangent of something of that shape."""
     if type(leaf) is not float:
         dtype = getattr(leaf, "dtype", None)
+        if isinstance(leaf, bool):
+            return f"is the bool {leaf}; it must be a float: write {float(leaf)}"
         if dtype is None and not isinstance(leaf, (int, float)):
             return f"must be a number or an array, not {type(leaf).__name__}"
-        if dtype is not None and dtype.kind not in "fiub":
-            return f"has dtype {dtype}; it must be real"
-        # Only for the rare types: to name numpy.ma is to import it, 60 ms.
-        if type(leaf) not in _LEAVES and isinstance(leaf, np.ma.MaskedArray):
-            return "is a masked array; write .filled(0)"
+        if dtype is not None and dtype.kind not in "fiu":
+            return f"has dtype {dtype}; it must be " + (
+                "float: write .astype(float)" if dtype.kind == "b" else "real")
+        if type(leaf) not in _LEAVES and (why := core.array_kind(leaf)) is not None:
+            return f"is a {type(leaf).__name__}; {why}"
     if np.shape(leaf) != shape:
         return f"has shape {np.shape(leaf)}, not {shape}; they must be equal"
     return ""
@@ -368,12 +447,14 @@ def _count(name, tangents, count):
                          f"{'argument' if count == 1 else 'arguments'}; give one for each")
 
 
-def _positions(name, argnums, count):
+def _positions(name, argnums, count, f):
     """The positions of the arguments to differentiate, as a list."""
     if argnums is None:
         return list(range(count))
     numbers = argnums if isinstance(argnums, tuple) else (argnums,)
     found = [i + count if i < 0 else i for i in numbers]
+    if count == 0 and argnums == 0 and no_parameters(f):
+        return []
     for i in found:
         if not 0 <= i < count:
             raise TypeError(f"{name}: argnums={argnums!r}, but the call has {count} positional "
@@ -413,13 +494,13 @@ def _one_of(name, option, value, choices):
 
 
 def _selected(argnums, items):
-    """One item for an int, a tuple of them for a tuple."""
-    return tuple(items) if isinstance(argnums, tuple) else items[0]
+    """One item for an int, a tuple of them for a tuple, and where there is none."""
+    return tuple(items) if isinstance(argnums, tuple) or not items else items[0]
 
 
 # ---- products with the Jacobian -------------------------------------------------------------
 
-def vjp(f, *args, argnums=None, has_aux=False, **kwargs):
+def vjp(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
     """The value of a function, and products of vectors with its Jacobian.
 
     Parameters
@@ -433,6 +514,8 @@ def vjp(f, *args, argnums=None, has_aux=False, **kwargs):
         Only with respect to these.
     has_aux : bool
         Whether f returns ``(value, aux)``.
+    argnames : str or tuple of str, optional
+        Only with respect to these, however they are given.
 
     Returns
     -------
@@ -470,13 +553,14 @@ def vjp(f, *args, argnums=None, has_aux=False, **kwargs):
     >>> pull(np.array([0.0, 1.0]))
     (array([0., 4.]),)
     """
+    f, args, kwargs, argnums = called("vjp", f, args, kwargs, argnums, argnames)
     argnums = None if argnums is None else _numbers("vjp", argnums)
     run = _Run("vjp", _function("vjp", f), args, kwargs, argnums, has_aux)
     run.warn()
     return (run.value(), run.pull, run.aux) if has_aux else (run.value(), run.pull)
 
 
-def jvp(f, primals, tangents, *, argnums=None, has_aux=False, **kwargs):
+def jvp(f, primals, tangents, *, argnums=None, has_aux=False, argnames=None, **kwargs):
     """The value of a function and its derivative along a direction, in forward mode.
 
     Outside of every other transformation it runs in constant memory: operations are forgotten as
@@ -494,6 +578,8 @@ def jvp(f, primals, tangents, *, argnums=None, has_aux=False, **kwargs):
         The arguments that move; by default all.
     has_aux : bool
         Whether f returns ``(value, aux)``.
+    argnames : str or tuple of str, optional
+        The arguments that move by name, in `primals` or among the keyword arguments.
     **kwargs
         Keyword arguments of f.
 
@@ -520,6 +606,8 @@ def jvp(f, primals, tangents, *, argnums=None, has_aux=False, **kwargs):
     >>> fg.jvp(lambda x: x ** 3, (2.0,), (1.0,))
     (8.0, 12.0)
     """
+    if argnames is not None and type(primals) in (tuple, list):
+        f, primals, kwargs, argnums = called("jvp", f, primals, kwargs, argnums, argnames)
     return _jvp("jvp", f, primals, tangents, argnums, has_aux, kwargs)
 
 
@@ -535,24 +623,25 @@ def _jvp(name, f, primals, tangents, argnums, has_aux, kwargs, warn=True):
         answer = core.streamed(name, f, primals[0], tangents[0], kwargs, warn)
         if answer is not None:
             return answer
-    positions = _positions(name, argnums, len(primals))
+    positions = _positions(name, argnums, len(primals), f)
     _count(name, tangents, len(positions))
     leaves, directions = [], []
     for i, tangent in zip(positions, tangents):
-        own, structure = _flat(primals[i])
+        own, structure = _numbers_of(primals[i])
         leaves += own
         try:
             directions += _matching(name, tangent, structure, map(np.shape, own),
-                                    "vector" if name == "hvp" else "tangent", f"argument {i}")
+                                    "vector" if name == "hvp" else "tangent", argument_of(f, i))
         except (TypeError, ValueError):
-            _arguments(name, i, primals[i])
+            _arguments(name, argument_of(f, i), primals[i])
             raise
+    gradient = name == "hvp"
     if core.nested() or any(isinstance(x, core.Tensor) for x in leaves + directions):
-        run = _Run(name, f, tuple(primals), kwargs, argnums, has_aux)
+        run = _Run(name, f, tuple(primals), kwargs, argnums, has_aux, None, gradient)
         answer = run.trace.push(directions)
     else:
         directions = [core.tangent_for(t, x) for t, x in zip(directions, leaves)]
-        run = _Run(name, f, tuple(primals), kwargs, argnums, has_aux, directions)
+        run = _Run(name, f, tuple(primals), kwargs, argnums, has_aux, directions, gradient)
         answer = run.tangents
     if warn:
         run.warn()
@@ -560,21 +649,21 @@ def _jvp(name, f, primals, tangents, argnums, has_aux, kwargs, warn=True):
     return (run.value(), answer, run.aux) if has_aux else (run.value(), answer)
 
 
-def _arguments(name, i, x):
-    """Complain if argument i has no derivative, which says more than what is wrong with its
+def _arguments(name, what, x):
+    """Complain if an argument has no derivative, which says more than what is wrong with its
     tangent."""
-    paths, leaves = zip(*_trees.leaves_with_paths(x)) if _trees.flatten(x)[0] else ((), ())
-    core.Trace(name, list(leaves), [f"argument {i}{path}" for path in paths])
+    leaves, structure = _trees.numbers(x)
+    core.Trace(name, leaves, [what + path for path in _trees.paths(structure)])
 
 
-def linearize(f, *args, argnums=None, has_aux=False, **kwargs):
+def linearize(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
     """The value of a function, and its derivative as a linear function of the direction.
 
     f runs once and its operations are kept; each call of the derivative is one sweep over them.
 
     Parameters
     ----------
-    f, *args, argnums, has_aux, **kwargs
+    f, *args, argnums, has_aux, argnames, **kwargs
         As in `vjp`.
 
     Returns
@@ -609,6 +698,7 @@ def linearize(f, *args, argnums=None, has_aux=False, **kwargs):
     >>> push(1.0), push(2.0)
     (12.0, 24.0)
     """
+    f, args, kwargs, argnums = called("linearize", f, args, kwargs, argnums, argnames)
     argnums = None if argnums is None else _numbers("linearize", argnums)
     run = _Run("linearize", _function("linearize", f), args, kwargs, argnums, has_aux)
     run.warn()
@@ -618,8 +708,9 @@ def linearize(f, *args, argnums=None, has_aux=False, **kwargs):
 # ---- Jacobians ------------------------------------------------------------------------------
 
 @of_programs
+@named
 def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", chunk=None,
-             sparse=False):
+             sparse=False, argnames=None):
     """The Jacobian of a function: every output by every input.
 
     Parameters
@@ -642,6 +733,8 @@ def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", ch
         Find out which entries can differ from zero, compress the columns by a colouring, and
         return a `scipy.sparse.csr_array` of shape ``(out.size, in.size)`` (extra ``scipy``), for
         one argument and one result.
+    argnames : str or tuple of str, optional
+        The arguments by name instead of by number.
 
     Returns
     -------
@@ -843,7 +936,8 @@ def _units(shape, dtype=float):
 
 
 @of_programs
-def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
+@named
+def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False, argnames=None):
     """The matrix of second derivatives of a function that returns one number.
 
     Forward over reverse: the gradient is recorded once, then differentiated along many directions
@@ -853,7 +947,7 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
     ----------
     f : callable
         Returns one number; takes floats, arrays and trees of them.
-    argnums, has_aux, chunk, sparse
+    argnums, has_aux, chunk, sparse, argnames
         As in `jacobian`; with `sparse` the colouring makes use of the symmetry (star colouring).
 
     Returns
@@ -890,7 +984,7 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
         return _Derivative(hessian, f, derivative, (argnums, has_aux), **options)
 
     def derivative(*args, **kwargs):
-        run = _Run(name, gradient, args, kwargs, numbers, has_aux)
+        run = _Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
         blocks = _blocks(run, "forward", chunk)
         if not run.recorded():
             _symmetrise(blocks, run.trace.input_shapes)
@@ -899,10 +993,93 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False):
     return _Derivative(hessian, f, derivative, (argnums, has_aux), **options)
 
 
-def _gradient(name, f, argnums, has_aux):
+def _gradient(name, f, argnums, has_aux, value=False):
     """The gradient that a transformation of second order differentiates, and argnums."""
     numbers = _numbers(name, argnums)
-    return core.differentiated(_function(name, f), numbers, has_aux, False, name, 1), numbers
+    return core.differentiated(_function(name, f), numbers, has_aux, value, name, 1), numbers
+
+
+@of_programs
+@named
+def hessian_diag(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
+    """The second derivatives of a function by each of its inputs: the diagonal of its Hessian.
+
+    Exact, for about the price of the Hessian: the gradient is recorded once, then differentiated
+    along each input, many in one sweep; only memory is saved.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one number; takes floats, arrays and trees of them.
+    argnums, has_aux, chunk, argnames
+        As in `jacobian`.
+
+    Returns
+    -------
+    callable
+        With the signature of f. Returns what `grad` does: the structure, shapes, dtypes and kinds
+        of the argument.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `grad` and `jacobian`.
+
+    Warns
+    -----
+    UserWarning
+        As `grad`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastgrad as fg
+    >>> fg.hessian_diag(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]))
+    array([12.,  0.])
+    """
+    name = "hessian_diag"
+    gradient, numbers = _gradient(name, f, argnums, has_aux)
+    _chunk(name, chunk)
+
+    def derivative(*args, **kwargs):
+        run = _Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
+        if run.recorded():
+            parts = [_diagonal(row[i], shape) for i, (row, shape) in enumerate(
+                zip(_blocks(run, "forward", chunk), run.trace.input_shapes))]
+        else:
+            parts = _diagonals(run.trace, chunk)
+        parts = [_kind(part, leaf) for part, leaf in zip(parts, run.leaves)]
+        answer = _selected(numbers, run.like_inputs(parts))
+        return (answer, run.aux) if has_aux else answer
+
+    return _Derivative(hessian_diag, f, derivative, (argnums, has_aux), chunk=chunk)
+
+
+def _diagonal(block, shape):
+    """The diagonal of a block of shape ``shape + shape``, as a Tensor."""
+    if not shape:
+        return block
+    from fastgrad import numpy as fnp
+    size = math.prod(shape)
+    return fnp.diagonal(block.reshape((size, size))).reshape(shape)
+
+
+def _diagonals(trace, chunk):
+    """The diagonal of a square Jacobian, an array for each argument, without all of it at once."""
+    inputs, dtypes, found = trace.input_shapes, trace.input_dtypes, []
+    for k, (shape, dtype) in enumerate(zip(inputs, dtypes)):
+        size = math.prod(shape)
+        diagonal = np.zeros(size, dtype)
+        step = chunk or min(512, max(1, 8_000_000 // max(size, 1)))
+        for at in range(0, size, step):
+            lanes = min(step, size - at)
+            seeds = [None] * len(inputs)
+            seeds[k] = _identity(-at, size, lanes, shape, dtype)
+            part = trace.push_lanes(seeds, lanes)[k]
+            if part is not None:
+                diagonal[at:at + lanes] = np.diagonal(part.reshape(lanes, size), at)
+        found.append(diagonal.reshape(shape))
+    return found
 
 
 def _symmetrise(blocks, shapes):
@@ -919,7 +1096,8 @@ def _symmetrise(blocks, shapes):
 
 
 @of_programs
-def hvp(f, argnums=0, has_aux=False):
+@named(behind=1)
+def hvp(f, argnums=0, has_aux=False, *, value=False, argnames=None):
     """Products of the Hessian of a function with a vector, without the Hessian.
 
     Forward over reverse: the gradient is differentiated along the vector, for about three times
@@ -927,14 +1105,17 @@ def hvp(f, argnums=0, has_aux=False):
 
     Parameters
     ----------
-    f, argnums, has_aux
+    f, argnums, has_aux, argnames
         As in `grad`.
+    value : bool
+        Whether to return the value and the gradient as well, from the same run.
 
     Returns
     -------
     callable
         Takes the arguments of f and, after them, the vector, built like the argument (a tuple of
-        these with a tuple of `argnums`); returns the product, built alike.
+        these with a tuple of `argnums` or `argnames`); returns the product, built alike, or
+        ``(value, gradient, product)``; with `has_aux` aux comes last.
 
     Raises
     ------
@@ -952,35 +1133,45 @@ def hvp(f, argnums=0, has_aux=False):
     >>> import fastgrad as fg
     >>> fg.hvp(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     array([12.,  3.])
+    >>> fg.hvp(lambda x: x ** 3, value=True)(2.0, 1.0)
+    (8.0, 12.0, 12.0)
     """
     name = "hvp"
-    gradient, numbers = _gradient(name, f, argnums, has_aux)
+    gradient, numbers = _gradient(name, f, argnums, has_aux, value)
+    run = gradient
+
+    if value and has_aux:
+        def run(*args, **kwargs):
+            (y, aux), slope = gradient(*args, **kwargs)
+            return (y, slope), aux
 
     def product(*args, **kwargs):
-        if len(args) < 2:
+        if len(args) < 2 and not (args and (numbers == () or no_parameters(f))):
             raise TypeError("hvp: call it with the arguments of the function and then the vector")
         *args, v = args
-        _positions(name, numbers, len(args))
-        tangents = v if isinstance(numbers, tuple) else (v,)
+        positions = _positions(name, numbers, len(args), f)
+        tangents = v if isinstance(numbers, tuple) or not positions else (v,)
         if type(tangents) is not tuple and type(tangents) is not list:
             raise TypeError(f"hvp: with argnums={argnums!r} the vector is a tuple, not "
                             f"{type(v).__name__}")
         moving = None if len(args) == len(tangents) == 1 else numbers
-        result = _jvp(name, gradient, args, tangents, moving, has_aux, kwargs, warn=False)
-        return (result[1], result[2]) if has_aux else result[1]
+        found, slope, *aux = _jvp(name, run, args, tangents, moving, has_aux, kwargs, warn=False)
+        answer = (*found, slope[1], *aux) if value else (slope, *aux)
+        return answer if len(answer) > 1 else slope
 
-    return _Derivative(hvp, f, product, (argnums, has_aux))
+    return _Derivative(hvp, f, product, (argnums, has_aux), value=value)
 
 
 @of_programs
-def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
+@named
+def laplacian(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
     """The sum of the second derivatives of a function by each of its inputs.
 
     Parameters
     ----------
     f : callable
         Returns one number.
-    argnums, has_aux
+    argnums, has_aux, argnames
         As in `grad`.
     chunk : int, optional
         At most so many directions at a time: bounds memory.
@@ -1015,7 +1206,7 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
     _chunk(name, chunk)
 
     def derivative(*args, **kwargs):
-        run = _Run(name, gradient, args, kwargs, numbers, has_aux)
+        run = _Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
         trace = run.trace
         if run.recorded():
             total = 0.0
@@ -1024,7 +1215,7 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
                 size = math.prod(shape)
                 total = total + row[i].reshape((size, size)).trace()
         else:
-            total = _trace_of(trace, chunk)
+            total = sum([float(np.sum(part)) for part in _diagonals(trace, chunk)], 0.0)
             if any(type(leaf) is not float for leaf in run.leaves):
                 total = np.result_type(*trace.input_dtypes).type(total)
             if any(isinstance(leaf, core.Tensor) for leaf in run.leaves):
@@ -1032,23 +1223,6 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None):
         return (total, run.aux) if has_aux else total
 
     return _Derivative(laplacian, f, derivative, (argnums, has_aux), chunk=chunk)
-
-
-def _trace_of(trace, chunk):
-    """The sum of the diagonal of a square Jacobian, without all of it at once."""
-    inputs, dtypes = trace.input_shapes, trace.input_dtypes
-    total = 0.0
-    for k, (shape, dtype) in enumerate(zip(inputs, dtypes)):
-        size = math.prod(shape)
-        step = chunk or min(512, max(1, 8_000_000 // max(size, 1)))
-        for at in range(0, size, step):
-            lanes = min(step, size - at)
-            seeds = [None] * len(inputs)
-            seeds[k] = _identity(-at, size, lanes, shape, dtype)
-            part = trace.push_lanes(seeds, lanes)[k]
-            if part is not None:
-                total += float(np.trace(part.reshape(lanes, size)[:, at:at + lanes]))
-    return total
 
 
 def stop_gradient(x):

@@ -167,7 +167,12 @@ enum {                          /* FgNode.flags                                 
     FG_COMPUTED    = 1 << 14,   /* pending, and computed once already without being kept           */
     FG_YIELDS      = 1 << 15,   /* and gives way in promotion (NEP 50), as what functions make of */
                                 /* one does not: np.sin(0.5) is a np.float64                       */
-    FG_WEAK        = FG_PYTHON | FG_YIELDS      /* what operators make of weak ones is weak       */
+    FG_WEAK        = FG_PYTHON | FG_YIELDS,     /* what operators make of weak ones is weak       */
+    /* The bits of what others never are: */
+    FG_PROGRAM     = FG_PURE,   /* a leaf: the input of a program, which nobody differentiates by */
+    FG_INSIDE      = FG_PURE,   /* an operation: it is known to depend on an argument of a        */
+                                /* transformation,                                                */
+    FG_OUTSIDE     = FG_COMPUTED                /* ... or to depend on none; and waits no more    */
 };
 
 /* Leaves are numbered from 1, again and again. A recorded element-wise operation knows the lowest
@@ -237,7 +242,9 @@ typedef struct FgNode {
         struct { uint32_t a, b; };  /* (a leaf: b tells where a constant came from)               */
         FgAdjoint tangent;      /* a dual: operands it has none                                   */
     };
-    uint32_t c;                 /* (a dual: which forward transformation its tangent belongs to)  */
+    uint32_t c;                 /* (a dual: which forward transformation its tangent belongs to;  */
+                                /* a leaf: how deep inside transformations it was made; that of   */
+                                /* an argument: by which thread)                                  */
     uint32_t attr;              /* in the attribute arena: axes, indices, long operand lists;     */
                                 /* element-wise, leaves, duals: which leaves it depends on        */
                                 /* (FG_REACH)                                                     */

@@ -24,8 +24,10 @@ from fastgrad import _trees, _vmap
 from fastgrad._core import core, program
 from fastgrad._graph import Builder, Slot
 
-# These set what the package is made of, once, when it is imported.
-LEFT_OUT = {"use_slots", "captured_with", "use_trees", "register"}
+# These set what the package is made of, once, when it is imported; the last one lets anything fail
+# that comes after it.
+LEFT_OUT = {"use_slots", "use_sparse_product", "captured_with", "use_trees", "register",
+            "fail_allocations"}
 
 ALLOWED = (TypeError, ValueError, IndexError, OverflowError, MemoryError, AttributeError, KeyError,
            RuntimeError, NotImplementedError, ZeroDivisionError, BufferError, pickle.PicklingError)

@@ -161,6 +161,10 @@ VALID = {
     "symbolic.f": lambda: lambda x: x * x, "derivative.f": lambda: lambda x: x * x,
     "derivative.x": lambda: 1.0, "taylor.x": lambda: 1.0, "taylor.v": lambda: 1.0,
     "pad.mode": lambda: "constant", "searchsorted.a": lambda: np.arange(3.0),
+    "unflatten.structure": lambda: fg.trees.flatten([1.0, 2.0])[1],
+    "unflatten.leaves": lambda: [1.0, 2.0], "register.kind": lambda: type("Kind", (), {}),
+    "register.flatten": lambda: lambda x: ((), None), "tree": lambda: {"w": matrix()},
+    "register.unflatten": lambda: lambda aux, children: None, "argnames": lambda: None,
     "f": lambda: loss, "fun": lambda: loss, "func": lambda: loss, "function": lambda: loss,
     "axis": lambda: 0, "axes": lambda: (0, 1), "axis1": lambda: 0, "axis2": lambda: 1,
     "shape": lambda: (2, 2), "newshape": lambda: (4,), "dtype": lambda: None, "out": lambda: None,
@@ -253,7 +257,8 @@ def parameters_of(function, skip=0):
 def targets():
     """All of them, in an order that does not change."""
     modules = {"fg": fg, "fnp": fnp, "fnp.linalg": fnp.linalg, "fg.special": fg.special,
-               "fg.optim": fg.optim, "fg.testing": fg.testing, "fg.numeric": fg.numeric}
+               "fg.optim": fg.optim, "fg.testing": fg.testing, "fg.numeric": fg.numeric,
+               "fg.trees": fg.trees}
     seen = set()
     for prefix, module in modules.items():
         for name in sorted(getattr(module, "__all__", None) or dir(module)):
@@ -695,7 +700,7 @@ def test_the_net_holds_what_it_should():
     names = [target.name for target in targets()]
     assert len(set(names)) == len(names)
     for prefix in ("fg.", "fnp.", "fnp.linalg.", "fg.special.", "fg.optim.", "fg.testing.",
-                   "fg.numeric.", "tensor.__add__", "tensor.numpy unbound", "tensor.grad.set"):
+                   "fg.numeric.", "fg.trees.", "tensor.__add__", "tensor.numpy unbound", "tensor.grad.set"):
         assert any(name.startswith(prefix) for name in names), prefix
     scope = fg.no_grad()
     scope.__enter__()

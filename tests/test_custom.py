@@ -3,9 +3,12 @@
 import collections
 import copy
 import dataclasses
+import decimal
+import fractions
 import functools
 import gc
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -462,3 +465,285 @@ def test_a_rule_that_drops_its_results_in_a_stream():
     before = fg._core.core.tape_info()["nodes"]
     assert fg.jvp(f, (1.0,), (1.0,))[1] == pytest.approx(1.0001 ** 3000)
     assert fg._core.core.tape_info()["nodes"] == before
+
+
+# ---- what would lose its derivative ---------------------------------------------------------
+
+class Holder:
+    def __init__(self, x):
+        self.x = x
+
+
+LOST = {
+    "complex": (lambda x: complex(x), "its .real and .imag"),
+    "complex array": (lambda x: np.exp(1j * np.ones(2) * x), "its .real and .imag"),
+    "objects": (lambda x: np.array([x, None]), "astype"),
+    "fraction": (lambda x: fractions.Fraction(x), "float"),
+    "decimal": (lambda x: decimal.Decimal(x), "float"),
+    "masked": (lambda x: np.ma.masked_array([x], [True]), "MaskedArray"),
+    "unknown class": (Holder, "fg.trees.register"),
+    "longdouble": (np.longdouble, str(np.dtype(np.longdouble))),
+    "float16": (np.float16, "float16"),
+}
+
+
+def rule_of(kind, f, answer=None):
+    made = kind(f)
+    made._name = "f"
+    if kind is custom_vjp:
+        made.defvjp(lambda x: (f(x), x), lambda x, g: (answer(1.0) if answer else g,))
+    else:
+        made.defjvp(lambda p, t: (f(p[0]), answer(1.0) if answer else t[0]))
+    return made
+
+
+@pytest.mark.parametrize("inside", [lambda y: y, lambda y: {"value": [y, 1.0]}])
+@pytest.mark.parametrize("name", LOST)
+@pytest.mark.parametrize("kind", [custom_vjp, custom_jvp])
+def test_results_that_would_lose_their_derivative(kind, name, inside):
+    make, word = LOST[name]
+    f = rule_of(kind, lambda x: inside(make(x)))
+    leaf = lambda x: [y for y in _trees.flatten(f(x))[0] if fg.is_tensor(y)]
+    f(0.5)                                      # nothing is differentiated
+    for call in (lambda: fg.grad(lambda x: sum(leaf(x), x))(0.5),
+                 lambda: fg.jvp(lambda x: sum(leaf(x), x), (0.5,), (1.0,))):
+        with pytest.raises(TypeError, match=re.escape(word)) as caught:
+            call()
+        assert "f:" in str(caught.value) or name in ("longdouble", "float16")
+
+
+@pytest.mark.parametrize("name", [*(set(LOST) - {"longdouble", "float16"}), "bool"])
+@pytest.mark.parametrize("kind, call", [(custom_vjp, lambda f: fg.grad(f)(0.5)), (
+    custom_jvp, lambda f: fg.jvp(f, (0.5,), (1.0,)))])
+def test_derivatives_that_are_none(kind, call, name):
+    make = {**LOST, "bool": (lambda x: x > 0, "")}[name][0]
+    with pytest.raises((TypeError, ValueError), match="f: the (cotangent|tangent)"):
+        call(rule_of(kind, lambda x: x * 2, make))
+
+
+def test_results_that_are_no_numbers_pass():
+    f = custom_vjp(lambda x: {"y": x * 2, "how": "exact", "n": 3, "ok": True, "names": ["a", None]})
+    f.defvjp(lambda x: (f(x), None), lambda _, g: (2 * g["y"],))
+    assert fg.grad(lambda x: f(x)["y"] * f(x)["n"])(1.0) == 6.0
+    assert fg.grad(lambda x: f(x)["y"] if f(x)["how"] == "exact" else 0 * x)(1.0) == 2.0
+
+
+# ---- rules that cannot be transposed --------------------------------------------------------
+
+def detached(g):
+    return g.detach() if fg.is_tensor(g) else g
+
+
+def unrecorded_product(g):
+    with fg.no_grad():
+        return g * 3.0
+
+
+DROPS = {
+    "detach": lambda g: detached(g) * 3.0,
+    "stop_gradient": lambda g: fg.stop_gradient(g) * 3.0,
+    "no_grad": unrecorded_product,
+    "in part": lambda g: 1.5 * g + fg.stop_gradient(g) * 1.5,
+}
+
+
+def dropping(kind, drop, scale=1.0):
+    f = kind(lambda x: 3.0 * x)
+    f._name = "f"
+    if kind is custom_vjp:
+        f.defvjp(lambda x: (3.0 * x, None), lambda _, g: (drop(g),))
+    else:
+        f.defjvp(lambda p, t: (3.0 * p[0], drop(t[0])))
+    return f
+
+
+@pytest.mark.parametrize("x", [0.5, np.array([0.5, -1.0])], ids=["number", "array"])
+@pytest.mark.parametrize("name", DROPS)
+@pytest.mark.parametrize("kind", [custom_vjp, custom_jvp])
+def test_a_rule_that_drops_its_vector_is_right_in_one_mode_and_an_error_in_the_other(kind, name, x):
+    f = dropping(kind, DROPS[name])
+    one = np.ones_like(x)[()] if isinstance(x, np.ndarray) else 1.0
+    calls = {
+        "reverse": [lambda: fg.vjp(f, x)[1](one), lambda: fg.jacobian(f, mode="reverse")(x),
+                    lambda: fg.grad(lambda x: fnp.sum(f(x)))(x)],
+        "forward": [lambda: fg.jvp(f, (x,), (one,)), lambda: fg.linearize(f, x)[1](one),
+                    lambda: fg.jacobian(f, mode="forward")(x),
+                    lambda: fg.compile(lambda x: fg.jvp(f, (x,), (one,))[1])(x)
+                    if name != "in part" and kind is custom_vjp else fg.linearize(f, x)[1](one)]}
+    right, wrong = ("reverse", "forward") if kind is custom_vjp else ("forward", "reverse")
+    for call in calls[right]:
+        found = call()
+        assert np.max(np.abs(flat(found[-1] if isinstance(found, tuple) else found))) == 3.0
+    for call in calls[wrong]:
+        with pytest.raises(TypeError, match=f"f: .*transposed.*use {right} mode"):
+            call()
+
+
+def test_rules_that_return_zeros_constants_and_none_are_transposed():
+    for zero in (None, 0.0, 0, np.zeros(2), np.zeros(2, "f4")):
+        f = custom_vjp(lambda x, y: x * 3.0 + 0.0 * np.floor(y))
+        f.defvjp(lambda x, y: (f(x, y), None), lambda _, g: (
+            3.0 * g, np.zeros(2) if np.shape(zero) == () and zero is not None else zero))
+        y, dy = fg.jvp(f, (X, X), (X, X))
+        np.testing.assert_array_equal(dy, 3 * X)
+        np.testing.assert_array_equal(fg.jacobian(f, argnums=1, mode="forward")(X, X), 0)
+
+
+def test_a_rule_that_is_not_linear_cannot_be_transposed():
+    f = dropping(custom_vjp, lambda g: np.clip(3.0 * g, -1.0, 1.0))
+    assert fg.grad(f)(0.5) == 1.0
+    with pytest.raises(TypeError, match="f: bwd has to be transposed.*not linear"):
+        fg.jvp(f, (0.5,), (1.0,))
+
+
+# ---- what functions and rules see -----------------------------------------------------------
+
+def writes(a):
+    """As compiled code does that takes a buffer to write to."""
+    assert type(a) is np.ndarray, type(a)
+    memoryview(a).cast("B")[:1] = b"\0"
+    np.require(a, requirements="W")[...] = -7.0
+
+
+def writing(kind, seen):
+    """x * y, whose function and rule write to whatever they get."""
+    def check(*values):
+        for x in values:
+            seen.append(type(x))
+            assert type(fnp.zeros(2)) is np.ndarray and type(fnp.array([1.0, 2.0])) is np.ndarray
+
+    @kind
+    def f(x, y):
+        check(x, y)
+        result = x * y
+        writes(x), writes(y)
+        return result
+
+    def forward(x, y):
+        check(x, y)
+        residuals = x.copy(), y.copy(), x
+        result = x * y
+        writes(x), writes(y)
+        return result, residuals
+
+    def backward(residuals, g):
+        check(*residuals, g)
+        x, y, _ = residuals
+        answer = g * y, g * x
+        writes(x), writes(y), writes(g)
+        return answer
+
+    def rule(primals, tangents):
+        check(*primals, *tangents)
+        (x, y), (dx, dy) = primals, tangents
+        answer = x * y, dx * y + x * dy
+        for a in (*primals, *tangents):
+            writes(a)
+        return answer
+
+    f.defvjp(forward, backward) if kind is custom_vjp else f.defjvp(rule)
+    return f
+
+
+@pytest.mark.parametrize("kind", [custom_vjp, custom_jvp])
+def test_functions_and_rules_get_plain_arrays_to_write_to(kind):
+    seen = []
+    f, a, b = writing(kind, seen), np.array([1.0, 2.0]), np.array([3.0, 5.0])
+    if kind is custom_vjp:
+        y, pull = fg.vjp(lambda x, z: f(x, z) * x, a, b)
+        for _ in range(3):
+            x_bar, z_bar = pull(np.ones(2))
+            np.testing.assert_array_equal(x_bar, 2 * a * b)
+            np.testing.assert_array_equal(z_bar, a * a)
+    else:
+        y, push = fg.linearize(lambda x, z: f(x, z) * x, a, b)
+        for _ in range(3):
+            np.testing.assert_array_equal(push(np.ones(2), np.zeros(2)), 2 * a * b)
+        np.testing.assert_array_equal(fg.jvp(f, (a, b), (b, a))[1], b * b + a * a)
+    np.testing.assert_array_equal(y, a * b * a)
+    assert a.tolist() == [1, 2] and b.tolist() == [3, 5]
+
+    def unrecorded(x):
+        ones, z = fnp.ones(2), x.detach() * 1.0
+        made = f(ones, z)
+        assert fg.is_tensor(made) and not made.requires_grad
+        assert ones.tolist() == [1, 1] and z.tolist() == [1, 2]
+        assert fg.is_tensor(fnp.zeros(2))       # outside of the rule it is as ever
+        return fnp.sum(x * made)
+
+    assert fg.grad(unrecorded)(a).tolist() == [1, 2]
+    assert fg.jvp(unrecorded, (a,), (a,))[1] == 5.0
+    assert set(seen) == {np.ndarray}
+
+
+@pytest.mark.parametrize("kind", [custom_vjp, custom_jvp])
+def test_an_array_of_the_caller_is_written_and_held_as_it_was(kind):
+    """What a function writes to an array that is not differentiated shows; what anybody writes later
+    is not the rule's business."""
+    def plain_f(x, a):
+        y = x * a
+        a[0] += 1.0
+        return y
+
+    f = kind(plain_f)
+    if kind is custom_vjp:
+        f.defvjp(lambda x, a: (plain_f(x, a * 1.0), a), lambda a, g: (g * a, None))
+    else:
+        f.defjvp(lambda p, t: (p[0] * p[1], t[0] * p[1]))
+    a = np.array([3.0, 5.0])
+
+    def loss(x):
+        y = f(x, a)
+        if kind is custom_jvp:
+            assert a.tolist() == [4, 5]
+        a[:] = 100.0
+        return fnp.sum(y)
+
+    assert fg.grad(loss)(X).tolist() == [3, 5]
+    assert a.tolist() == [100, 100]
+
+
+def test_creation_functions_within_what_a_rule_transforms():
+    @custom_vjp
+    def f(x):
+        assert type(fnp.zeros(1)) is np.ndarray
+
+        def inner(z):
+            out = fnp.zeros(2)
+            out[0] = z * z
+            return fnp.sum(out)
+        return float(np.asarray(fnp.zeros(()))) + inner_value(fg.value_and_grad(inner)(x))
+
+    inner_value = lambda pair: pair[0].item() if fg.is_tensor(pair[0]) else pair[0]
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (2 * x * g,))
+    assert f(3.0) == 9.0 and fg.grad(f)(3.0) == 6.0
+
+    @custom_vjp
+    def fails(x):
+        raise ZeroDivisionError
+
+    fails.defvjp(lambda x: (fails(x), x), lambda x, g: (g,))
+    with pytest.raises(ZeroDivisionError):
+        fg.grad(fails)(1.0)
+    assert not fg._core.core.transforming()
+    assert fg.grad(lambda x: fnp.zeros(2).sum() + x)(1.0) == 1.0
+
+
+@pytest.mark.parametrize("solver", [fg.fixed_point, fg.root])
+def test_equations_get_plain_arrays_to_write_to(solver):
+    theta = np.array([4.0, 9.0])
+
+    def f(x, theta):
+        y = (x + theta / x) / 2 if solver is fg.fixed_point else x * x - theta
+        if isinstance(x, np.ndarray):
+            assert type(theta) is np.ndarray and type(fnp.zeros(2)) is np.ndarray
+            writes(theta), writes(x)
+        return y
+
+    x0 = np.array([1.0, 2.0])
+    for g in (lambda t: solver(f, x0, t), ):
+        np.testing.assert_allclose(np.diag(fg.jacobian(g)(theta)), [0.25, 1 / 6], rtol=1e-9)
+        np.testing.assert_allclose(fg.jvp(g, (theta,), (np.ones(2),))[1], [0.25, 1 / 6], rtol=1e-9)
+    assert theta.tolist() == [4, 9] and x0.tolist() == [1, 2]
+    with pytest.raises(TypeError, match="f returns a complex"):
+        solver(lambda x, t: x * 1j, 1.0, 2.0)

@@ -1,5 +1,6 @@
 """Graphs that are declared before there are data."""
 
+import copy
 import operator
 import pickle
 
@@ -8,6 +9,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
+from fastgrad import _trees
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -302,3 +304,49 @@ def test_arrays_of_tensors_and_expressions():
         f = fg.function([a], expression)
         with fg.no_grad():
             assert np.max(np.asarray(f(5.0))) == 5.0
+
+
+# ---- copies ---------------------------------------------------------------------------------
+
+def everything():
+    a, b, c = fg.variable("a"), fg.variable("b", (2,), "f4"), fg.variable()
+    scale = np.array([1.0, 3.0])
+    return fg.function([a, b, c], {
+        "sum": 2 * a + np.add.reduce(fnp.sin(b) * scale) - c[..., 0], "constant": "text",
+        "parts": (fnp.concatenate([b, b])[1:3], b.T, b.sum(axis=0), np.where(b > 0, b, 1 - b)),
+        "more": [fg.special.logsumexp(b), fnp.zeros(2) + a, np.linalg.norm(b), -abs(a) ** 2]},
+        name="everything")
+
+
+@pytest.mark.parametrize("called", [False, True])
+@pytest.mark.parametrize("copied", [lambda f: pickle.loads(pickle.dumps(f)), copy.deepcopy])
+def test_copies_take_every_signature_and_keep_the_names(called, copied):
+    f, b = everything(), np.array([0.5, -1.0], "f4")
+    if called:
+        f(1.0, b, np.ones(2))
+    g = copied(f)
+    for args in ((1.0, b, np.ones(2)), (np.ones((2, 2)), b, np.ones((2, 2, 2)))):
+        for found, wanted in zip(_trees.flatten(g(*args))[0], _trees.flatten(f(*args))[0],
+                                 strict=True):
+            np.testing.assert_array_equal(found, wanted)
+            assert type(found) is type(wanted)
+    assert len([path for path in g.paths if path.calls]) == 2
+    for h in (f, g):
+        assert h.__name__ == "everything"
+        with pytest.raises(TypeError, match="no variable is named 'x'; the names are 'a', 'b'"):
+            h(x=1.0)
+        with pytest.raises(ValueError, match=r"<variable b> is declared with shape \(2,\)"):
+            h(1.0, np.ones(3, "f4"), np.ones(2))
+    pair = fg.function([x := fg.variable("a"), y := fg.variable("b")], 2 * x + y)
+    assert copied(pair)(b=5.0, a=1.0) == 7.0 and copied(copied(pair))(np.ones(2), 1.0).sum() == 6.0
+    slopes = copied(fg.grad(pair, argnames=("b", "a")))
+    assert slopes(1.0, 2.0) == (1.0, 2.0) and slopes(np.float64(1), np.float64(5)) == (1, 2)
+
+
+def test_arguments_by_the_names_of_variables():
+    a, b = fg.variable("a"), fg.variable()
+    f = fg.function([a, b], a * a * b)
+    assert fg.grad(f, argnames="a")(3.0, 2.0) == 12.0
+    assert fg.vjp(f, 3.0, 2.0, argnames="a")[1](1.0) == (12.0,)
+    with pytest.raises(TypeError, match="has no argument 'c'; its arguments are 'a'"):
+        fg.grad(f, argnames="c")

@@ -400,7 +400,7 @@ def recorded():
 
 @pytest.mark.parametrize("make, message", [
     (lambda: 1, "is the int 1; write float"),
-    (lambda: True, "is the bool True; write float"),
+    (lambda: fg.tensor([True]), "is a bool Tensor; write .astype(float)"),
     (lambda: np.int64(1), "is of dtype int64; write .astype(float)"),
     (lambda: np.ones(2, int), "is of dtype int64; write .astype(float)"),
     (lambda: np.ones(2, bool), "is of dtype bool; write .astype(float)"),
@@ -410,7 +410,7 @@ def recorded():
     (lambda: np.ones(2, object), "is of dtype object; use float32 or float64"),
     (lambda: np.ma.masked_array([1.0, 2.0]), "is a masked array; pass floats, arrays or Tensors"),
     (lambda: 1j, "is the complex 1j; pass floats, arrays or Tensors"),
-    (lambda: "x", "is the str 'x'; pass floats, arrays or Tensors"),
+    (lambda: {1.0}, "is the set {1.0}; pass floats, arrays or Tensors"),
     (lambda: fg.tensor([1, 2]), "is a int64 Tensor; write .astype(float)"),
     (recorded, "is a float64 Tensor; it is recorded"),
 ])

@@ -168,7 +168,7 @@ def test_a_unit_in_the_last_place_is_noticed():
         return lambda *xs: [np.nextafter(y, np.asarray(np.inf, y.dtype))
                             for y in map(np.asarray, random_checks.flat(plain(*xs)))]
 
-    kinds = [found.kind for k in range(60) if (found := check(draw(SEED, k), compile, "values"))]
+    kinds = [found.kind for k in range(80) if (found := check(draw(SEED, k), compile, "values"))]
     assert kinds.count("bits") > 5
 
 

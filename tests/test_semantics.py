@@ -447,8 +447,8 @@ def test_no_floating_point_warnings():
 # ---- never a silent zero --------------------------------------------------------------------
 
 @pytest.mark.parametrize("f, cure", [
-    (lambda x: float(x), ".item()"), (lambda x: math.sin(x), "fnp.sin"),
-    (lambda x: int(x), "int(t.item())"),
+    (lambda x: float(x), ".detach()"), (lambda x: math.sin(x), "fnp.sin"),
+    (lambda x: int(x), "int(t.detach())"),
     (lambda x: np.asarray(x).sum(), ".detach()"),
     (lambda x: np.array([x, x]).sum(), "fnp.array([...])")])
 def test_escapes_name_the_line_and_the_cure(f, cure):

@@ -418,3 +418,51 @@ def test_given_tolerances():
     assert_close(0.0, 0.0, rtol=0, atol=0)
     with pytest.raises(AssertionError, match="relative inf, allowed 0"):
         assert_close(1e-30, 0.0, rtol=1, atol=0)
+
+
+# ---- higher orders differentiate by the direction, too ---------------------------------------
+
+def with_wrong_rule_inside(kind):
+    """2 x, with a rule that is right and calls a function whose own rule is wrong."""
+    @fg.custom_vjp
+    def doubled(g):
+        return 2 * g
+
+    doubled.defvjp(lambda g: (2 * g, None), lambda _, g_bar: (3 * g_bar,))
+    f = kind(lambda x: 2 * x)
+    if kind is fg.custom_vjp:
+        f.defvjp(lambda x: (2 * x, None), lambda _, g: (doubled(g),))
+    else:
+        f.defjvp(lambda p, t: (2 * p[0], doubled(t[0])))
+    return f
+
+
+@pytest.mark.parametrize("x", [0.5, np.array([0.5, -1.0])], ids=["number", "array"])
+@pytest.mark.parametrize("kind, mode", [(fg.custom_vjp, "reverse"), (fg.custom_jvp, "forward")])
+def test_a_wrong_rule_inside_a_rule(kind, mode, x):
+    f = with_wrong_rule_inside(kind)
+    if mode == "reverse":
+        check_grads(f, x, order=1, modes=mode)
+        with pytest.raises(AssertionError, match="order 2, reverse over reverse"):
+            check_grads(f, x, order=2, modes=mode)
+    else:
+        check_grads(f, x, order=1, modes=mode)
+        with pytest.raises((AssertionError, TypeError), match="order 2|transposed"):
+            check_grads(f, x, order=2, modes=("forward", "reverse"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_derivatives_that_cancel_are_no_alarm(dtype):
+    """Where the derivative is zero, both modes have nothing but rounding."""
+    def f(x):
+        return fnp.sum(x / 3) * 1.1 - fnp.sum(x) * 1.1 / 3
+
+    for seed in range(12):
+        x = np.random.default_rng(seed).standard_normal((1, 3)).astype(dtype)
+        check_grads(f, x, seed=seed)
+        check_grads(lambda x: np.std(x, axis=0), x, seed=seed)
+
+    wrong = fg.custom_vjp(f)        # which is no rounding
+    wrong.defvjp(lambda x: (f(x), x), lambda x, g: (g * x * np.asarray(1e-2, dtype),))
+    with pytest.raises(AssertionError, match="order 1, reverse"):
+        check_grads(wrong, x, modes="reverse")

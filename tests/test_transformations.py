@@ -592,7 +592,10 @@ REFUSED = {
     "float16": (np.ones(2, np.float16), "float16"), "a set": ({1.0}, "holds a set"),
     "a function": (len, "holds a builtin"), "dates": (np.array("2020", "M8[D]"), "datetime64"),
     "records": (np.zeros(2, "f8,f8"), "not supported"),
+    "a generator": (np.random.default_rng(0), "fg.trees.register(Generator, flatten, unflatten)"),
 }
+# What passes through inside a tree.
+NO_NUMBERS = {"a bool", "a string", "a function"}
 
 CALLS = {
     "grad": lambda f, x: fg.grad(f, 1)(1.0, x),
@@ -631,6 +634,8 @@ def unchanged(call, error, *words):
 def test_arguments_without_derivative(name, what):
     x, word = REFUSED[what]
     unchanged(lambda: CALLS[name](lambda a, x: a, x), TypeError, f"{name}: argument 1", word)
+    if what in NO_NUMBERS:
+        return
     unchanged(lambda: CALLS[name](lambda a, x: a, {"w": [x]}), TypeError,
               f"{name}: argument 1['w'][0]", word)
     unchanged(lambda: CALLS[name](lambda a, x: a, Layer(Params(1.0, x))), TypeError,
@@ -641,7 +646,9 @@ def test_arguments_without_derivative(name, what):
 def test_the_same_of_taylor_and_tensors(what):
     x, word = REFUSED[what]
     unchanged(lambda: fg.taylor(lambda x: 1.0, x, x), TypeError, "taylor: argument 0", word)
-    unchanged(lambda: fg.taylor(lambda x: 1.0, [x], [x]), TypeError, "taylor: argument 0[0]", word)
+    if what not in NO_NUMBERS:
+        unchanged(lambda: fg.taylor(lambda x: 1.0, [x], [x]), TypeError, "taylor: argument 0[0]",
+                  word)
     with pytest.raises(TypeError):
         fg.gradients(x, [fg.tensor(1.0, requires_grad=True)])
     with pytest.raises(TypeError):
@@ -822,7 +829,7 @@ def test_wrong_numbers_of_tangents():
 
 def test_tangents_of_other_dtypes_are_converted():
     x = X.astype(np.float32)
-    for v in (np.ones(3), np.ones(3, int), np.ones(3, bool), np.ones(3, np.float32)):
+    for v in (np.ones(3), np.ones(3, int), np.ones(3, np.float32)):
         for found in (fg.jvp(np.sin, (x,), (v,))[1], fg.linearize(np.sin, x)[1](v),
                       fg.vjp(np.sin, x)[1](v)[0], fg.taylor(np.sin, x, v, 1)[1]):
             assert found.dtype == np.float32
@@ -835,7 +842,8 @@ def test_tangents_of_other_dtypes_are_converted():
 def test_seeds_of_tensors():
     w = fg.tensor(X, requires_grad=True)
     for seed, error in ((np.ones(2), ValueError), (1.0, ValueError), (np.ones((3, 1)), ValueError),
-                        ("a", TypeError), (None, ValueError), (X * 1j, TypeError)):
+                        ("a", TypeError), (None, ValueError), (X * 1j, TypeError),
+                        (True, TypeError), (X > 0, TypeError), (fg.tensor(X > 0), TypeError)):
         y = w * 2
         unchanged(lambda: y.backward(seed), error)
         unchanged(lambda: fg.gradients(y, [w], seed=seed), error)
@@ -1235,3 +1243,265 @@ def test_inside_a_record_scope():
         assert fg.jacobian(lambda x: x ** 2)(X).shape == (3, 3)
         assert fg.jvp(np.sin, (0.0,), (1.0,)) == (0.0, 1.0)
     assert len(tape) == 0
+
+
+# ---- a tree with leaves that are no numbers --------------------------------------------------
+
+def mixed():
+    return {"w": 1.5, "how": "square", "on": True, "none": None, "f": np.tanh, "b": [2.0, b"x"]}
+
+
+def of_mixed(p):
+    assert p["how"] == "square" and p["on"] is True and p["f"] is np.tanh and p["b"][1] == b"x"
+    return p["w"] ** 2 * p["b"][0]
+
+
+def by_number(w, b):
+    return {"w": w, "how": None, "on": None, "none": None, "f": None, "b": [b, None]}
+
+
+MIXED = {
+    "grad": lambda f, p: fg.grad(f)(p), "value_and_grad": lambda f, p: fg.value_and_grad(f)(p)[1],
+    "elementwise_grad": lambda f, p: fg.elementwise_grad(f)(p),
+    "vjp": lambda f, p: fg.vjp(f, p)[1](1.0)[0],
+    "jacobian, forward": lambda f, p: fg.jacobian(f, mode="forward")(p),
+    "jacobian, reverse": lambda f, p: fg.jacobian(f, mode="reverse")(p),
+    "hvp, value": lambda f, p: fg.hvp(f, value=True)(p, p)[1],
+    "compile": lambda f, p: [g := fg.compile(fg.grad(f)), g(p), g(p)][2],
+    "inside grad": lambda f, p: fg.grad(lambda s: (s, fg.grad(f)(p)), has_aux=True)(1.0)[1],
+    "inside jvp": lambda f, p: fg.jvp(lambda s: (s, fg.grad(f)(p)), (1.0,), (1.0,), has_aux=True)[2],
+    "numeric": lambda f, p: fg.trees.map(lambda x: round(x, 6), fg.numeric.gradient(f, p)),
+    "vmap": lambda f, p: fg.trees.map(lambda x: x[0].item(), fg.vmap(fg.grad(f))(fg.trees.map(
+        lambda x: np.full(2, x) if type(x) is float else x, p))),
+}
+
+
+@pytest.mark.parametrize("way", MIXED)
+def test_what_is_no_number_passes_through_trees(way):
+    assert MIXED[way](of_mixed, mixed()) == by_number(6.0, 2.25)
+
+
+@pytest.mark.parametrize("v", [by_number(1.0, 0.5), {**mixed(), "w": 1.0, "b": [0.5, b"x"]}],
+                         ids=["None", "itself"])
+def test_in_tangents_its_place_is_ignored(v):
+    p = mixed()
+    for found in (fg.jvp(of_mixed, (p,), (v,))[1], fg.linearize(of_mixed, p)[1](v),
+                  fg.taylor(of_mixed, p, v, 1)[1], fg.compile(lambda w, dw: fg.jvp(
+                      of_mixed, ({**p, "w": w},), ({**v, "w": dw},))[1])(1.5, 1.0)):
+        assert found == 6.0 + 2.25 / 2
+    assert fg.numeric.jvp(of_mixed, p, v) == pytest.approx(7.125)
+    assert fg.hvp(of_mixed)(p, v) == by_number(4.0 + 1.5, 3.0)
+    assert fg.hessian_diag(of_mixed)(p) == by_number(4.0, 0.0)
+    assert fg.hessian(of_mixed)(p)["w"] == by_number(4.0, 3.0)
+    assert fg.laplacian(of_mixed)(p) == 4.0
+    fg.testing.check_grads(of_mixed, p)
+    unchanged(lambda: fg.jvp(of_mixed, (p,), ({**v, "how": 1.0},)), ValueError, "jvp: the tangent",
+              "['how']: expected None")
+
+
+# ---- the arguments by name ------------------------------------------------------------------
+
+BY_NAME = {
+    "grad": lambda f, *args, argnames, **kw: fg.grad(f, argnames=argnames)(*args, **kw),
+    "value_and_grad": lambda f, *args, argnames, **kw: fg.value_and_grad(
+        f, argnames=argnames)(*args, **kw)[1],
+    "elementwise_grad": lambda f, *args, argnames, **kw: fg.elementwise_grad(
+        f, argnames=argnames)(*args, **kw),
+    "jacobian": lambda f, *args, argnames, **kw: fg.jacobian(f, argnames=argnames)(*args, **kw),
+    "vjp": lambda f, *args, argnames, **kw: like(argnames, fg.vjp(
+        f, *args, argnames=argnames, **kw)[1](1.0)),
+    "linearize": lambda f, *args, argnames, **kw: along_units(argnames, fg.linearize(
+        f, *args, argnames=argnames, **kw)[1]),
+    "jvp": lambda f, *args, argnames, **kw: along_units(argnames, lambda *v: fg.jvp(
+        f, args, v, argnames=argnames, **kw)[1]),
+    "compile": lambda f, *args, argnames, **kw: fg.compile(fg.grad(f, argnames=argnames))(
+        *args, **kw),
+    "program": lambda f, *args, argnames, **kw: fg.grad(fg.compile(f), argnames=argnames)(
+        *args, **kw),
+    "hvp": lambda f, *args, argnames, **kw: fg.hvp(f, argnames=argnames, value=True)(
+        *args, (0.0,) * len(argnames) if type(argnames) is tuple else 0.0, **kw)[1],
+    "inside grad": lambda f, *args, argnames, **kw: fg.grad(lambda s: (s, fg.grad(
+        f, argnames=argnames)(*args, **kw)), has_aux=True)(1.0)[1],
+}
+
+
+def along_units(argnames, push):
+    if type(argnames) is str:
+        return push(1.0)
+    n = len(argnames) if type(argnames) is tuple else 0
+    return tuple([push(*[float(i == k) for i in range(n)]) for k in range(n)])
+
+
+def named(a, b=3.0, *, c=5.0):
+    return a * b ** 2 * c
+
+
+@pytest.mark.parametrize("way", BY_NAME)
+def test_arguments_by_name(way):
+    found = lambda argnames, *args, **kw: BY_NAME[way](named, *args, argnames=argnames, **kw)
+    assert found("b", 2.0, 3.0) == found("b", 2.0, b=3.0) == found("b", 2.0) == 60.0
+    assert found("c", 2.0, 3.0, c=1.0) == found("c", 2.0) == 18.0
+    assert found(("c", "a"), 2.0, 3.0) == found(("c", "a"), b=3.0, a=2.0, c=5.0) == (18.0, 45.0)
+    assert found(("a",), 2.0) == (45.0,)
+    assert found((), 2.0) == ()
+    unchanged(lambda: found("d", 2.0), TypeError, "has no argument 'd'; its arguments are 'a'")
+    unchanged(lambda: found("a", b=2.0), TypeError, "the call gives no argument 'a'")
+    unchanged(lambda: found(("a", "a"), 2.0), TypeError, "argnames=('a', 'a')", "twice")
+    if way != "jvp":
+        unchanged(lambda: found(0, 2.0), TypeError, "argnames must be a str or a tuple of str")
+    unchanged(lambda: found("c", 2.0, c=1), TypeError, "argument 'c' is the int 1")
+    assert BY_NAME[way](lambda a, **kw: a * kw["z"], 2.0, argnames="z", z=3.0) == 2.0
+
+
+def test_second_derivatives_by_name():
+    assert fg.hessian(named, argnames="b")(2.0, c=1.0) == 4.0
+    assert fg.hessian_diag(named, argnames=("c", "b"))(2.0) == (0.0, 20.0)
+    assert fg.laplacian(named, argnames=("c", "b"))(2.0, b=3.0) == 20.0
+    assert fg.hvp(named, argnames="b")(2.0, 1.0, c=1.0) == 4.0
+    assert fg.hvp(named, argnames=("b", "c"))(2.0, 3.0, (0.0, 1.0), c=1.0) == (12.0, 0.0)
+    assert fg.numeric.gradient(named, 2.0, argnames="b") == pytest.approx(60.0)
+    matrix = fg.jacobian(lambda s, *, x: s * x, argnames="x", sparse=True)(2.0, x=np.ones(3))
+    assert matrix.toarray().tolist() == (2 * np.eye(3)).tolist()
+    for transform in (fg.grad, fg.jacobian, fg.hvp, fg.hessian_diag):
+        unchanged(lambda: transform(named, argnums=1, argnames="a"), TypeError, "not both")
+    unchanged(lambda: fg.vjp(named, 1.0, argnums=0, argnames="a"), TypeError, "not both")
+    unchanged(lambda: fg.vmap(named, argnames="a"), TypeError, "argnames")
+
+
+# ---- nothing to differentiate ---------------------------------------------------------------
+
+NONE = {
+    "grad": (lambda f, *x, **kw: fg.grad(f, **kw)(*x), ()),
+    "value_and_grad": (lambda f, *x, **kw: fg.value_and_grad(f, **kw)(*x), (3.0, ())),
+    "elementwise_grad": (lambda f, *x, **kw: fg.elementwise_grad(f, **kw)(*x), ()),
+    "vjp": (lambda f, *x, **kw: [a := fg.vjp(f, *x, **kw), (a[0], a[1](1.0))][1], (3.0, ())),
+    "jvp": (lambda f, *x, **kw: fg.jvp(f, x, (), **kw), (3.0, 0.0)),
+    "linearize": (lambda f, *x, **kw: [a := fg.linearize(f, *x, **kw), (a[0], a[1]())][1],
+                  (3.0, 0.0)),
+    "jacobian": (lambda f, *x, **kw: fg.jacobian(f, **kw)(*x), ()),
+    "jacobian, reverse": (lambda f, *x, **kw: fg.jacobian(f, mode="reverse", **kw)(*x), ()),
+    "hessian": (lambda f, *x, **kw: fg.hessian(f, **kw)(*x), ()),
+    "hessian_diag": (lambda f, *x, **kw: fg.hessian_diag(f, **kw)(*x), ()),
+    "hvp": (lambda f, *x, **kw: fg.hvp(f, **kw)(*x, ()), ()),
+    "hvp, value": (lambda f, *x, **kw: fg.hvp(f, value=True, **kw)(*x, ()), (3.0, (), ())),
+    "laplacian": (lambda f, *x, **kw: fg.laplacian(f, **kw)(*x), 0.0),
+    "numeric.gradient": (lambda f, *x, **kw: fg.numeric.gradient(f, *x, **kw), ()),
+    "numeric.jacobian": (lambda f, *x, **kw: fg.numeric.jacobian(f, *x, **kw), ()),
+    "numeric.hessian": (lambda f, *x, **kw: fg.numeric.hessian(f, *x, **kw), ()),
+}
+
+
+@pytest.mark.parametrize("name", NONE)
+def test_no_argument_to_differentiate(name):
+    """Empty, without a warning."""
+    call, wanted = NONE[name]
+    assert call(lambda: 3.0) == wanted
+    assert call(lambda x: 3.0 * x, 1.0, argnums=()) == wanted
+    if not name.startswith("numeric"):
+        assert fg.compile(lambda s: call(lambda x: s * x, 1.0, argnums=()))(3.0) == wanted
+        found = fg.grad(lambda s: (s, call(lambda x: s * x, 1.0, argnums=())), has_aux=True)(3.0)[1]
+        assert found == wanted
+
+
+# ---- booleans -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("v", [True, np.False_, np.array(True)], ids=repr)
+def test_booleans_are_no_directions(v):
+    f, tensor = lambda x: x * x, fg.tensor(2.0, requires_grad=True)
+    for call in (lambda: fg.jvp(f, (2.0,), (v,)), lambda: fg.vjp(f, 2.0)[1](v),
+                 lambda: fg.linearize(f, 2.0)[1](v), lambda: fg.hvp(f)(2.0, v),
+                 lambda: fg.taylor(f, 2.0, v), lambda: fg.numeric.jvp(f, 2.0, v),
+                 lambda: (tensor * 2).backward(v), lambda: fg.gradients(tensor * 2, tensor, v),
+                 lambda: (tensor * 2).backward(v, create_graph=True),
+                 lambda: fg.jvp(lambda p: f(p["a"][0]), ({"a": [2.0]},), ({"a": [v]},)),
+                 lambda: fg.vjp(lambda x: {"a": [f(x)]}, 2.0)[1]({"a": [v]}),
+                 lambda: fg.grad(lambda x: fg.jvp(f, (x,), (v,))[1])(2.0),
+                 lambda: fg.compile(lambda x: fg.vjp(f, x)[1](v)[0])(2.0)):
+        with pytest.raises(TypeError, match="bool.*float"):
+            call()
+    assert tensor.grad is None
+
+
+# ---- the repr of a function -----------------------------------------------------------------
+
+class Loud:
+    """A function, and something bound to one, whose repr counts."""
+
+    count = 0
+
+    def __repr__(self):
+        Loud.count += 1
+        return "loud"
+
+    def __call__(self, x, bound=None):
+        return x * x * 1.5
+
+
+@pytest.mark.parametrize("f", [Loud(), functools.partial(lambda bound, x: x * x * 1.5, Loud())],
+                         ids=["callable", "partial"])
+def test_no_transformation_takes_the_repr_of_a_function(f):
+    Loud.count = 0
+    rule = fg.custom_jvp(f)
+    rule.defjvp(lambda p, t: (f(p[0]), 3 * p[0] * t[0]))
+    for call in (
+            lambda: fg.vjp(f, 2.0)[1](1.0), lambda: fg.jvp(f, (2.0,), (1.0,)),
+            lambda: fg.linearize(f, 2.0)[1](1.0), lambda: fg.grad(f)(2.0),
+            lambda: fg.value_and_grad(f)(2.0), lambda: fg.jacobian(f)(2.0),
+            lambda: fg.hessian(f)(2.0), lambda: fg.hvp(f)(2.0, 1.0), lambda: fg.laplacian(f)(2.0),
+            lambda: fg.hessian_diag(f)(2.0), lambda: fg.elementwise_grad(f)(2.0),
+            lambda: fg.taylor(f, 2.0, 1.0), lambda: fg.vmap(f)(np.ones(2)),
+            lambda: fg.compile(f)(2.0), lambda: fg.compile(fg.grad(f))(2.0),
+            lambda: fg.grad(rule)(2.0), lambda: fg.numeric.gradient(f, 2.0),
+            lambda: fg.testing.check_grads(f, 2.0), lambda: fg.fori_loop(
+                0, 2, lambda i, x: f(x), 1.0), lambda: fg.scan(lambda c, x: (f(x), c), 1.0, np.ones(2)),
+            lambda: fg.root(lambda x, t: f(x) - t, 1.0, 2.0), lambda: repr(fg.grad(f)),
+            lambda: repr(fg.jacobian(f)), lambda: repr(fg.compile(f))):
+        call()
+    with pytest.warns(UserWarning, match="vjp of (Loud|partial of <lambda>)"):
+        fg.vjp(functools.partial(lambda x, bound: 1.0, bound=f) if type(f) is not Loud else
+               type("Loud", (Loud,), {"__call__": lambda self, x: 1.0})(), 2.0)
+    assert Loud.count == 0
+
+
+# ---- one run for several things -------------------------------------------------------------
+
+def test_value_gradient_and_product_of_one_run():
+    runs = []
+
+    def f(x, scale=1.0):
+        runs.append(1)
+        return fnp.sum(x ** 3) * scale
+
+    x, v = np.array([1.0, 2.0]), np.array([1.0, -1.0])
+    made = fg.hvp(f, value=True)
+    value, gradient, product = made(x, v, scale=2.0)
+    assert len(runs) == 1 and type(value) is np.float64
+    assert value == 18.0 and gradient.tolist() == [6, 24] and product.tolist() == [12, -24]
+    assert fg.hvp(f, (0, 1), value=True)(1.0, 2.0, (1.0, 0.0)) == (2.0, (6.0, 1.0), (12.0, 3.0))
+    found = fg.hvp(lambda x: (x ** 3, {"aux": x}), has_aux=True, value=True)(2.0, 1.0)
+    assert found == (8.0, 12.0, 12.0, {"aux": 2.0})
+    assert fg.compile(made)(x, v)[2].tolist() == [6, -12]
+    third = fg.grad(lambda x: fg.hvp(f, value=True)(x, 1.0)[2])(2.0)
+    assert third == 6.0 and fg.jvp(lambda x: made(x, 1.0)[1], (2.0,), (1.0,)) == (12.0, 12.0)
+
+
+def test_the_diagonal_of_the_hessian():
+    def f(x, y):
+        return fnp.sum(fnp.sin(x) * x[::-1] * y) + y ** 3
+
+    x = np.array([0.5, -1.0, 2.0])
+    H = fg.numeric.hessian(f, x, 2.0, argnums=(0, 1), method="richardson")
+    dx, dy = fg.hessian_diag(f, argnums=(0, 1))(x, 2.0)
+    np.testing.assert_allclose(dx, np.diag(H[0][0]), rtol=1e-6)
+    assert type(dy) is float and dy == pytest.approx(H[1][1], rel=1e-6)
+    for found in (fg.hessian_diag(f)(x, 2.0), fg.hessian_diag(f, chunk=1)(x, 2.0),
+                  fg.compile(fg.hessian_diag(f))(x, 2.0), np.diag(fg.hessian(f)(x, 2.0)),
+                  fg.vmap(fg.hessian_diag(f), in_axes=(0, None))(np.stack([x, x]), 2.0)[1]):
+        np.testing.assert_allclose(found, dx, rtol=1e-14)
+    assert fg.hessian_diag(f)(x.astype("f4"), 2.0).dtype == np.float32
+    assert fg.hessian_diag(lambda x: (fnp.sum(x ** 3), "aux"), has_aux=True)(x)[1] == "aux"
+    third = fg.jacobian(fg.hessian_diag(lambda x: fnp.sum(x ** 4)))(x)
+    np.testing.assert_allclose(third, np.diag(24 * x), rtol=1e-14)
+    block = np.arange(4.0).reshape(2, 2)
+    assert fg.hessian_diag(lambda a: fnp.sum(a ** 3) + a[0, 0] * a[1, 1])(block).tolist() == (
+        6 * block).tolist()

@@ -408,6 +408,8 @@ cdef void segment_recycle(FgSegment *s) noexcept:
     if tape != NULL and tape.last == s and not tape.orphan:
         if FG_REUSES:
             s.used = 1 if s.slot == 0 else 0
+            tape.sequence += 1          # what comes is newer than all that was
+            s.sequence = tape.sequence
         return
     if s.before != NULL:
         s.before.after = s.after
@@ -478,9 +480,15 @@ cdef FgTape *tape_of_thread() except NULL:
         if tape == NULL:
             raise MemoryError()
         tape.thread = <uint64_t>PyThread_get_thread_ident()
+        decisions_forget(tape)
         tape_own(tape)
         set_thread_tape(tape)
     return tape
+
+
+cdef inline uint32_t thread_mark() noexcept nogil:
+    """Tells apart threads that record; 0: the calling one has not recorded yet."""
+    return <uint32_t>(<size_t><void *>get_thread_tape() >> 4)
 
 
 cdef int tape_own(FgTape *tape) except -1:
@@ -619,8 +627,9 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
     n.index = 0
     n.refs = 1
     n.uses = 0
-    n.a = n.c = FG_NO_ID
+    n.a = FG_NO_ID
     n.b = get_serial()
+    n.c = <uint32_t>get_depth()
     n.attr = 0
     n.re = n.im = 0
     n.constant = 0

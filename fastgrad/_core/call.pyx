@@ -45,6 +45,17 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     return None
 
 
+cdef int seed_check(object seed, str what) except -1:
+    """Refuse booleans, which NumPy takes for 0 and 1."""
+    if type(seed) is float or seed is None:
+        return 0
+    dtype = getattr(seed, "dtype", None)
+    if isinstance(seed, bool) or isinstance(dtype, np.dtype) and dtype.kind == "b":
+        raise TypeError(f"{what}: the seed is a bool{'' if dtype is None else ' array'}; it must be "
+                        f"a float: write {'float(seed)' if dtype is None else '.astype(float)'}")
+    return 0
+
+
 cdef Tensor seed_tensor(Tensor root, object seed, str what):
     """The adjoint to start a recorded sweep from."""
     cdef Operand x
@@ -200,6 +211,7 @@ cdef int seed_operand(Tensor root, object seed, str what, Operand *x) except -1:
                 f"start from, seed=..., of that shape, reduce it first (.sum()), or for an "
                 "element-wise function use fastgrad.elementwise_grad")
         return 0
+    seed_check(seed, what)
     operand_of(seed, x, False)
     if x.shape != NULL and x.value == NULL:
         x.value = value_of(x.node, x.id)
@@ -439,10 +451,29 @@ cdef class no_grad:
         return unrecorded(function)
 
 
+@cython.final
+@cython.binding(False)
+cdef class inside:
+    """A block that is inside a transformation."""
+    cdef int before
+    cdef bint open
+
+    def __enter__(self):
+        if self.open:
+            raise RuntimeError("inside: this block is open already")
+        self.open = True
+        self.before = get_depth()
+        set_depth(self.before + 1)
+
+    def __exit__(self, kind, error, trace):
+        if self.open:
+            self.open = False
+            set_depth(self.before)
+        return False
+
+
 def unrecorded(function):
     """The function with `no_grad` around each call."""
-    import functools
-
     @functools.wraps(function)
     def without_recording(*args, **kwargs):
         with no_grad():
@@ -457,8 +488,19 @@ def is_recording():
 
 def transforming():
     """Whether a function is being transformed or a `record` scope is open, so that creation
-    functions make Tensors."""
-    return get_depth() + get_scopes() > 0
+    functions make Tensors. (Not in the function of a user's rule, called with plain values.)"""
+    return get_depth() + get_scopes() > get_outside()
+
+
+def plainly(function, args, kwargs={}):
+    """The result of a call with plain values, in which creation functions make plain arrays unless
+    something is transformed inside it."""
+    cdef int before = get_outside()
+    set_outside(get_depth() + get_scopes())
+    try:
+        return function(*args, **kwargs)
+    finally:
+        set_outside(before)
 
 
 @cython.binding(False)
@@ -666,8 +708,15 @@ cdef Tensor argument_nested(Tensor outer):
     if outer.node.rank == 0:
         t.node.flags = <uint16_t>(t.node.flags & ~FG_WEAK
                                   | outer.node.flags & FG_WEAK)
+        if is_point(outer):
+            point_made(t)
     t.node.flags |= FG_NEEDS_GRAD       # also of something that a program only takes down
     return t
+
+
+def taken(Tensor t):
+    """A node of its own for what a Tensor is now: it may be assigned to."""
+    return argument_nested(t)
 
 
 cdef Tensor argument_leaf(object value, str where_):
@@ -678,6 +727,7 @@ cdef Tensor argument_leaf(object value, str where_):
         t = scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64,
                             FG_WEAK | FG_NEEDS_GRAD | FG_ARGUMENT)
         t.node.attr = reach_new()
+        t.node.c = thread_mark()
         return t
     if isinstance(value, Tensor):
         outer = <Tensor>value
@@ -686,14 +736,18 @@ cdef Tensor argument_leaf(object value, str where_):
             raise TypeError(f"{where_} is a Tensor of dtype {outer.dtype}, which has no derivative; "
                             "write .astype(float)")
         if outer.node.flags & FG_NEEDS_GRAD and get_recording() or is_traced(outer):
-            return argument_nested(outer)
+            t = argument_nested(outer)
+            t.node.flags |= FG_INSIDE
+            return t
         t = outer.detach()
     elif get_recorder() != NULL and PyArray_Check(value) and is_float(PyArray_TYPE(value)) \
-            and not is_masked(value):
+            and array_kind(value) is None:
         # The array may be an input of the program that is recorded.
         t = (<Recorder>get_recorder()).array_operand(value)
         if t is not None:
-            return argument_nested(t)
+            t = argument_nested(t)
+            t.node.flags |= FG_INSIDE
+            return t
         t = tensor(value)
         t.node.uses += 1                # a constant of the program: the value has to stay
     elif type(value) is np_ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
@@ -704,8 +758,8 @@ cdef Tensor argument_leaf(object value, str where_):
         finally:
             operand_drop(&x)
     elif PyArray_Check(value) or isinstance(value, np_generic):
-        if is_masked(value):
-            raise TypeError(f"{where_}: {MASKED}")
+        if array_kind(value) is not None:
+            raise TypeError(f"{where_}: {array_kind(value)}")
         a = np.asarray(value)
         if a.dtype.kind in "biu":
             raise TypeError(f"{where_} is an {'array' if PyArray_Check(value) else 'integer'} of dtype "
@@ -714,37 +768,49 @@ cdef Tensor argument_leaf(object value, str where_):
         if a.dtype.num >= KNOWN_DTYPES or not dtype_known[a.dtype.num]:
             raise TypeError(f"{where_}: {dtype_message(a.dtype).removeprefix('fastgrad: ')}")
         t = tensor(value)
+        if PyArray_Check(value):
+            point_made(t)
     elif PyLong_Check(value):
         raise TypeError(f"{where_} is the {type(value).__name__} {value!r}, which has no derivative; "
                         "write float(x)")
     elif PyComplex_Check(value):
         raise TypeError(f"{where_}: {dtype_message(np.dtype(complex)).removeprefix('fastgrad: ')}")
-    else:
+    elif _trees.is_constant(value):
         raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative; pass "
                         "floats, arrays, or tuples, lists and dicts of them")
+    else:
+        raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative and is no "
+                        "known container; pass floats, arrays, or tuples, lists and dicts of them, or "
+                        "say how to take it apart: fg.trees.register("
+                        f"{type(value).__name__}, flatten, unflatten)")
     t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
     t.node.attr = reach_new()
+    if t.node.flags & FG_LEAF:
+        t.node.c = thread_mark()
     return t
 
 
-cdef object lift(object value, str where_, list leaves):
-    """The argument with a leaf for every number and array in it."""
+cdef object lift(object value, str where_, list leaves, bint inside=False):
+    """The argument with a leaf for every number and array in it; what is neither stays as it is
+    inside a container."""
     cdef Tensor t
     if not is_leaf_type(value):
         descend()
         try:
             if type(value) is dict:
-                return {k: lift(v, f"{where_}[{k!r}]", leaves) for k, v in value.items()}
+                return {k: lift(v, f"{where_}[{k!r}]", leaves, True) for k, v in value.items()}
             if type(value) is list or type(value) is tuple:
-                items = [lift(v, f"{where_}[{i}]", leaves) for i, v in enumerate(value)]
+                items = [lift(v, f"{where_}[{i}]", leaves, True) for i, v in enumerate(value)]
                 return items if type(value) is list else tuple(items)
             branch = _trees.open_branch(value)
             if branch is not None:
                 return _trees.close_branch(branch, [
-                    lift(v, where_ + _trees.step(branch, k), leaves)
+                    lift(v, where_ + _trees.step(branch, k), leaves, True)
                     for k, v in zip(branch.keys, branch.children)])
         finally:
             ascend()
+        if inside and _trees.is_constant(value):
+            return value
     t = argument_leaf(value, where_)
     leaves.append(argument_of(t))
     return t
@@ -770,6 +836,8 @@ cdef object lower(object value, Sweep *s, Subgraph g, bint tensors, list leaves)
                                                     for x in branch.children])
         finally:
             ascend()
+        if _trees.is_constant(value):
+            return None
     t = <Argument>leaves.pop()
     if g is not None:
         return derivative_object(value, t.node, g.get(t.id), tensors)
@@ -884,17 +952,22 @@ cdef class Differentiated:
     cdef object argnums
     cdef bint has_aux, with_value
     cdef str name, first        # of the transformation, and of its first argument, for messages
+    cdef object labels          # what to call arguments that were given by name
     cdef int outermost          # the depth of a call by the user
     cdef dict __dict__
 
     def __repr__(self):
-        return f"<{self.name} of {getattr(self.__wrapped__, '__name__', self.__wrapped__)}>"
+        return f"<{self.name} of {_arguments.name_of(self.__wrapped__)}>"
 
     def __get__(self, instance, owner):
         import types
         return self if instance is None else types.MethodType(self, instance)
 
     def __reduce__(self):
+        return by_name(self) or self._parts()
+
+    def _parts(self):
+        """What it is made of, as for pickle."""
         return differentiated, (self.__wrapped__, self.argnums, self.has_aux, self.with_value,
                                 self.name, self.outermost)
 
@@ -924,6 +997,9 @@ cdef class Differentiated:
         try:
             result = PyObject_Call(self.__wrapped__, arguments,
                                    NULL if kwargs is None else <PyObject *>kwargs)
+        except ValueError as error:
+            raise_refused(error)
+            raise
         finally:
             set_depth(depth)
             set_not_recording(recording)
@@ -947,7 +1023,7 @@ cdef class Differentiated:
             if depth == 0:
                 aux = settle(aux)
         if not isinstance(result, Tensor):
-            value = self.plain_value(result, depth)
+            value = self.plain_value(result, leaves)
             gradient = self.collect(args, NULL, None, tensors, leaves)
             return self.answer(value, aux, gradient)
         t = <Tensor>result
@@ -956,8 +1032,10 @@ cdef class Differentiated:
         if (t.node.shape.size if t.node.rank else 1) != 1:
             raise ValueError(
                 f"{self!r}: the function must return one number, not shape {t.shape}; reduce it "
-                "(for example with .sum()), give a seed= to .backward(), or use "
-                "fastgrad.elementwise_grad for an element-wise function")
+                "(for example with .sum()), " + (
+                    "or write fg.jacobian(fg.jacobian(f)), the Hessian of each entry"
+                    if self.outermost else "give a seed= to .backward(), or use "
+                    "fastgrad.elementwise_grad for an element-wise function"))
         if not is_float(t.node.dtype):
             raise TypeError(f"{self!r}: the function returned a {t.dtype}, which has no derivative")
         if self.with_value:
@@ -976,7 +1054,7 @@ cdef class Differentiated:
             g = sweep_from(&s, t, NULL, leaves if prune else None, recorded,
                            floor.id if floor is not None else FG_NO_ID)
             if g is None:
-                if depth == self.outermost and s.gathered_count == 0:
+                if s.gathered_count == 0 and self.alone(leaves):
                     self.independent()
                 gradient = self.collect(args, &s, None, tensors, leaves)
         finally:
@@ -988,7 +1066,7 @@ cdef class Differentiated:
             emit_from(g, t, seed_tensor(t, None, "grad"),
                       recorded and (g.found & (FOUND_OUTER | FOUND_PARAMETER) != 0
                                     or get_recorder() != NULL))
-            if depth == self.outermost:
+            if self.alone(leaves):
                 for leaf in leaves:
                     if g.get((<Argument>leaf).id) is not None:
                         break
@@ -1004,6 +1082,8 @@ cdef class Differentiated:
         if n == 1 and len(numbers) == 1 and (numbers[0] == 0 or numbers[0] == -1):
             return (0,)
         found = tuple([i + n if i < 0 else i for i in numbers])
+        if n == 0 and self.argnums == 0 and _arguments.no_parameters(self.__wrapped__):
+            return ()
         for i in found:
             if i < 0 or i >= n:
                 raise TypeError(f"{self!r}: argnums={self.argnums!r}, but the call has {n} positional "
@@ -1013,6 +1093,8 @@ cdef class Differentiated:
         return found
 
     cdef str argument_name(self, Py_ssize_t i):
+        if self.labels is not None and i in self.labels:
+            return f"{self.name}: argument {self.labels[i]}"
         return self.first if i == 0 else f"{self.name}: argument {i}"
 
     cdef object collect(self, tuple args, Sweep *s, Subgraph g, bint tensors, list leaves):
@@ -1022,7 +1104,11 @@ cdef class Differentiated:
         leaves = leaves[::-1]
         gradients_ = tuple([lower(args[i], s, g, tensors, leaves)
                             for i in self.positions(len(args))])
-        return gradients_[0] if type(self.argnums) is int else gradients_
+        return gradients_[0] if type(self.argnums) is int and gradients_ else gradients_
+
+    cdef bint alone(self, list leaves):
+        """Whether to say that the result depends on no argument, if it is this call's to say."""
+        return len(leaves) > 0 and get_depth() == self.outermost
 
     cdef object leaf_gradient(self, tuple args, list leaves, Tensor t, int depth, bint tensors):
         """The function returned an argument itself, or something that depends on none."""
@@ -1031,7 +1117,7 @@ cdef class Differentiated:
         for leaf in leaves:
             own = own or (<Argument>leaf).id == t.id
         if not own:
-            if depth == self.outermost:
+            if self.alone(leaves):
                 self.independent()
             return self.collect(args, NULL, None, tensors, leaves)
         sweep_begin(&s, tape_of_thread(), True)
@@ -1044,14 +1130,15 @@ cdef class Differentiated:
         finally:
             sweep_end(&s)
 
-    cdef object plain_value(self, object value, int depth):
+    cdef object plain_value(self, object value, list leaves):
         """A result that is no Tensor: constant, as long as it is a number at all."""
-        if is_masked(value):
-            raise TypeError(f"{self!r}: the function returned a masked array; {MASKED}")
+        if array_kind(value) is not None:
+            raise TypeError(f"{self!r}: the function returned a {type(value).__name__}; "
+                            f"{array_kind(value)}")
         if isinstance(value, (float, int)) or (
                 (PyArray_Check(value) or isinstance(value, np_generic)) and value.size == 1
                 and value.dtype.kind in "fiub"):
-            if depth == self.outermost:
+            if self.alone(leaves):
                 self.independent()
             return value
         if PyArray_Check(value) and value.dtype.kind in "fiub":
@@ -1090,21 +1177,38 @@ cdef PyObject *differentiated_call(PyObject *self, PyObject *const *args, size_t
     return <PyObject *>result
 
 
+cdef int pending() except -1:
+    """Raise the exception that is set."""
+    return -1
+
+
+cdef int call_failed() except -1:
+    """The same, of a function of the user's."""
+    try:
+        pending()
+    except ValueError as error:
+        raise_refused(error)
+        raise
+
+
 cdef object differentiated_one(Differentiated d, object x):
     """One Python float or one array in: the commonest calls of all, without lists and trees."""
     cdef Tensor leaf = argument_leaf(x, d.argument_name(0))
     cdef Argument own = argument_of(leaf)
     cdef PyObject *argument = <PyObject *>leaf
+    cdef PyObject *returned
     cdef object result, value, gradient
     cdef Tensor t
     cdef Sweep s
     cdef Gathered *e
     set_depth(1)
-    try:
-        result = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
-    finally:
-        set_depth(0)
-        set_not_recording(0)
+    returned = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
+    set_depth(0)
+    set_not_recording(0)
+    if returned == NULL:
+        call_failed()
+    result = <object>returned
+    Py_DECREF(result)
     if type(result) is Tensor:
         t = <Tensor>result
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
@@ -1141,15 +1245,21 @@ cdef void call_setup() noexcept:
     type_.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL
 
 
+def by_name(x):
+    """The name under which the module of x finds x itself, for its __reduce__; else None."""
+    found = sys.modules.get(getattr(x, "__module__", None))
+    name = getattr(x, "__qualname__", None)
+    if found is None or not isinstance(name, str):
+        return None
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return name if found is x else None
+
+
 def warn_independent(str who):
     """Warn, at the user's line, of a derivative that is zero because nothing leads to the result."""
-    cdef int level = 1
-    cdef object frame = sys._getframe(0)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("fastgrad."):
-        frame = frame.f_back
-        level += 1
-    warnings.warn(f"{who}: the result does not depend on the arguments that are differentiated; its "
-                  "derivative is zero", stacklevel=level)
+    warn(f"{who}: the result does not depend on the arguments that are differentiated; its "
+         "derivative is zero")
 
 
 def differentiated(f, argnums, has_aux, with_value, str name=None, int outermost=0):
@@ -1171,6 +1281,7 @@ def differentiated(f, argnums, has_aux, with_value, str name=None, int outermost
     d.name = name
     d.first = f"{name}: argument 0"
     d.outermost = outermost
+    d.labels = getattr(f, "_argument_labels", None)
     d.__wrapped__ = f
     d.argnums = argnums
     d.has_aux = has_aux
@@ -1240,7 +1351,8 @@ def alive():
             "duals": tape.duals if tape != NULL else 0,
             "consumed": tape.consumed if tape != NULL else 0,
             "parameters": parameters, "streamed": len(STREAMED), "dead": dead != FG_NO_ID,
-            "depth": get_depth(), "scopes": get_scopes(), "not recording": get_not_recording(),
+            "depth": get_depth(), "scopes": get_scopes(),
+            "outside": get_outside(), "not recording": get_not_recording(),
             "kept": get_kept() != NULL, "recorder": get_recorder() != NULL, "serial": get_serial()}
 
 

@@ -16,6 +16,8 @@ this order:
     emit.pyx        both sweeps as recorded operations
     tangent.pyx     the tangent sweep, and forward mode in constant memory
     blas.pyx        NumPy's matrix product without the call
+    messages.pyx    where the user's line is, and what errors say
+    caller.pyx      what the caller's instruction is
     tensor.pyx      the Tensor type and NumPy's protocols
     functions.pyx   the functions behind fastgrad.numpy
     call.pyx        backward, grad and value_and_grad
@@ -35,17 +37,19 @@ cimport numpy as cnp
 
 from fastgrad._core.fg cimport *
 
+import functools
+import linecache
 import opcode
 import os
 import sys
 import warnings
-from operator import itemgetter
+from operator import index as index_of, itemgetter
 from types import MethodType
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from fastgrad import _trees
+from fastgrad import _arguments, _trees
 
 import_array()
 
@@ -62,6 +66,8 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
+    /* How many of them there were when the function of a user's rule was called. */
+    static FG_TLS int fg_outside;
     /* How deep the destructors of Tensors are inside one another, and those put off (borrowed). */
     static FG_TLS int fg_dying;
     static FG_TLS void *fg_put_off;
@@ -83,6 +89,8 @@ cdef extern from *:
     #define set_depth(x) (fg_depth = (x))
     #define get_scopes() (fg_scopes)
     #define set_scopes(x) (fg_scopes = (x))
+    #define get_outside() (fg_outside)
+    #define set_outside(x) (fg_outside = (x))
     #define get_dying() (fg_dying)
     #define set_dying(x) (fg_dying = (x))
     #define get_nested() (fg_nested)
@@ -137,6 +145,8 @@ cdef extern from *:
     void set_depth(int) nogil
     int get_scopes() nogil
     void set_scopes(int) nogil
+    int get_outside() nogil
+    void set_outside(int) nogil
     int get_dying() nogil
     void set_dying(int) nogil
     int get_nested() nogil
@@ -202,7 +212,9 @@ cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(object)
     object PyObject_Call(object, tuple, PyObject *)
     Py_ssize_t PyVectorcall_NARGS(size_t)
-    object PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+    PyObject *PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
+    Py_ssize_t PyTuple_GET_SIZE(object)
+    PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
     object PyCFunction_NewEx(PyMethodDef *, object, object)
 
 cdef extern from "numpy/arrayobject.h":
@@ -271,6 +283,8 @@ include "formulas.pyx"
 include "emit.pyx"
 include "tangent.pyx"
 include "blas.pyx"
+include "messages.pyx"
+include "caller.pyx"
 include "tensor.pyx"
 include "functions.pyx"
 include "call.pyx"
@@ -293,3 +307,4 @@ arena_setup()
 functions_setup()
 formulas_setup()
 blas_setup()
+caller_setup()

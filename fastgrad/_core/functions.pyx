@@ -133,6 +133,8 @@ cdef object elementwise_options(int op, PyObject *const *args, Py_ssize_t n, tup
     if not any([isinstance(x, Tensor) for x in values]):
         if numpy_functions[op] is not None:
             return numpy_functions[op](*values, **kwargs)
+    if kwargs.get("out") is not None and isinstance(numpy_functions[op], np.ufunc):
+        return array_ufunc(numpy_functions[op], "__call__", tuple(values), kwargs)
     kept = ufunc_options(info.name.decode(), kwargs)
     result = functions[info.name.decode()](*values)
     return cast(result, kept["dtype"]) if "dtype" in kept else result
@@ -430,8 +432,62 @@ def reshape(a, shape):
         return np.reshape(a, shape)
     t = <Tensor>a
     y = reshape_tensor(t, shape)
-    if t.node.rank and y.node.rank and shares(t, y):
+    if y.node.rank == 0 if t.node.rank else is_point(t):
         view_of(y, t, ("reshape", y.shape))
+    elif t.node.rank and shares(t, y):
+        view_of(y, t, ("reshape", y.shape))
+    return y
+
+
+def ravel(a):
+    """The entries of `a` along one axis: a view of memory without gaps, else a copy."""
+    cdef Operand x
+    cdef int64_t size
+    cdef Tensor y
+    a = known(a)
+    if not isinstance(a, Tensor):
+        return np.ravel(a)
+    operand_tensor_ready(<Tensor>a, &x)
+    size = x.shape.size if x.shape != NULL else 1
+    y = push_reshape(&x, 1, &size, True)
+    if x.shape != NULL and shares(<Tensor>a, y):
+        view_of(y, <Tensor>a, ("reshape", y.shape))
+    return y
+
+
+def memory_order(Tensor t):
+    """The axes in the order in which the entries lie in memory, the slowest first."""
+    cdef int64_t strides[64]
+    t.fresh()
+    if t.node.rank == 0:
+        return ()
+    strides_of(t.node.shape, value_of(t.node, t.id), item_size(t.node.dtype), strides)
+    steps = [-abs(strides[i]) for i in range(t.node.rank)]
+    return tuple(sorted(range(t.node.rank), key=steps.__getitem__))
+
+
+def runs_on(Tensor t):
+    """Whether the entries lie in memory in their order, without gaps."""
+    t.fresh()
+    return t.node.rank == 0 or t.node.shape.size == 0 or value_of(t.node, t.id).contiguous
+
+
+def own(Tensor a):
+    """`a` itself, or a copy where it is a view: for what may be written to without consequences."""
+    return a if a.parent is None else a.clone()
+
+
+def picked_view(a, places, bint readonly):
+    """The entries of `a` at places that are told by their numbers, as a view of them."""
+    cdef Tensor t, y
+    a = known(a)
+    if not isinstance(a, Tensor):
+        raise TypeError("picked_view: only Tensors have views of that kind")
+    t = <Tensor>a
+    y = reshape_tensor(t, (t.size,))[vouch(places)]
+    if y.node.rank and y.node.shape.size:
+        view_of(y, t, ("item", tuple([vouch(i) for i in np.unravel_index(places, t.shape)]),
+                       readonly))
     return y
 
 
@@ -475,7 +531,7 @@ def transpose(a, axes=None):
     if not isinstance(a, Tensor):
         return np.transpose(a, axes)
     y = transpose_tensor(<Tensor>a, axes)
-    if y.node.rank:
+    if y.node.rank or is_point(<Tensor>a):
         if axes is None:
             axes = range(y.node.rank - 1, -1, -1)
         view_of(y, <Tensor>a, ("transpose", tuple([int(i) % y.node.rank for i in axes])))
@@ -623,6 +679,27 @@ def assigned(a, index, value):
     return t
 
 
+def own_copy(a):
+    """A Tensor of the same value, recorded, that can be changed without the other: memory is copied
+    when that happens."""
+    cdef Operand x
+    cdef Tensor t = a if isinstance(a, Tensor) else tensor(a)
+    cdef Tensor y
+    operand_tensor_ready(t, &x)
+    y = push_reshape(&x, t.node.rank, x.shape.dims if x.shape != NULL else NULL)
+    if t.node.rank == 0:
+        y.node.flags = <uint16_t>(y.node.flags & ~FG_WEAK | t.node.flags & FG_WEAK)
+        if is_point(t):
+            point_made(y)
+    return y
+
+
+def changes_of(Tensor t):
+    """How often the Tensor has been changed in place."""
+    t.fresh()
+    return t.version
+
+
 def weak(double number):
     """A number as an unrecorded Tensor that gives way in promotion, as Python's floats do."""
     return scalar_constant(number, FG_FLOAT64, FG_WEAK)
@@ -663,7 +740,7 @@ cdef inline bint mask_full(Operand *x, uint64_t mask) noexcept:
 
 
 def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
-    """The sum over the given axes, as `numpy.sum`; of a Tensor without `out` and `where`."""
+    """The sum over the given axes, as `numpy.sum`; of a Tensor without `out`."""
     cdef Operand x
     cdef uint64_t mask
     cdef Tensor t
@@ -674,9 +751,13 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
                       where=True if where is None else where)
     if out is not None:
         raise TypeError("sum: out= is not supported with Tensors; bind the result to a name instead")
+    if not is_float((<Tensor>a).node.dtype) and (initial is not None or where is not None):
+        return derived("numpy.sum", np.sum, (a,), {
+            "axis": axis, "dtype": dtype, "keepdims": keepdims,
+            **({} if initial is None else {"initial": initial}),
+            **({} if where is None else {"where": where})})
     if where is not None and where is not True:
-        raise TypeError("sum: where= is not supported with Tensors; sum fastgrad.numpy.where(mask, "
-                        "x, 0.0) instead")
+        return sum(only("sum", a, where, 0.0), axis, dtype, None, keepdims, initial)
     if initial is not None:
         return sum(a, axis, dtype, None, keepdims) + initial
     t = <Tensor>a
@@ -694,6 +775,20 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
         return push_sum(&x, mask, keepdims)
     finally:
         operands_let_go(&x, 1)
+
+
+def only(str name, a, where, neutral):
+    """`a` with `neutral` where a mask leaves an entry out, for reductions."""
+    if where is True:
+        return a
+    if not isinstance(where, (Tensor, np_ndarray)):
+        where = np.asarray(where)
+    if where.dtype.kind != "b":
+        raise TypeError(f"{name}: where= must be boolean, not {where.dtype}")
+    if np.broadcast_shapes(a.shape, where.shape) != a.shape:
+        raise ValueError(f"{name}: where= of the shape {where.shape} does not fit an array of the "
+                         f"shape {a.shape}")
+    return functions["where"](a, neutral, where)
 
 
 def prod(a, axis=None, keepdims=False):
@@ -738,6 +833,8 @@ def matmul(a, b):
     """The matrix product a @ b for vectors, matrices and batches."""
     if isinstance(a, Deferred) or isinstance(b, Deferred):
         return (a if isinstance(a, Deferred) else b).defer(matmul, (a, b), {})
+    if is_sparse(a) or is_sparse(b):
+        return sparse_product(a, b)
     a, b = known(a), known(b)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         return np.matmul(a, b)

@@ -247,6 +247,9 @@ def leaf_part(kind, number=0):
     array, or a list with the one object that will do."""
     cdef Part p = Part.__new__(Part)
     p.number = number
+    if type(kind) is list or type(kind) is tuple:
+        if len(kind) != (1 if type(kind) is list else 2):
+            raise ValueError(f"leaf_part: {kind!r} is no part")
     if type(kind) is list:
         p.kind, p.value = PART_STATIC, kind[0]
     elif kind == "float":

@@ -85,6 +85,8 @@ cdef class Recorder:
     known : iterable or None
         Arrays and Tensors that the function is known to reach: they become inputs when they are
         used. None: whatever it uses.
+    plain : bool
+        Whether the program is all that the recording is for: a value that leaves loses nothing.
     """
     cdef readonly list arguments    # Tensors to call the function with
     cdef readonly list captured     # arrays and Tensors from outside, in the order of their use
@@ -92,6 +94,8 @@ cdef class Recorder:
     cdef readonly list guards       # (id of a node, kind, outcome, line)
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
     cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard
+    cdef bint past                  # what it holds was recorded without it
+    cdef readonly bint plain        # nobody differentiates by its inputs, or maps over them
     cdef uint32_t *ids              # the recorded nodes, oldest first, each counted once
     cdef int64_t count, size
     cdef uint32_t serial
@@ -110,7 +114,7 @@ cdef class Recorder:
     cdef int depth, before
     cdef bint open
 
-    def __cinit__(self, list values, known=()):
+    def __cinit__(self, list values, known=(), bint plain=False):
         global recordings
         cdef Tensor t
         recordings = recordings + 1 if recordings + 1 != 0 else 1
@@ -120,8 +124,9 @@ cdef class Recorder:
         self.points = set()
         self.aliases = {}
         self.known = None if known is None else {id(x): x for x in known}
+        self.plain = plain
         for v in values:
-            t = record_leaf(v)
+            t = record_leaf(v, plain)
             self.inputs[t.id] = len(self.arguments)
             if PyArray_Check(v) and not PyArray_NDIM(v):
                 self.points.add(t.id)
@@ -239,6 +244,20 @@ cdef class Recorder:
         self.captured.append(a)
         self.holders.append(argument_of(t))
         return t
+
+    cdef Py_ssize_t holds(self, object a):
+        """How many references to an array this recording has, and those around it."""
+        cdef Py_ssize_t count = 0
+        entry = self.arrays.get(id(a))
+        if entry is not None:
+            count += 1
+            for x in self.captured:
+                count += x is a
+        count += id(a) in self.vouched
+        count += id(a) in self.frozen
+        if self.outer != NULL:
+            count += (<Recorder>self.outer).holds(a)
+        return count
 
     @property
     def ruled(self):
@@ -372,14 +391,14 @@ cdef class Recorder:
         cdef Subgraph g
         cdef int64_t i
         cdef FgNode *n
-        cdef bint decided = False
+        cdef uint64_t newest = 0
+        r.past = True
         for x in inputs:
             t = <Tensor>x
             t.fresh()
             r.inputs[t.id] = len(r.arguments)
             r.holders.append(argument_of(t))
             r.arguments.append(t)
-            decided = decided or decided_on(t.node)
         roots = []
         for y in outputs:
             t = <Tensor>y
@@ -389,11 +408,14 @@ cdef class Recorder:
             if t.node.flags & FG_CONSUMED:
                 raise graph_gone()
             roots.append(argument_of(t))
-        if decided:
-            raise RuntimeError(
-                "function: Python code has looked at the value of a Tensor that depends on these "
-                "inputs (a branch, an index, .item()), which this recording does not tell; record "
-                "the function with fg.compile")
+            if t.tape != NULL and place_of(t.id) > newest:
+                newest = place_of(t.id)
+        for x in inputs:
+            if decided_on((<Tensor>x).node, newest):
+                raise RuntimeError(
+                    "function: between these inputs and outputs Python code has decided by a value "
+                    "that depends on the inputs (a branch, an index, int()), which this recording "
+                    "does not tell; record the function with fg.compile")
         g = subgraph(roots, None, FG_NO_ID)
         for i in range(g.count - 1, -1, -1):
             n = node_at(g.ids[i])
@@ -430,6 +452,8 @@ cdef class Recorder:
         guards = [(e.number(<uint32_t>node), kind, outcome, line)
                   for node, kind, outcome, line in self.guards]
         e.finish()
+        if self.past:
+            e.looked_check()
         inputs = [e.numbers[node] for node, place in sorted(self.inputs.items(), key=second)]
         return e.rows(), e.operands, e.shapes, e.attrs, inputs, numbers, kinds, guards
 
@@ -473,19 +497,26 @@ cdef bint derivative_stops(FgNode *n) noexcept:
     return False
 
 
-cdef Tensor record_leaf(object value):
-    """The leaf that stands for an input."""
+cdef Tensor record_leaf(object value, bint plain):
+    """The leaf that stands for an input; `plain`: unless the value says otherwise, nobody
+    differentiates by it."""
     cdef Tensor t
+    cdef bint point = PyArray_Check(value)
     if isinstance(value, Tensor):
+        plain = plain and not keeps_derivative(<Tensor>value)
+        point = is_point(<Tensor>value)
         value = tensor_value(<Tensor>value) if (<Tensor>value).node.rank else settle_unseen(value)
     if PyFloat_CheckExact(value):
         t = scalar_constant(PyFloat_AS_DOUBLE(value), FG_FLOAT64, FG_WEAK)
     else:
         t = tensor(value)
     if is_float(t.node.dtype):
-        t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
+        t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT | (FG_PROGRAM if plain else 0)
         t.node.attr = reach_new()
-    return t
+        t.node.c = thread_mark()
+    else:
+        t.node.c = <uint32_t>get_depth() + 1
+    return point_made(t) if point else t
 
 
 cdef object settle_unseen(object t):
@@ -513,6 +544,8 @@ cdef object forgotten(FgNode *n):
 cdef struct Decision:
     uint32_t reach
     double time
+    FgTape *tape                # of whose operations those from `place` on are newer
+    uint64_t place
 
 cdef enum:
     DECISIONS = 64
@@ -521,19 +554,47 @@ cdef int decision_next = 0
 cdef Decision decisions_older
 
 
-cdef int decision_note(FgNode *n) noexcept:
-    """Python code has looked at the value of a node: a recorded one, or a mask made of one."""
+cdef inline uint64_t place_of(uint32_t id) noexcept:
+    """Grows along a tape."""
+    cdef uint64_t sequence = directory[id >> FG_SEGMENT_BITS].sequence
+    return sequence << (FG_SEGMENT_BITS + 1) | id & (FG_SEGMENT - 1)
+
+
+cdef uint64_t place_next(FgTape *tape) except? 0:
+    """The place of the next operation, and no operation to come is older."""
+    cdef FgSegment *s = tape.last
+    if s == NULL or s.used == FG_SEGMENT:
+        s = tape_grow(tape)
+    if FG_REUSES and s.used and node_lives(&s.nodes[s.used - 1]):
+        # Were that node to die, its place would be used again: one stays free above it.
+        s.nodes[s.used].refs = 0
+        s.used += 1
+    return s.sequence << (FG_SEGMENT_BITS + 1) | s.used
+
+
+cdef void decisions_forget(FgTape *tape) noexcept:
+    """Another tape has been there before: its decisions are older than anything."""
+    cdef int i
+    for i in range(DECISIONS):
+        if decisions[i].tape == tape:
+            decisions[i].place = 0
+
+
+cdef int decision_note(FgNode *n) except -1:
+    """What Python code does next depends on the value of a node: a recorded one, or a mask made of
+    one."""
+    return decision_reach(reach_looked(n))
+
+
+cdef int decision_reach(uint32_t reach) except -1:
+    """The same of whatever depends on these leaves."""
     global decision_next
-    cdef uint32_t reach
     cdef Decision *last = &decisions[(decision_next + DECISIONS - 1) % DECISIONS]
     cdef Decision *oldest = &decisions[decision_next]
-    if n.flags & FG_NEEDS_GRAD:
-        reach = reach_of(n)
-    elif n.flags & FG_LEAF and n.attr:
-        reach = n.attr
-    else:
+    cdef FgTape *tape = get_thread_tape()
+    if reach == 0 or reach == FG_REACH_NONE:
         return 0
-    if last.reach == reach:
+    if last.reach == reach and last.tape == tape and last.time:
         last.time = births
         return 0
     if oldest.time:
@@ -542,17 +603,23 @@ cdef int decision_note(FgNode *n) noexcept:
         decisions_older.time = oldest.time
     oldest.reach = reach
     oldest.time = births
+    oldest.tape = tape
+    # (Where others stand on the tape, and where histories do not begin: older than anything.)
+    oldest.place = place_next(tape) if tape != NULL and get_depth() == 0 and not tape.busy else 0
     decision_next = (decision_next + 1) % DECISIONS
     return 0
 
 
-cdef bint decided_on(FgNode *n) noexcept:
-    """Whether such a decision may have depended on a leaf, which was made before it."""
+cdef bint decided_on(FgNode *n, uint64_t newest) noexcept:
+    """Whether such a decision may have depended on a leaf, which was made before it, and an
+    operation at that place of this thread's tape may depend on the decision."""
     cdef double birth = n.constant if n.flags & FG_LEAF else 0
     cdef uint32_t reach = reach_of(n)
     cdef int i
     for i in range(DECISIONS):
-        if decisions[i].time and decisions[i].time >= birth and fg_reach_meets(decisions[i].reach, reach):
+        if (decisions[i].time and decisions[i].time >= birth
+                and fg_reach_meets(decisions[i].reach, reach)
+                and (decisions[i].tape != get_thread_tape() or newest >= decisions[i].place)):
             return True
     return (decisions_older.time != 0 and decisions_older.time >= birth
             and fg_reach_meets(decisions_older.reach, reach))
@@ -587,14 +654,6 @@ cdef dict LENGTHS = {
 cdef object LENGTH_NAMES = frozenset((
     "axis", "axis1", "axis2", "shape", "keepdims", "n", "num", "k", "reps", "repeats", "offset",
     "ndmin", "endpoint", "retstep", "minlength", "return_index", "return_inverse", "return_counts"))
-cdef dict CALLABLE = {}             # fastgrad._replay.CALLS: what a call node may name
-
-
-def use_calls(calls):
-    """Tell which functions a graph may call."""
-    global CALLABLE
-    CALLABLE = calls
-
 
 # ---- functions without derivative -----------------------------------------------------------
 
@@ -605,8 +664,11 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
     cdef Recorder r = recorder()
     cdef object result
     if r is None:
-        return derived_wrapped(function(*[derived_value(x) for x in args],
-                                        **{k: derived_value(x) for k, x in kwargs.items()}))
+        return looked(derived_wrapped(function(*[derived_value(x) for x in args],
+                                               **{k: derived_value(x) for k, x in kwargs.items()})),
+                      args, kwargs)
+    if name not in CALLED:
+        name = None
     args = tuple([length_settled(r, name, x) if k in LENGTHS.get(name, ()) else x
                   for k, x in enumerate(args)])
     kwargs = {k: length_settled(r, name, x) if k in LENGTH_NAMES else x for k, x in kwargs.items()}
@@ -627,7 +689,7 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
                       **{k: derived_value(x) for k, x in kwargs.items()})
     if not operands:
         return derived_wrapped(result)
-    if name not in CALLABLE:
+    if name is None:
         r.refuse(f"{getattr(function, '__name__', function)} of a recorded value is used")
         return derived_wrapped(result)
     if isinstance(result, (tuple, list)):
@@ -669,7 +731,7 @@ cdef object derived_value(object x):
         finally:
             ascend()
     if PyArray_Check(x):
-        refuse_masked(x)
+        refuse_kind(x)
         if x.dtype.hasobject:           # as out=, NumPy 2.4 reads what it has not written
             raise TypeError(dtype_message(np.dtype(object)))
     return x
@@ -696,10 +758,12 @@ cdef object derived_slot(Recorder r, object x, list operands):
 
 cdef object derived_wrapped(object result):
     """Arrays and NumPy scalars as Tensors, also in tuples; all else as it is."""
-    if PyArray_Check(result) or isinstance(result, np_generic):
+    cdef bint scalar = isinstance(result, np_generic)
+    if PyArray_Check(result) or scalar:
         if result.dtype.kind in "fc" or result.dtype.num < KNOWN_DTYPES and dtype_known[
                 <int>result.dtype.num]:
-            return tensor_constant(result)      # which complains of other floating dtypes
+            result = tensor_constant(result)    # which complains of other floating dtypes
+            return result if scalar else point_made(result)
         return result
     if type(result) is list or type(result) is tuple:
         descend()
@@ -708,6 +772,48 @@ cdef object derived_wrapped(object result):
         finally:
             ascend()
     return result
+
+
+def looked(result, args, kwargs=None):
+    """Let Tensors without derivative remember which leaves the arguments of the function that they
+    were computed by depend on; returns the result."""
+    cdef uint32_t reach = reach_among(args)
+    if kwargs:
+        reach = fg_reach_both(reach, reach_among(kwargs.values()))
+    if reach != FG_REACH_NONE:
+        reach_put(result, reach)
+    return result
+
+
+cdef uint32_t reach_among(object operands) except? 0:
+    """Which leaves the Tensors in nested lists and tuples depend on."""
+    cdef uint32_t looked_, reach = FG_REACH_NONE
+    for x in operands:
+        if isinstance(x, Tensor):
+            looked_ = reach_looked((<Tensor>x).node)
+            if looked_:
+                reach = fg_reach_both(reach, looked_)
+        elif type(x) is list or type(x) is tuple:
+            descend()
+            try:
+                reach = fg_reach_both(reach, reach_among(x))
+            finally:
+                ascend()
+    return reach
+
+
+cdef int reach_put(object result, uint32_t reach) except -1:
+    cdef FgNode *n
+    if isinstance(result, Tensor):
+        n = (<Tensor>result).node
+        if n.flags & FG_LEAF and not n.flags & FG_NEEDS_GRAD:
+            n.attr = reach
+    elif isinstance(result, (list, tuple)):
+        for x in result:
+            reach_put(x, reach)
+    elif isinstance(result, (bool, int)):
+        decision_reach(reach)           # np.allclose, np.count_nonzero
+    return 0
 
 
 cdef object derived_node(Recorder r, object result, tuple attribute, list operands):
@@ -754,7 +860,8 @@ cdef object derived_node(Recorder r, object result, tuple attribute, list operan
     if made.rank:
         n.shape = shape_ref(made.shape)
         n.value = value_ref(made.value)
-    return tensor_new(id, n, tape)
+    t = tensor_new(id, n, tape)
+    return point_made(t) if PyArray_Check(result) else t
 
 
 def derive(name, function, args, kwargs):
@@ -825,6 +932,7 @@ cdef class Extraction:
     cdef dict numbers               # by id
     cdef list operands, shapes, attrs
     cdef dict shape_at
+    cdef list looked                # what constants that were computed from leaves depend on
     cdef FgShape *last_shape
     cdef uint32_t last_shape_number
 
@@ -835,6 +943,7 @@ cdef class Extraction:
         self.recorder = r
         self.numbers, self.operands, self.shapes, self.attrs = {}, [], [()], [None]
         self.shape_at = {(): 0}
+        self.looked = []
         for id, place in sorted(r.inputs.items(), key=second):
             self.input(<uint32_t>id, place)
         return 0
@@ -844,6 +953,20 @@ cdef class Extraction:
         for id, place in sorted(self.recorder.inputs.items(), key=second):
             if id not in self.numbers:
                 self.input(<uint32_t>id, place)
+        return 0
+
+    cdef int looked_check(self) except -1:
+        """Constants of a history must not be values of its inputs."""
+        cdef FgNode *n
+        for id in self.recorder.inputs:
+            n = node_at(<uint32_t>id)
+            for reach in self.looked:
+                if n.flags & FG_NEEDS_GRAD and fg_reach_meets(<uint32_t>reach, reach_of(n)):
+                    raise RuntimeError(
+                        "function: a constant of this history was computed from its inputs without "
+                        "a derivative (by a comparison, np.sign, .detach()), and would keep its "
+                        "value; record the function with fg.compile, or write .item() where a "
+                        "number is to stay as it is")
         return 0
 
     cdef GraphNode *new(self, FgNode *n) except NULL:
@@ -914,6 +1037,8 @@ cdef class Extraction:
     cdef int constant(self, FgNode *n) except -1:
         """A leaf with a value."""
         cdef GraphNode *g
+        if n.flags & FG_LEAF and n.attr and not n.flags & FG_NEEDS_GRAD:
+            self.looked.append(n.attr)
         if n.rank == 0 and is_float(n.dtype):
             self.new(n).constant = n.re
             return 0

@@ -20,6 +20,15 @@ cdef unsigned int shaped_reads(FgNode *n) noexcept:
     return 0
 
 
+cdef inline Tensor shaped_noted(Tensor t, Operand *x, Operand *y):
+    """A result without derivative: it remembers which leaves it depends on."""
+    if x != NULL:
+        mask_noted(t, x, 1)
+    if y != NULL and t.node.attr == 0:
+        mask_noted(t, y, 1)
+    return t
+
+
 cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *value, double number,
                         Operand *x, Operand *y, uint32_t attr, double constant):
     """A Tensor for the result of a shaped operator, recorded if an operand needs it. Takes over
@@ -33,9 +42,8 @@ cdef Tensor push_shaped(int op, int dtype, int flags, FgShape *shape, FgValue *v
     if not needs:
         if attr:
             attr_release(attr)
-        if shape == NULL:
-            return scalar_constant(number, dtype, flags & FG_WEAK)
-        return tensor_of_value(shape, value, dtype)
+        return shaped_noted(scalar_constant(number, dtype, flags & FG_WEAK) if shape == NULL
+                            else tensor_of_value(shape, value, dtype), x, y)
     try:
         tape = tape_of_thread()
         if y != NULL and not y.needs and op == FG_matmul:
@@ -213,13 +221,51 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
 
 # ---- reshape, transpose, broadcast, flip: views ---------------------------------------------
 
-cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
-    """The same entries in another shape; a view where the memory allows one. One of the dims may
-    be -1."""
+cdef bint strides_seen(FgShape *s, const int64_t *own, int rank, const int64_t *dims,
+                       int64_t *strides) noexcept:
+    """Whether memory with those strides can be seen in another shape, not empty, and how: axes that
+    are joined must run on in one another (as NumPy finds views)."""
+    cdef int64_t old[64]
+    cdef int64_t step[64]
+    cdef int64_t joined, split
+    cdef int i, count = 0, a = 0, b = 0, first, start, k
+    for i in range(s.rank):
+        if s.dims[i] != 1:
+            old[count] = s.dims[i]
+            step[count] = own[i]
+            count += 1
+    while a < count and b < rank:
+        first, start = a, b
+        joined, split = old[a], dims[b]
+        while joined != split:
+            if joined < split:
+                a += 1
+                joined *= old[a]
+            else:
+                b += 1
+                split *= dims[b]
+        for k in range(first, a):
+            if step[k] != old[k + 1] * step[k + 1]:
+                return False
+        strides[b] = step[a]
+        for k in range(b - 1, start - 1, -1):
+            strides[k] = strides[k + 1] * dims[k + 1]
+        a += 1
+        b += 1
+    for k in range(b, rank):        # axes of length 1
+        strides[k] = 0
+    return True
+
+
+cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims, bint running_on=False):
+    """The same entries in another shape; a view where the memory allows one, with `running_on` only
+    one without gaps. One of the dims may be -1."""
     cdef FgShape *shape
     cdef FgValue *v
     cdef FgValue *w
     cdef int64_t fixed[64]
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
     cdef int64_t known = 1, size = 1 if x.shape == NULL else x.shape.size
     cdef int i, free_axis = -1
     cdef Tensor t
@@ -246,34 +292,40 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims):
         return t
     if rank == 0:
         w = value_contiguous(x.shape, x.value, x.dtype)
-        if not is_float(x.dtype):
-            try:
-                if not x.needs:
-                    return whole_constant(w.data, x.dtype)
-                t = push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, scalar_number(w.data, x.dtype), x,
-                                NULL, 0, 0)
+        try:
+            if not is_float(x.dtype) and not x.needs:
+                return whole_constant(w.data, x.dtype)
+            t = push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, scalar_number(w.data, x.dtype), x,
+                            NULL, 0, 0)
+            if not is_float(x.dtype):
                 t.node.value = <FgValue *><void *>scalar_whole(w.data, x.dtype)
-                return t
-            finally:
-                value_release(w)
-        number = scalar_number(w.data, x.dtype)
-        value_release(w)
-        return push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, number, x, NULL, 0, 0)
+            return t
+        finally:
+            value_release(w)
     shape = shape_new(rank, fixed)
     try:
         if x.shape == NULL:
             v = pool_take(item_size(x.dtype))
-            number_store(v.data, x.number, x.dtype)
-        else:
+            operand_store(v.data, x, x.dtype)
+        elif (x.value.contiguous or x.value.uniform or running_on or size == 0
+                or not strides_found(x, rank, fixed, own, strides)):
             w = value_contiguous(x.shape, x.value, x.dtype)
             try:
                 v = value_view(w, w.data, rank, NULL, True)
             finally:
                 value_release(w)
+        else:
+            v = value_strided(x.value, x.value.data, shape, strides, item_size(x.dtype))
     except BaseException:
         shape_release(shape)
         raise
     return push_shaped(FG_reshape, x.dtype, 0, shape, v, 0, x, NULL, 0, 0)
+
+
+cdef bint strides_found(Operand *x, int rank, const int64_t *dims, int64_t *own,
+                        int64_t *strides) noexcept:
+    strides_of(x.shape, x.value, item_size(x.dtype), own)
+    return strides_seen(x.shape, own, rank, dims, strides)
 
 
 cdef int number_store(void *data, double number, int dtype) except -1:
@@ -287,6 +339,35 @@ cdef int number_store(void *data, double number, int dtype) except -1:
     else:
         a = np.asarray(number).astype(dtypes[dtype])
         memcpy(data, PyArray_DATA(<ndarray>a), dtype_bytes[dtype])
+    return 0
+
+
+cdef object operand_python(Operand *x):
+    """A scalar operand as a Python number; an integer with all its bits."""
+    if is_float(x.dtype):
+        return x.number
+    if x.node != NULL:
+        return scalar_python(x.node)
+    if x.source != NULL and not isinstance(<object>x.source, Tensor):
+        return np.asarray(<object>x.source).item()
+    return bool(x.number) if x.dtype == FG_BOOL else int(x.number)
+
+
+cdef int64_t operand_whole(Operand *x) except? -1:
+    """The 64 bits of a scalar integer or boolean."""
+    if x.node != NULL:
+        return <int64_t><size_t><void *>x.node.value if x.dtype != FG_BOOL else x.node.re != 0
+    a = np.asarray(operand_python(x)).astype(dtypes[x.dtype])
+    return scalar_whole(PyArray_DATA(<ndarray>a), x.dtype)
+
+
+cdef int operand_store(void *data, Operand *x, int dtype) except -1:
+    """A scalar operand as one element of a dtype."""
+    if is_float(x.dtype) or is_float(dtype) or dtype == FG_BOOL:
+        return number_store(data, x.number, dtype)
+    a = np.empty(1, dtypes[dtype])
+    a[0] = operand_python(x)
+    memcpy(data, PyArray_DATA(<ndarray>a), dtype_bytes[dtype])
     return 0
 
 
@@ -366,7 +447,7 @@ cdef Tensor push_broadcast(Operand *x, FgShape *shape):
             shape_release(shape)
             raise
         try:
-            number_store(v.data, x.number, x.dtype)
+            operand_store(v.data, x, x.dtype)
         except BaseException:
             value_release(v)
             shape_release(shape)
@@ -643,7 +724,7 @@ cdef object push_item(Operand *x, object index):
     strides_of(x.shape, x.value, item, own)
     p = index_apply(parsed.items, parsed.count, x.value.data, own, strides)
     if parsed.rank == 0 and not is_float(x.dtype) and not x.needs:
-        return whole_constant(p, x.dtype)
+        return mask_noted(whole_constant(p, x.dtype), x, 1)
     if parsed.rank == 0:
         for i in range(x.shape.rank - 1, -1, -1):
             flat += parsed.items[INDEX_FIELDS * i + 1] * step
@@ -761,12 +842,14 @@ cdef object index_plain_item(object i):
     if isinstance(i, Tensor):
         if is_float((<Tensor>i).node.dtype):
             raise IndexError("gather: a floating-point Tensor cannot be an index; write "
-                             "int(t.item()), or .astype(int) for an array of indices")
+                             "int(t.detach()), or .astype(int) for an array of indices")
+        if get_recorder() == NULL:
+            decision_note((<Tensor>i).node)
         return np.array(tensor_value(<Tensor>i))
     if isinstance(i, list):
         return np.array(sequence_array(i), dtype=None if len(i) else np.intp)
     if isinstance(i, np.ndarray):
-        refuse_masked(i)
+        refuse_kind(i)
         return np.array(i)
     return i
 
@@ -919,7 +1002,7 @@ cdef object push_assign(Tensor t, object index, object value):
             target = assign_memory(t, &x)
             try:
                 made = assign_node(&x, &v, target, 0, <double>flat)
-                number_store(target.data + flat * item_size(x.dtype), v.number, x.dtype)
+                operand_store(target.data + flat * item_size(x.dtype), &v, x.dtype)
             except BaseException:
                 value_release(target)
                 raise
@@ -951,7 +1034,7 @@ cdef object push_assign(Tensor t, object index, object value):
             made = assign_node(&x, &v, target, attr, 0)
             if advanced:
                 view = value_ndarray(x.shape, target, x.dtype, True)
-                view[plain] = v.number if v.shape == NULL else operand_ndarray(&v)
+                view[plain] = operand_python(&v) if v.shape == NULL else operand_ndarray(&v)
                 view = None
             else:
                 strides_of(x.shape, target, item_size(x.dtype), own)
@@ -959,7 +1042,7 @@ cdef object push_assign(Tensor t, object index, object value):
                 part = value_strided(target, p, shape, strides, item_size(x.dtype))
                 try:
                     view = value_ndarray(shape, part, x.dtype, True)
-                    view[...] = v.number if v.shape == NULL else operand_ndarray(&v)
+                    view[...] = operand_python(&v) if v.shape == NULL else operand_ndarray(&v)
                     view = None
                 finally:
                     value_release(part)
@@ -1061,7 +1144,7 @@ cdef object assign_scalar(Tensor t, Operand *x, Operand *v, object index):
     if v.shape != NULL and v.value == NULL:
         v.value = value_of(v.node, v.id)
     made = push_reshape(v, 0, NULL)
-    if made.node.flags & FG_WEAK and not t.node.flags & FG_WEAK:
+    if made.node.dtype != x.dtype or made.node.flags & FG_WEAK and not t.node.flags & FG_WEAK:
         made = cast(made, dtypes[x.dtype])      # what is stored takes the kind of the place
     if made.node.flags & FG_NEEDS_GRAD or x.needs or not is_parameter(t.node):
         tensor_become(t, made)
@@ -1209,7 +1292,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                            (items,) if scalars else (items, axis), {})
         if dtype == -2 or not needs:
             parts = [operand_ndarray(&x[i]) for i in range(count)]
-            return tensor_constant(np.array(parts) if scalars else np.concatenate(parts, axis))
+            return mask_noted(tensor_constant(np.array(parts) if scalars
+                                              else np.concatenate(parts, axis)), x, count)
         for i in range(count):
             operand_convert(&x[i], dtype)
             if x[i].shape != NULL and x[i].value == NULL:

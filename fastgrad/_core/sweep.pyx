@@ -713,7 +713,8 @@ cdef void hand_over(FgNode *n, uint32_t id) noexcept:
         return
     x.dtype = n.dtype
     x.rank = n.rank
-    x.flags = <uint16_t>(FG_LEAF | FG_CONSUMED | (n.flags & (FG_NEEDS_GRAD | FG_WEAK)))
+    x.flags = <uint16_t>(FG_LEAF | FG_CONSUMED
+                         | (n.flags & (FG_NEEDS_GRAD | FG_WEAK | FG_INSIDE)))
     x.re = n.re
     x.im = n.im
     x.index = n.op                      # for repr

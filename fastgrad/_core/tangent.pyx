@@ -819,6 +819,7 @@ cdef inline void stream_dual(FgTape *tape, FgNode *n, uint32_t reach) noexcept:
     if fg_reach_within(reach, tape.stream_reach):
         n.flags |= FG_PURE
     else:
+        n.flags &= ~FG_PURE             # (FG_INSIDE until now)
         tape.duals += 1
 
 

@@ -33,6 +33,7 @@ cdef struct Operand:
     uint8_t held                # counted by operands_hold
     void *keeper                # a Tensor that only this operand holds, or NULL
     void *source                # the object that was looked at, borrowed, or NULL
+    uint32_t looked             # a constant: the leaves it was computed from (FG_REACH), or 0
 
 
 cdef inline void operand_clear(Operand *x) noexcept:
@@ -43,6 +44,7 @@ cdef inline void operand_clear(Operand *x) noexcept:
     x.keeper = NULL
     x.source = NULL
     x.weak = x.strong = x.literal = x.needs = x.owned = x.foreign = x.held = 0
+    x.looked = 0
     x.dtype = FG_FLOAT64
 
 
@@ -112,7 +114,10 @@ cdef int operand_tensor(Tensor t, Operand *x) except -1:
     x.literal = 0
     x.owned = x.foreign = 0
     x.needs = (n.flags & FG_NEEDS_GRAD) != 0 and get_recording()
-    if x.needs and n.flags & FG_CONSUMED:
+    x.looked = 0
+    if not x.needs:
+        x.looked = reach_looked(n)
+    elif n.flags & FG_CONSUMED:
         tape_of_thread().stale = 1      # a sweep has to look before it leaps
     if t.tape != NULL and t.tape != get_thread_tape():
         if x.needs:
@@ -216,6 +221,8 @@ cdef object operand_settled(object o):
 
 cdef object sequence_taken(object o):
     """An operand that is no array as one; for a program, lists of numbers are literals."""
+    if not isinstance(o, (list, tuple)):
+        refuse_others(o)
     a = np.asarray(sequence_array(o))
     if get_recorder() != NULL and isinstance(o, (list, tuple)):
         by_value(o)
@@ -239,7 +246,7 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
     elif isinstance(o, Tensor):
         operand_tensor(<Tensor>o, x)
     elif PyArray_Check(o):
-        refuse_masked(o)
+        refuse_kind(o)
         if get_keeping() and get_recorder() != NULL:
             stand_in = (<Recorder>get_recorder()).array_operand(o)
             if stand_in is not None:
@@ -252,7 +259,7 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
         x.literal = 1
     elif PyComplex_Check(o):
         raise TypeError(dtype_message(np.dtype(complex)))
-    elif operator and not isinstance(o, (list, tuple)):
+    elif not isinstance(o, (list, tuple)) and refuse_others(o) == 0 and operator:
         return 1
     elif o is None or isinstance(o, (str, bytes, dict, set)):
         raise TypeError(f"fastgrad: cannot compute with an object of type {type(o).__name__}")
@@ -262,16 +269,35 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
 
 
 MASKED = "masked arrays are not supported; write x.filled(...), or x.data with fnp.where(mask, ...)"
+MATRIX = ("numpy.matrix is not supported: its * and ** are matrix products; write np.asarray(x), "
+          "and x @ y for the product")
 
 
-cdef inline bint is_masked(object o):
+cdef inline bint is_subclass(object o):
+    return PyArray_Check(o) and type(o) is not np_ndarray
+
+
+cdef str unsupported_kind(object o):
+    """Why an array of that kind, which does not compute as ndarrays do, is refused; None: it is
+    not."""
     # The type is asked: a property of the array itself might run code that assigns to operands.
-    return PyArray_Check(o) and type(o) is not np_ndarray and hasattr(type(o), "mask")
+    if hasattr(type(o), "mask"):
+        return MASKED
+    return MATRIX if isinstance(o, np.matrix) else None
 
 
-cdef int refuse_masked(object o) except -1:
-    if is_masked(o):
-        raise TypeError("fastgrad: " + MASKED)
+def array_kind(o):
+    """The same for anything."""
+    return unsupported_kind(o) if is_subclass(o) else None
+
+
+cdef int refuse_kind(object o) except -1:
+    """Raise for arrays that do not compute as ndarrays do."""
+    cdef str why
+    if is_subclass(o):
+        why = unsupported_kind(o)
+        if why is not None:
+            raise TypeError("fastgrad: " + why)
     return 0
 
 
@@ -431,6 +457,7 @@ cdef uint32_t leaf_constant(Operand *x) except 0:
                     return snapshots[slot].leaf
     n = leaf_append(&id)
     n.dtype = x.dtype
+    n.attr = x.looked
     if x.shape == NULL:
         n.re = x.number
         if not is_float(x.dtype):
@@ -650,8 +677,10 @@ cdef int mask_operand(int op, Operand *c) except -1:
 
 cdef int operand_replace(Operand *x, object array) except -1:
     """Put another array of constants in the place of an operand."""
+    cdef uint32_t looked = x.looked
     operand_drop(x)
     operand_clear(x)
+    x.looked = looked
     operand_array(<ndarray>array, x)
     if x.shape != NULL:
         x.foreign = 0           # nobody else has it
@@ -721,7 +750,7 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
             if x[i].needs:
                 ids[i] = x[i].id
                 x[i].node.refs += 1
-            elif not inlined:
+            elif not inlined and not x[i].looked:       # a number in the node does not tell
                 inlined = True
                 constant = x[i].number
                 flags |= FG_CONST_A << i
@@ -752,12 +781,37 @@ cdef inline Tensor mask_noted(Tensor t, Operand *x, int count):
     cdef int i
     for i in range(count):
         if x[i].needs:
-            reach = fg_reach_both(reach, reach_of(x[i].node))
-        elif x[i].node != NULL and x[i].node.flags & FG_LEAF and x[i].node.attr:
-            reach = fg_reach_both(reach, x[i].node.attr)
+            reach = fg_reach_both(reach, reach_looked(x[i].node))
+        elif x[i].looked:
+            reach = fg_reach_both(reach, x[i].looked)
     if reach != FG_REACH_NONE:
         t.node.attr = reach
     return t
+
+
+cdef inline uint32_t reach_looked(FgNode *x) noexcept:
+    """Which leaves a value depends on, with a derivative or without; 0: none."""
+    if x.flags & FG_NEEDS_GRAD:
+        return reach_of(x) if x.op < FG_ELEMENTWISE_END or x.flags & FG_LEAF else reach_near(x, 4)
+    return x.attr if x.flags & FG_LEAF else 0
+
+
+cdef uint32_t reach_near(FgNode *x, int steps) noexcept:
+    """The same of a shaped operation, as far as a few steps tell: it does not say itself."""
+    cdef uint32_t reach = FG_REACH_NONE
+    cdef uint32_t id
+    cdef int k
+    if not x.flags & FG_NEEDS_GRAD:
+        return FG_REACH_NONE
+    if x.op < FG_ELEMENTWISE_END or x.flags & FG_LEAF or x.op == FG_dual:
+        return reach_of(x)
+    if steps == 0 or x.flags & FG_CONSUMED or operand_count(x) > 3:
+        return FG_REACH_ANY
+    for k in range(operand_count(x)):
+        id = operand_at(x, k)
+        if id:
+            reach = fg_reach_both(reach, reach_near(node_at(id), steps - 1))
+    return reach
 
 
 cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape):
@@ -817,7 +871,7 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
             if x[i].needs:
                 ids[i] = x[i].id
                 x[i].node.refs += 1
-            elif x[i].shape == NULL and not inlined:
+            elif x[i].shape == NULL and not inlined and not x[i].looked:
                 inlined = True
                 constant = x[i].number
                 flags |= FG_CONST_A << i
@@ -1037,7 +1091,7 @@ cdef int run_flush(FgTape *tape, FgNode *target, Total *total) except -1:
 
     if tape.busy:
         raise RuntimeError("fastgrad: a Tensor is being computed or differentiated in another "
-                           "thread; wait for it, or pass its `.numpy()`")
+                           "thread; wait for it, or pass its `.detach()`")
     memset(needed, 0, FG_RUN)
     needed[target.index] = 1
     for i in range(target.index, -1, -1):

@@ -15,7 +15,8 @@ cdef class Extra:
     cdef int64_t seen           # the parent's version when it was derived
     cdef Tensor root            # the parent's parent's ... that is no view itself
     cdef int64_t root_seen      # its version when the view was last known to be up to date
-    cdef bint readonly          # a broadcast Tensor, or a view of one
+    cdef bint readonly          # a broadcast Tensor or a diagonal, or a view of one
+    cdef bint point             # a 0-d array, which changes in place where a scalar is rebound
 
 
 @cython.no_gc
@@ -154,47 +155,61 @@ cdef class Tensor:
     # ---- its value --------------------------------------------------------------------------
 
     def numpy(self):
-        """The value as a read-only ndarray; later changes of the Tensor do not show in it."""
+        """The value as a read-only ndarray; later changes of the Tensor do not show in it.
+
+        Raises
+        ------
+        TypeError
+            Of a Tensor that depends on an argument of a function being differentiated or mapped:
+            the Tensor itself keeps the derivative, ``.detach().numpy()`` is an array to look at.
+        """
+        if keeps_derivative(self):
+            raise TypeError(
+                f"numpy(): this Tensor depends on what is being differentiated or mapped over"
+                f"{user_line()}; the Tensor itself keeps the derivative, and functions of NumPy's "
+                "take it as it is; .detach().numpy() is an array to look at")
         return tensor_ndarray(self)
 
     def item(self, *index):
-        """The value of a Tensor with one entry (or of the entry at the index) as a Python number."""
-        if index:
-            return tensor_ndarray(self).item(*index)
-        self.fresh()
-        if get_recorder() != NULL:
-            (<Recorder>get_recorder()).escape(self)
-        else:
-            decision_note(self.node)
-        if self.node.rank:
-            if self.node.shape.size != 1:
-                raise ValueError(f"item: a Tensor of shape {self.shape} is not one number; use "
-                                 ".tolist() or .numpy()")
-            return tensor_ndarray(self).item()
-        return scalar_python(self.node)
+        """The value of a Tensor with one entry (or of the entry at the index) as a Python number.
+
+        Of a floating Tensor that depends on an argument of a function being differentiated or
+        mapped it is a 0-d Tensor, which keeps the derivative; ``.detach().item()`` is the number.
+        """
+        if keeps_derivative(self):
+            return item_recorded(self, index)
+        return item_number(self, index)
 
     def tolist(self):
-        """The value as nested lists of Python numbers."""
+        """The value as nested lists of Python numbers; of 0-d Tensors where `item` returns one."""
+        if keeps_derivative(self):
+            return list_recorded(self)
         return tensor_ndarray(self).tolist()
 
     def detach(self):
         """The same value as a new Tensor without history."""
         cdef uint32_t id
         cdef FgNode *n
+        cdef Tensor t
         self.fresh()
         if is_traced(self):
             return detached(self)
         if self.node.rank == 0:
-            return scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
+            t = scalar_constant(self.node.re, self.node.dtype, self.node.flags & FG_WEAK) \
                 if is_float(self.node.dtype) else tensor_constant(node_ndarray(self.node))
-        return tensor_shaped(self.node.shape, value_ref(value_of(self.node, self.id)),
-                             self.node.dtype)
+        else:
+            t = tensor_shaped(self.node.shape, value_ref(value_of(self.node, self.id)),
+                              self.node.dtype)
+        return looked_noted(t, self.node)
 
     def clone(self):
         """A copy that is part of the history."""
+        cdef Tensor made
         if not is_float(self.node.dtype):
-            return derived("numpy.array", np.array, (self,), {})
-        return unary(FG_positive, self)
+            made = derived("numpy.array", np.array, (self,), {})
+        else:
+            made = unary(FG_positive, self)
+        return point_made(made) if is_point(self) else made
 
     copy = clone
 
@@ -202,15 +217,30 @@ cdef class Tensor:
         return self.clone()
 
     def __deepcopy__(self, memo):
+        # A parameter of the user's is copied as one; whatever else is recorded goes on.
+        self.fresh()
+        if is_traced(self) or (self.node.flags & FG_NEEDS_GRAD and (
+                not self.is_leaf or self.node.flags & FG_ARGUMENT)):
+            return self.clone()
         return tensor_copy(self)
 
     def __reduce__(self):
-        if self.node.flags & FG_NEEDS_GRAD and not self.is_leaf:
-            raise TypeError("pickle: a recorded Tensor cannot be pickled; pickle .detach()")
-        return _rebuild, (np.array(tensor_ndarray(self)), self.requires_grad, self.grad)
+        cdef bint needs = self.node.flags & FG_NEEDS_GRAD != 0
+        if needs and (not self.is_leaf or self.node.flags & FG_ARGUMENT):
+            if get_depth() == 0 or not compiled_alone():
+                raise TypeError(
+                    f"pickle: this Tensor is recorded, and a copy made of bytes would have no "
+                    f"derivative{user_line()}; copy.deepcopy keeps the derivative, and .detach() "
+                    "can be pickled")
+            needs = False
+        if self.node.rank == 0 and self.node.flags & FG_WEAK and is_float(self.node.dtype):
+            return weak, (item_number(self, ()),)
+        return _rebuild, (np.array(tensor_ndarray(self)), needs, self.grad)
 
     def astype(self, dtype, copy=True):
         """The same entries in another dtype; differentiable between float32 and float64."""
+        if not copy and dtype == self.dtype and not self.node.flags & FG_WEAK:
+            return self
         result = cast(self, dtype)
         return self.clone() if copy and result is self else result
 
@@ -279,13 +309,14 @@ cdef class Tensor:
 
     def reshape(self, *shape, order="C"):
         """The same entries in another shape."""
+        shape = shape[0] if len(shape) == 1 else shape
         if order != "C":
-            raise ValueError(f"reshape: only order='C' is supported, not {order!r}")
-        return reshape(self, shape[0] if len(shape) == 1 else shape)
+            return ARRAY_FUNCTIONS[np.reshape](self, shape, order)
+        return reshape(self, shape)
 
-    def sum(self, axis=None, dtype=None, out=None, keepdims=False):
+    def sum(self, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=None):
         """The sum over the given axes, as `numpy.sum`."""
-        return sum(self, axis, dtype, out, keepdims)
+        return sum(self, axis, dtype, out, keepdims, initial, where)
 
     # ---- Python's protocols -----------------------------------------------------------------
 
@@ -308,8 +339,13 @@ cdef class Tensor:
         if x.shape != NULL and x.value == NULL:
             x.value = value_of(x.node, x.id)
         y = push_item(&x, index)
-        if self.node.rank and y.node.rank and not is_fancy(index) and (
-                y.node.op == FG_item or y.node.op == FG_gather or y.node.flags & FG_LEAF):
+        if y.node.rank == 0:
+            # NumPy makes a scalar, unless the index has dots: then a 0-d array that is a view.
+            if PyLong_CheckExact(index) or not has_dots(index):
+                return y
+        if ((self.node.rank or is_point(self)) and not is_fancy(index) and (
+                y.node.op == FG_item or y.node.op == FG_reshape or y.node.op == FG_gather
+                or y.node.flags & FG_LEAF)):
             view_of(y, self, ("item", held_index(index)))
         return y
 
@@ -327,30 +363,32 @@ cdef class Tensor:
         return decided(self, "bool", self.node.re != 0)
 
     def __float__(self):
-        return float(self.number_for("float", ".item() for the number alone, the function of "
-                                     "fastgrad.numpy (fnp.sin for math.sin), or fnp.zeros(n) for "
-                                     "an array to be filled with Tensors"))
+        return float(self.number_for("float", "the Tensor itself, the function of fastgrad.numpy "
+                                     "(fnp.sin for math.sin), fnp.zeros(n) for an array to be "
+                                     "filled with Tensors, or .detach() for the number alone"))
 
     def __int__(self):
-        if is_traced(self) and not (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)):
+        if self.size == 1 and not (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)):
             return decided(self, "int", int(tensor_value(self).item()))
-        return int(self.number_for("int", "int(t.item())"))
+        return int(self.number_for("int", "int(t.detach()) for the number alone"))
 
     def __complex__(self):
-        return complex(self.number_for("complex", ".item()"))
+        return complex(self.number_for("complex", "the Tensor itself, or complex(t.detach()) for "
+                                       "the number alone"))
 
     def __index__(self):
         if is_float(self.node.dtype) or self.node.dtype == FG_BOOL:
-            raise TypeError(f"a {self.dtype} Tensor cannot be an index; write int(t.item())")
-        if is_traced(self) and self.size == 1:
+            raise TypeError(f"a {self.dtype} Tensor cannot be an index{user_line()}; write "
+                            "int(t.detach())")
+        if self.size == 1:
             return decided(self, "int", int(tensor_value(self).item()))
-        return int(self.item())
+        return int(item_number(self, ()))
 
     cdef object number_for(self, str what, str cure):
         if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype) and not for_text():
-            raise TypeError(f"{what}(): this Tensor is recorded, and the result would have no "
-                            f"derivative{user_line()}; write {cure}, or .detach() first")
-        return self.item()
+            raise refused(f"{what}(): this Tensor is recorded, and the result would have no "
+                          f"derivative{user_line()}; write {cure}")
+        return item_number(self, ())
 
     def __round__(self, ndigits=None):
         if ndigits is None:
@@ -359,6 +397,8 @@ cdef class Tensor:
         return unary(FG_rint, self * scale) / scale
 
     def __hash__(self):
+        if get_depth():
+            return hash_inside(self)
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
@@ -371,13 +411,16 @@ cdef class Tensor:
         if not spec:
             return str(self)
         if self.node.rank == 0 or self.node.shape.size == 1:
-            return format(self.item(), spec)
+            return format(item_number(self, ()), spec)
         raise TypeError(f"format: {spec!r} does not apply to a Tensor of shape {self.shape}")
 
     def __getattr__(self, name):
         method = METHODS.get(name)
+        if method is None and name in NUMBER_METHODS and self.node.rank == 0:
+            method = NUMBER_METHODS[name]
         if method is None:
-            raise AttributeError(f"Tensor has no attribute {name!r}")
+            cure = "; .detach().numpy() is an array that has it" * hasattr(np_ndarray, name)
+            raise AttributeError(f"Tensor has no attribute {name!r}{cure}")
         return MethodType(method, self)
 
     def __dir__(self):
@@ -388,10 +431,7 @@ cdef class Tensor:
 
     def __array__(self, dtype=None, copy=None):
         if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype):
-            raise TypeError(
-                f"numpy cannot hold a recorded Tensor{user_line()}; write fnp.array([...]) to join "
-                "Tensors, fnp.zeros(n) (fastgrad.numpy) for an array to be filled with them, "
-                "fnp.asarray(t) to convert, or .detach() for the value alone")
+            raise refused_as(no_array(self))
         a = tensor_ndarray(self)
         if dtype is not None and dtype != a.dtype:
             if copy is False:
@@ -404,11 +444,10 @@ cdef class Tensor:
 
     def __array_function__(self, func, types, args, kwargs):
         implementation = ARRAY_FUNCTIONS.get(func)
+        if implementation is None and func in WRITERS and args and PyArray_Check(args[0]):
+            return written_by(func, args, kwargs)
         if implementation is None:
-            raise NoDerivativeError(
-                f"fastgrad: no derivative rule for numpy.{func.__name__}{user_line()}; write it "
-                "with the functions of fastgrad.numpy, or pass `.detach()` to treat the argument "
-                "as a constant")
+            return unruled(func, None, args, kwargs)
         return implementation(*args, **kwargs)
 
     # ---- operators --------------------------------------------------------------------------
@@ -446,6 +485,8 @@ cdef class Tensor:
     def __matmul__(left, right):
         if isinstance(left, Deferred) or isinstance(right, Deferred):
             return NotImplemented
+        if is_sparse(left) or is_sparse(right):
+            return sparse_product(left, right)
         return push_matmul(left, right)
 
     def __neg__(self):
@@ -487,6 +528,26 @@ cdef class Tensor:
     def __ipow__(self, other):
         return in_place(self, binary(FG_power, self, other), "**=")
 
+    def __imatmul__(self, other):
+        if isinstance(other, Deferred):
+            return NotImplemented
+        return in_place(self, push_matmul(self, other), "@=")
+
+    def __iand__(self, other):
+        return in_place(self, logical(np.bitwise_and, self, other), "&=")
+
+    def __ior__(self, other):
+        return in_place(self, logical(np.bitwise_or, self, other), "|=")
+
+    def __ixor__(self, other):
+        return in_place(self, logical(np.bitwise_xor, self, other), "^=")
+
+    def __ilshift__(self, other):
+        return in_place(self, logical(np.left_shift, self, other), "<<=")
+
+    def __irshift__(self, other):
+        return in_place(self, logical(np.right_shift, self, other), ">>=")
+
     def __richcmp__(self, other, int how):
         if how == Py_LT:
             return binary(FG_less, self, other)
@@ -508,6 +569,12 @@ cdef class Tensor:
 
     def __xor__(left, right):
         return logical(np.bitwise_xor, left, right)
+
+    def __lshift__(left, right):
+        return logical(np.left_shift, left, right)
+
+    def __rshift__(left, right):
+        return logical(np.right_shift, left, right)
 
     def __invert__(self):
         return derived("numpy.invert", np.invert, (self,), {})
@@ -728,8 +795,10 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
     """
     cdef Tensor t
     cdef Operand x
-    refuse_masked(data)
+    refuse_kind(data)
     if isinstance(data, Tensor):
+        if keeps_derivative(<Tensor>data):
+            return tensor_again(<Tensor>data, dtype, requires_grad)
         data = tensor_ndarray(data)
     elif isinstance(data, (list, tuple)):
         data = sequence_array(data)
@@ -759,12 +828,40 @@ def tensor(data, dtype=None, requires_grad=False, copy=True):
         t = tensor_of_value(x.shape, x.value, x.dtype)
     if requires_grad:
         leaf_require(t.node, True)
+    t.node.c = 0                # the user's own, wherever it is made
+    return point_made(t) if x.shape == NULL and not isinstance(data, np_generic) else t
+
+
+cdef Tensor tensor_again(Tensor t, object dtype, bint requires_grad):
+    """`tensor` of a Tensor that keeps its derivative."""
+    if requires_grad:
+        raise TypeError(
+            f"tensor: this Tensor depends on what is being differentiated{user_line()}; it is "
+            "recorded already, and fastgrad.tensor(t.detach(), requires_grad=True) is another leaf")
+    return t.clone() if dtype is None else t.astype(dtype)
+
+
+cdef Tensor point_made(Tensor t):
+    """A 0-d Tensor that stands for a 0-d array: an alias sees what is done to it in place."""
+    if t.node.rank == 0:
+        t.extras().point = True
     return t
+
+
+def as_point(Tensor t):
+    """The Tensor itself, if it is 0-d from now on as a 0-d array and not as a scalar."""
+    return point_made(t)
+
+
+cdef inline bint is_point(Tensor t) noexcept:
+    return t.node.rank == 0 and t.extra is not None and (t.extra.point or t.parent is not None)
 
 
 def constant(array):
     """An unrecorded Tensor of an array; the array is copied."""
-    return tensor(array)
+    cdef Tensor t = tensor(array)
+    t.node.c = <uint32_t>get_depth()
+    return t
 
 
 def is_tensor(x):
@@ -847,9 +944,28 @@ cdef object tensor_ndarray(Tensor t):
     t.fresh()
     if get_recorder() != NULL:
         (<Recorder>get_recorder()).escape(t)
-    else:
-        decision_note(t.node)
     return tensor_value(t)
+
+
+def value_seen(Tensor t):
+    """The value of a Tensor, read-only, whatever it depends on; a recording takes it for one that
+    gets out."""
+    return tensor_ndarray(t)
+
+
+cdef object item_number(Tensor t, tuple index):
+    """The one entry, or the one at the index, as a Python number, whatever it depends on."""
+    if index:
+        return tensor_ndarray(t).item(*index)
+    t.fresh()
+    if get_recorder() != NULL:
+        (<Recorder>get_recorder()).escape(t)
+    if t.node.rank:
+        if t.node.shape.size != 1:
+            raise ValueError(f"item: a Tensor of shape {t.shape} is not one number; write "
+                             ".item(i) or .tolist()")
+        return tensor_value(t).item()
+    return scalar_python(t.node)
 
 
 cdef object tensor_value(Tensor t):
@@ -897,46 +1013,202 @@ cdef str tensor_repr(Tensor t):
     return f"tensor({text}{extra})"
 
 
-cdef str user_line():
-    """Where the caller's own code stands, for messages."""
-    cdef object frame
-    try:
-        frame = sys._getframe(0)
-        while frame is not None and frame.f_globals.get("__name__", "").startswith(
-                ("fastgrad.", "numpy.")):
-            frame = frame.f_back
-        if frame is None:
-            return ""
-        return f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
-    except ValueError:
-        return ""
+# ---- what keeps its derivative ----------------------------------------------------------------
+
+cdef bint compiled_alone():
+    """Whether all that goes on around this call is recording for programs: nothing is
+    differentiated or mapped, and a value that leaves loses no derivative."""
+    cdef int depth = get_depth()
+    cdef void *r = get_recorder()
+    while r != NULL and (<Recorder>r).plain and depth == (<Recorder>r).depth + 1:
+        depth -= 1
+        r = (<Recorder>r).outer
+    return depth == 0
 
 
-cdef bytes remainders():
-    """What follows BINARY_OP in the code of `a % b` and `a %= b`."""
-    cdef bytes code = (compile("a % b", "", "exec").co_code + compile("a %= b", "", "exec").co_code)
-    return bytes(code[k + 1] for k in range(0, len(code), 2) if code[k] == BINARY_OP)
-
-
-# -1, and nothing is found, in a Python whose code looks different.
-BINARY_OP = opcode.opmap.get("BINARY_OP", -1)
-REMAINDERS = remainders()
-
-
-cdef bint for_text():
-    """Whether the caller is at `"%.3f" % t`, also in a tuple, or in logging. Python asks for the
-    number as float(t) does, and no left operand but a text does so here: numbers and arrays leave
-    % to the Tensor. A text may have the value, as an f-string has; CPython from 3.15 on (for %d
-    all) would replace a TypeError by its own, without line and cure."""
-    cdef object frame
-    cdef bytes code
-    try:
-        frame = sys._getframe(0)
-    except ValueError:
+cdef inline bint keeps_derivative(Tensor t) except -1:
+    """Whether a floating value depends on an argument of a function that is being differentiated or
+    mapped: as a Python number it would lose a derivative."""
+    if not get_recording():
         return False
-    code = frame.f_code.co_code
-    return (0 <= frame.f_lasti < len(code) - 1 and code[frame.f_lasti] == BINARY_OP
-            and code[frame.f_lasti + 1] in REMAINDERS)
+    if get_depth() == 0:
+        # Another thread's may belong to a transformation that runs there.
+        if ((t.tape == NULL or t.tape != get_thread_tape()) and t.node.flags & FG_NEEDS_GRAD
+                and is_float(t.node.dtype) and depends(t.id)):
+            if t.tape != NULL:
+                raise thread_error(t.tape)
+            if not t.node.flags & FG_CONSUMED and t.node.c not in (0, thread_mark()):
+                raise RuntimeError(
+                    "fastgrad: an argument of a function that another thread transforms is used in "
+                    f"thread {PyThread_get_thread_ident():#x}; pass `.detach()` of it")
+        return False
+    t.fresh()
+    if not t.node.flags & FG_NEEDS_GRAD or not is_float(t.node.dtype) or compiled_alone():
+        return False
+    return depends(t.id)
+
+
+def number_method(str name):
+    """A method of Python's numbers that Tensors answer for: statistics and fractions ask."""
+    def method(Tensor t):
+        return getattr(t.number_for(name, ".detach() for the number alone"), name)()
+    return method
+
+
+NUMBER_METHODS = {name: number_method(name) for name in ("as_integer_ratio", "hex", "is_integer")}
+
+
+cdef struct Visit:
+    uint32_t id
+    int next                    # the operand to look at next
+
+cdef int64_t depends_visited = 0    # nodes that were looked at (for tests)
+
+
+cdef inline int dependence(uint32_t id) noexcept:
+    """1: on an argument of a transformation; 0: on none; -1: its operands have to be asked."""
+    cdef FgNode *n = node_at(id)
+    if not n.flags & FG_NEEDS_GRAD:
+        return 0
+    if n.flags & FG_LEAF or n.flags & FG_CONSUMED:
+        return (n.flags & FG_INSIDE != 0 if n.flags & FG_CONSUMED else
+                (n.flags & (FG_ARGUMENT | FG_PROGRAM)) == FG_ARGUMENT)
+    if n.op == FG_dual or n.flags & FG_INSIDE:
+        return 1
+    if n.flags & FG_OUTSIDE and not n.flags & FG_PENDING:
+        return 0
+    return -1
+
+
+cdef bint depends(uint32_t id) except -1:
+    """Whether a recorded node depends on an argument of a transformation. The answer stays with
+    every node that was asked on the way, so that a loop that asks for each of its results looks at
+    each node once."""
+    global depends_visited
+    cdef Visit *stack = NULL
+    cdef int64_t size = 0, count = 0
+    cdef int known = dependence(id)
+    cdef FgNode *n
+    cdef uint32_t x
+    if known >= 0:
+        return known
+    try:
+        visit_push(&stack, &count, &size, id)
+        while count:
+            n = node_at(stack[count - 1].id)
+            if stack[count - 1].next == operand_count(n):
+                if not n.flags & FG_PENDING:
+                    n.flags |= FG_OUTSIDE
+                count -= 1
+                continue
+            x = operand_at(n, stack[count - 1].next)
+            stack[count - 1].next += 1
+            known = dependence(x) if x else 0
+            if known == 0:
+                continue
+            if known < 0:
+                visit_push(&stack, &count, &size, x)
+                continue
+            depends_visited += count
+            while count:
+                node_at(stack[count - 1].id).flags |= FG_INSIDE
+                count -= 1
+            return True
+        return False
+    finally:
+        fg_free(stack)
+
+
+cdef int visit_push(Visit **stack, int64_t *count, int64_t *size, uint32_t id) except -1:
+    global depends_visited
+    cdef void *grown
+    depends_visited += 1
+    if count[0] == size[0]:
+        grown = fg_grown(stack[0], size, sizeof(Visit))
+        if grown == NULL:
+            raise MemoryError()
+        stack[0] = <Visit *>grown
+    stack[0][count[0]].id = id
+    stack[0][count[0]].next = 0
+    count[0] += 1
+    return 0
+
+
+def asked():
+    """How many nodes were looked at to learn whether they depend on an argument (for tests)."""
+    return depends_visited
+
+
+cdef Tensor as_number(Tensor t):
+    """A 0-d Tensor that nobody else has as one that stands for a Python float."""
+    if t.node.dtype != FG_FLOAT64:
+        t = cast(t, np.float64)
+    t.node.flags |= FG_WEAK
+    return t
+
+
+cdef object item_recorded(Tensor t, tuple index):
+    """`item` of what keeps its derivative."""
+    cdef object i
+    if not index:
+        if t.node.rank == 0:
+            return as_number(unary(FG_positive, t))
+        if t.node.shape.size != 1:
+            raise ValueError(f"item: a Tensor of shape {t.shape} is not one number; write "
+                             ".item(i) or .tolist()")
+        return as_number(reshape_tensor(t, ()))
+    if len(index) == 1 and type(index[0]) is tuple:
+        index = index[0]
+    index = tuple([index_of(i) for i in index])
+    np.broadcast_to(np.int8(0), t.shape).item(*index)       # complains as NumPy does
+    if len(index) == 1 and t.node.rank != 1:
+        i = index[0]
+        index = tuple([int(k) for k in np.unravel_index(i + t.size if i < 0 else i, t.shape)])
+    if not index:
+        return as_number(unary(FG_positive, t))
+    return as_number(t[index])
+
+
+cdef object list_recorded(Tensor t):
+    """`tolist` of what keeps its derivative."""
+    cdef int64_t i
+    if t.node.rank == 0:
+        return as_number(unary(FG_positive, t))
+    if t.node.rank == 1:
+        return [as_number(t[i]) for i in range(t.node.shape.dims[0])]
+    return [list_recorded(t[i]) for i in range(t.node.shape.dims[0])]
+
+
+cdef Py_hash_t hash_inside(Tensor t) except? -1:
+    """hash() while a function is transformed: Python's numbers and NumPy's are found by their
+    value, a Tensor would be found by what it is. The user's own stay what they are, and what is
+    computed from them with a derivative."""
+    cdef bint inside, plain = compiled_alone()
+    t.fresh()
+    if not t.node.flags & FG_NEEDS_GRAD:
+        inside = not t.node.flags & FG_LEAF or t.node.c != 0
+    elif plain:
+        inside = t.node.flags & FG_ARGUMENT or (not t.node.flags & FG_LEAF
+                                                and recorder().own(t.id, t.node))
+    else:
+        inside = depends(t.id)
+    if not inside:
+        return <Py_ssize_t><void *>t >> 4
+    if plain and t.node.rank == 0:
+        return hash(item_number(t, ()))
+    raise TypeError(
+        f"hash(): a Tensor that is computed inside a transformation is found by what it is, not by "
+        f"its value{user_line()}, so it is no key of a dict, a set, a Counter or a cache; write "
+        ".detach().item() for the number, .detach().tolist() for a list of them")
+
+
+cdef inline Tensor looked_noted(Tensor t, FgNode *n):
+    """A value without derivative: it remembers which leaves it depends on."""
+    cdef uint32_t reach = reach_looked(n)
+    if (reach and reach != FG_REACH_NONE
+            and (t.node.flags & (FG_NEEDS_GRAD | FG_LEAF)) == FG_LEAF):
+        t.node.attr = reach if t.node.attr == 0 else fg_reach_both(reach, t.node.attr)
+    return t
 
 
 cdef object decided(Tensor t, str kind, object outcome):
@@ -1003,6 +1275,8 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
     n.rank = old.rank
     n.flags = old.flags & ~FG_RETAINED
     n.attr = old.attr
+    if old.flags & FG_ARGUMENT:
+        n.c = old.c
     if is_parameter(old) and not old.flags & FG_ARGUMENT:
         n.flags &= ~FG_NEEDS_GRAD
         leaf_require(n, True)
@@ -1011,6 +1285,7 @@ cdef int tensor_renew(Tensor t, FgValue *value) except -1:
         n.value = value if value != NULL else value_ref(old.value)
     else:
         n.re = old.re
+        n.im = old.im                   # (the whole number of an integer)
     n.handle = <void *>t
     t.id = id
     t.node = n
@@ -1035,8 +1310,8 @@ cdef int view_of(Tensor y, Tensor parent, tuple how) except -1:
     y.extra.seen = parent.version
     y.extra.root = parent if parent.parent is None else parent.extra.root
     y.extra.root_seen = y.extra.root.version
-    y.extra.readonly = how[0] == "broadcast" or (parent.parent is not None
-                                                 and parent.extra.readonly)
+    y.extra.readonly = how[0] == "broadcast" or (len(how) == 3 and how[2]) or (
+        parent.parent is not None and parent.extra.readonly)
     return 0
 
 
@@ -1139,6 +1414,17 @@ cdef int view_write(Tensor t) except -1:
     return 0
 
 
+cdef bint has_dots(object index) noexcept:
+    """Whether an ellipsis is in an index."""
+    cdef Py_ssize_t k
+    if type(index) is not tuple:
+        return index is Ellipsis
+    for k in range(PyTuple_GET_SIZE(index)):
+        if PyTuple_GET_ITEM(index, k) == <PyObject *>Ellipsis:
+            return True
+    return False
+
+
 cdef bint is_fancy(object index) except -1:
     """Whether indexing with it copies in NumPy."""
     if type(index) is not tuple:
@@ -1154,7 +1440,8 @@ cdef int change_guard(Tensor t, str what) except -1:
     """What may not be changed, t itself or what it is a view of: nothing has been changed yet."""
     if t.parent is not None:
         if t.extra.readonly:
-            raise ValueError(f"{what}: a broadcast Tensor is read-only; change a copy")
+            raise ValueError(f"{what}: a broadcast Tensor, or a diagonal, is read-only as in NumPy"
+                             "; change a copy")
         t = t.extra.root
     leaf_guard(t, what)
     return outside_guard(t)
@@ -1169,11 +1456,18 @@ cdef int leaf_guard(Tensor t, str what) except -1:
     return 0
 
 
+class Unrecordable(RuntimeError):
+    """Raised where a step or a lane that is recorded to stand for others must not go on."""
+
+
 cdef int outside_guard(Tensor t) except -1:
     """A program changes nothing but what it makes."""
     cdef Recorder r = recorder()
-    if r is not None and not r.made(t) and not (t.id in r.inputs and t.node.flags & FG_ARGUMENT):
+    if r is not None and not r.made(t) and r.inputs.get(t.id, len(r.arguments)) >= len(r.arguments):
         r.refuse("a Tensor that was made outside of it is changed")
+        if r.known is None:
+            # The caller will run the function itself: what it changes must be changed once.
+            raise Unrecordable("a Tensor that was made outside of it is changed")
     return 0
 
 
@@ -1187,6 +1481,8 @@ cdef int assign(Tensor t, object index, object value) except -1:
         v = value
         v.fresh()
     push_assign(t, index_settled(index), value)
+    if isinstance(value, Tensor):
+        looked_noted(t, v.node)
     if t.parent is not None:
         view_write(t)
     return 0
@@ -1199,6 +1495,7 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
     cdef Operand x
     cdef FgValue *v
     cdef double number
+    cdef bint scalar
     if not isinstance(result, Tensor):
         return result
     made = result
@@ -1206,8 +1503,11 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
         raise ValueError(f"{what}: the result has shape {tensor_dims(made.node)}, which does not fit "
                          f"into the Tensor of shape {tensor_dims(t.node)}")
     change_guard(t, what)
-    if made.node.dtype != t.node.dtype:
-        if is_float(made.node.dtype) and not is_float(t.node.dtype):
+    scalar = (rebinding and t.node.rank == 0 and not is_point(t)
+              and not (t.node.flags & FG_LEAF and is_parameter(t.node)
+                       and not t.node.flags & FG_ARGUMENT))
+    if made.node.dtype != t.node.dtype and not scalar:
+        if not np.can_cast(made.dtype, t.dtype, "same_kind"):
             raise TypeError(f"{what}: a {made.dtype} result does not fit into a {t.dtype} Tensor")
         made = cast(made, t.dtype)
     if is_parameter(t.node) and not made.node.flags & FG_NEEDS_GRAD:
@@ -1219,8 +1519,8 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
             tensor_renew(t, NULL)
             t.node.re = number
         return t
-    if rebinding and t.node.rank == 0 and t.parent is None and not t.node.flags & FG_LEAF:
-        return made             # scalars are rebound, as NumPy's are
+    if scalar:
+        return made             # rebound, as NumPy's scalars and Python's numbers are
     tensor_become(t, made)
     if t.parent is not None:
         view_write(t)
@@ -1357,6 +1657,11 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
     """What np.sin(t), np.add(t, 1), ndarray + t and np.add.reduce(t) come to."""
     cdef object out = kwargs.pop("out", None) if kwargs else None
     cdef object result, function
+    if out is not None and into_arrays(out):
+        if method != "__call__":
+            raise TypeError(f"numpy.{ufunc.__name__}.{method}: out= is not supported with Tensors; "
+                            "bind the result to a name instead")
+        return ufunc_into(ufunc, inputs, kwargs, out)
     if method == "__call__":
         function = ARRAY_FUNCTIONS.get(ufunc)
         if function is not None and ufunc not in UFUNCS:
@@ -1367,13 +1672,14 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         if not any([isinstance(x, Tensor) and is_float((<Tensor>x).node.dtype) for x in inputs]):
             # Integers and booleans: NumPy's own results.
             with np.errstate(all="ignore"):
-                result = derived("numpy." + ufunc.__name__, ufunc, inputs, kwargs)
+                result = unruled(ufunc, None, inputs, kwargs)
         elif function is not None:
             result = function(*inputs, **kwargs)
         elif ufunc in PLAIN_UFUNCS:
             result = derived("numpy." + ufunc.__name__, ufunc, inputs, {})
         else:
-            raise no_rule(ufunc.__name__)
+            with np.errstate(all="ignore"):
+                result = unruled(ufunc, None, inputs, kwargs)
         if out is not None:
             return ufunc_out(ufunc, inputs, out[0], result)
         return result
@@ -1394,30 +1700,123 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         a, b = [np.asarray(x) if not isinstance(x, Tensor) else x for x in inputs]
         return array_ufunc(ufunc, "__call__", (
             reshape(a, tuple(a.shape) + (1,) * b.ndim), b), {})
+    elif method == "at" and PyArray_Check(inputs[0]):
+        return at_array(ufunc, inputs)
     elif method == "at" and ufunc is np.add and isinstance(inputs[0], Tensor):
         in_place(inputs[0], inputs[0] + scatter(inputs[2], inputs[1], inputs[0].shape),
                  "np.add.at", False)
         return None
-    raise no_rule(f"{ufunc.__name__}.{method}")
-
-
-cdef object no_rule(str name):
-    return NoDerivativeError(
-        f"fastgrad: no derivative rule for numpy.{name}{user_line()}; write it with the functions "
-        "of fastgrad.numpy, or pass `.detach()` to treat the argument as a constant")
+    if method == "at" and isinstance(inputs[0], Tensor):
+        raise no_rule(f"{ufunc_name(ufunc)}.at")
+    return unruled(getattr(ufunc, method), f"{ufunc_name(ufunc)}.{method}", inputs, kwargs)
 
 
 cdef object ufunc_out(object ufunc, tuple inputs, object target, object result):
-    """out=: a Tensor becomes the result; `acc += t` of an ndarray rebinds acc."""
-    if isinstance(target, Tensor):
-        return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)", False)
-    if inputs and target is inputs[0]:
-        if np.shape(target) != result.shape:
-            raise ValueError(f"numpy.{ufunc.__name__}: the result has shape {result.shape}, which "
-                             f"does not fit into the array of shape {np.shape(target)}")
-        return result
-    raise TypeError(f"numpy.{ufunc.__name__}: out= an ndarray cannot take a Tensor{user_line()}; bind "
-                    "the result to a name instead")
+    """out=, a Tensor: it becomes the result."""
+    return in_place(target, result, f"numpy.{ufunc.__name__}(..., out=)", False)
+
+
+# ---- writing into ndarrays ------------------------------------------------------------------
+
+cdef bint into_arrays(object out) except -1:
+    """Whether an ndarray is among what out= gives."""
+    for target in (out if type(out) is tuple else (out,)):
+        if target is not None and not isinstance(target, Tensor):
+            return True
+    return False
+
+
+cdef bint is_lost(object x) except -1:
+    """Whether something would be lost if the value of x went into an ndarray."""
+    cdef Recorder r = recorder()
+    if not isinstance(x, Tensor) or r is not None and r.known is not None and compiled_alone():
+        return False                    # a function that is compiled and nothing else: nothing is
+    if r is not None and r.known is None and r.traced(<Tensor>x):
+        return True                     # as a lane of vmap, or a step of a loop, has others
+    return ((<Tensor>x).node.flags & FG_NEEDS_GRAD != 0 and is_float((<Tensor>x).node.dtype)
+            and get_recording())
+
+
+cdef bint holds_lost(object tree) except -1:
+    """The same of what is in tuples, lists and dictionaries of arguments."""
+    if type(tree) is tuple or type(tree) is list or type(tree) is dict:
+        descend()
+        try:
+            for x in (tree.values() if type(tree) is dict else tree):
+                if holds_lost(x):
+                    return True
+        finally:
+            ascend()
+        return False
+    return is_lost(tree)
+
+
+cdef object cannot_hold(str name):
+    return TypeError(
+        f"{name}: an ndarray cannot hold a recorded Tensor{user_line()}; make the array with "
+        "fnp.zeros(...) (fastgrad.numpy), or write fg.tensor(a) for its values. (`a += t` binds "
+        "the name a to a Tensor where nothing else has the array: a is no parameter, no view, and "
+        "no other name's.)")
+
+
+# Functions that write into their first argument.
+WRITERS = frozenset([np.copyto, np.put, np.place, np.putmask, np.put_along_axis])
+
+
+cdef object written_by(object function, tuple args, dict kwargs):
+    """One of these, of an ndarray."""
+    if holds_lost(args) or holds_lost(kwargs):
+        raise cannot_hold("numpy." + function.__name__)
+    return function(*[number_or_array(x) for x in args],
+                    **{key: number_or_array(x) for key, x in kwargs.items()})
+
+
+cdef object number_or_array(object x):
+    """The value of a Tensor as NumPy's functions take it: what stands for a Python float is one."""
+    if type(x) is list or type(x) is tuple:
+        return type(x)([number_or_array(y) for y in x])
+    if not isinstance(x, Tensor):
+        return x
+    a = tensor_ndarray(<Tensor>x)
+    if (<Tensor>x).node.rank == 0 and (<Tensor>x).node.flags & FG_WEAK == FG_WEAK \
+            and is_float((<Tensor>x).node.dtype):
+        return (<Tensor>x).node.re
+    return a
+
+
+cdef object ufunc_into(object ufunc, tuple inputs, dict kwargs, object out):
+    """out=, an ndarray, which `a += t` gives as well: the name is bound to a Tensor where nobody
+    can tell, and else the values are written if nothing is lost by it."""
+    cdef object target = out[0] if type(out) is tuple else out
+    if len(inputs) and target is inputs[0] and rebinds(target, ufunc is np.matmul):
+        kwargs.pop("axes", None)        # @= tells NumPy's matmul
+        return fitted(ufunc.__name__, target, array_ufunc(ufunc, "__call__", inputs, kwargs))
+    for x in (*inputs, *(out if type(out) is tuple else (out,))):
+        if is_lost(x):
+            raise cannot_hold("numpy." + ufunc.__name__)
+    with np.errstate(all="ignore"):
+        return ufunc(*[number_or_array(x) for x in inputs], out=out, **kwargs)
+
+
+cdef object fitted(str name, object target, object result):
+    """What `target op= t` makes, with the shape and dtype of the array whose place it takes."""
+    if np.shape(target) != result.shape:
+        raise ValueError(f"numpy.{name}: the result has shape {result.shape}, which does not fit "
+                         f"into the array of shape {np.shape(target)}")
+    if result.dtype == target.dtype:
+        return point_made(result)
+    if not np.can_cast(result.dtype, target.dtype, "same_kind"):
+        raise TypeError(f"numpy.{name}: a {result.dtype} result does not fit into a {target.dtype} "
+                        f"array{user_line()}; make it of floats, with fnp.zeros(...)")
+    return point_made(cast(result, target.dtype))
+
+
+cdef object at_array(object ufunc, tuple inputs):
+    """ufunc.at(a, indices, values) of an ndarray."""
+    for x in inputs:
+        if is_lost(x):
+            raise cannot_hold(f"numpy.{ufunc.__name__}.at")
+    return ufunc.at(*[number_or_array(x) for x in inputs])
 
 
 cdef dict ufunc_options(str name, dict kwargs):
@@ -1432,7 +1831,8 @@ cdef dict ufunc_options(str name, dict kwargs):
                 raise TypeError(f"{name}: where= is not supported with Tensors; use "
                                 "fastgrad.numpy.where on the result")
         elif key == "out":
-            if value is not None and value != (None,):
+            if value is not None and not (type(value) is tuple and len(value) == 1
+                                          and value[0] is None):
                 raise TypeError(f"{name}: out= is not supported with Tensors; bind the result to a "
                                 "name instead")
         elif key not in ("casting", "order", "subok", "signature", "sig"):

@@ -69,6 +69,8 @@ cdef class Trace:
             t = argument_leaf(values[i], f"{name}: {places[i]}")
             if tangents is not None:
                 t = dual_new(t, tangents[i])
+                if PyArray_Check(values[i]):
+                    point_made(t)
             self.arguments.append(t)
             self.inputs.append(argument_of(t))
 
@@ -716,7 +718,11 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
     set_depth(1)
     tape.streaming = 1
     try:
-        result = f(argument, **kwargs) if kwargs else f(argument)
+        try:
+            result = f(argument, **kwargs) if kwargs else f(argument)
+        except ValueError as error:
+            raise_refused(error)
+            raise
         argument = None
         check_results(name, result)
         stream_flush(tape, True)
@@ -727,7 +733,7 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
         set_depth(0)
         set_not_recording(0)
     if not reached and warn:
-        warn_independent(f"{name} of {getattr(f, '__name__', repr(f))}")
+        warn_independent(f"{name} of {_arguments.name_of(f)}")
     return value, answer
 
 
@@ -749,8 +755,8 @@ cdef bint check_result(str name, object y) except -1:
     if isinstance(y, (float, int)):
         return True
     if PyArray_Check(y) or isinstance(y, np_generic):
-        if is_masked(y):
-            raise TypeError(f"{name}: the function returned a masked array; {MASKED}")
+        if array_kind(y) is not None:
+            raise TypeError(f"{name}: the function returned a {type(y).__name__}; {array_kind(y)}")
         if y.dtype.kind not in "fiub":
             raise TypeError(f"{name}: the function returned an array of dtype {y.dtype}, which has no "
                             "derivative; it must return real numbers")

@@ -8,6 +8,10 @@ definition serves `fnp.mean(t)`, `np.mean(t)` and `t.mean()`. The element-wise f
 the operator table; whatever NumPy has and fastgrad has no rule for is NumPy's own function, which
 refuses floating Tensors with `NoDerivativeError`.
 
+An ndarray cannot hold a Tensor: `acc = np.zeros(n); acc += t` binds `acc` to a Tensor where nothing
+else has the array; an array that is a parameter, a view, or known by two names, `acc[i] = t` and
+``out=`` refuse. What `fnp.zeros(n)` makes inside of a function that is differentiated is a Tensor.
+
     >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda t: fnp.sum(fnp.array([t, 2 * t]) ** 2))(1.0)
     10.0
@@ -39,13 +43,14 @@ from numpy import (
 
 from fastgrad._core import core as _core
 
-from . import linalg
+from . import _alternatives, linalg
 from ._create import (
     arange,
     array,
     asanyarray,
     asarray,
     ascontiguousarray,
+    astype,
     copy,
     empty,
     empty_like,
@@ -72,12 +77,15 @@ from ._elementwise import (
     divmod,
     imag,
     isclose,
+    iscomplex,
     iscomplexobj,
     isfinite,
+    isin,
     isinf,
     isnan,
     isneginf,
     isposinf,
+    isreal,
     isrealobj,
     logical_and,
     logical_not,
@@ -92,6 +100,7 @@ from ._elementwise import (
     where,
 )
 from ._index import (
+    argpartition,
     argsort,
     argwhere,
     compress,
@@ -103,6 +112,7 @@ from ._index import (
     extract,
     flatnonzero,
     ix_,
+    lexsort,
     nonzero,
     pad,
     searchsorted,
@@ -124,6 +134,8 @@ from ._reduce import (
     max,
     mean,
     min,
+    nanargmax,
+    nanargmin,
     prod,
     ptp,
     std,
@@ -207,10 +219,14 @@ def _flatten(self, order="C"):
     return ravel(self, order).copy()
 
 
+def _clip(self, min=None, max=None, out=None, **kwargs):
+    return clip(self, min, max, out, **kwargs)
+
+
 _core.METHODS.update(
-    transpose=_transpose, flatten=_flatten,
+    transpose=_transpose, flatten=_flatten, clip=_clip,
     **{function.__name__: function for function in (
-        all, any, argmax, argmin, argsort, clip, conjugate, diagonal, dot, max, mean,
+        all, any, argmax, argmin, argsort, conjugate, diagonal, dot, max, mean,
         min, nonzero, prod, ravel, repeat, round, squeeze, std, swapaxes, take, trace, var)})
 _core.METHODS["conj"] = _core.METHODS["conjugate"] = real     # no copy, as ndarray's methods
 

@@ -165,9 +165,11 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, lik
         except NotComputed:
             return defer(array, (object, dtype), {"copy": copy, "ndmin": ndmin})
         return _created(result, result is object)
+    if isinstance(object, Tensor) and not copy and order == "C" and not core.runs_on(object):
+        copy = True
     if kind != FLOATING:
-        if isinstance(object, Tensor) and dtype is None and not copy and ndmin <= object.ndim:
-            return object
+        if isinstance(object, Tensor) and (dtype is None or object.dtype == dtype):
+            return _with_axes(object.copy() if copy else object, ndmin)
         copy = copy or None                     # the value of a Tensor is read-only: never shared
         return evaluated(np.array, (object, dtype), {"copy": copy, "ndmin": ndmin})
     try:
@@ -175,10 +177,12 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, lik
     except NotComputed:
         return defer(array, (object, dtype), {"copy": copy, "ndmin": ndmin})
     if result is object and (copy or core.gives_way(object)):
-        result = core.functions["positive"](object)
-    if result.ndim < ndmin:
-        result = core.reshape(result, (1,) * (ndmin - result.ndim) + result.shape)
-    return result
+        result = core.as_point(core.functions["positive"](object))
+    return _with_axes(result, ndmin)
+
+
+def _with_axes(a, ndmin):
+    return a if a.ndim >= ndmin else core.reshape(a, (1,) * (ndmin - a.ndim) + a.shape)
 
 
 def asarray(a, dtype=None, order=None, *, device=None, copy=None, like=None):
@@ -202,6 +206,19 @@ def ascontiguousarray(a, dtype=None, *, like=None):
     """`a` as a contiguous array, or a Tensor, of at least one axis. As `numpy.ascontiguousarray`.
     """
     return array(a, dtype, copy=None, order="C", ndmin=1, like=like)
+
+
+@implements(getattr(np, "astype", None), views=True)
+def astype(x, dtype, /, *, copy=True, device=None):
+    """The same entries in another dtype. As `numpy.astype`, of Tensors and arrays alone.
+
+    Examples
+    --------
+    >>> import fastgrad.numpy as fnp, numpy as np
+    >>> fnp.astype(np.array([1, 2]), float)
+    array([1., 2.])
+    """
+    return x.astype(dtype, copy=copy)
 
 
 @implements(np.copy)
@@ -371,7 +388,7 @@ def _axes_with_first_at(ndim, axis):
     return axes
 
 
-@implements(np.meshgrid)
+@implements(np.meshgrid, views=True)
 def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     """Coordinate matrices from coordinate vectors. As `numpy.meshgrid`; a tuple.
 
@@ -395,4 +412,6 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
              for x, place in zip(xi, places, strict=True)]
     if not sparse:
         grids = [core.broadcast_to(grid, shape) for grid in grids]
+    if sparse and not copy:
+        return grids                # a list in NumPy, too
     return tuple([grid.copy() for grid in grids] if copy else grids)

@@ -2,9 +2,9 @@
 
 `implements(np.mean)` turns a rule, which composes differentiable operations, into the public
 function: with a floating Tensor among the operands the rule runs, with boolean and integer
-Tensors NumPy computes the value, without Tensors NumPy itself is called. The public function
-also answers for `np.mean(t)`. `by_value` is for functions that have no derivative,
-`without_rule` for those nobody has written a rule for.
+Tensors NumPy computes the value (or the rule again, where the result may be a view), and without
+Tensors NumPy itself is called. The public function also answers for `np.mean(t)`. `by_value` is for
+functions that have no derivative, `without_rule` for those nobody has written a rule for.
 
 Start reading here, then _create.py (Tensors from nested sequences), then any other module.
 """
@@ -21,6 +21,7 @@ Tensor = core.Tensor
 PLAIN, VALUES, FLOATING = 0, 1, 2       # no Tensor; boolean or integer ones only; a floating one
 Deferred, NotComputed = core.Deferred, core.NotComputed
 
+_PYTHONS = frozenset([float, int, bool, list, tuple])
 _TENSOR_DTYPES = frozenset("?bhilqBHILQfd")
 
 
@@ -75,28 +76,31 @@ def _deferred(operands):
 def values_of(operand):
     """`operand` with the value in place of each Tensor, in nested lists and tuples too."""
     if isinstance(operand, Tensor):
-        return operand.numpy()
+        return core.value_seen(operand)
     if isinstance(operand, (list, tuple)) and kind_of(operand):
         return type(operand)(map(values_of, operand))
     if isinstance(operand, np.ndarray):
         if type(operand) is not np.ndarray:
-            refuse_masked(operand)
+            refuse_kind(operand)
         if operand.dtype.hasobject:     # as out=, NumPy 2.4 reads what it has not written
             raise TypeError("fastgrad: object arrays are not supported; write .astype(float)")
     return operand
 
 
-def refuse_masked(array):
-    """Raise TypeError for a masked array, whose mask would be lost beside Tensors."""
-    if hasattr(array, "mask"):
-        raise TypeError("fastgrad: masked arrays are not supported; write x.filled(...), or x.data "
-                        "with fnp.where(mask, ...)")
+def refuse_kind(array):
+    """Raise TypeError for a masked array, whose mask would be lost beside Tensors, and for
+    np.matrix, whose product is another one."""
+    if (why := core.array_kind(array)) is not None:
+        raise TypeError(f"fastgrad: {why}")
 
 
 def as_array(a):
-    """`numpy.asarray` that refuses masked arrays."""
-    if isinstance(a, np.ndarray) and type(a) is not np.ndarray:
-        refuse_masked(a)
+    """`numpy.asarray` that refuses masked arrays, np.matrix, and the arrays of other tools."""
+    if isinstance(a, np.ndarray):
+        if type(a) is not np.ndarray:
+            refuse_kind(a)
+    elif type(a) not in _PYTHONS:
+        core.refuse_others(a)
     return np.asarray(a)
 
 
@@ -105,7 +109,9 @@ def wrapped(result):
     if isinstance(result, (np.ndarray, np.generic)):
         if result.dtype.char not in _TENSOR_DTYPES:
             return result
-        return core.constant(result if type(result) is np.ndarray else as_array(result))
+        # (A scalar as it is, which a Tensor tells from a 0-d array.)
+        return core.constant(as_array(result) if type(result) is not np.ndarray
+                             and isinstance(result, np.ndarray) else result)
     if isinstance(result, (list, tuple)):
         results = map(wrapped, result)
         return type(result)(*results) if hasattr(result, "_fields") else type(result)(results)
@@ -128,11 +134,13 @@ def evaluated(numpy_function, args, kwargs):
     if numpy_function in _OF_SHAPE:
         return numpy_function(*map(_shaped, args), **kwargs)
     if core.recording_program():
-        name = getattr(numpy_function, "__name__", None)
-        return core.derive(f"numpy.{name}" if getattr(np, name or "", None) is numpy_function
-                           else None, numpy_function, tuple(args), kwargs)
-    return wrapped(numpy_function(*map(values_of, args),
-                                  **{name: values_of(x) for name, x in kwargs.items()}))
+        from fastgrad._replay import CALLS
+
+        name = f"numpy.{getattr(numpy_function, '__name__', None)}"
+        return core.derive(name if CALLS.get(name) is numpy_function else None, numpy_function,
+                           tuple(args), kwargs)
+    return core.looked(wrapped(numpy_function(
+        *map(values_of, args), **{name: values_of(x) for name, x in kwargs.items()})), args, kwargs)
 
 
 def known(operand):
@@ -152,7 +160,7 @@ def holds_known(operands):
                or isinstance(x, (list, tuple)) and holds_known(x) for x in operands)
 
 
-def implements(*numpy_functions):
+def implements(*numpy_functions, views=False):
     """Make a rule the implementation of NumPy functions, here and in `np.f(t)`.
 
     Parameters
@@ -160,6 +168,9 @@ def implements(*numpy_functions):
     *numpy_functions : callable
         What the rule stands for, with the same parameters. The first one computes when no
         operand is a floating Tensor; None stands for a function that this NumPy does not have.
+    views : bool
+        Whether what is returned may share memory with an operand: then the rule serves boolean and
+        integer Tensors too, as NumPy on their values would give copies.
 
     Returns
     -------
@@ -172,6 +183,8 @@ def implements(*numpy_functions):
     >>> fg.grad(lambda x: np.ptp(x))(np.array([1.0, 5.0, 3.0]))
     array([-1.,  1.,  0.])
     """
+    by_rule = VALUES if views else FLOATING
+
     def decorate(rule):
         numpy_function = numpy_functions[0] or rule
 
@@ -183,7 +196,7 @@ def implements(*numpy_functions):
                 kind = kind_of(args)
                 if kwargs and kind != FLOATING:
                     kind = max(kind, kind_of(kwargs.values()))
-                if kind == FLOATING:
+                if kind >= by_rule:
                     return rule(*args, **kwargs)
                 if kind == PLAIN:
                     if core.recording_program() and holds_known(args):
@@ -213,16 +226,12 @@ def by_value(numpy_function, summary):
 
 
 def without_rule(numpy_function, name):
-    """`numpy_function` for plain operands and integer Tensors; an error for floating Tensors."""
+    """`numpy_function` of plain operands and Tensors without derivative; an error for others."""
     @functools.wraps(numpy_function)
+    @deferring
     def function(*args, **kwargs):
-        kind = max(kind_of(args), kind_of(kwargs.values()))
-        if kind == FLOATING:
-            raise core.NoDerivativeError(
-                f"{name} has no derivative rule. Compose it from functions of fastgrad.numpy, or, "
-                f"if no derivative is needed, pass t.detach().numpy() in place of the Tensor t.")
-        if kind == VALUES:
-            return evaluated(numpy_function, args, kwargs)
+        if kind_of(args) or kind_of(kwargs.values()):
+            return core.unruled(numpy_function, name, args, kwargs)
         return numpy_function(*args, **kwargs)
 
     return function
@@ -242,13 +251,13 @@ def refuse(name, out=None, where=True, **options):
         return
     if out is not None:
         raise TypeError(f"{name}: out= is not supported with Tensors, as it would overwrite a "
-                        f"recorded value. Rebind instead: `y = fnp.{name}(...)`.")
+                        f"recorded value{core.user_line()}. Rebind instead: `y = fnp.{name}(...)`.")
     if where is not True:
         options["where"] = where
     for option, value in options.items():
         if value is not None:
-            raise TypeError(f"{name}: {option}= is not supported with Tensors. Replace what is "
-                            f"to be left out by fnp.where(mask, x, neutral) first.")
+            raise TypeError(f"{name}: {option}= is not supported with Tensors{core.user_line()}. "
+                            "Replace what is to be left out by fnp.where(mask, x, neutral) first.")
 
 
 def axes_of(name, axis, ndim):

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastgrad._core import core
 
-from ._create import lift
+from ._create import array, lift
 from ._dispatch import Tensor, by_value, evaluated, implements, refuse
 from ._index import nonzero
 
@@ -119,7 +119,7 @@ def float_power(x1, x2, /, out=None, **kwargs):
     return core.functions["power"](x1, x2)
 
 
-@implements(np.nan_to_num)
+@implements(np.nan_to_num, views=True)
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     """Numbers in place of NaN and infinities, which get the gradient 0. As `numpy.nan_to_num`.
 
@@ -130,11 +130,16 @@ def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     array([0., 6.])
     """
     x = lift(x)
+    if x.dtype.kind != "f":
+        return x if isinstance(x, Tensor) and not copy else array(x)
     limits = np.finfo(x.dtype)
-    value = x
-    x = _where(nan, x, isnan(value))
-    x = _where(limits.max if posinf is None else posinf, x, isposinf(value))
-    return _where(limits.min if neginf is None else neginf, x, isneginf(value))
+    y = _where(nan, x, isnan(x))
+    y = _where(limits.max if posinf is None else posinf, y, isposinf(x))
+    y = _where(limits.min if neginf is None else neginf, y, isneginf(x))
+    if copy or not isinstance(x, Tensor) or x.ndim == 0:
+        return y
+    x[...] = y
+    return x
 
 
 @implements(np.select)
@@ -172,7 +177,7 @@ def divmod(x1, x2, /, out=None, **kwargs):
     return core.functions["floor_divide"](x1, x2), core.functions["mod"](x1, x2)
 
 
-@implements(np.real)
+@implements(np.real, views=True)
 def real(val):
     """The real part: the argument itself. As `numpy.real`."""
     return lift(val)
@@ -184,7 +189,14 @@ def conjugate(x, /):
     return core.functions["positive"](lift(x))
 
 
-imag = by_value(np.imag, "The imaginary part: zeros.")
+@implements(np.imag, views=True)
+def imag(val):
+    """The imaginary part: zeros, which are read-only. As `numpy.imag`."""
+    val = lift(val)
+    if val.ndim == 0:
+        return core.tensor(np.zeros((), val.dtype))
+    return core.broadcast_to(core.tensor(np.zeros((1,) * val.ndim, val.dtype)), val.shape)
+
 
 isnan = by_value(np.isnan, "Where entries are NaN.")
 isinf = by_value(np.isinf, "Where entries are infinite.")
@@ -196,6 +208,9 @@ logical_and = by_value(np.logical_and, "Where both are true.")
 logical_or = by_value(np.logical_or, "Where one or both are true.")
 logical_xor = by_value(np.logical_xor, "Where exactly one is true.")
 logical_not = by_value(np.logical_not, "Where an entry is false.")
+isin = by_value(np.isin, "Where entries are among others.")
+isreal = by_value(np.isreal, "Where entries have no imaginary part: everywhere.")
+iscomplex = by_value(np.iscomplex, "Where entries have an imaginary part: nowhere.")
 isclose = by_value(np.isclose, "Where two arrays are equal within tolerances.")
 allclose = by_value(np.allclose, "Whether two arrays are equal within tolerances; a bool.")
 array_equal = by_value(np.array_equal, "Whether two arrays have the same shape and entries.")

@@ -81,7 +81,7 @@ def take_along_axis(arr, indices, axis=-1):
     return core.getitem(arr, tuple(index))
 
 
-@implements(np.diagonal)
+@implements(np.diagonal, views=True)
 def diagonal(a, offset=0, axis1=0, axis2=1):
     """The diagonals of the matrices in two axes, along the last axis. As `numpy.diagonal`.
 
@@ -96,14 +96,26 @@ def diagonal(a, offset=0, axis1=0, axis2=1):
 
 
 def diagonals_of(name, a, offset, axis1, axis2):
-    """The diagonals for a function whose name errors shall have."""
+    """The diagonals for a function whose name errors shall have: a view that is read-only."""
     if a.ndim < 2:
         raise ValueError(f"{name}: an array of at least two axes is needed, not of the shape "
                          f"{a.shape}")
-    return _picked(a, np.diagonal, offset, *axes_of(name, (axis1, axis2), a.ndim))
+    return _seen(a, np.diagonal, offset, *axes_of(name, (axis1, axis2), a.ndim))
 
 
-@implements(np.diag)
+def diagonals_seen(a):
+    """The diagonals of the last two axes, as a view that may be written to."""
+    return _seen(a, np.diagonal, 0, -2, -1, readonly=False)
+
+
+def _seen(a, numpy_function, *args, readonly=True):
+    """What NumPy's function shows of `a`, as a view."""
+    if not isinstance(a, Tensor):
+        return _picked(a, numpy_function, *args)
+    return core.picked_view(a, numpy_function(np.arange(a.size).reshape(a.shape), *args), readonly)
+
+
+@implements(np.diag, views=True)
 def diag(v, k=0):
     """The diagonal of a matrix, or the matrix of a diagonal. As `numpy.diag`.
 
@@ -114,7 +126,7 @@ def diag(v, k=0):
     array([1., 2.])
     """
     v = lift(v)
-    return _picked(v, np.diag, k) if v.ndim != 1 else _picked_or(_zero(v), v, np.diag, k)
+    return _seen(v, np.diag, k) if v.ndim != 1 else _picked_or(_zero(v), v, np.diag, k)
 
 
 @implements(np.diagflat)
@@ -230,8 +242,9 @@ def pad(array, pad_width, mode="constant", **kwargs):
     constant = lift(kwargs.pop("constant_values", 0.0))
     if mode not in ("constant", "empty") or kwargs or constant.size != 1:
         raise core.NoDerivativeError(
-            f"numpy.pad: no derivative rule for mode={mode!r}, "
-            f"{', '.join(kwargs) or 'constant_values that differ'}; use fnp.concatenate.")
+            f"numpy.pad has no derivative rule for mode={mode!r}, "
+            f"{', '.join(kwargs) or 'constant_values that differ'}{core.user_line()}; write "
+            "fnp.concatenate([before, x, after])")
     constant = core.reshape(constant, (1,))
     if isinstance(constant, Tensor):
         constant = cast("pad", constant, array.dtype)
@@ -286,6 +299,8 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=None):
 
 
 argsort = by_value(np.argsort, "The indices that would sort.")
+argpartition = by_value(np.argpartition, "The indices that would put entries in two parts.")
+lexsort = by_value(np.lexsort, "The indices that would sort by several keys.")
 searchsorted = by_value(np.searchsorted, "Where values would have to be inserted.")
 digitize = by_value(np.digitize, "The bins that values belong to.")
 nonzero = by_value(np.nonzero, "The indices of entries that are not 0; a tuple.")

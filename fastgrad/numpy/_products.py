@@ -1,6 +1,7 @@
 """Products of vectors, matrices and tensors, all composed of the core's matmul."""
 
 import math
+import operator
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
@@ -8,13 +9,29 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import lift
-from ._dispatch import axes_of, implements, refuse
+from ._dispatch import (
+    FLOATING,
+    VALUES,
+    axes_of,
+    evaluated,
+    implements,
+    kind_of,
+    known,
+    refuse,
+)
+from ._index import diagonals_seen
 from ._shape import moveaxis, stack
 
 _multiply, _subtract = core.functions["multiply"], core.functions["subtract"]
 
 
-@implements(np.dot)
+def _plain_dot(a, b, out=None):
+    if core.is_sparse_matrix(a) or core.is_sparse_matrix(b):
+        return a @ b                    # np.dot would make an array of objects
+    return np.dot(a, b, out)
+
+
+@implements(_plain_dot, np.dot)
 def dot(a, b, out=None):
     """Dot product: over the last axis of `a` and the last but one of `b`. As `numpy.dot`.
 
@@ -25,6 +42,8 @@ def dot(a, b, out=None):
     array([ 1., 10.])
     """
     refuse("dot", out)
+    if core.is_sparse_matrix(a) or core.is_sparse_matrix(b):
+        return _sparse_product(a, b)
     a, b = lift(a), lift(b)
     if a.ndim == 0 or b.ndim == 0:
         return _multiply(a, b)
@@ -34,6 +53,27 @@ def dot(a, b, out=None):
     if b.ndim == 1 or a.ndim == 1 or a.ndim == b.ndim == 2:
         return core.matmul(a, b)
     return tensordot(a, b, (-1, place))
+
+
+def _sparse_product(a, b):
+    """a @ b, one of them a constant matrix of scipy.sparse."""
+    if not kind_of((a, b)):
+        a, b = known(a), known(b)
+    if kind_of((a, b)) != FLOATING:
+        return evaluated(operator.matmul, (a, b), {}) if kind_of((a, b)) else a @ b
+    x = b if core.is_sparse_matrix(a) else a
+    matrix, rows = (a, b) if x is b else (b.T, a.T)
+    if matrix.ndim != 2 or x.ndim not in (1, 2) or matrix.shape[1] != rows.shape[0]:
+        raise ValueError(f"matmul: the shapes {a.shape} and {b.shape} do not fit: a sparse matrix "
+                         "is multiplied by a vector or a matrix of as many rows as it has columns")
+    matrix = matrix.tocoo()
+    factors = matrix.data if x.ndim == 1 else matrix.data[:, None]
+    terms = _multiply(core.getitem(rows, matrix.col.astype(np.intp)), factors)
+    product = core.scatter(terms, matrix.row.astype(np.intp), (matrix.shape[0], *rows.shape[1:]))
+    return product if x is b else core.transpose(product)
+
+
+core.use_sparse_product(_sparse_product)
 
 
 def _misfit(name, a, b, axis_a, axis_b):
@@ -207,7 +247,7 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
 
 # ---- einsum ---------------------------------------------------------------------------------
 
-@implements(np.einsum)
+@implements(np.einsum, views=True)
 def einsum(*operands, out=None, optimize=False, **kwargs):
     """Sums of products, written with one letter for an axis. As `numpy.einsum`.
 
@@ -240,6 +280,8 @@ def einsum(*operands, out=None, optimize=False, **kwargs):
     array([[1., 2.],
            [1., 2.]])
     """
+    if kind_of(operands) == VALUES and not _moves(operands):
+        return evaluated(np.einsum, operands, {"optimize": optimize, **kwargs})
     refuse("einsum", out, **{name: kwargs[name] for name in kwargs if name != "casting"
                              and not (name == "order" and kwargs[name] in "KC")})
     subscripts, *operands = operands
@@ -248,6 +290,9 @@ def einsum(*operands, out=None, optimize=False, **kwargs):
                         "are not supported with Tensors")
     operands = [lift(a) for a in operands]
     labels, result = _labels(subscripts, operands)
+    if len(operands) == 1 and set(labels[0]) == set(result):
+        a, names = _simplified(*operands, labels[0])
+        return core.transpose(a, [names.index(name) for name in result])    # a view
     parts = [_simplified(a, names) for a, names in zip(operands, labels, strict=True)]
     parts = _without_broadcasting(parts)
 
@@ -266,6 +311,14 @@ def einsum(*operands, out=None, optimize=False, **kwargs):
     (a, names), = parts
     a, names = _summed(a, names, set(result))
     return core.transpose(a, [names.index(name) for name in result])
+
+
+def _moves(operands):
+    """Whether the result is a view: of one operand, no axis of which is summed over."""
+    if len(operands) != 2 or not isinstance(operands[0], str):
+        return False
+    (names,), result = _labels(operands[0], [lift(operands[1])])
+    return set(names) == set(result)
 
 
 def _labels(subscripts, operands):
@@ -314,8 +367,7 @@ def _simplified(a, names):
                                  f"{a.shape[second]} share the label {name!r}")
             a = moveaxis(a, (first, second), (-2, -1))
             names = [other for k, other in enumerate(names) if k not in (first, second)] + [name]
-            step = np.arange(a.shape[-1])
-            a = core.getitem(a, (..., step, step))
+            a = diagonals_seen(a)
     return a, names
 
 

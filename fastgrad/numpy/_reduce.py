@@ -12,8 +12,18 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import cast, lift
-from ._dispatch import Tensor, axes_of, by_value, evaluated, implements, refuse, values_of
+from ._dispatch import (
+    VALUES,
+    Tensor,
+    axes_of,
+    by_value,
+    evaluated,
+    implements,
+    kind_of,
+    refuse,
+)
 from ._index import diagonals_of
+from ._shape import broadcast_to
 
 _subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
 _divide, _square, _sqrt = (core.functions[name] for name in ("divide", "square", "sqrt"))
@@ -37,10 +47,20 @@ def mean(a, axis=None, dtype=None, out=None, keepdims=False, *, where=True):
     >>> fg.grad(fnp.mean)(np.ones(4))
     array([0.25, 0.25, 0.25, 0.25])
     """
-    refuse("mean", out, where)
+    refuse("mean", out)
     a = cast("mean", lift(a), dtype)
+    if where is not True:
+        return _divide(core.sum(core.only("mean", a, where, 0.0), axis=axis, keepdims=keepdims),
+                       _count_where(a, axis, keepdims, where))
     count = float(_count("mean", a, axis))
     return _divide(core.sum(a, axis=axis, keepdims=keepdims), count)
+
+
+def _count_where(a, axis, keepdims, where):
+    """How many entries of `a` each entry of the result is made of, in the dtype of `a`."""
+    counts = evaluated(np.sum, (broadcast_to(where, a.shape),),
+                       {"axis": axis, "keepdims": keepdims})
+    return core.cast(counts, a.dtype)
 
 
 @implements(np.var)
@@ -56,16 +76,25 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     >>> fg.grad(fnp.var)(np.array([1.0, 3.0]))
     array([-1.,  1.])
     """
-    refuse("var", out, where)
-    return _variance("var", a, axis, dtype, ddof, keepdims, mean, correction)
+    refuse("var", out)
+    return _variance("var", a, axis, dtype, ddof, keepdims, where, mean, correction)
 
 
-def _variance(name, a, axis, dtype, ddof, keepdims, mean, correction):
+def _variance(name, a, axis, dtype, ddof, keepdims, where, mean, correction):
     if correction is not None:
         if ddof != 0:
             raise ValueError(f"{name}: ddof and correction can't be provided simultaneously.")
         ddof = correction
     a = cast(name, lift(a), dtype)
+    if where is not True:
+        known = core.only(name, a, where, 0.0)
+        count = _count_where(a, axis, True, where)
+        if mean is None:
+            mean = _divide(core.sum(known, axis=axis, keepdims=True), count)
+        squares = core.sum(core.only(name, _square(_subtract(a, mean)), where, 0.0), axis=axis,
+                           keepdims=keepdims)
+        return _divide(squares, core.functions["maximum"](
+            core.reshape(count, squares.shape) - ddof, 0))
     count = _count(name, a, axis)
     if mean is None:
         mean = _divide(core.sum(a, axis=axis, keepdims=True), float(count))
@@ -86,8 +115,8 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     >>> fg.grad(fnp.std)(np.ones(2))
     array([0., 0.])
     """
-    refuse("std", out, where)
-    return _sqrt(_variance("std", a, axis, dtype, ddof, keepdims, mean, correction))
+    refuse("std", out)
+    return _sqrt(_variance("std", a, axis, dtype, ddof, keepdims, where, mean, correction))
 
 
 @implements(np.prod)
@@ -100,9 +129,23 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
     >>> fg.grad(fnp.prod)(np.array([0.0, 2.0, 3.0]))
     array([6., 0., 0.])
     """
-    if out is not None or initial is not None or where is not True:
-        refuse("prod", out, where, initial=initial)
-    return core.prod(cast("prod", lift(a), dtype), axis, keepdims)
+    refuse("prod", out)
+    a = cast("prod", lift(a), dtype)
+    result = core.prod(a if where is True else core.only("prod", a, where, 1.0), axis, keepdims)
+    return result if initial is None else _multiply(result, initial)
+
+
+def _extreme(name, a, axis, keepdims, initial, where):
+    """Maximum or minimum of the entries that a mask leaves, and of a number."""
+    if initial is None:
+        raise ValueError(f"{name}: reduction operation '{name}imum' does not have an identity, so "
+                         "to use a where mask one has to specify 'initial'")
+    a = core.only(name, a, where, initial)
+    if a.size == 0:
+        nothing = np.zeros(a.shape, a.dtype)
+        return core.tensor(getattr(np, name)(nothing, axis=axis, keepdims=keepdims,
+                                             initial=initial))
+    return core.functions[f"{name}imum"](getattr(core, name)(a, axis, keepdims), initial)
 
 
 @implements(np.max, np.amax)
@@ -116,7 +159,8 @@ def max(a, axis=None, out=None, keepdims=False, initial=None, where=True):
     array([0. , 0.5, 0.5])
     """
     if out is not None or initial is not None or where is not True:
-        refuse("max", out, where, initial=initial)
+        refuse("max", out)
+        return _extreme("max", lift(a), axis, keepdims, initial, where)
     return core.max(lift(a), axis, keepdims)
 
 
@@ -131,7 +175,8 @@ def min(a, axis=None, out=None, keepdims=False, initial=None, where=True):
     array([1., 0., 0.])
     """
     if out is not None or initial is not None or where is not True:
-        refuse("min", out, where, initial=initial)
+        refuse("min", out)
+        return _extreme("min", lift(a), axis, keepdims, initial, where)
     return core.min(lift(a), axis, keepdims)
 
 
@@ -212,7 +257,7 @@ def trace(a, offset=0, axis1=0, axis2=1, dtype=None, out=None):
     return core.sum(cast("trace", diagonals, dtype), axis=-1)
 
 
-@implements(np.diff)
+@implements(np.diff, views=True)
 def diff(a, n=1, axis=-1, prepend=None, append=None):
     """Differences between neighbours along an axis, n times. As `numpy.diff`.
 
@@ -222,9 +267,13 @@ def diff(a, n=1, axis=-1, prepend=None, append=None):
     >>> fg.grad(lambda x: fnp.diff(x)[0])(np.array([1.0, 2.0, 4.0]))
     array([-1.,  1.,  0.])
     """
-    a = lift(a)
     if n == 0:
-        return a
+        return lift(a)
+    if kind_of((a, prepend, append)) == VALUES:
+        ends = {"prepend": prepend, "append": append}
+        return evaluated(np.diff, (a, n, axis),
+                         {name: end for name, end in ends.items() if end is not None})
+    a = lift(a)
     if n < 0:
         raise ValueError(f"diff: order must be non-negative but got {n!r}")
     if a.ndim == 0:
@@ -270,4 +319,6 @@ all = by_value(np.all, "Whether all entries along axes are true.")
 any = by_value(np.any, "Whether any entry along axes is true.")
 argmax = by_value(np.argmax, "The index of the largest entry.")
 argmin = by_value(np.argmin, "The index of the smallest entry.")
+nanargmax = by_value(np.nanargmax, "The index of the largest entry that is no NaN.")
+nanargmin = by_value(np.nanargmin, "The index of the smallest entry that is no NaN.")
 count_nonzero = by_value(np.count_nonzero, "How many entries along axes are not 0.")

@@ -43,15 +43,30 @@ def _as_tuple(axis):
     return tuple(axis) if np.iterable(axis) else axis
 
 
-def _in_c_order(name, order):
-    if order != "C":
-        raise ValueError(f"{name}: order={order!r} is not supported with Tensors. Transpose "
-                         f"first: fnp.{name}(fnp.transpose(x), ...) for order='F'.")
+def _order(name, a, order):
+    """What `order` comes to for `a`: the axes as they are to be gone through, the slowest first."""
+    forward = range(a.ndim)
+    if order == "C":
+        return forward
+    if order not in ("F", "A", "K") or (order == "K" and name == "reshape"):
+        raise ValueError(f"{name}: order must be one of 'C', 'F', 'A'"
+                         f"{', or K' * (name != 'reshape')} (got {order!r})")
+    if order == "F":
+        return forward[::-1]
+    if isinstance(a, Tensor):
+        order_in_memory = core.memory_order(a)
+    else:
+        order_in_memory = sorted(forward, key=lambda k: -abs(a.strides[k]))
+    if order == "K":
+        return order_in_memory
+    turned = core.transpose(a, forward[::-1])
+    alone = turned.flags.c_contiguous if not isinstance(a, Tensor) else core.runs_on(turned)
+    return forward[::-1] if alone and not core.runs_on(a) else forward
 
 
-@implements(np.reshape)
+@implements(np.reshape, views=True)
 def reshape(a, /, shape, order="C", *, copy=None):
-    """The same entries in another shape. As `numpy.reshape`, in C order.
+    """The same entries in another shape. As `numpy.reshape`.
 
     Examples
     --------
@@ -59,15 +74,19 @@ def reshape(a, /, shape, order="C", *, copy=None):
     >>> fg.grad(lambda x: fnp.reshape(x, (2, -1))[1, 0])(np.arange(4.0))
     array([0., 0., 1., 0.])
     """
-    if order != "C":
-        _in_c_order("reshape", order)
-    a = core.reshape(a if isinstance(a, Tensor) else lift(a), shape)
+    if not isinstance(a, Tensor):
+        a = lift(a)
+    if order != "C" and list(_order("reshape", a, order)) != list(range(a.ndim)):
+        shape = tuple(shape) if np.iterable(shape) else (shape,)
+        a = core.transpose(core.reshape(core.transpose(a), shape[::-1]))
+    else:
+        a = core.reshape(a, shape)
     return a.copy() if copy else a
 
 
-@implements(np.ravel)
+@implements(np.ravel, views=True)
 def ravel(a, order="C"):
-    """All entries along one axis. As `numpy.ravel`, in C order.
+    """All entries along one axis. As `numpy.ravel`.
 
     Examples
     --------
@@ -76,12 +95,11 @@ def ravel(a, order="C"):
     array([[0., 1.],
            [0., 0.]])
     """
-    _in_c_order("ravel", order)
     a = lift(a)
-    return core.reshape(a, (a.size,))
+    return core.ravel(a if order == "C" else core.transpose(a, _order("ravel", a, order)))
 
 
-@implements(np.matrix_transpose)
+@implements(np.matrix_transpose, views=True)
 def matrix_transpose(x, /):
     """The last two axes exchanged. As `numpy.matrix_transpose`.
 
@@ -99,7 +117,7 @@ def matrix_transpose(x, /):
     return swapaxes(x, -1, -2)
 
 
-@implements(np.swapaxes)
+@implements(np.swapaxes, views=True)
 def swapaxes(a, axis1, axis2):
     """Two axes exchanged. As `numpy.swapaxes`.
 
@@ -117,7 +135,7 @@ def swapaxes(a, axis1, axis2):
     return core.transpose(a, axes)
 
 
-@implements(np.moveaxis)
+@implements(np.moveaxis, views=True)
 def moveaxis(a, source, destination):
     """Axes moved to other places, the rest in their order. As `numpy.moveaxis`.
 
@@ -139,7 +157,7 @@ def moveaxis(a, source, destination):
     return core.transpose(a, axes)
 
 
-@implements(np.rollaxis)
+@implements(np.rollaxis, views=True)
 def rollaxis(a, axis, start=0):
     """An axis moved before another one. As `numpy.rollaxis`; `moveaxis` is easier to read.
 
@@ -157,7 +175,7 @@ def rollaxis(a, axis, start=0):
     return core.transpose(a, positions)
 
 
-@implements(np.squeeze)
+@implements(np.squeeze, views=True)
 def squeeze(a, axis=None):
     """Without axes of length 1. As `numpy.squeeze`.
 
@@ -177,7 +195,7 @@ def squeeze(a, axis=None):
     return core.reshape(a, [n for k, n in enumerate(a.shape) if k not in axes])
 
 
-@implements(np.expand_dims)
+@implements(np.expand_dims, views=True)
 def expand_dims(a, axis):
     """With new axes of length 1. As `numpy.expand_dims`.
 
@@ -195,7 +213,7 @@ def expand_dims(a, axis):
     return core.reshape(a, [1 if k in axes else next(lengths) for k in range(rank)])
 
 
-@implements(np.broadcast_to)
+@implements(np.broadcast_to, views=True)
 def broadcast_to(array, shape, subok=False):
     """Repeated along new axes and axes of length 1. As `numpy.broadcast_to`.
 
@@ -208,7 +226,7 @@ def broadcast_to(array, shape, subok=False):
     return core.broadcast_to(lift(array), shape)
 
 
-@implements(np.broadcast_arrays)
+@implements(np.broadcast_arrays, views=True)
 def broadcast_arrays(*args, subok=False):
     """Arrays brought to one shape. As `numpy.broadcast_arrays`; a tuple.
 
@@ -241,7 +259,7 @@ def _with_three_axes(a):
             else core.reshape(a, (1, a.size, 1)))
 
 
-@implements(np.atleast_1d)
+@implements(np.atleast_1d, views=True)
 def atleast_1d(*arys):
     """Scalars as arrays with one axis. As `numpy.atleast_1d`.
 
@@ -254,7 +272,7 @@ def atleast_1d(*arys):
     return _of_each(_with_one_axis, arys)
 
 
-@implements(np.atleast_2d)
+@implements(np.atleast_2d, views=True)
 def atleast_2d(*arys):
     """With at least two axes, new ones in front. As `numpy.atleast_2d`.
 
@@ -267,7 +285,7 @@ def atleast_2d(*arys):
     return _of_each(_with_two_axes, arys)
 
 
-@implements(np.atleast_3d)
+@implements(np.atleast_3d, views=True)
 def atleast_3d(*arys):
     """With at least three axes. As `numpy.atleast_3d`.
 
@@ -280,7 +298,7 @@ def atleast_3d(*arys):
     return _of_each(_with_three_axes, arys)
 
 
-@implements(np.flip)
+@implements(np.flip, views=True)
 def flip(m, axis=None):
     """Reversed along all axes, or some. As `numpy.flip`.
 
@@ -293,7 +311,7 @@ def flip(m, axis=None):
     return core.flip(lift(m), axis)
 
 
-@implements(np.fliplr)
+@implements(np.fliplr, views=True)
 def fliplr(m):
     """Reversed along the second axis. As `numpy.fliplr`."""
     m = lift(m)
@@ -302,7 +320,7 @@ def fliplr(m):
     return core.flip(m, 1)
 
 
-@implements(np.flipud)
+@implements(np.flipud, views=True)
 def flipud(m):
     """Reversed along the first axis. As `numpy.flipud`."""
     m = lift(m)
@@ -311,7 +329,7 @@ def flipud(m):
     return core.flip(m, 0)
 
 
-@implements(np.rot90)
+@implements(np.rot90, views=True)
 def rot90(m, k=1, axes=(0, 1)):
     """Turned by k right angles in the plane of two axes. As `numpy.rot90`.
 
@@ -425,7 +443,7 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     return cast("stack", result, dtype)
 
 
-@implements(getattr(np, "unstack", None))
+@implements(getattr(np, "unstack", None), views=True)
 def unstack(x, /, *, axis=0):
     """The parts along an axis, that axis left out, as a tuple. As `numpy.unstack`.
 
@@ -513,7 +531,7 @@ def append(arr, values, axis=None):
     return _joined("append", [arr, values], axis)
 
 
-@implements(np.array_split)
+@implements(np.array_split, views=True)
 def array_split(ary, indices_or_sections, axis=0):
     """Parts along an axis, of lengths as equal as can be. As `numpy.array_split`; a list.
 
@@ -542,7 +560,7 @@ def _parts(name, ary, indices_or_sections, axis):
             for start, end in zip([0, *ends], [*ends, length], strict=True)]
 
 
-@implements(np.split)
+@implements(np.split, views=True)
 def split(ary, indices_or_sections, axis=0):
     """Parts along an axis, of equal lengths or between given indices. As `numpy.split`; a list.
 
@@ -575,7 +593,7 @@ def _splits_along(axis, name, least):
     rule.__name__ = rule.__qualname__ = name
     rule.__doc__ = (f"Parts along the {('first', 'second', 'third')[axis]} axis. "
                     f"As `numpy.{name}`; a list.")
-    return implements(getattr(np, name))(rule)
+    return implements(getattr(np, name), views=True)(rule)
 
 
 vsplit = _splits_along(0, "vsplit", 2)
@@ -588,7 +606,7 @@ dsplit = _splits_along(2, "dsplit", 3)
 def _spread(a, paired, shape):
     """`a` broadcast, then in another shape: memory of its own, as it may be written to."""
     result = core.reshape(core.broadcast_to(a, paired), shape)
-    return result.copy() if result.size in (0, a.size) else result      # the rest is no view
+    return core.own(result) if isinstance(result, Tensor) else result.copy()
 
 
 @implements(np.tile)

@@ -208,7 +208,7 @@ def cross(x1, x2, /, *, axis=-1):
     return _products.cross(x1, x2, axis=axis)
 
 
-@implements(np.linalg.diagonal)
+@implements(np.linalg.diagonal, views=True)
 def diagonal(x, /, *, offset=0):
     """The diagonals of the matrices in the last two axes. As `numpy.linalg.diagonal`."""
     return _index.diagonal(x, offset, -2, -1)
