@@ -477,14 +477,6 @@ cdef uint32_t leaf_constant(Operand *x) except 0:
     return id
 
 
-cdef int64_t operand_whole(Operand *x) except? -1:
-    """The integer that a scalar operand is, of which its number may be a rounding."""
-    if x.node != NULL:
-        return <int64_t><size_t><void *>x.node.value
-    a = np.asarray(<object>x.source if x.source != NULL else x.number).astype(dtypes[x.dtype])
-    return scalar_whole(PyArray_DATA(<ndarray>a), x.dtype)
-
-
 cdef bint same_contents(Operand *x, FgValue *kept) noexcept:
     """Whether the user's array still equals its copy, bit for bit."""
     cdef Walker w

@@ -1359,7 +1359,7 @@ cdef object held_item(Tensor i):
     return held
 
 
-cdef object index_of(object index):
+cdef object released_index(object index):
     """What `held_index` was given."""
     if type(index) is tuple:
         return tuple([held_place(i) if type(i) is Held else i for i in index])
@@ -1380,7 +1380,7 @@ cdef Tensor view_derive(Tensor p, tuple how):
         operand_tensor(p, &x)
         if x.shape != NULL and x.value == NULL:
             x.value = value_of(x.node, x.id)
-        return push_item(&x, index_of(how[1]))
+        return push_item(&x, released_index(how[1]))
     if how[0] == "reshape":
         return reshape_tensor(p, how[1])
     if how[0] == "transpose":
@@ -1399,7 +1399,7 @@ cdef int view_write(Tensor t) except -1:
         p = t.parent
         how = t.extra.how
         if how[0] == "item":
-            push_assign(p, index_settled(index_of(how[1])), t)
+            push_assign(p, index_settled(released_index(how[1])), t)
         elif how[0] == "reshape":
             push_assign(p, Ellipsis, reshape_tensor(t, p.shape))
         elif how[0] == "transpose":
