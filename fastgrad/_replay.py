@@ -347,8 +347,8 @@ _NUMPY = """
     bincount unique nonzero flatnonzero argwhere where ix_ compress extract select choose
     unravel_index ravel_multi_index diff roll repeat tile vstack hstack copy array asarray full
     full_like linspace delete diagonal diag tril triu trace outer inner zeros_like ones_like
-    nan_to_num real imag union1d intersect1d setdiff1d spacing nextafter frexp modf atleast_1d
-    atleast_2d atleast_3d
+    nan_to_num matmul concatenate real imag union1d intersect1d setdiff1d spacing nextafter frexp modf
+    atleast_1d atleast_2d atleast_3d
 """.split()
 
 for _name in (*_NUMPY, *(alias for row in core.operators() for alias in row.numpy)):

@@ -535,7 +535,7 @@ cdef int emit_assign_reverse(Subgraph s, FgNode *n, Tensor g) except -1:
     if n.b and s.find(n.b) != NULL:
         operand_tensor_ready(g, &o)
         t = push_item(&o, index)
-        if get_recorder() != NULL and id(index) in (<Recorder>get_recorder()).indices:
+        if is_live(index) and may_repeat(index):
             unreplayable("an assignment to places that depend on a value is differentiated")
         if n.attr and attrs[n.attr].owner != NULL and t.node.rank:
             # Of entries assigned twice the last one stands: only it gets the adjoint.
@@ -553,6 +553,14 @@ cdef int emit_assign_reverse(Subgraph s, FgNode *n, Tensor g) except -1:
         push_assign(t, index, zero)
         s.add(n.a, t)
     return 0
+
+
+cdef bint may_repeat(object index):
+    """Whether an index may name an entry twice."""
+    for i in (index if type(index) is tuple else (index,)):
+        if isinstance(i, np_ndarray) and i.ndim and i.dtype != np.bool_:
+            return True
+    return False
 
 
 cdef Tensor fit_value(Tensor t, FgNode *v):

@@ -629,7 +629,7 @@ def scatter(values, index, shape):
     np.add.at(out, plain_index, tensor_value(<Tensor>spread))
     operand_clear(&y)
     operand_tensor_ready(spread, &x)
-    if get_recorder() != NULL and id(plain_index) in (<Recorder>get_recorder()).indices:
+    if is_live(plain_index):
         x.needs = True
     if not x.needs:
         return tensor_constant(out)

@@ -635,11 +635,25 @@ cdef inline bint node_traced(uint32_t id, FgNode *n):
 
 
 # Functions whose result has as many entries as others are true; and those nobody counts.
-COUNTED = frozenset(("numpy.nonzero", "numpy.flatnonzero", "numpy.argwhere"))
+COUNTED = frozenset(("numpy.nonzero", "numpy.flatnonzero", "numpy.argwhere", "numpy.where",
+                     "numpy.ix_"))
 UNCOUNTED = frozenset([f"numpy.{name}" for name in (
     "unique", "union1d", "intersect1d", "setdiff1d", "setxor1d", "compress", "extract", "bincount",
     "trim_zeros", "histogram", "delete")])
 
+# Arguments that tell the shape of a result: their places, and their names in any function.
+cdef dict LENGTHS = {
+    **{f"numpy.{name}": (1,) for name in (
+        "any", "all", "sum", "prod", "max", "min", "amax", "amin", "mean", "ptp", "argmax", "argmin",
+        "argsort", "sort", "count_nonzero", "cumsum", "cumprod", "repeat", "tile", "diag",
+        "concatenate", "unravel_index")},
+    "numpy.full": (0,), "numpy.full_like": (5,), "numpy.zeros_like": (4,), "numpy.ones_like": (4,),
+    "numpy.linspace": (2, 3, 4, 6), "numpy.diagonal": (1, 2, 3), "numpy.trace": (2, 3),
+    "numpy.diff": (1, 2), "numpy.array": (5,),
+}
+cdef object LENGTH_NAMES = frozenset((
+    "axis", "axis1", "axis2", "shape", "keepdims", "n", "num", "k", "reps", "repeats", "offset",
+    "ndmin", "endpoint", "retstep", "minlength", "return_index", "return_inverse", "return_counts"))
 
 # ---- functions without derivative -----------------------------------------------------------
 
@@ -655,10 +669,19 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
                       args, kwargs)
     if name not in CALLED:
         name = None
-    if name in COUNTED and is_traced(args[0]):
+    args = tuple([length_settled(r, name, x) if k in LENGTHS.get(name, ()) else x
+                  for k, x in enumerate(args)])
+    kwargs = {k: length_settled(r, name, x) if k in LENGTH_NAMES else x for k, x in kwargs.items()}
+    if name in COUNTED:
         # How many entries the result has depends on the values.
-        int(derived("numpy.count_nonzero", np.count_nonzero, (args[0],), {}))
-    elif name in UNCOUNTED and any([is_traced(x) for x in args]):
+        if name == "numpy.ix_":
+            counted = [x for x in args if getattr(x, "dtype", None) == np.bool_]
+        else:
+            counted = list(args) if len(args) + len(kwargs) == 1 else []
+        for x in counted:
+            if holds_traced(x):
+                int(derived("numpy.count_nonzero", np.count_nonzero, (x,), {}))
+    elif name in UNCOUNTED and (holds_traced(args) or holds_traced(list(kwargs.values()))):
         r.refuse(f"the shape of what {name} returns depends on values")
     template = tuple([derived_slot(r, x, operands) for x in args])
     options = tuple([(k, derived_slot(r, x, operands)) for k, x in kwargs.items()])
@@ -673,6 +696,28 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
         return type(result)([derived_node(r, y, (name, template, options, k), operands)
                              for k, y in enumerate(result)])
     return derived_node(r, result, (name, template, options, None), operands)
+
+
+cdef bint holds_traced(object x) except -1:
+    """Whether a value depends on an input, or one in a list or tuple."""
+    if type(x) is list or type(x) is tuple:
+        for y in x:
+            if holds_traced(y):
+                return True
+        return False
+    return is_traced(x)
+
+
+cdef object length_settled(Recorder r, str name, object x):
+    """An argument that tells a shape, integers of Python's in place of Tensors of one."""
+    if not holds_traced(x):
+        return x
+    if type(x) is list or type(x) is tuple:
+        return type(x)([length_settled(r, name, y) for y in x])
+    if (<Tensor>x).node.rank == 0 and not is_float((<Tensor>x).node.dtype):
+        return decided(<Tensor>x, "int", int(tensor_value(<Tensor>x)))
+    r.refuse(f"the shape of what {name} returns depends on values")
+    return np.array(tensor_value(<Tensor>x))
 
 
 cdef object derived_value(object x):
@@ -786,7 +831,8 @@ cdef object derived_node(Recorder r, object result, tuple attribute, list operan
         return result
     wrapped = derived_wrapped(result)
     if not isinstance(wrapped, Tensor):
-        return result               # a dtype, a name
+        r.refuse(f"{attribute[0]} of a recorded value returns a {type(result).__name__}")
+        return result
     y = wrapped
     ids = <int64_t *>fg_malloc((count + 1) * 8)
     if ids == NULL:

@@ -293,6 +293,8 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims, bint running
     if rank == 0:
         w = value_contiguous(x.shape, x.value, x.dtype)
         try:
+            if not is_float(x.dtype) and not x.needs:
+                return whole_constant(w.data, x.dtype)
             t = push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, scalar_number(w.data, x.dtype), x,
                             NULL, 0, 0)
             if not is_float(x.dtype):
@@ -904,7 +906,7 @@ cdef object push_gathered(Operand *x, object index):
     cdef Tensor t
     cdef Operand y
     cdef bint needs = x.needs
-    if get_recorder() != NULL and id(plain) in (<Recorder>get_recorder()).indices:
+    if is_live(plain):
         x.needs = needs = True          # of a table that is a constant, an entry that is none
     operand_clear(&y)
     operand_array(np.asarray(array), &y)
@@ -952,7 +954,7 @@ cdef object push_assign(Tensor t, object index, object value):
     cdef FgShape *shape = NULL
     cdef object plain = None
     cdef Operand before
-    cdef bint advanced
+    cdef bint advanced, live = False
     cdef int dtype = t.node.dtype
     cdef uint32_t attr
     cdef int64_t own[64]
@@ -1013,10 +1015,15 @@ cdef object push_assign(Tensor t, object index, object value):
             for i in range(len(dims)):
                 parsed.dims[i] = dims[i]
             parsed.rank = <int>len(dims)
+            live = is_live(plain)
         shape = shape_new(parsed.rank, parsed.dims)
         if v.shape != NULL:
             fits_into(v.shape, shape)
-        target = assign_memory(t, &x)
+        if live and is_literal(&x):     # at other places the constant shows again
+            target = value_copy(x.shape, x.node.value, x.dtype)
+        else:
+            target = assign_memory(t, &x)
+        x.needs = x.needs or live
         try:
             if not x.needs and not v.needs:
                 attr = 0
@@ -1049,6 +1056,12 @@ cdef object push_assign(Tensor t, object index, object value):
         operands_let_go(&before, 1)
         if shape != NULL:
             shape_release(shape)
+
+
+cdef inline bint is_live(object plain) except -1:
+    """Whether a recording knows the index for one that depends on an input: what is done with it is
+    an operation, whatever it is done to."""
+    return get_recorder() != NULL and id(plain) in (<Recorder>get_recorder()).indices
 
 
 cdef int assign_unchanged(Tensor t, Operand *x) except -1:
@@ -1808,6 +1821,8 @@ cdef object push_matmul(object left, object right):
         operands_hold(before, 2)
         held = True
         dtype = common_dtype(x, 2, &weak)
+        if dtype == -2 and (x[0].needs or x[1].needs):
+            return derived("numpy.matmul", np.matmul, (left, right), {})
         if dtype == -2:
             return tensor_constant(np.matmul(operand_ndarray(&x[0]), operand_ndarray(&x[1])))
         for i in range(2):

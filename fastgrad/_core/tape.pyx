@@ -460,6 +460,8 @@ cdef uint32_t leaf_constant(Operand *x) except 0:
     n.attr = x.looked
     if x.shape == NULL:
         n.re = x.number
+        if not is_float(x.dtype):
+            n.value = <FgValue *><void *>operand_whole(x)
     else:
         try:
             n.value = value_copy(x.shape, x.value, x.dtype) if x.foreign else value_ref(x.value)

@@ -344,8 +344,9 @@ cdef class Tensor:
             if PyLong_CheckExact(index) or not has_dots(index):
                 return y
         if ((self.node.rank or is_point(self)) and not is_fancy(index) and (
-                y.node.op == FG_item or y.node.op == FG_reshape or y.node.flags & FG_LEAF)):
-            view_of(y, self, ("item", index))
+                y.node.op == FG_item or y.node.op == FG_reshape or y.node.op == FG_gather
+                or y.node.flags & FG_LEAF)):
+            view_of(y, self, ("item", held_index(index)))
         return y
 
     def __setitem__(self, index, value):
@@ -1332,6 +1333,46 @@ cdef int view_refresh(Tensor t) except -1:
     return 0
 
 
+@cython.final
+@cython.no_gc
+cdef class Held:
+    """A place in the index of a view that depends on an input of a recording."""
+    cdef Tensor place
+    cdef int64_t version
+    cdef object number
+
+
+cdef object held_index(object index):
+    """The index of a view as it is now: Tensors in it may be changed."""
+    if type(index) is tuple:
+        return tuple([held_item(i) if isinstance(i, Tensor) else i for i in index])
+    return held_item(index) if isinstance(index, Tensor) else index
+
+
+cdef object held_item(Tensor i):
+    cdef Held held
+    number = scalar_python(i.node)
+    if not is_traced(i):
+        return number
+    held = Held.__new__(Held)
+    held.place, held.version, held.number = i, i.version, number
+    return held
+
+
+cdef object released_index(object index):
+    """What `held_index` was given."""
+    if type(index) is tuple:
+        return tuple([held_place(i) if type(i) is Held else i for i in index])
+    return held_place(index) if type(index) is Held else index
+
+
+cdef object held_place(Held held):
+    if held.place.version == held.version:
+        return held.place
+    unreplayable("the index of a view is changed")
+    return held.number
+
+
 cdef Tensor view_derive(Tensor p, tuple how):
     cdef Operand x
     if how[0] == "item":
@@ -1339,7 +1380,7 @@ cdef Tensor view_derive(Tensor p, tuple how):
         operand_tensor(p, &x)
         if x.shape != NULL and x.value == NULL:
             x.value = value_of(x.node, x.id)
-        return push_item(&x, how[1])
+        return push_item(&x, released_index(how[1]))
     if how[0] == "reshape":
         return reshape_tensor(p, how[1])
     if how[0] == "transpose":
@@ -1358,7 +1399,7 @@ cdef int view_write(Tensor t) except -1:
         p = t.parent
         how = t.extra.how
         if how[0] == "item":
-            push_assign(p, index_settled(how[1]), t)
+            push_assign(p, index_settled(released_index(how[1])), t)
         elif how[0] == "reshape":
             push_assign(p, Ellipsis, reshape_tensor(t, p.shape))
         elif how[0] == "transpose":
