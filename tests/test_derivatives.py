@@ -670,7 +670,7 @@ def check_kept(f, args, which, key):
             np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=near,
                                        atol=near / 10, err_msg=how)
         y3, pull = fg.vjp(g, *chosen)
-        us = [rng.uniform(-1, 1, np.shape(v)).astype(np.asarray(v).dtype) for v in y3]
+        us = [rng.uniform(-1, 1, np.shape(v)).astype(np.result_type(v, np.float32)) for v in y3]
         pulled = pull(us)
         forward = sum(np.sum(np.asarray(u, np.float64) * d) for u, d in zip(us, dy, strict=True))
         reverse = sum(np.sum(np.asarray(a, np.float64) * v) for a, v in zip(pulled, vs, strict=True))

@@ -71,9 +71,10 @@ def given(arrays, layout, recorded):
     mine, numpys = [], []
     for k, a in enumerate(arrays):
         whole, seen = (plainly if k or not a.ndim else LAYOUTS[layout])(a)
-        numpys.append(seen(whole.copy())[()])           # a NumPy scalar in place of a 0-d array
         t = fg.tensor(whole, requires_grad=recorded and a.dtype.kind == "f")
         mine.append(seen(t * 1.0 if t.requires_grad else t))
+        # What is computed of a 0-d array is a NumPy scalar.
+        numpys.append(seen(whole.copy())[()] if t.requires_grad else seen(whole.copy()))
     return mine, numpys
 
 
@@ -129,7 +130,7 @@ def assert_memory(mine_of, numpys_of, make, where):
     mine, numpys = parts(mine_of(tensors)), parts(numpys_of(arrays))
     before, kept = ([np.array(value(part)) for part in results] for results in (numpys, mine))
     for t, a in zip(tensors, arrays, strict=True):
-        if a.ndim:
+        if isinstance(a, np.ndarray):
             t[...] = a[...] = other(a)
     for k, (part, seen, old) in enumerate(zip(mine, numpys, before, strict=True)):
         if isinstance(seen, np.ndarray):
@@ -140,7 +141,7 @@ def assert_memory(mine_of, numpys_of, make, where):
     tensors, arrays = make()
     mine, numpys = parts(mine_of(tensors)), parts(numpys_of(arrays))
     for k, (part, seen) in enumerate(zip(mine, numpys, strict=True)):
-        if isinstance(seen, np.ndarray) and seen.size and seen.ndim:
+        if isinstance(seen, np.ndarray) and seen.size:
             new = other(seen)
             if refused(seen, new):
                 with pytest.raises(ValueError, match="read-only"):

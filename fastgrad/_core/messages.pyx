@@ -219,6 +219,8 @@ cdef object no_array(Tensor t):
                              "fnp.hstack([...]) (fastgrad.numpy)")
     for frame in frames:
         name = public_name(frame)
+        if name is not None and getattr(np, name.rpartition(".")[2], None) in WRITERS:
+            return cannot_hold(name)
         if (name is not None and not name.startswith("numpy.ma.")
                 and getattr(np, name.rpartition(".")[2], None) not in ARRAY_FUNCTIONS):
             return no_rule(name)

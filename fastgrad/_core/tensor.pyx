@@ -444,7 +444,7 @@ cdef class Tensor:
 
     def __array_function__(self, func, types, args, kwargs):
         implementation = ARRAY_FUNCTIONS.get(func)
-        if implementation is None and func in WRITERS and args and PyArray_Check(args[0]):
+        if args and PyArray_Check(args[0]) and func in WRITERS:
             return written_by(func, args, kwargs)
         if implementation is None:
             return unruled(func, None, args, kwargs)
@@ -1760,7 +1760,8 @@ cdef object cannot_hold(str name):
 
 
 # Functions that write into their first argument.
-WRITERS = frozenset([np.copyto, np.put, np.place, np.putmask, np.put_along_axis])
+WRITERS = frozenset([np.copyto, np.put, np.place, np.putmask, np.put_along_axis,
+                     np.fill_diagonal])
 
 
 cdef object written_by(object function, tuple args, dict kwargs):
