@@ -184,7 +184,7 @@ class _Check:
         good &= np.isin(nodes["dtype"], [d.num for d in _FLOATS])
         spans = np.zeros(len(nodes), bool)          # an operand has the node's own shape
         for k, column in enumerate("abc"):
-            x = nodes[column]
+            x = np.where(nodes["flags"] & MANY, -1, nodes[column])      # their `a` counts operands
             has = x >= 0
             good &= has == (k < arity)
             own = nodes[x * has]

@@ -968,6 +968,15 @@ cdef object push_assign(Tensor t, object index, object value):
     operand_clear(&before)
     try:
         operand_of(value, &v, False)
+        if (not is_float(dtype) and v.dtype != dtype and get_recorder() != NULL
+                and not (v.needs and v.node.flags & FG_NEEDS_GRAD)):
+            # What a graph assigns has the dtype of its place.
+            if v.needs or isinstance(value, Tensor):
+                value = cast(node_tensor(v.id) if v.needs else value, dtypes[dtype])
+            else:
+                value = vouch(np.array(value, dtypes[dtype]))
+            operand_drop(&v)
+            operand_of(value, &v, False)
         before = v
         operands_hold(&before, 1)       # NumPy converts and copies without the GIL
         if is_float(dtype):
