@@ -20,8 +20,8 @@ cdef enum:
 
 cdef void *made_known[MADE]     # borrowed: an expression takes itself out when it dies
 cdef int made_next = 0          # where the next one is looked for a place
-cdef int made_since = 0         # how many were made since the last look
-cdef int made_live = 0          # how many there were then
+cdef int made_count = 0         # how many there are
+cdef int made_limit = 1         # how many there may be before somebody looks which must go
 cdef bint made_pruning = False
 cdef list decisions_taken = []  # of Taken, oldest first
 cdef object UNKNOWN = object()  # an operand that cannot be computed anew
@@ -29,6 +29,7 @@ cdef object UNKNOWN = object()  # an operand that cannot be computed anew
 
 @cython.final
 @cython.no_gc
+@cython.freelist(16)
 cdef class Held:
     """A node with its value."""
     cdef uint32_t id
@@ -70,7 +71,6 @@ cdef class Made:
     cdef int slot
     cdef object name, function, part
     cdef tuple args             # numbers, arrays, Held and Made; None: let go
-    cdef dict kwargs
     cdef uint32_t id            # of the Tensor that it tells of, as long as that is the same
     cdef int64_t version
 
@@ -78,14 +78,19 @@ cdef class Made:
         self.slot = -1
 
     def __dealloc__(self):
-        if self.slot >= 0:
-            made_known[self.slot] = NULL
+        made_leave(self)
 
     cdef void let_go(self):
-        if self.slot >= 0:
-            made_known[self.slot] = NULL
-            self.slot = -1
-        self.args = self.kwargs = self.function = None
+        made_leave(self)
+        self.args = self.function = None
+
+
+cdef void made_leave(Made m) noexcept:
+    global made_count
+    if m.slot >= 0:
+        made_known[m.slot] = NULL
+        m.slot = -1
+        made_count -= 1
 
 
 @cython.final
@@ -95,8 +100,8 @@ cdef class Taken:
     cdef double time
     cdef FgTape *tape
     cdef uint64_t place
-    cdef str kind, line
-    cdef object outcome
+    cdef str kind
+    cdef object outcome, line   # the line: as text, or (code, number)
     cdef Made made
 
 
@@ -147,14 +152,13 @@ cdef object made_operand(object x):
 cdef Made made_new(int op, tuple args):
     """An expression of such operands, in a place among the known ones; None where one is not
     known."""
-    global made_next, made_since
+    global made_next, made_count
     cdef Made m
     cdef int i
     for x in args:
         if x is UNKNOWN:
             return None
-    made_since += 1
-    if made_since > made_live >> 3:
+    if made_count >= made_limit:
         made_prune()
     m = Made.__new__(Made)
     m.op = op
@@ -166,6 +170,7 @@ cdef Made made_new(int op, tuple args):
     else:
         (<Made>made_known[made_next]).let_go()
     m.slot = made_next
+    made_count += 1
     made_known[made_next] = <void *>m
     made_next = (made_next + 1) % MADE
     return m
@@ -255,58 +260,61 @@ cdef struct MadeVisit:
     bint done
 
 
-cdef class MadeWalk:
-    """The nodes that expressions keep alive, newest first: then whoever refers to one has been seen
-    before it."""
-    cdef MadeVisit visits[WALK]
-    cdef int count
-    cdef bint full
+# The nodes that expressions keep alive, newest first: then whoever refers to one has been seen
+# before it.
+cdef MadeVisit visits[WALK]
+cdef int visits_count
+cdef bint visits_full
 
-    cdef void meet(self, uint32_t id, uint64_t owners) noexcept:
-        cdef int i
-        for i in range(self.count):
-            if self.visits[i].id == id:
-                self.visits[i].seen += 1
-                self.visits[i].owners |= owners
-                return
-        if self.count == WALK:
-            self.full = True
+
+cdef void visit_meet(uint32_t id, uint64_t owners) noexcept:
+    global visits_count, visits_full
+    cdef int i
+    for i in range(visits_count):
+        if visits[i].id == id:
+            visits[i].seen += 1
+            visits[i].owners |= owners
             return
-        self.visits[self.count].id = id
-        self.visits[self.count].seen = 1
-        self.visits[self.count].owners = owners
-        self.visits[self.count].place = 0 if node_at(id).flags & FG_LEAF else place_of(id)
-        self.visits[self.count].done = False
-        self.count += 1
+    if visits_count == WALK:
+        visits_full = True
+        return
+    visits[visits_count].id = id
+    visits[visits_count].seen = 1
+    visits[visits_count].owners = owners
+    visits[visits_count].place = 0 if node_at(id).flags & FG_LEAF else place_of(id)
+    visits[visits_count].done = False
+    visits_count += 1
 
-    cdef void meet_held(self, object args, uint64_t owner, FgTape *tape, bint *gone):
-        cdef Held h
-        for x in args:
-            if type(x) is Held:
-                h = <Held>x
-                if h.node.flags & FG_CONSUMED:
-                    gone[0] = True
-                elif h.tape == NULL or h.tape == tape:
-                    self.meet(h.id, owner)
-            elif type(x) is tuple or type(x) is list:
-                self.meet_held(x, owner, tape, gone)
-            elif type(x) is Made and (<Made>x).args is None:
+
+cdef int visit_held(object args, uint64_t owner, FgTape *tape, bint *gone) except -1:
+    cdef Held h
+    for x in args:
+        if type(x) is Held:
+            h = <Held>x
+            if h.node.flags & FG_CONSUMED:
                 gone[0] = True
+            elif h.tape == NULL or h.tape == tape:
+                visit_meet(h.id, owner)
+        elif type(x) is tuple or type(x) is list:
+            visit_held(x, owner, tape, gone)
+        elif type(x) is Made and (<Made>x).args is None:
+            gone[0] = True
+    return 0
 
-    cdef MadeVisit *newest(self) noexcept:
-        cdef MadeVisit *best = NULL
-        cdef int i
-        for i in range(self.count):
-            if not self.visits[i].done and (best == NULL or self.visits[i].place > best.place):
-                best = &self.visits[i]
-        return best
+
+cdef MadeVisit *visit_newest() noexcept:
+    cdef MadeVisit *best = NULL
+    cdef int i
+    for i in range(visits_count):
+        if not visits[i].done and (best == NULL or visits[i].place > best.place):
+            best = &visits[i]
+    return best
 
 
 cdef int made_prune() except -1:
     """Let go of the expressions that alone keep alive more than a little, and of those whose leaves
     nobody else has."""
-    global made_pruning, made_since, made_live
-    cdef MadeWalk w
+    global made_pruning, made_limit, visits_count, visits_full
     cdef MadeVisit *v
     cdef FgNode *n
     cdef FgTape *tape = get_thread_tape()
@@ -321,21 +329,20 @@ cdef int made_prune() except -1:
         return 0
     made_pruning = True
     try:
-        w = MadeWalk.__new__(MadeWalk)
-        made_since = made_live = 0
+        visits_count = 0
+        visits_full = False
         for i in range(MADE):
             nodes[i] = 0
             bytes_[i] = 0
             if made_known[i] == NULL:
                 continue
-            made_live += 1
             gone = False
             m = <Made>made_known[i]
-            w.meet_held((<Made>m).args, <uint64_t>1 << i, tape, &gone)
+            visit_held((<Made>m).args, <uint64_t>1 << i, tape, &gone)
             if gone:
                 dropped.append(m)
         while True:
-            v = w.newest()
+            v = visit_newest()
             if v == NULL:
                 break
             v.done = True
@@ -356,7 +363,7 @@ cdef int made_prune() except -1:
                 for i in range(operand_count(n)):
                     x = operand_at(n, i)
                     if x:
-                        w.meet(x, v.owners)
+                        visit_meet(x, v.owners)
         for i in range(MADE):
             if made_known[i] == NULL:
                 continue
@@ -364,10 +371,16 @@ cdef int made_prune() except -1:
             if (nodes[i] > OWN_NODES or bytes_[i] > OWN_BYTES
                     or spoilt & <uint64_t>1 << i or nodes[i] and not alive & <uint64_t>1 << i):
                 dropped.append(m)
-            elif w.full and i == made_next:
-                dropped.append(m)
         for m in dropped:
             (<Made>m).let_go()
+        if visits_full or made_count > MADE - 8:
+            for i in range(8):              # the oldest, more or less
+                m = <Made>made_known[(made_next + i) % MADE] \
+                    if made_known[(made_next + i) % MADE] != NULL else None
+                if m is not None:
+                    (<Made>m).let_go()
+                    dropped.append(m)
+        made_limit = made_count + 1 + (made_count >> 3)
         if dropped:
             decisions_tidy()
     finally:
@@ -402,6 +415,18 @@ def tell_line(line):
     line_told = line
 
 
+cdef tuple decision_frame():
+    frame = user_frame()
+    return ("", 0) if frame is None else (frame.f_code, frame.f_lineno)
+
+
+cdef str line_text(object line):
+    """As `user_line` has it."""
+    if type(line) is str:
+        return line
+    return f"{line[0].co_filename}, line {line[1]}" if line[0] else ""
+
+
 cdef str decision_line():
     return user_line().strip(" ()") if line_told is None else line_told
 
@@ -421,12 +446,12 @@ cdef int decision_take(Made m, uint32_t reach, str kind, object outcome) except 
     d.place = place_next(tape)
     d.kind = kind
     d.outcome = outcome
-    d.line = decision_line()
+    d.line = decision_frame() if line_told is None else line_told
     d.made = m
     decisions_taken.append(d)
     if len(decisions_taken) > MADE:
-        (<Taken>decisions_taken[0]).made.let_go()
-        decisions_tidy()
+        d = decisions_taken.pop(0)
+        decision_put(d.reach, d.time, d.tape, d.place)
     return 0
 
 
@@ -566,7 +591,7 @@ cdef int decisions_guard(Recorder r, list found) except -1:
                     True if d.kind == "same" else d.outcome):
                 raise undecided()
             for i in range(before, len(r.guards)):
-                r.guards[i] = (*r.guards[i][:3], d.line)
+                r.guards[i] = (*r.guards[i][:3], line_text(d.line))
     finally:
         r.end()
     if r.reason is not None:
