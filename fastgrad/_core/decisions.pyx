@@ -18,6 +18,9 @@ cdef enum:
     OWN_NODES = 64
     OWN_BYTES = 1 << 16
 
+cdef extern from *:
+    int __builtin_ctzll(unsigned long long x) nogil
+
 cdef void *made_known[MADE]     # borrowed: an expression takes itself out when it dies
 cdef int made_next = 0          # where the next one is looked for a place
 cdef int made_count = 0         # how many there are
@@ -257,7 +260,6 @@ cdef struct MadeVisit:
     uint32_t seen               # references from what is looked at
     uint64_t owners             # the expressions that depend on it, a bit each
     uint64_t place
-    bint done
 
 
 # The nodes that expressions keep alive, newest first: then whoever refers to one has been seen
@@ -265,16 +267,22 @@ cdef struct MadeVisit:
 cdef MadeVisit visits[WALK]
 cdef int visits_count
 cdef bint visits_full
+cdef short visits_at[4 * WALK]  # by the number of a node: which visit it is, + 1; open addressing
+cdef short visits_heap[WALK]    # those to come, the newest first
+cdef int visits_left
 
 
 cdef void visit_meet(uint32_t id, uint64_t owners) noexcept:
-    global visits_count, visits_full
-    cdef int i
-    for i in range(visits_count):
+    global visits_count, visits_full, visits_left
+    cdef int i, k
+    cdef uint32_t slot = (id * <uint32_t>2654435761) >> 22
+    while visits_at[slot]:
+        i = visits_at[slot] - 1
         if visits[i].id == id:
             visits[i].seen += 1
             visits[i].owners |= owners
             return
+        slot = (slot + 1) & (4 * WALK - 1)
     if visits_count == WALK:
         visits_full = True
         return
@@ -282,7 +290,13 @@ cdef void visit_meet(uint32_t id, uint64_t owners) noexcept:
     visits[visits_count].seen = 1
     visits[visits_count].owners = owners
     visits[visits_count].place = 0 if node_at(id).flags & FG_LEAF else place_of(id)
-    visits[visits_count].done = False
+    visits_at[slot] = <short>(visits_count + 1)
+    k = visits_left
+    while k and visits[visits_heap[(k - 1) >> 1]].place < visits[visits_count].place:
+        visits_heap[k] = visits_heap[(k - 1) >> 1]
+        k = (k - 1) >> 1
+    visits_heap[k] = <short>visits_count
+    visits_left += 1
     visits_count += 1
 
 
@@ -303,18 +317,33 @@ cdef int visit_held(object args, uint64_t owner, FgTape *tape, bint *gone) excep
 
 
 cdef MadeVisit *visit_newest() noexcept:
-    cdef MadeVisit *best = NULL
-    cdef int i
-    for i in range(visits_count):
-        if not visits[i].done and (best == NULL or visits[i].place > best.place):
-            best = &visits[i]
-    return best
+    global visits_left
+    cdef int k = 0, child
+    cdef short best, moved
+    if visits_left == 0:
+        return NULL
+    best = visits_heap[0]
+    visits_left -= 1
+    moved = visits_heap[visits_left]
+    while True:
+        child = 2 * k + 1
+        if child >= visits_left:
+            break
+        if (child + 1 < visits_left and visits[visits_heap[child + 1]].place
+                > visits[visits_heap[child]].place):
+            child += 1
+        if visits[visits_heap[child]].place <= visits[moved].place:
+            break
+        visits_heap[k] = visits_heap[child]
+        k = child
+    visits_heap[k] = moved
+    return &visits[best]
 
 
 cdef int made_prune() except -1:
     """Let go of the expressions that alone keep alive more than a little, and of those whose leaves
     nobody else has."""
-    global made_pruning, made_limit, visits_count, visits_full
+    global made_pruning, made_limit, visits_count, visits_full, visits_left
     cdef MadeVisit *v
     cdef FgNode *n
     cdef FgTape *tape = get_thread_tape()
@@ -329,8 +358,9 @@ cdef int made_prune() except -1:
         return 0
     made_pruning = True
     try:
-        visits_count = 0
+        visits_count = visits_left = 0
         visits_full = False
+        memset(visits_at, 0, sizeof(visits_at))
         for i in range(MADE):
             nodes[i] = 0
             bytes_[i] = 0
@@ -345,7 +375,6 @@ cdef int made_prune() except -1:
             v = visit_newest()
             if v == NULL:
                 break
-            v.done = True
             n = node_at(v.id)
             if n.flags & FG_CONSUMED:
                 spoilt |= v.owners
@@ -353,12 +382,13 @@ cdef int made_prune() except -1:
                 alive |= v.owners
                 continue
             k = 0
-            for i in range(MADE):
-                bit = <uint64_t>1 << i
-                if v.owners & bit:
-                    nodes[i] += 1
-                    bytes_[i] += n.shape.size * item_size(n.dtype) if n.rank else 0
-                    k |= nodes[i] <= OWN_NODES
+            bit = v.owners
+            while bit:
+                i = __builtin_ctzll(bit)
+                bit &= bit - 1
+                nodes[i] += 1
+                bytes_[i] += n.shape.size * item_size(n.dtype) if n.rank else 0
+                k |= nodes[i] <= OWN_NODES
             if k and not n.flags & (FG_LEAF | FG_CONSUMED):
                 for i in range(operand_count(n)):
                     x = operand_at(n, i)
