@@ -622,6 +622,8 @@ cdef int decisions_guard(Recorder r, list found) except -1:
                 raise undecided()
             for i in range(before, len(r.guards)):
                 r.guards[i] = (*r.guards[i][:3], line_text(d.line))
+    except (TypeError, ValueError, IndexError):
+        raise undecided()                   # (what was fine with the values of then)
     finally:
         r.end()
     if r.reason is not None:
