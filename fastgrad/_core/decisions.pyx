@@ -218,7 +218,8 @@ cdef Tensor made_elementwise(Tensor t, int op, int arity, Operand *x):
     return made_put(t, made_new(op, tuple(args)))
 
 
-cdef int made_call(object result, object name, object function, object args, object kwargs) except -1:
+cdef int made_call(object result, object name, object function, object args,
+                   object kwargs) except -1:
     """The same of what a function has returned: of Tensors, or a decision."""
     cdef uint32_t reach
     cdef Made m = None
@@ -594,9 +595,9 @@ cdef object remade(Recorder r, Made m):
 
 cdef object undecided():
     return RuntimeError(
-        "function: between these inputs and outputs Python code has decided by a value that depends "
-        "on the inputs (a branch, an index, int()), which this recording does not tell; record the "
-        "function with fg.compile")
+        "function: between these inputs and outputs Python code has decided by a value that "
+        "depends on the inputs (a branch, an index, int()), which this recording does not tell; "
+        "record the function with fg.compile")
 
 
 cdef int decisions_guard(Recorder r, list found) except -1:
