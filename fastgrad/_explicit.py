@@ -393,10 +393,14 @@ def function(inputs, outputs, name=None):
         For a variable or a name that is there twice, and one that is needed and not listed; at a
         call, for shapes other than declared.
     RuntimeError
-        For a history that does not tell all: Python code has decided by a value of these inputs
-        (a branch, an index, ``int()``) before outputs were recorded, a constant was computed from
-        them without a derivative, or a sweep has run through it. What was only looked at (``print``,
-        ``.item()``) does not matter.
+        For a history that does not tell all: a constant was computed from the inputs without a
+        derivative, a sweep has run through it, or Python code has decided by a value of them (a
+        branch, an index, ``int()``) that cannot be computed anew, before outputs were recorded:
+        one that went through a reduction, a product or a slice after `detach` or inside `no_grad`,
+        through a function unknown to programs, or an assignment; one of another thread; one that
+        only the decision kept alive, if that is much (64 operations, 64 kB); and one of more than
+        64. Any other decision is a guard: the program raises `GuardError` with its line where it
+        comes out otherwise. What was only looked at (``print``, ``.item()``) does not matter.
 
     Examples
     --------

@@ -186,7 +186,11 @@ def look(kind, value):
 
 def check_guard(guard, value):
     """Raise GuardError unless the value leads where it led when the graph was recorded."""
-    met = look(guard.kind, value)
+    core.tell_line(guard.line)
+    try:
+        met = look(guard.kind, value)
+    finally:
+        core.tell_line(None)
     if met != guard.outcome:
         what = {"bool": "a condition", "int": "an integer", "count": "the number of true entries"}
         raise GuardError(f"{guard.line}: {what[guard.kind]} was {guard.outcome} when the program "

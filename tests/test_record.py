@@ -208,6 +208,8 @@ def test_a_history_that_is_not_complete():
         history([w], [fnp.sum(w + np.ones(2))])
     u = fg.tensor(3.0, requires_grad=True)
     y = u * u if u * 2 > 1 else -u
+    assert [guard.kind for guard in history([u], [y]).graph.guards] == ["bool"]
+    y = u * int(np.unique(u.detach())[0])
     with pytest.raises(RuntimeError, match="decided by a value"):
         history([u], [y])
 

@@ -1313,6 +1313,7 @@ def pool_release():
 def tape_info():
     """What the calling thread's tape holds: living nodes, and results waiting for their value."""
     cdef FgTape *tape = get_thread_tape()
+    made_prune()
     if tape == NULL:
         return {"nodes": 0, "waiting": 0, "consumed": 0, "queued": 0}
     return {"nodes": tape.live, "waiting": tape.waiting, "consumed": tape.consumed,

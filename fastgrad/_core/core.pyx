@@ -288,6 +288,7 @@ include "caller.pyx"
 include "tensor.pyx"
 include "functions.pyx"
 include "call.pyx"
+include "decisions.pyx"
 include "trace.pyx"
 include "colour.pyx"
 

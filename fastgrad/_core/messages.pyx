@@ -182,7 +182,7 @@ def unruled(function, name, args, kwargs):
                        kwargs)
     return looked(values_wrapped(function(*[derived_value(x) for x in args],
                                           **{k: derived_value(x) for k, x in kwargs.items()})),
-                  args, kwargs)
+                  args, kwargs, name, function)
 
 
 cdef object values_wrapped(object result):

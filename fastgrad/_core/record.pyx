@@ -326,7 +326,7 @@ cdef class Recorder:
     cdef int guard(self, Tensor t, str kind, object outcome) except -1:
         """A decision depends on its value."""
         if self.traced(t):
-            self.guards.append((t.id, kind, outcome, user_line().strip(" ()")))
+            self.guards.append((t.id, kind, outcome, decision_line()))
             self.holders.append(argument_of(t))
         if self.outer != NULL and not self.made(t):
             (<Recorder>self.outer).guard(t, kind, outcome)
@@ -410,12 +410,11 @@ cdef class Recorder:
             roots.append(argument_of(t))
             if t.tape != NULL and place_of(t.id) > newest:
                 newest = place_of(t.id)
-        for x in inputs:
-            if decided_on((<Tensor>x).node, newest):
-                raise RuntimeError(
-                    "function: between these inputs and outputs Python code has decided by a value "
-                    "that depends on the inputs (a branch, an index, int()), which this recording "
-                    "does not tell; record the function with fg.compile")
+        found = decisions_between(inputs, newest)
+        if found is None:
+            raise undecided()
+        for d in found:
+            made_roots((<Taken>d).made.args, roots)
         g = subgraph(roots, None, FG_NO_ID)
         for i in range(g.count - 1, -1, -1):
             n = node_at(g.ids[i])
@@ -423,6 +422,8 @@ cdef class Recorder:
                 raise graph_gone()
             if g.ids[i] not in r.inputs:
                 r.hold(g.ids[i], n)
+        if found:
+            decisions_guard(r, found)
         return r
 
     def graph(self, list outputs):
@@ -580,34 +581,38 @@ cdef void decisions_forget(FgTape *tape) noexcept:
             decisions[i].place = 0
 
 
-cdef int decision_note(FgNode *n) except -1:
-    """What Python code does next depends on the value of a node: a recorded one, or a mask made of
-    one."""
-    return decision_reach(reach_looked(n))
-
-
 cdef int decision_reach(uint32_t reach) except -1:
-    """The same of whatever depends on these leaves."""
-    global decision_next
-    cdef Decision *last = &decisions[(decision_next + DECISIONS - 1) % DECISIONS]
-    cdef Decision *oldest = &decisions[decision_next]
+    """What Python code does next depends on a value that depends on these leaves; how is not known
+    (decisions.pyx has the others)."""
     cdef FgTape *tape = get_thread_tape()
     if reach == 0 or reach == FG_REACH_NONE:
         return 0
+    # (Where others stand on the tape, and where histories do not begin: older than anything.)
+    decision_put(reach, births, tape,
+                 place_next(tape) if tape != NULL and get_depth() == 0 and not tape.busy else 0)
+    return 0
+
+
+cdef void decision_put(uint32_t reach, double time, FgTape *tape, uint64_t place) noexcept:
+    """Remember such a decision, and when it was taken."""
+    global decision_next
+    cdef Decision *last = &decisions[(decision_next + DECISIONS - 1) % DECISIONS]
+    cdef Decision *oldest = &decisions[decision_next]
     if last.reach == reach and last.tape == tape and last.time:
-        last.time = births
-        return 0
+        if time > last.time:
+            last.time = time
+        if place < last.place:
+            last.place = place
+        return
     if oldest.time:
         decisions_older.reach = fg_reach_both(decisions_older.reach, oldest.reach) \
             if decisions_older.time else oldest.reach
         decisions_older.time = oldest.time
     oldest.reach = reach
-    oldest.time = births
+    oldest.time = time
     oldest.tape = tape
-    # (Where others stand on the tape, and where histories do not begin: older than anything.)
-    oldest.place = place_next(tape) if tape != NULL and get_depth() == 0 and not tape.busy else 0
+    oldest.place = place
     decision_next = (decision_next + 1) % DECISIONS
-    return 0
 
 
 cdef bint decided_on(FgNode *n, uint64_t newest) noexcept:
@@ -666,7 +671,7 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
     if r is None:
         return looked(derived_wrapped(function(*[derived_value(x) for x in args],
                                                **{k: derived_value(x) for k, x in kwargs.items()})),
-                      args, kwargs)
+                      args, kwargs, name, function)
     if name not in CALLED:
         name = None
     args = tuple([length_settled(r, name, x) if k in LENGTHS.get(name, ()) else x
@@ -774,14 +779,16 @@ cdef object derived_wrapped(object result):
     return result
 
 
-def looked(result, args, kwargs=None):
+def looked(result, args, kwargs=None, name=None, function=None):
     """Let Tensors without derivative remember which leaves the arguments of the function that they
-    were computed by depend on; returns the result."""
+    were computed by depend on, and the function by the name that programs have for it; returns the
+    result."""
     cdef uint32_t reach = reach_among(args)
     if kwargs:
         reach = fg_reach_both(reach, reach_among(kwargs.values()))
     if reach != FG_REACH_NONE:
         reach_put(result, reach)
+        made_call(result, name, function, args, kwargs)
     return result
 
 
@@ -811,8 +818,6 @@ cdef int reach_put(object result, uint32_t reach) except -1:
     elif isinstance(result, (list, tuple)):
         for x in result:
             reach_put(x, reach)
-    elif isinstance(result, (bool, int)):
-        decision_reach(reach)           # np.allclose, np.count_nonzero
     return 0
 
 

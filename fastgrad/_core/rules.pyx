@@ -844,7 +844,12 @@ cdef object index_plain_item(object i):
             raise IndexError("gather: a floating-point Tensor cannot be an index; write "
                              "int(t.detach()), or .astype(int) for an array of indices")
         if get_recorder() == NULL:
-            decision_note((<Tensor>i).node)
+            plain = np.array(tensor_value(<Tensor>i))
+            if plain.ndim:
+                decision_by(<Tensor>i, "same", plain)
+            else:
+                decision_by(<Tensor>i, "int", int(plain))
+            return plain
         return np.array(tensor_value(<Tensor>i))
     if isinstance(i, list):
         return np.array(sequence_array(i), dtype=None if len(i) else np.intp)

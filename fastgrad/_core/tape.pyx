@@ -732,11 +732,11 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
         dtype = FG_BOOL
         flags = 0
         if not program:
-            return mask_noted(scalar_constant(value, dtype, flags), x, arity)
+            return mask_made(scalar_constant(value, dtype, flags), op, arity, x)
     else:
         value = fg_value(op, dtype, u[0], u[1], u[2])
     if not needs or fg_op_info[op].props & FG_STEPS and not program:
-        return mask_noted(scalar_constant(value, dtype, flags), x, arity)
+        return mask_made(scalar_constant(value, dtype, flags), op, arity, x)
     try:
         for i in range(arity):
             if x[i].needs:
@@ -778,6 +778,14 @@ cdef inline Tensor mask_noted(Tensor t, Operand *x, int count):
             reach = fg_reach_both(reach, x[i].looked)
     if reach != FG_REACH_NONE:
         t.node.attr = reach
+    return t
+
+
+cdef inline Tensor mask_made(Tensor t, int op, int arity, Operand *x):
+    """The same of an element-wise operator: outside of transformations it remembers the operands."""
+    mask_noted(t, x, arity)
+    if t.node.attr and made_wanted():
+        made_elementwise(t, op, arity, x)
     return t
 
 
@@ -851,9 +859,9 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
             value_release(out)
             raise
         if not needs:
-            return mask_noted(tensor_of_value(shape_ref(shape), out,
-                                              FG_BOOL if info.kind == FG_COMPARE else dtype),
-                              x, arity)
+            return mask_made(tensor_of_value(shape_ref(shape), out,
+                                             FG_BOOL if info.kind == FG_COMPARE else dtype),
+                             op, arity, x)
 
     holds = reads | FG_A | FG_B | FG_C if wait or get_keeping() else reads
     for i in range(3):

@@ -17,6 +17,7 @@ cdef class Extra:
     cdef int64_t root_seen      # its version when the view was last known to be up to date
     cdef bint readonly          # a broadcast Tensor or a diagonal, or a view of one
     cdef bint point             # a 0-d array, which changes in place where a scalar is rebound
+    cdef object made            # no derivative: how it was computed (Made)
 
 
 @cython.no_gc
@@ -200,7 +201,10 @@ cdef class Tensor:
         else:
             t = tensor_shaped(self.node.shape, value_ref(value_of(self.node, self.id)),
                               self.node.dtype)
-        return looked_noted(t, self.node)
+        looked_noted(t, self.node)
+        if t.node.attr and made_wanted():
+            made_put(t, made_new(MADE_DETACHED, (made_operand(self),)))
+        return t
 
     def clone(self):
         """A copy that is part of the history."""
@@ -342,12 +346,13 @@ cdef class Tensor:
         if y.node.rank == 0:
             # NumPy makes a scalar, unless the index has dots: then a 0-d array that is a view.
             if PyLong_CheckExact(index) or not has_dots(index):
-                return y
+                return item_made(y, self, index) if y.node.flags & FG_LEAF else y
         if ((self.node.rank or is_point(self)) and not is_fancy(index) and (
                 y.node.op == FG_item or y.node.op == FG_reshape or y.node.op == FG_gather
                 or y.node.flags & FG_LEAF)):
             view_of(y, self, ("item", held_index(index)))
-        return y
+            return y
+        return item_made(y, self, index) if y.node.flags & FG_LEAF else y
 
     def __setitem__(self, index, value):
         assign(self, index, value)
@@ -1216,8 +1221,15 @@ cdef object decided(Tensor t, str kind, object outcome):
     if get_recorder() != NULL:
         (<Recorder>get_recorder()).guard(t, kind, outcome)
     else:
-        decision_note(t.node)
+        decision_by(t, kind, outcome)
     return outcome
+
+
+cdef Tensor item_made(Tensor y, Tensor x, object index):
+    """An entry of what has no derivative remembers what it is one of."""
+    if y.node.attr and made_wanted():
+        made_put(y, made_new(MADE_ITEM, (made_operand(x), made_operand(index))))
+    return y
 
 
 cdef Tensor detached(Tensor t):
@@ -1248,6 +1260,8 @@ cdef int tensor_become(Tensor t, Tensor made) except -1:
     t.tape = made.tape
     t.node.handle = <void *>t
     t.version += 1
+    if made.extra is not None and made.extra.made is not None:
+        made_put(t, <Made>made.extra.made)
     made.id = FG_NO_ID
     handle_drop(old, old_node, old_tape)
     return 0
@@ -1481,6 +1495,8 @@ cdef int assign(Tensor t, object index, object value) except -1:
         v = value
         v.fresh()
     push_assign(t, index_settled(index), value)
+    if t.extra is not None:
+        t.extra.made = None
     if isinstance(value, Tensor):
         looked_noted(t, v.node)
     if t.parent is not None:

@@ -133,14 +133,15 @@ def evaluated(numpy_function, args, kwargs):
     """NumPy's result on the values of the operands, as Tensors without derivative."""
     if numpy_function in _OF_SHAPE:
         return numpy_function(*map(_shaped, args), **kwargs)
+    name = f"numpy.{getattr(numpy_function, '__name__', None)}"
     if core.recording_program():
         from fastgrad._replay import CALLS
 
-        name = f"numpy.{getattr(numpy_function, '__name__', None)}"
         return core.derive(name if CALLS.get(name) is numpy_function else None, numpy_function,
                            tuple(args), kwargs)
     return core.looked(wrapped(numpy_function(
-        *map(values_of, args), **{name: values_of(x) for name, x in kwargs.items()})), args, kwargs)
+        *map(values_of, args), **{key: values_of(x) for key, x in kwargs.items()})), args, kwargs,
+        name, numpy_function)
 
 
 def known(operand):
