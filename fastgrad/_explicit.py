@@ -395,8 +395,8 @@ def function(inputs, outputs, name=None):
     RuntimeError
         For a history that does not tell all: Python code has decided by a value of these inputs
         (a branch, an index, ``int()``) before outputs were recorded, a constant was computed from
-        them without a derivative, or a sweep has run through it. What was only looked at (``print``,
-        ``.item()``) does not matter.
+        them without a derivative, or a sweep has run through it. What was only looked at
+        (``print``, ``.item()``) does not matter.
 
     Examples
     --------
