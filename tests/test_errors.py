@@ -883,3 +883,13 @@ def test_where_nothing_is_recorded_nothing_is_refused(look):
     for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
         np.testing.assert_allclose(g(x), np.full(2, float(f.__closure__[0].cell_contents(
             fg.tensor(x)))))
+
+
+@pytest.mark.parametrize("text", ["np.asarray(x)", "np.array([x[0], 1.0])", "w.dot(x)",
+                                  "np.zeros(2)[:].fill(x[0])", "np.c_[x]", "np.float32(x)"])
+def test_code_without_source_is_refused_like_any_other(text):
+    """At a prompt and in `python -c` the line of an error cannot be read."""
+    names = {"np": np, "w": np.eye(2)}
+    exec(compile(f"def f(x):\n    return np.sum({text})", "<no source>", "exec"), names)
+    with pytest.raises(TypeError, match="<no source>, line 2"):
+        fg.grad(names["f"])(np.array([1.0, 2.0]))

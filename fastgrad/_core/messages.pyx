@@ -135,6 +135,8 @@ cdef str called_text():
     try:
         start, end, left, right = list(frame.f_code.co_positions())[frame.f_lasti // 2]
         lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)[start - 1:end]
+        if len(lines) != end - start + 1:   # (an index of a list is not checked here)
+            return ""
         if start == end:
             return lines[0].encode()[left:right].decode()
         return "".join([lines[0].encode()[left:].decode(), *lines[1:-1],
