@@ -10,6 +10,7 @@ import itertools
 import operator
 import pickle
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -1276,3 +1277,44 @@ def test_what_asarray_makes_of_an_array_that_nobody_else_has_is_written_to():
     for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
         np.testing.assert_allclose(g(x), slope, atol=1e-8)
     np.testing.assert_allclose(fg.vmap(f)(np.stack([x, 2 * x])), [f(x), f(2 * x)])
+
+
+def test_the_array_of_a_class_or_of_a_weak_reference_is_not_rebound():
+    class Model:
+        total = np.zeros(3)
+
+        def add(self, x):
+            self.total += x
+            return self.total
+
+    def of_class(x):
+        Model.total = np.zeros(3)
+        Model().add(x)
+        return np.sum(Model.total * x)
+
+    def own(x):
+        Model.total = np.zeros(3)
+        model = Model()
+        model.total = np.zeros(3)
+        return np.sum(model.add(x) * x)
+
+    def whole_class(x):
+        Model.total = np.zeros(3)
+        Model.total += x
+        return np.sum(Model.total * x)
+
+    def weak(x):
+        a = np.zeros(3)
+        seen = weakref.ref(a)
+        a += x
+        return np.sum(a) + (0.0 if seen() is None else np.sum(seen()))
+
+    x = np.array([1.0, 2.0, 0.5])
+    for f in (of_class, weak):
+        for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
+            with pytest.raises(TypeError, match=r"fnp\.zeros"):
+                g(x)
+        assert fg.compile(f)(x) == f(x)
+    for f in (own, whole_class):
+        for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
+            np.testing.assert_array_equal(g(x), 2 * x)

@@ -480,8 +480,9 @@ cdef class Recorder:
 
 cdef bint put_back(object a, object contents) except -1:
     """Whether an array does not hold the bytes it held; it does afterwards."""
-    if a.flags.c_contiguous and contents.flags.c_contiguous and a.dtype == contents.dtype:
-        if memcmp(PyArray_DATA(a), PyArray_DATA(contents), a.nbytes) == 0:
+    if (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_IS_C_CONTIGUOUS(contents)
+            and PyArray_TYPE(a) == PyArray_TYPE(contents)):
+        if memcmp(PyArray_DATA(a), PyArray_DATA(contents), cnp.PyArray_NBYTES(a)) == 0:
             return False
     elif a.tobytes() == contents.tobytes():
         return False
