@@ -31,8 +31,8 @@ def of_programs(transformation):
                             f"argnums={kwargs['argnum']!r}")
         if args and isinstance(args[0], (float, np.ndarray, np.inexact, core.Tensor)):
             raise TypeError(f"{name}: {option} must be an int or a tuple of ints, not "
-                            f"{_trees.shown(args[0])}; the arguments are those of the function that "
-                            f"is returned: write fg.{name}(f)(x)")
+                            f"{_trees.shown(args[0])}; the arguments are those of the function "
+                            f"that is returned: write fg.{name}(f)(x)")
         return transformation(f, *args, **kwargs)
     return transform
 

@@ -186,8 +186,8 @@ def _number(leaf, path):
     if isinstance(leaf, (float, int, core.Tensor)):
         return
     if not isinstance(leaf, (np.ndarray, np.generic)):
-        raise TypeError(f"ravel: the leaf {path or 'given'} is a {type(leaf).__name__}, which is no "
-                        "number and no known container; say how to take it apart: "
+        raise TypeError(f"ravel: the leaf {path or 'given'} is a {type(leaf).__name__}, which is "
+                        "no number and no known container; say how to take it apart: "
                         f"fg.trees.register({type(leaf).__name__}, flatten, unflatten)")
     if isinstance(leaf, np.ma.MaskedArray) or leaf.dtype.kind not in "fiub":
         raise TypeError(f"ravel: the leaf {path or 'given'} is a {type(leaf).__name__} of dtype "

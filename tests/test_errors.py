@@ -4,6 +4,7 @@ given and the cure, and leaves the tape as it was.
 
 import copy
 import gc
+import importlib.machinery
 import json
 import math
 import os
@@ -859,3 +860,36 @@ def test_an_operand_that_assigns_to_another_while_it_is_converted(call):
         assert np.isfinite(result.numpy()).all()
         assert abs(result.numpy()).max() <= 10.0
     assert fg.grad(lambda x: x ** 3)(2.0) == 12.0
+
+
+def test_a_warning_at_a_prompt_is_a_warning():
+    """The loader of an interactive session has no source of it, and raises if it is asked."""
+    names = {"fg": fg, "__name__": "__main__", "__loader__": importlib.machinery.BuiltinImporter}
+    with pytest.warns(UserWarning, match="does not depend") as caught:
+        exec(compile("fg.grad(lambda x: 3.0)(1.0)", "<prompt>", "exec"), names)
+    assert (caught[0].filename, caught[0].lineno) == ("<prompt>", 1)
+
+
+@pytest.mark.parametrize("look", [
+    lambda x: np.asarray(x)[0], lambda x: np.interp(x, [0.0, 3.0], [0.0, 6.0])[0],
+    lambda x: np.linalg.qr(np.outer(x, x) + np.eye(2))[0][0, 0] * 0 + x.numpy()[0]])
+def test_where_nothing_is_recorded_nothing_is_refused(look):
+    def f(x):
+        with fg.no_grad():
+            k = look(x)
+        return np.sum(x) * float(k)
+
+    x = np.array([1.0, 2.0])
+    for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
+        np.testing.assert_allclose(g(x), np.full(2, float(f.__closure__[0].cell_contents(
+            fg.tensor(x)))))
+
+
+@pytest.mark.parametrize("text", ["np.asarray(x)", "np.array([x[0], 1.0])", "w.dot(x)",
+                                  "np.zeros(2)[:].fill(x[0])", "np.c_[x]", "np.float32(x)"])
+def test_code_without_source_is_refused_like_any_other(text):
+    """At a prompt and in `python -c` the line of an error cannot be read."""
+    names = {"np": np, "w": np.eye(2)}
+    exec(compile(f"def f(x):\n    return np.sum({text})", "<no source>", "exec"), names)
+    with pytest.raises(TypeError, match="<no source>, line 2"):
+        fg.grad(names["f"])(np.array([1.0, 2.0]))

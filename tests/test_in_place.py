@@ -10,6 +10,7 @@ import itertools
 import operator
 import pickle
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -1212,3 +1213,108 @@ def test_a_buffer_outside_of_a_loop_is_written_once_a_step():
                         lambda x: fg.compile(fg.value_and_grad(f))(x)[0]):
         assert transformed(X) == wanted
     np.testing.assert_array_equal(fg.grad(f)(X), [1, 6.5, 1])
+
+
+# ---- what stands for an array -------------------------------------------------------------------
+
+def written_alias(x):
+    a = np.ones(3)
+    b = fnp.asarray(a)
+    b /= 2.0 + x ** 2
+    return np.sum(a)
+
+
+def written_item_of_alias(x):
+    a = np.ones(3)
+    fnp.asarray(a)[0] = x[0]
+    return np.sum(a * x)
+
+
+def written_view_of_alias(x):
+    a = np.ones((3, 2))
+    fnp.asarray(a)[:, 0] += x
+    return np.sum(a)
+
+
+def written_alias_of_part(x):
+    a = np.ones((3, 2))
+    b = fnp.ascontiguousarray(a[1])
+    b *= x[0]
+    return np.sum(a)
+
+
+def written_alias_by_numbers(x):
+    a = np.ones(3)
+    b = fnp.asanyarray(a)
+    b *= 2.0
+    return np.sum(a * x)
+
+
+@pytest.mark.parametrize("f", [written_alias, written_item_of_alias, written_view_of_alias,
+                               written_alias_of_part, written_alias_by_numbers])
+def test_what_asarray_makes_of_an_array_is_not_written_to_behind_its_back(f):
+    x = np.array([1.0, 2.0, 0.5])
+    for g in (fg.grad(f), fg.compile(fg.grad(f)), lambda x: fg.vmap(f)(x[None]),
+              lambda x: fg.jvp(f, (x,), (x,)), fg.jacobian(f, mode="forward")):
+        with pytest.raises(ValueError, match=r"fnp\.array\(a\)"):
+            g(x)
+    compiled = fg.compile(f)
+    with pytest.warns(UserWarning, match="is not replayed"):
+        assert [compiled(x), compiled(x + 1.0)] == [f(x), f(x + 1.0)]
+
+
+def test_what_asarray_makes_of_an_array_that_nobody_else_has_is_written_to():
+    def f(x):
+        a, b = fnp.asarray(np.zeros(3)), fnp.asarray(np.arange(6.0).reshape(2, 3))
+        a += x
+        a[0] = x[1] * 2.0
+        b[1] *= a
+        return np.sum(a * x) + np.sum(b)
+
+    x = np.array([1.0, 2.0, 0.5])
+    step = 1e-6 * np.eye(3)
+    slope = [(f(x + e) - f(x - e)) / 2e-6 for e in step]
+    for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
+        np.testing.assert_allclose(g(x), slope, atol=1e-8)
+    np.testing.assert_allclose(fg.vmap(f)(np.stack([x, 2 * x])), [f(x), f(2 * x)])
+
+
+def test_the_array_of_a_class_or_of_a_weak_reference_is_not_rebound():
+    class Model:
+        total = np.zeros(3)
+
+        def add(self, x):
+            self.total += x
+            return self.total
+
+    def of_class(x):
+        Model.total = np.zeros(3)
+        Model().add(x)
+        return np.sum(Model.total * x)
+
+    def own(x):
+        Model.total = np.zeros(3)
+        model = Model()
+        model.total = np.zeros(3)
+        return np.sum(model.add(x) * x)
+
+    def whole_class(x):
+        Model.total = np.zeros(3)
+        Model.total += x
+        return np.sum(Model.total * x)
+
+    def weak(x):
+        a = np.zeros(3)
+        seen = weakref.ref(a)
+        a += x
+        return np.sum(a) + (0.0 if seen() is None else np.sum(seen()))
+
+    x = np.array([1.0, 2.0, 0.5])
+    for f in (of_class, weak):
+        for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
+            with pytest.raises(TypeError, match=r"fnp\.zeros"):
+                g(x)
+        assert fg.compile(f)(x) == f(x)
+    for f in (own, whole_class):
+        for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
+            np.testing.assert_array_equal(g(x), 2 * x)

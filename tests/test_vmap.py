@@ -978,3 +978,99 @@ def test_loops(f):
     near(fg.compile(fg.vmap(g))(X, Y), loop(g, [X, Y], [0, 0]), 256, 1.0)
     near(fg.compile(fg.grad(lambda x, c: fnp.sum(fnp.sin(fg.vmap(first)(x, c)))))(X, Y),
          loop(g, [X, Y], [0, 0]), 256, 1.0)
+
+
+# ---- arrays that are changed after their use -------------------------------------------------
+
+def reused_factor(x):
+    a = np.array([1.0, 2.0, 3.0])
+    y = x * a
+    a *= 2.0
+    return np.sum(y)
+
+
+def reused_unit_vector(x):
+    unit, total = np.zeros(3), 0.0
+    for k in range(3):
+        unit[:] = 0.0
+        unit[k] = k + 1.0
+        total = total + np.sum(x * unit) ** 2
+    return total
+
+
+def reused_index(x):
+    places = np.array([0, 1])
+    y = x[places]
+    places[0] = 2
+    return np.sum(y * np.array([1.0, 3.0]))
+
+
+def reused_mask(x):
+    mask = np.array([True, False, True])
+    y = np.where(mask, x, 0.0)
+    mask[1] = True
+    return np.sum(y * y)
+
+
+def reused_table(x):
+    table = np.array([-1.0, 0.0, 1.0])
+    k = np.searchsorted(table, x)
+    table[:] = 5.0
+    return np.sum(x * k)
+
+
+def reused_value(x):
+    y, value = x * 1.0, np.array([1.0, 2.0])
+    y[:2] = value
+    value[0] = 9.0
+    return np.sum(y * x)
+
+
+def reused_part(x):
+    a = np.ones((2, 3))
+    y = x * a[0]
+    a[0] = 7.0
+    return np.sum(y)
+
+
+def reused_copy(x):
+    a = np.ones(3)
+    y = fnp.array(a)
+    a[:] = 7.0
+    return np.sum(y * x)
+
+
+REUSED = [reused_factor, reused_unit_vector, reused_index, reused_mask, reused_table, reused_value,
+          reused_part, reused_copy]
+
+
+@pytest.mark.parametrize("f", REUSED)
+def test_what_is_changed_after_its_use_counts_as_it_was(f):
+    x = np.random.default_rng(2).uniform(-1.5, 1.5, (LANES, 3))
+    value = np.stack([f(row) for row in x])
+    slope = np.stack([fg.grad(f)(row) for row in x])
+    step = 1e-6 * np.eye(3)
+    np.testing.assert_allclose(slope, [[(f(row + e) - f(row - e)) / 2e-6 for e in step]
+                                       for row in x], atol=1e-7)
+    for g in (fg.vmap(f), fg.compile(fg.vmap(f)),
+              fg.compile(lambda x: fg.scan(lambda c, row: (c, f(row)), 0.0, x)[1])):
+        near(g(x), value)
+        near(g(x + 1.0), np.stack([f(row) for row in x + 1.0]))
+    for g in (fg.vmap(fg.grad(f)), fg.compile(fg.vmap(fg.grad(f))),
+              fg.grad(lambda x: np.sum(fg.vmap(f)(x))),
+              fg.compile(fg.grad(lambda x: np.sum(
+                  fg.scan(lambda c, row: (c, f(row)), 0.0, x)[1])))):
+        near(g(x), slope)
+
+
+def test_an_array_of_the_caller_that_lanes_change_is_changed_once_a_lane():
+    seen = np.zeros(3)
+
+    def f(x):
+        y = np.sum(x * seen)
+        seen[:] += 1.0
+        return y
+
+    x = np.ones((LANES, 3))
+    near(fg.vmap(f)(x), np.array([0.0, 3.0, 6.0]))
+    near(seen, np.full(3, 3.0))

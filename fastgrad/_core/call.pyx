@@ -51,8 +51,8 @@ cdef int seed_check(object seed, str what) except -1:
         return 0
     dtype = getattr(seed, "dtype", None)
     if isinstance(seed, bool) or isinstance(dtype, np.dtype) and dtype.kind == "b":
-        raise TypeError(f"{what}: the seed is a bool{'' if dtype is None else ' array'}; it must be "
-                        f"a float: write {'float(seed)' if dtype is None else '.astype(float)'}")
+        raise TypeError(f"{what}: the seed is a bool{'' if dtype is None else ' array'}; it must "
+                        f"be a float: write {'float(seed)' if dtype is None else '.astype(float)'}")
     return 0
 
 
@@ -779,9 +779,9 @@ cdef Tensor argument_leaf(object value, str where_):
         raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative; pass "
                         "floats, arrays, or tuples, lists and dicts of them")
     else:
-        raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative and is no "
-                        "known container; pass floats, arrays, or tuples, lists and dicts of them, or "
-                        "say how to take it apart: fg.trees.register("
+        raise TypeError(f"{where_} holds a {type(value).__name__}, which has no derivative and is "
+                        "no known container; pass floats, arrays, or tuples, lists and dicts of "
+                        "them, or say how to take it apart: fg.trees.register("
                         f"{type(value).__name__}, flatten, unflatten)")
     t.node.flags |= FG_NEEDS_GRAD | FG_ARGUMENT
     t.node.attr = reach_new()

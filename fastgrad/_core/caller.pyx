@@ -141,7 +141,7 @@ cdef bint rebinds(object target, bint product):
     if get_recorder() != NULL:
         references -= (<Recorder>get_recorder()).holds(target)
     if (type(target) is not np_ndarray or target.base is not None or references > held_once
-            or not caller_at(IN_PLACE)):
+            or not caller_at(IN_PLACE) or getweakrefcount(target)):
         return False
     frame = sys._getframe(0)
     code = frame.f_code
@@ -153,7 +153,9 @@ cdef bint rebinds(object target, bint product):
     if op == STORE_NAME or op == STORE_GLOBAL:
         names = frame.f_locals if op == STORE_NAME else frame.f_globals
         return references == held_once and names.get(code.co_names[place]) is target
-    if op == STORE_ATTR or op == STORE_SUBSCR:
+    if op == STORE_ATTR:
+        return references == held_once and not of_class(frame, code.co_names[place], target)
+    if op == STORE_SUBSCR:
         return references == held_once
     if op == STORE_FAST_LOAD_FAST:
         place >>= 4
@@ -174,7 +176,20 @@ cdef bint rebinds(object target, bint product):
     return local_value(frame, name) is target
 
 
+cdef bint of_class(object frame, str name, object target) except -1:
+    """Whether `self.a += t` has its array from the class of something here: the object gets an
+    attribute of its own, and the class keeps the array, which does not see it."""
+    names = frame.f_locals
+    cdef bint found = any([kind.__dict__.get(name) is target for value in names.values()
+                           for kind in type(value).__mro__])
+    if (type(names) is dict and frame.f_code.co_flags & OPTIMIZED
+            and Py_REFCNT(names) <= LOCALS_HELD):
+        names.clear()           # as in local_value; that of a module is the module's own
+    return found
+
+
 cdef enum:
+    OPTIMIZED = 1               # co_flags: locals without a dictionary
     CODES = 256                 # whose instructions are remembered
 
 cdef object local_value(object frame, str name):

@@ -45,6 +45,7 @@ import sys
 import warnings
 from operator import index as index_of, itemgetter
 from types import MethodType
+from weakref import getweakrefcount
 
 import numpy as np
 from numpy.lib.array_utils import byte_bounds

@@ -64,7 +64,8 @@ def warn(str message):
     # (A stacklevel would count frames that Python's own count leaves out.)
     warnings.warn_explicit(message, UserWarning, frame.f_code.co_filename, frame.f_lineno,
                            module_of(frame) or "<string>",      # (of None Python warns not at all)
-                           frame.f_globals.setdefault("__warningregistry__", {}), frame.f_globals)
+                           frame.f_globals.setdefault("__warningregistry__", {}))
+    # (Without the globals: it would ask their loader for the source, and that of a prompt raises.)
 
 
 # ---- names ----------------------------------------------------------------------------------
@@ -134,6 +135,8 @@ cdef str called_text():
     try:
         start, end, left, right = list(frame.f_code.co_positions())[frame.f_lasti // 2]
         lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)[start - 1:end]
+        if len(lines) != end - start + 1:   # (an index of a list is not checked here)
+            return ""
         if start == end:
             return lines[0].encode()[left:right].decode()
         return "".join([lines[0].encode()[left:].decode(), *lines[1:-1],
@@ -158,7 +161,8 @@ cdef object no_rule(str name):
 cdef bint lost(object x) except -1:
     """Whether a Tensor whose derivative is recorded is among the arguments, in containers too."""
     if isinstance(x, Tensor):
-        return (<Tensor>x).node.flags & FG_NEEDS_GRAD != 0 and is_float((<Tensor>x).node.dtype)
+        return ((<Tensor>x).node.flags & FG_NEEDS_GRAD != 0 and is_float((<Tensor>x).node.dtype)
+                and get_recording())
     if isinstance(x, (list, tuple, dict)):
         descend()
         try:
@@ -238,8 +242,8 @@ cpdef int refuse_others(object o) except -1:
     """Arrays of other tools are named; they would be taken for sequences of numbers."""
     cdef str tool = (type(o).__module__ or "").partition(".")[0]
     if tool == "torch":
-        raise TypeError(f"fastgrad: cannot compute with a {type(o).__name__} of PyTorch{user_line()}"
-                        "; write x.detach().numpy()")
+        raise TypeError(f"fastgrad: cannot compute with a {type(o).__name__} of "
+                        f"PyTorch{user_line()}; write x.detach().numpy()")
     if tool in ("jax", "jaxlib"):
         raise TypeError(f"fastgrad: cannot compute with an array of JAX{user_line()}; write "
                         "np.asarray(x)")

@@ -105,6 +105,7 @@ cdef class Recorder:
     cdef dict arrays                # id of an array: (array, the Tensor that stands for it)
     cdef dict vouched               # id of an array: array
     cdef readonly dict frozen       # the same, of arrays that must have the same contents each time
+    cdef list contents              # (array, what it held when it was used by value)
     cdef dict indices               # id of a plain index: (the index, the same with Tensors)
     cdef set points                 # ids of inputs, and of derivatives by them, that are 0-d arrays
     cdef dict aliases               # id of a result of a rule: the node that has its value
@@ -121,7 +122,7 @@ cdef class Recorder:
         self.serial = recordings
         self.arguments, self.captured, self.guards, self.holders = [], [], [], []
         self.inputs, self.arrays, self.vouched, self.indices, self.frozen = {}, {}, {}, {}, {}
-        self.points = set()
+        self.contents, self.points = [], set()
         self.aliases = {}
         self.known = None if known is None else {id(x): x for x in known}
         self.plain = plain
@@ -255,6 +256,8 @@ cdef class Recorder:
                 count += x is a
         count += id(a) in self.vouched
         count += id(a) in self.frozen
+        for x, _ in self.contents:
+            count += x is a
         if self.outer != NULL:
             count += (<Recorder>self.outer).holds(a)
         return count
@@ -342,11 +345,26 @@ cdef class Recorder:
                 self.refuse("an array is used as an operand and by value")
             else:
                 self.frozen[id(x)] = x
+                if self.known is None:
+                    self.contents.append((x, x.copy()))
         elif isinstance(x, Tensor):
             self.escape(<Tensor>x)
         elif type(x) is list or type(x) is tuple:
             for y in x:
                 self.freeze(y)
+        return 0
+
+    cdef int settle(self) except -1:
+        """A step or a lane stands for others, and its graph finds arrays as they are afterwards:
+        none may have been changed since it was used. One that was is put back, since the caller
+        will run the function itself."""
+        cdef bint changed = False
+        for a, t in self.arrays.values():
+            changed = put_back(a, tensor_value(<Tensor>t)) or changed
+        for a, copy in self.contents:
+            changed = put_back(a, copy) or changed
+        if changed:
+            self.refuse("an array is changed after it was used")
         return 0
 
     def vouch(self, array):
@@ -450,6 +468,8 @@ cdef class Recorder:
             numbers.append(e.number(t.id))
             kinds.append("array" if t.node.rank or t.id in self.points else
                          "float" if t.node.flags & FG_WEAK and is_float(t.node.dtype) else "scalar")
+        if self.known is None:
+            self.settle()
         guards = [(e.number(<uint32_t>node), kind, outcome, line)
                   for node, kind, outcome, line in self.guards]
         e.finish()
@@ -457,6 +477,19 @@ cdef class Recorder:
             e.looked_check()
         inputs = [e.numbers[node] for node, place in sorted(self.inputs.items(), key=second)]
         return e.rows(), e.operands, e.shapes, e.attrs, inputs, numbers, kinds, guards
+
+
+cdef bint put_back(object a, object contents) except -1:
+    """Whether an array does not hold the bytes it held; it does afterwards."""
+    if (cnp.PyArray_IS_C_CONTIGUOUS(a) and cnp.PyArray_IS_C_CONTIGUOUS(contents)
+            and PyArray_TYPE(a) == PyArray_TYPE(contents)):
+        if memcmp(PyArray_DATA(a), PyArray_DATA(contents), cnp.PyArray_NBYTES(a)) == 0:
+            return False
+    elif a.tobytes() == contents.tobytes():
+        return False
+    if a.flags.writeable:
+        a[...] = contents
+    return True
 
 
 cdef bint node_before(uint32_t x, uint32_t y) noexcept:

@@ -18,6 +18,7 @@ cdef class Extra:
     cdef bint readonly          # a broadcast Tensor or a diagonal, or a view of one
     cdef bint point             # a 0-d array, which changes in place where a scalar is rebound
     cdef object made            # no derivative: how it was computed (Made)
+    cdef object source          # the ndarray it stands for, which would not see what is written
 
 
 @cython.no_gc
@@ -435,7 +436,7 @@ cdef class Tensor:
     # ---- NumPy's protocols ------------------------------------------------------------------
 
     def __array__(self, dtype=None, copy=None):
-        if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype):
+        if lost(self):
             raise refused_as(no_array(self))
         a = tensor_ndarray(self)
         if dtype is not None and dtype != a.dtype:
@@ -1457,8 +1458,35 @@ cdef int change_guard(Tensor t, str what) except -1:
             raise ValueError(f"{what}: a broadcast Tensor, or a diagonal, is read-only as in NumPy"
                              "; change a copy")
         t = t.extra.root
+    if t.extra is not None and t.extra.source is not None:
+        source_guard(t, what)
     leaf_guard(t, what)
     return outside_guard(t)
+
+
+cdef int source_guard(Tensor t, str what) except -1:
+    """What asarray(a) has made of an ndarray is a itself in NumPy: nothing is written to it as
+    long as somebody else has the array, or what it is a view of."""
+    cdef object a = t.extra.source
+    cdef Py_ssize_t held
+    while a is not None:
+        held = 2                                        # by one who has it, and by the name here
+        if get_recorder() != NULL:
+            held += (<Recorder>get_recorder()).holds(a)
+        if not PyArray_Check(a) or Py_REFCNT(a) > held:
+            raise ValueError(f"{what}: the Tensor stands for an ndarray{user_line()}, which would "
+                             "not see what is written; change a copy, fnp.array(a) "
+                             "(fastgrad.numpy)")
+        a = a.base
+    t.extra.source = None
+    return 0
+
+
+def standing_for(object x, object array):
+    """x, a Tensor that asarray has made of an array."""
+    if isinstance(x, Tensor):
+        (<Tensor>x).extras().source = array
+    return x
 
 
 cdef int leaf_guard(Tensor t, str what) except -1:
@@ -1749,8 +1777,7 @@ cdef bint is_lost(object x) except -1:
         return False                    # a function that is compiled and nothing else: nothing is
     if r is not None and r.known is None and r.traced(<Tensor>x):
         return True                     # as a lane of vmap, or a step of a loop, has others
-    return ((<Tensor>x).node.flags & FG_NEEDS_GRAD != 0 and is_float((<Tensor>x).node.dtype)
-            and get_recording())
+    return lost(x)
 
 
 cdef bint holds_lost(object tree) except -1:

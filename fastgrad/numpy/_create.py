@@ -164,7 +164,7 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, lik
                               like=like)
         except NotComputed:
             return defer(array, (object, dtype), {"copy": copy, "ndmin": ndmin})
-        return _created(result, result is object)
+        return _created(result, object)
     if isinstance(object, Tensor) and not copy and order == "C" and not core.runs_on(object):
         copy = True
     if kind != FLOATING:
@@ -236,11 +236,14 @@ def copy(a, order="K", subok=False):
 
 # ---- constants ------------------------------------------------------------------------------
 
-def _created(result, borrowed=False):
-    """A new array as a Tensor while a function is being transformed, else as it is."""
+def _created(result, source=None):
+    """An array as a Tensor while a function is being transformed, else as it is. What shares memory
+    with the array it was made of stands for that array, and is not written to."""
     if not core.transforming():
         return result
-    return wrapped(result.copy() if borrowed else result)
+    if isinstance(source, np.ndarray) and np.may_share_memory(result, source):
+        return core.standing_for(wrapped(result.copy()), result)
+    return wrapped(result)
 
 
 def _taken_down(a, dtype, copy, ndmin):
@@ -249,9 +252,12 @@ def _taken_down(a, dtype, copy, ndmin):
     if type(a) is np.ndarray and a.dtype.char in "fd" and ndmin <= a.ndim:
         known = core.known_array(a)
         if known is not None:
-            known = cast("array", known, dtype)
-            return known.copy() if copy else known
-    return evaluated(np.array, (a, dtype), {"ndmin": ndmin})
+            made = cast("array", known, dtype)
+            return made.copy() if copy else core.standing_for(made, a) if made is known else made
+    made = evaluated(np.array, (a, dtype), {"ndmin": ndmin})
+    if isinstance(a, np.ndarray) and not copy and made.dtype == a.dtype:
+        return core.standing_for(made, a)
+    return made
 
 
 def _creates(numpy_function, summary):
