@@ -76,10 +76,12 @@ CALLS = [
     (lambda np, x: np.reshape(x, 6), (2, 3)),
     *[(lambda np, x: np.reshape(x, (4, 3), "C"), M)] * (
         inspect.signature(np.reshape).parameters["order"].kind.name != "KEYWORD_ONLY"),     # 2.1.0
-    *[(lambda np, x, order=order, shape=shape: np.reshape(x, shape, order=order), M)
-      for order in "FA" for shape in ((2, -1), (12,), 12, (2, 3, 2))],
+    *[(lambda np, x, shape=shape: np.reshape(x, shape, order="F"), M)
+      for shape in ((2, -1), (12,), 12, (2, 3, 2))],
+    (lambda np, x: np.reshape(x, (2, 2), order="A"), V),
     (lambda np, x: np.reshape(x, (2, 4, 3), order="F"), T3),
-    *[(lambda np, x, order=order: np.ravel(x, order), T3) for order in "CFAK"],
+    *[(lambda np, x, order=order: np.ravel(x, order), T3) for order in "CF"],
+    *[(lambda np, x, order=order: np.ravel(x, order), V) for order in "AK"],
     (lambda np, x: np.ravel(x), T3),
     (lambda np, x: np.ravel(x), EMPTY),
     (lambda np, x: np.transpose(x), T3),
@@ -417,9 +419,8 @@ METHODS = [(lambda np, x, name=name, arguments=arguments: getattr(x, name)(*argu
     *[(f"__{name}__", (0,), V) for name in ("lt", "le", "gt", "ge", "eq", "ne")],
     ("__matmul__", (np.ones(4),), V), ("__matmul__", (np.ones((4, 2)),), M),
     ("__rmatmul__", (np.ones((2, 3)),), M)]] + [
-    *[(lambda np, x, order=order: x.flatten(order), M) for order in "CFAK"],
-    *[(lambda np, x, order=order: x.reshape(4, 3, order=order), M) for order in "CFA"],
-    (lambda np, x: x.transpose(1, 0, 2).ravel("K"), T3),
+    *[(lambda np, x, order=order: x.flatten(order), M) for order in "CF"],
+    *[(lambda np, x, order=order: x.reshape(4, 3, order=order), M) for order in "CF"],
     (lambda np, x: (x.T, x.mT, x.real), M),
     (lambda np, x: x.astype(x.dtype, copy=False), M),
     (lambda np, x: (x.shape, x.ndim, x.size, x.dtype, x.itemsize, x.nbytes), M),

@@ -893,3 +893,19 @@ def test_code_without_source_is_refused_like_any_other(text):
     exec(compile(f"def f(x):\n    return np.sum({text})", "<no source>", "exec"), names)
     with pytest.raises(TypeError, match="<no source>, line 2"):
         fg.grad(names["f"])(np.array([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("order", "AK")
+@pytest.mark.parametrize("name", ["ravel", "flatten", "reshape"])
+def test_the_order_in_memory_of_a_tensor_is_not_numpys(name, order):
+    def f(x):
+        turned = (np.outer(x, x) * np.arange(4.0).reshape(2, 2)).T * 2.0
+        size = (4,) if name == "reshape" else ()
+        return np.sum(getattr(turned, name)(*size, order=order) * np.arange(4.0))
+
+    x = np.array([1.0, 2.0])
+    with pytest.raises(ValueError, match="'C'"):
+        fg.grad(f)(x)
+    if (name, order) != ("reshape", "K"):       # which NumPy refuses, too
+        with pytest.warns(UserWarning, match="is not replayed|order"):
+            assert fg.compile(f)(x) == f(x)

@@ -697,3 +697,16 @@ def test_another_thread_may_read_but_not_record():
     assert found[0] == [2, 4]
     assert "thread" in found[1]
     assert ".detach()" in found[1]
+
+
+def test_an_array_of_one_index_is_no_index():
+    a, x = np.arange(12.0).reshape(3, 4), np.array([1.0, 5.0, 2.0])
+
+    def f(x):
+        return np.sum(a[:, np.flatnonzero(x > 4.0)] * x[:, None])
+
+    for transformed in (fg.compile(f), lambda x: fg.value_and_grad(f)(x)[0]):
+        assert transformed(x) == f(x)
+        assert transformed(x[::-1]) == f(x[::-1])
+    with pytest.raises(TypeError, match="only integer scalar arrays"):
+        range(fg.tensor(np.array([3])))

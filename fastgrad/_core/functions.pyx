@@ -455,17 +455,6 @@ def ravel(a):
     return y
 
 
-def memory_order(Tensor t):
-    """The axes in the order in which the entries lie in memory, the slowest first."""
-    cdef int64_t strides[64]
-    t.fresh()
-    if t.node.rank == 0:
-        return ()
-    strides_of(t.node.shape, value_of(t.node, t.id), item_size(t.node.dtype), strides)
-    steps = [-abs(strides[i]) for i in range(t.node.rank)]
-    return tuple(sorted(range(t.node.rank), key=steps.__getitem__))
-
-
 def runs_on(Tensor t):
     """Whether the entries lie in memory in their order, without gaps."""
     t.fresh()

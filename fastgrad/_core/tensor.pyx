@@ -386,9 +386,9 @@ cdef class Tensor:
         if is_float(self.node.dtype) or self.node.dtype == FG_BOOL:
             raise TypeError(f"a {self.dtype} Tensor cannot be an index{user_line()}; write "
                             "int(t.detach())")
-        if self.size == 1:
-            return decided(self, "int", int(tensor_value(self).item()))
-        return int(item_number(self, ()))
+        if self.node.rank:          # as NumPy's: an array of one index is no index
+            raise TypeError("only integer scalar arrays can be converted to a scalar index")
+        return decided(self, "int", int(tensor_value(self).item()))
 
     cdef object number_for(self, str what, str cure):
         if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype) and not for_text():

@@ -54,14 +54,14 @@ def _order(name, a, order):
     if order == "F":
         return forward[::-1]
     if isinstance(a, Tensor):
-        order_in_memory = core.memory_order(a)
-    else:
-        order_in_memory = sorted(forward, key=lambda k: -abs(a.strides[k]))
+        if a.ndim < 2:
+            return forward
+        # (NumPy's results lie as their operands do, Tensors in the order of their entries.)
+        raise ValueError(f"{name}: order={order!r} goes by how NumPy's array lies in memory, which "
+                         f"a Tensor does not tell{core.user_line()}; write order='C' or 'F'")
     if order == "K":
-        return order_in_memory
-    turned = core.transpose(a, forward[::-1])
-    alone = turned.flags.c_contiguous if not isinstance(a, Tensor) else core.runs_on(turned)
-    return forward[::-1] if alone and not core.runs_on(a) else forward
+        return sorted(forward, key=lambda k: -abs(a.strides[k]))
+    return forward[::-1] if a.flags.f_contiguous and not a.flags.c_contiguous else forward
 
 
 @implements(np.reshape, views=True)
