@@ -160,7 +160,7 @@ def check(text, compile=None, only=None):
 
 # What is refused by name, with the cure: a norm twice, an array that is to hold a Tensor.
 REFUSED = re.compile(r"no second derivative|numpy\.add\.at has no derivative rule|"
-                     "numpy cannot hold a recorded Tensor")
+                     "(numpy|an ndarray) cannot hold a recorded Tensor")
 
 
 def found_by(comparison, text, compile):

@@ -355,7 +355,8 @@ class Program:
             if self.added >= steps:
                 break
             kind = kinds[self.rng.choice(len(kinds), p=np.divide(weights, sum(weights)))]
-            with contextlib.suppress(Rejected, ValueError, IndexError, TypeError, AttributeError):
+            with contextlib.suppress(Rejected, ValueError, IndexError, TypeError, AttributeError,
+                                     ZeroDivisionError):
                 self.add(*kind())
         self.ending()
         self.value = self.values.get("out")

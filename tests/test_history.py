@@ -268,3 +268,12 @@ def test_masks_keep_little_alive():
     del w
     assert nodes() == before
     assert masks[0].tolist() == masks[99].tolist()
+
+
+def test_what_a_rule_holds_is_no_reason_to_keep_a_decision():
+    f = fg.custom_vjp(lambda x: x * x)
+    f.defvjp(lambda x: (x * x, x), lambda x, g: (2.0 * x * g,))
+    for _ in range(3):
+        np.sort(f(fg.tensor(np.array([3.0, 1.0]), requires_grad=True)))
+    gc.collect()
+    assert core.tape_info()["nodes"] == 0

@@ -382,6 +382,9 @@ cdef int made_prune() except -1:
             if n.refs > v.seen:
                 alive |= v.owners
                 continue
+            if n.op == FG_custom:       # its rule holds references that are not counted here
+                spoilt |= v.owners
+                continue
             k = 0
             bit = v.owners
             while bit:
