@@ -21,6 +21,7 @@ import pickle
 import random
 import statistics
 import struct
+import sys
 import threading
 import weakref
 from array import array
@@ -206,7 +207,9 @@ REFUSED = {
     "np.asarray": (lambda x: np.sum(np.asarray(x * x)), [".detach()"]),
     "np.array of a list": (lambda x: np.sum(np.array(x.tolist()) * x), ["fnp.array"]),
     "np.matrix": (lambda x: np.sum(np.asarray(np.matrix([x[0]])) * x), ["fnp.array"]),
-    "operator.mod": (lambda x: float(operator.mod("%f", x[0])) * x[0], ["Tensor itself"]),
+    # (From 3.15 on Python says in its own words what it has been told.)
+    "operator.mod": (lambda x: float(operator.mod("%f", x[0])) * x[0],
+                     ["Tensor itself"] if sys.version_info < (3, 15) else None),
     "tobytes": (lambda x: np.frombuffer((x * x).tobytes(), x.dtype)[0] * x[0], [".detach()"]),
     "data": (lambda x: np.asarray(x.data)[0] * x[0], [".detach()"]),
     "flat": (lambda x: x.flat[0] * x[0], [".detach()"]),
