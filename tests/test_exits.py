@@ -215,7 +215,9 @@ REFUSED = {
     "flat": (lambda x: x.flat[0] * x[0], [".detach()"]),
     "array interface": (lambda x: len(x.__array_interface__) * x[0], [".detach()"]),
     "memoryview": (lambda x: memoryview(x)[0] * x[0], None),
-    "dlpack": (lambda x: np.from_dlpack(x * 1.0)[0] * x[0], [".detach()"]),
+    # (NumPy 2.0 asks the type, and says in its own words that it has no such method.)
+    "dlpack": (lambda x: np.from_dlpack(x * 1.0)[0] * x[0],
+               [".detach()"] if np.lib.NumpyVersion(np.__version__) >= "2.1.0" else []),
     "index": (lambda x: [1.0, 2.0, 3.0, 4.0][operator.index(x[0].astype(int))] * x[0]
               if not fg.is_tensor(x) else [1.0][x[0]] * x[0], ["int(t.detach())"]),
     "in a set": (lambda x: len({v for v in x}) * x[0], [".detach().item()"]),

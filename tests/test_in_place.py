@@ -733,6 +733,8 @@ def operands(dtype):
 @pytest.mark.parametrize("sign", IN_PLACE)
 def test_an_alias_sees_what_numpy_makes_or_an_error_of_the_same_kind(sign):
     op = IN_PLACE[sign]
+    # Before 2.2, NumPy squares integers in place for `a **= 2.0`; the ufunc refuses in all.
+    numpys = op if sign != "**=" else lambda a, b: np.power(a, b, out=a)
     for first, second in itertools.product("?bBiqQfd", repeat=2):
         a, b = operands(first)[0], operands(second)[1]
         others = [b, fg.tensor(b), b[1, 1]] + ([b[1, 1].item()] if second in "?qd" else [])
@@ -741,7 +743,7 @@ def test_an_alias_sees_what_numpy_makes_or_an_error_of_the_same_kind(sign):
             kept, row = t, t[0]
             with np.errstate(all="ignore"):
                 try:
-                    op(wanted, other.numpy() if isinstance(other, fg.Tensor) else other)
+                    numpys(wanted, other.numpy() if isinstance(other, fg.Tensor) else other)
                 except (TypeError, ValueError) as error:
                     wanted = error
             if isinstance(wanted, Exception):
