@@ -4,12 +4,16 @@ An ndarray cannot hold a Tensor. `a += t` binds the name to a Tensor where nobod
 somebody could, it is refused, or the numbers are written if no derivative is lost by it.
 """
 
+import collections
+import dataclasses
+import enum
 import functools
 import inspect
 import itertools
 import operator
 import pickle
 import sys
+import types
 import weakref
 
 import numpy as np
@@ -1279,6 +1283,270 @@ def test_what_asarray_makes_of_an_array_that_nobody_else_has_is_written_to():
     for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.jacobian(f, mode="forward")):
         np.testing.assert_allclose(g(x), slope, atol=1e-8)
     np.testing.assert_allclose(fg.vmap(f)(np.stack([x, 2 * x])), [f(x), f(2 * x)])
+
+
+# ---- who has the array: what cannot be told is refused -----------------------------------------
+
+class Delegating:
+    """Hands out what another object has."""
+
+    def __init__(self, other):
+        self.__dict__["other"] = other
+
+    def __getattr__(self, name):
+        return getattr(self.other, name)
+
+
+class Converting(Holder):
+    def __setattr__(self, name, value):
+        self.__dict__[name] = [value, None]
+
+
+class Dropping(dict):
+    def __setitem__(self, key, value):
+        pass
+
+
+class Redirecting(list):
+    def __getitem__(self, k):
+        return super().__getitem__(k - 1)
+
+
+class Named:
+    total = None
+
+    @property
+    def alias(self):
+        return self.__dict__["alias"]
+
+    @alias.setter
+    def alias(self, value):
+        pass
+
+
+def of_a_chain_map(x):
+    b = {"a": np.zeros(3)}
+    collections.ChainMap({}, b)["a"] += x
+    return b["a"]
+
+
+def of_a_named_chain_map(x):
+    b = {"a": np.zeros(3)}
+    c = collections.ChainMap({}, b)
+    c["a"] += x
+    return b["a"]
+
+
+def of_a_delegating_object(x):
+    b = Holder()
+    b.a = np.zeros(3)
+    d = Delegating(b)
+    d.a += x
+    return b.a
+
+
+def of_what_is_inside_the_instruction(x):
+    self, arrays = Holder(), [np.zeros(3)]
+    self.items = []
+    self.items += map(operator.iadd, iter(arrays), [x])
+    return arrays[0]
+
+
+def of_another_item(x):
+    d = {"items": [], 3: np.zeros(3)}
+
+    def key():
+        return "items"
+
+    d[key()] += map(operator.iadd, (d[k] for k in (3,)), [x])
+    return d[3]
+
+
+def of_a_class_by_a_path(x):
+    class Model:
+        a = np.zeros(3)
+
+    self = Holder()
+    self.model = Model()
+    self.model.a += x
+    return Model.a
+
+
+def of_what_is_dropped(x):
+    d = Dropping(a=np.zeros(3))
+    d["a"] += x
+    return d["a"]
+
+
+def of_what_is_converted(x):
+    c = Converting()
+    c.__dict__["a"] = np.zeros(3)
+    c.a += x
+    return c.a[0]
+
+
+def of_a_list_that_counts_from_one(x):
+    r = Redirecting([np.zeros(3), np.zeros(3)])
+    k = 1
+    r[k] += x
+    return list.__getitem__(r, 0)
+
+
+def of_a_property(x):
+    n = Named()
+    n.__dict__["alias"] = np.zeros(3)
+    n.alias += x
+    return n.alias
+
+
+def of_a_call(x):
+    b = {"a": np.zeros(3)}
+
+    def found():
+        return collections.ChainMap({}, b)
+
+    found()["a"] += x
+    return b["a"]
+
+
+WRITTEN_ELSEWHERE = {f.__name__: f for f in (
+    of_a_chain_map, of_a_named_chain_map, of_a_delegating_object, of_what_is_inside_the_instruction,
+    of_another_item, of_a_class_by_a_path, of_what_is_dropped, of_what_is_converted,
+    of_a_list_that_counts_from_one, of_a_property, of_a_call)}
+
+
+@pytest.mark.parametrize("name", WRITTEN_ELSEWHERE)
+def test_an_array_whose_owner_cannot_be_told_is_not_rebound(name):
+    f = WRITTEN_ELSEWHERE[name]
+
+    def weighted(x):
+        return np.sum(f(x) * WEIGHTS)
+
+    np.testing.assert_array_equal(f(X), X)
+    for g in (fg.grad(weighted), fg.compile(fg.grad(weighted)),
+              fg.jacobian(f, mode="forward")):
+        with pytest.raises(TypeError, match=r"fnp\.zeros"):
+            g(X)
+    compiled = fg.compile(f)
+    for k in (1.0, 2.0):
+        np.testing.assert_array_equal(compiled(k * X), k * X)
+
+
+class Counting(dict):
+    pass
+
+
+def default_dictionary(x):
+    d = collections.defaultdict(lambda: np.zeros(3))
+    d["k"] += x
+    return d["k"]
+
+
+def ordered_dictionary(x):
+    d = collections.OrderedDict(k=np.zeros(3))
+    d["k"] += x
+    return d["k"]
+
+
+def user_dictionary(x):
+    d = collections.UserDict(k=np.zeros(3))
+    d["k"] += x
+    return d["k"]
+
+
+def own_dictionary(x):
+    d = Counting(k=np.zeros(3))
+    d["k"] += x
+    return d["k"]
+
+
+def queue(x):
+    q = collections.deque([np.zeros(3), np.ones(3)])
+    q[0] += x
+    return q[0]
+
+
+def objects(x):
+    a = np.empty(2, object)
+    a[0] = np.zeros(3)
+    a[0] += x
+    return a[0]
+
+
+def key_of_a_call(x):
+    d = {"k": np.zeros(3), "n": 2.0}
+    d["K".lower()] += x
+    return d["k"]
+
+
+def place_of_an_attribute(x):
+    self = Holder()
+    self.k, self.parts = 1, [None, np.zeros(3)]
+    self.parts[self.k] += x
+    return self.parts[1]
+
+
+def last_item(x):
+    parts = [np.zeros(3), np.zeros(3)]
+    n = len(parts)
+    parts[n - 1] += x
+    parts[-2] += x
+    return parts[1] + parts[0] - x
+
+
+def enumerated(x):
+    class Place(enum.Enum):
+        FIRST = 1
+
+    d = {Place.FIRST: np.zeros(3)}
+    d[Place.FIRST] += x
+    return d[Place.FIRST]
+
+
+def namespace(x):
+    n = types.SimpleNamespace(a=np.zeros(3))
+    n.a += x
+    return n.a
+
+
+def data_class(x):
+    @dataclasses.dataclass(slots=True)
+    class State:
+        a: np.ndarray
+
+    s = State(np.zeros(3))
+    s.a += x
+    return s.a
+
+
+def module(x):
+    m = types.ModuleType("m")
+    m.a = np.zeros(3)
+    m.a += x
+    return m.a
+
+
+def in_a_loop(x):
+    parts = {k: np.zeros(3) for k in range(3)}
+    for k in parts:
+        parts[k] += x * k
+        parts[k] += x
+    return sum(parts.values()) / 6.0
+
+
+HELD_BY_ONE = {f.__name__: f for f in (
+    default_dictionary, ordered_dictionary, user_dictionary, own_dictionary, queue, objects,
+    key_of_a_call, place_of_an_attribute, last_item, enumerated, namespace, data_class, module,
+    in_a_loop)}
+
+
+@pytest.mark.parametrize("name", HELD_BY_ONE)
+def test_what_one_container_or_object_has_is_rebound(name):
+    f = HELD_BY_ONE[name]
+    np.testing.assert_allclose(f(X), X)
+    for g in (fg.jacobian(f), fg.compile(fg.jacobian(f)), fg.jacobian(f, mode="forward")):
+        np.testing.assert_allclose(g(X), np.eye(3))
+    np.testing.assert_allclose(fg.compile(f)(X), X)
 
 
 def test_the_array_of_a_class_or_of_a_weak_reference_is_not_rebound():

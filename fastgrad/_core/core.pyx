@@ -18,6 +18,7 @@ this order:
     blas.pyx        NumPy's matrix product without the call
     messages.pyx    where the user's line is, and what errors say
     caller.pyx      what the caller's instruction is
+    rebind.pyx      `a += t` of an ndarray
     tensor.pyx      the Tensor type and NumPy's protocols
     functions.pyx   the functions behind fastgrad.numpy
     call.pyx        backward, grad and value_and_grad
@@ -40,11 +41,13 @@ from fastgrad._core.fg cimport *
 import functools
 import linecache
 import opcode
+import operator
 import os
 import sys
 import warnings
+from collections import OrderedDict, UserDict, UserList, deque
 from operator import index as index_of, itemgetter
-from types import MethodType
+from types import MappingProxyType, MemberDescriptorType, MethodType
 from weakref import getweakrefcount
 
 import numpy as np
@@ -203,7 +206,12 @@ cdef extern from "Python.h":
     int METH_FASTCALL, METH_KEYWORDS
     ctypedef void (*destructor)(PyObject *)
     ctypedef void *newfunc
+    ctypedef struct PyMappingMethods:
+        void *mp_subscript
+        void *mp_ass_subscript
     ctypedef struct PyTypeObject:
+        void *tp_setattro
+        PyMappingMethods *tp_as_mapping
         destructor tp_dealloc
         newfunc tp_new
         void *tp_vectorcall
@@ -286,6 +294,7 @@ include "tangent.pyx"
 include "blas.pyx"
 include "messages.pyx"
 include "caller.pyx"
+include "rebind.pyx"
 include "tensor.pyx"
 include "functions.pyx"
 include "call.pyx"
