@@ -31,6 +31,11 @@ WITHOUT_CALLS = {
         "__array_namespace__", "__class_getitem__", "__deepcopy__", "__iter__", "__len__",
         "__reduce__", "__reduce_ex__", "__setstate__", "__contains__", "__delitem__")},
 }
+if not hasattr(np, "unstack"):
+    WITHOUT_CALLS["unstack"] = "new in NumPy 2.1"
+# Older NumPys give integers to round back as they are, newer ones a copy; Tensors are copied.
+WHOLE = np.arange(3)
+ROUND_IS_A_COPY = not np.shares_memory(np.round(WHOLE), WHOLE)
 ALL = names()
 
 
@@ -181,7 +186,9 @@ def test_values_and_memory_are_numpys(name):
                         got = call(mine_in, *tensors)
                     if "empty" not in name or expected.size == 0:
                         assert_alike(got, expected, where)
-                    if dtype is not np.float32:
+                    if dtype is not np.float32 and (ROUND_IS_A_COPY or dtype is not np.int64
+                                                    or name.split(".")[-1] not in (
+                                                        "round", "around")):
                         assert_memory(lambda xs: call(mine_in, *xs),
                                       lambda xs: call(numpys_in, *xs), make, where)
 

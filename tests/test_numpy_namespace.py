@@ -185,7 +185,8 @@ def test_rows_of_the_table_are_the_cores_own_functions():
 
 # Parameters that are of today's name and kind only since a NumPy newer than 2.0.
 SINCE = {("sort", "descending"): "2.5.0", ("clip", "min"): "2.1.0", ("clip", "max"): "2.1.0",
-         ("reshape", "a"): "2.4.0", ("reshape", "shape"): "2.1.0", ("reshape", "copy"): "2.1.0"}
+         ("reshape", "a"): "2.4.0", ("reshape", "shape"): "2.1.0", ("reshape", "copy"): "2.1.0",
+         ("astype", "device"): "2.1.0"}
 # What fnp.reshape need not have: the old name of `shape`.
 UNTIL = {("reshape", "newshape"): "2.4.0"}
 

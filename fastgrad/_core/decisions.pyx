@@ -104,7 +104,7 @@ cdef class Taken:
     cdef FgTape *tape
     cdef uint64_t place
     cdef str kind
-    cdef object outcome, line   # the line: as text, or (code, number)
+    cdef object outcome, line   # the line: as text, or code and instruction
     cdef Made made
 
 
@@ -449,16 +449,32 @@ def tell_line(line):
     line_told = line
 
 
+cdef object user_code = None    # of the last decision: looking for the user's frame takes longer
+                                # than all the rest
+
 cdef tuple decision_frame():
-    frame = user_frame()
-    return ("", 0) if frame is None else (frame.f_code, frame.f_lineno)
+    """Code and instruction that decide."""
+    global user_code
+    cdef object frame
+    try:
+        frame = sys._getframe(0)
+    except ValueError:
+        return None, 0
+    if frame.f_code is not user_code:
+        frame = user_frame()
+        user_code = frame.f_code
+    return user_code, frame.f_lasti
 
 
 cdef str line_text(object line):
     """As `user_line` has it."""
     if type(line) is str:
         return line
-    return f"{line[0].co_filename}, line {line[1]}" if line[0] else ""
+    code, at = line
+    if code is None:
+        return ""
+    lines = [number for start, end, number in code.co_lines() if start <= at < end]
+    return f"{code.co_filename}, line {lines[0]}" if lines else code.co_filename
 
 
 cdef str decision_line():
