@@ -816,11 +816,20 @@ def _check_axes(name, axes):
         _check_axes(name, child)
 
 
+def _same(a, b):
+    """Whether arrays of one shape hold the same bits."""
+    if a.dtype.kind in "biu":
+        return np.array_equal(a, b)
+    return a.tobytes() == b.tobytes()
+
+
 def _axes_of(spec, tree, what):
     """The axis of each leaf of a tree, or None, from a tree that may end earlier."""
     if spec is None or hasattr(spec, "__index__"):
-        leaves, structure = _trees.flatten(tree)
         axis = spec if spec is None else operator.index(spec)
+        if type(tree) is np.ndarray:
+            return [axis]
+        leaves, structure = _trees.flatten(tree)
         inside = structure != _trees.LEAF       # where what is no number is the same in all lanes
         return [None if inside and _trees.is_constant(leaf) else axis for leaf in leaves]
     wanted, branch = _trees.open_branch(spec), _trees.open_branch(tree)
@@ -1003,7 +1012,7 @@ class _Call:
         finally:
             # Each lane finds the array as it was.
             for array, copy in zip(self.arrays, before):
-                if array.tobytes() != copy.tobytes():
+                if not _same(array, copy):
                     array[...] = copy
                     written = True
         if written and core.recording_program():
