@@ -174,8 +174,11 @@ def test_generators_are_refused():
     for bad in (generate, wait):
         with pytest.raises(TypeError, match="generator"):
             fg.compile(bad)
-    with pytest.raises(TypeError, match="generator"):
-        fg.compile(lambda x: (y for y in (x,)))(1.0)
+    # What returns a generator is called as it is.
+    f = fg.compile(lambda x: (y for y in (x, x * 2)))
+    with pytest.warns(UserWarning, match="returns a generator"):
+        first = f(1.0)
+    assert [list(first), list(f(3.0))] == [[1.0, 2.0], [3.0, 6.0]]
     with pytest.raises(TypeError, match="must be a function"):
         fg.compile(3)
     with pytest.raises(ValueError, match="paths=0"):

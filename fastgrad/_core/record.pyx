@@ -367,6 +367,29 @@ cdef class Recorder:
             self.refuse("an array is changed after it was used")
         return 0
 
+    def made_here(self, Tensor t):
+        """Whether the Tensor was made by this recording, or is an argument of it."""
+        return t.node.flags & FG_LEAF and t.id in self.inputs and bool(
+            t.node.flags & FG_ARGUMENT) or self.made(t)
+
+    def survivors(self):
+        """The Tensors of this recording that somebody still has; its arguments are let go."""
+        cdef int64_t i
+        cdef FgNode *n
+        cdef list found = []
+        cdef list nodes = [(<Argument>x).id for x in self.holders]
+        self.arguments = []
+        self.arrays, self.indices = {}, {}
+        for id in {*nodes, *self.inputs}:
+            n = node_at(<uint32_t>id)
+            if n.flags & FG_LEAF and n.handle != NULL and n.flags & FG_ARGUMENT:
+                found.append(<object>n.handle)
+        for i in range(self.count):
+            n = node_at(self.ids[i])
+            if n.handle != NULL:
+                found.append(<object>n.handle)
+        return found
+
     def vouch(self, array):
         """Its contents never change."""
         self.vouched[id(array)] = array
