@@ -192,6 +192,10 @@ class Code:
                     found.setdefault(origin, []).append((value, k))
         return found
 
+    def uses_of(self, value):
+        """What takes a value, under whatever name: (what, as which of its parts)."""
+        return list(self._uses.get(value, ()))
+
     def uses(self, kind, name):
         """Everything that is done with what is read by a name, here and in nested code, by this and
         each other name it is given.

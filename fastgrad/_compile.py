@@ -27,19 +27,12 @@ from fastgrad._core import core
 from fastgrad._core.program import Caller, Cell, Tally, use_vectorcall
 
 from . import _watch
+from ._effects import effects
 from ._graph import WEAK, GuardError
-from ._paths import (
-    Path,
-    Static,
-    argument_parts,
-    captured_value,
-    differences,
-    lifted_name,
-    lifted_value,
-    only_reader,
-)
+from ._lift import liftable
+from ._paths import Path, Static, argument_parts, captured_value
 from ._replay import replay
-from ._run import Run, filled
+from ._run import Run, Shares, filled, meet
 from ._signature import (
     MISSES,
     WINDOW,
@@ -383,7 +376,7 @@ class Program(Caller):
             captured = path.inputs(call.roots, call.instance, now)
             if captured is None:
                 continue
-            if path.written and _meet(path.written, call.targets, captured):
+            if path.written and meet(path.written, call.targets, captured):
                 return self._shared(entry, args, kwargs)
             result = path.plan.run(call.values + captured)
             if type(result) is int:
@@ -581,6 +574,9 @@ class Program(Caller):
 
     def _recorded(self, entry, call, args, kwargs, now):
         """Run the function once and keep the run, if it may be replayed."""
+        found = effects(self.function, args, kwargs)
+        if found.reason is not None:
+            return self._plainly(entry, found.reason, args, kwargs)
         state = now[0] if now else Watch(call.roots, call.instance)
         if state.reason is None and sum(x.nbytes for x in state.arrays) > _watch.COPIES:
             largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
@@ -597,6 +593,8 @@ class Program(Caller):
                     break
         if state.reason is not None:
             return self._plainly(entry, state.reason, args, kwargs)
+        if found.writes and _share(call.targets, state.arrays):
+            return self._shared(entry, args, kwargs)
         calls = self._slow_calls.count + self.fast_calls
         token = object()
         if not replace_in(entry.recording, lambda others: (*others, token)):
@@ -615,7 +613,7 @@ class Program(Caller):
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
                                  f"outcome or another state{changing}; it is recorded at each call "
                                  "from now on", args, kwargs)
-        lifted = self._liftable(entry, state)
+        lifted = liftable(entry, state)
         if lifted:
             return self._record_once(entry, call, state, args, kwargs, lifted)
         return self._record_once(entry, call, state, args, kwargs, ())
@@ -631,6 +629,8 @@ class Program(Caller):
             failed = error
         else:
             return self._kept(entry, call, run)
+        if isinstance(failed, Shares):
+            return self._shared(entry, args, kwargs)
         # The plain function may do what Tensors refuse: json.dumps(x), isinstance(x, float).
         answer = self._as_it_is(entry, args, kwargs)
         entry.plain = True
@@ -685,27 +685,6 @@ class Program(Caller):
         """Whether a path takes these arguments."""
         captured = path.inputs(call.roots, call.instance, [])
         return captured is not None and type(path.plan.run(call.values + captured)) is not int
-
-    def _liftable(self, entry, state):
-        """The floats that have changed since a recording, where that is all that has."""
-        for path in entry.paths:
-            old = path.watch
-            if old is None or len(old.tokens) != len(state.tokens):
-                continue
-            changed = differences(old.tokens, state.tokens)
-            names = list(path.lifted)
-            for k in changed:
-                if k not in state.origins or old.tokens[k][0] != state.tokens[k][0]:
-                    break
-                name = lifted_name(state, k)
-                if name is None or name in entry.guarded or not only_reader(state, *name):
-                    break
-                if name not in names:
-                    names.append(name)
-            else:
-                if len(names) > len(path.lifted):
-                    return tuple(names)
-        return ()
 
     def _changing(self, entry):
         """What differs between the last two paths, for the message."""
@@ -908,12 +887,10 @@ def _by_value():
     return not {"cloudpickle", "dill"}.isdisjoint(module.split("."))
 
 
-def _meet(written, targets, captured):
-    """Whether an array that is written to shares memory with another one."""
-    arrays = [x for x in (*targets, *captured) if isinstance(x, np.ndarray)]
-    return any([other is not targets[k] and np.may_share_memory(targets[k], other)
-                for k, _ in written for other in arrays]) or any(
-        [sum([other is targets[k] for other in arrays]) > 1 for k, _ in written])
+def _share(targets, others):
+    """Whether arrays among the arguments share memory with each other, or with others."""
+    arrays = [k for k, x in enumerate(targets) if isinstance(x, np.ndarray)]
+    return meet([(k, None) for k in arrays], targets, others) if arrays else False
 
 
 def _answer(path, results):

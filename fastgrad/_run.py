@@ -23,7 +23,7 @@ from . import _record, _stored, _watch
 from ._paths import Static, changes, contents, lifted_value
 from ._watch import Watch
 
-__all__ = ["Run", "changed", "filled"]
+__all__ = ["Run", "Shares", "changed", "filled", "meet"]
 
 Tensor = core.Tensor
 
@@ -86,6 +86,8 @@ class Run:
         self.recording = _record.record(self._function, self._values, self.state.arrays, plain=True,
                                         recorder=self._recorder)
         results = self.recording.results
+        if self.written and meet(self.written, self.call.targets, self.recording.captured):
+            raise Shares
         self.reason = self.recording.reason or self._escaped()
         self.scalars = self.recording.scalars or any(
             [isinstance(x, np.generic) for x in self._leaves])
@@ -207,7 +209,7 @@ class Run:
         """Put things right after an error; tells whether the plain function is to be called in
         place of the run: it may do what a Tensor has refused, and nothing has been changed."""
         tensors, targets = self._tensors, self.call.targets
-        again = isinstance(error, _REFUSALS) and not isinstance(error, RecursionError) and (
+        again = isinstance(error, Shares) or isinstance(error, _REFUSALS) and not isinstance(error, RecursionError) and (
             _of_tensors(error))
         written = [] if again else [
             (targets[k], np.array(core.settle_plain(tensors[k]))) for k in changed(targets, tensors)]
@@ -226,6 +228,11 @@ class Run:
             for generator, state in self._random:
                 _set_state(generator, state)
         return again
+
+
+class Shares(Exception):
+    """An argument that the function has written to shares memory with another array, as the Tensors
+    that stood for them did not."""
 
 
 def _of_tensors(error):
@@ -300,6 +307,14 @@ def _importable(x):
 def filled(places, results):
     """The leaves of a result."""
     return [place.value if type(place) is Static else results[place] for place in places]
+
+
+def meet(written, targets, captured):
+    """Whether an array that is written to shares memory with another one."""
+    arrays = [x for x in (*targets, *captured) if isinstance(x, np.ndarray)]
+    return any([other is not targets[k] and np.may_share_memory(targets[k], other)
+                for k, _ in written for other in arrays]) or any(
+        [sum([other is targets[k] for other in arrays]) > 1 for k, _ in written])
 
 
 def changed(targets, tensors):

@@ -10,7 +10,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _compile
+from fastgrad import _compile, _signature
 from fastgrad._core import core, program
 
 THREADS = 4
@@ -346,7 +346,7 @@ def test_loops_in_loops_in_many_threads():
 
 def test_cells_and_tallies():
     cell, tally = program.Cell(()), program.Tally()
-    each(lambda k: [_compile._replace(cell, lambda x: (*x, k)) for _ in range(50)]
+    each(lambda k: [_signature.replace_in(cell, lambda x: (*x, k)) for _ in range(50)]
          and [tally.add() for _ in range(500)])
     assert sorted(cell.value) == sorted(list(range(THREADS)) * 50)
     assert tally.count == 500 * THREADS and tally.add() == tally.count - 1
