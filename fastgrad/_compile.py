@@ -32,7 +32,7 @@ from ._graph import WEAK, GuardError
 from ._lift import liftable
 from ._paths import Path, Static, argument_parts, captured_value
 from ._replay import replay
-from ._run import Run, Shares, filled, meet
+from ._run import DTYPES, Run, Shares, filled, meet
 from ._signature import (
     MISSES,
     WINDOW,
@@ -53,8 +53,6 @@ Tensor = core.Tensor
 
 SIGNATURES = 256            # so many are kept of a program; then the oldest goes
 LEFT = 32                   # paths that have left are remembered
-
-_DTYPES = frozenset("?bhilqBHILQfd")
 
 # A method may be called as a function, and then its first argument is as any other.
 _NO_SELF = frozenset([float, np.ndarray, np.float64, np.float32, tuple, list, dict, Tensor])
@@ -97,16 +95,20 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     -----
     UserWarning
         Once for each reason why f is called as it is instead of being replayed: random numbers,
-        values that leave for Python (``.item()``), arrays that come from nowhere known.
+        stores, values that leave for Python (``.item()``), arrays that come from nowhere known.
 
     Notes
     -----
     Names that f reaches (closure, globals, defaults, attributes of the instance of a method, and
     the same of functions that it calls) are compared at each call. Arrays among them that f uses
     directly are read again, others compared with a copy. A float among them that changes becomes
-    an input. Arrays among the arguments that f writes to are written at each call; where they share
-    memory with each other, f itself is called. What else f does besides returning (printing, say)
-    happens when it is recorded only.
+    an input where f does arithmetic with it. Arrays among the arguments that f writes to are
+    written at each call; where they share memory with each other, f itself is called. If f changes
+    anything else that was there before (an attribute, a list, a global), it is called as it is.
+    What it prints is printed when it is recorded only.
+
+    f runs once for each call that is not replayed. Where a recording turns out not to be
+    replayable, it has been the call all the same, and leaves no Tensor behind.
 
     Examples
     --------
@@ -437,7 +439,7 @@ class Program(Caller):
                 targets.append(leaf)
             elif kind is np.ndarray or isinstance(leaf, np.generic):
                 dtype = leaf.dtype
-                if dtype.char not in _DTYPES:
+                if dtype.char not in DTYPES:
                     raise TypeError(self._unsupported(args, kwargs, k, leaf))
                 targets.append(leaf)
                 if not dtype.isnative:
@@ -482,7 +484,7 @@ class Program(Caller):
             where = where[3:]
         where = f"{self._name}: argument {where}"
         if (isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray
-                and leaf.dtype.char in _DTYPES):
+                and leaf.dtype.char in DTYPES):
             return f"{where} is a {type(leaf).__name__}; " + (
                 core.array_kind(leaf) or "pass an ndarray: np.asarray(x)")
         if isinstance(leaf, (np.ndarray, np.generic)):
@@ -625,6 +627,7 @@ class Program(Caller):
             run.go()
         except BaseException as error:
             if not run.failed(error):
+                entry.plain = entry.plain or bool(run.changed)
                 raise
             failed = error
         else:

@@ -11,7 +11,11 @@ what it may be:
 - `Own`: made in the call, with what is known of its class and contents;
 - `Bound`: a method of one of these;
 - ARGUMENT: a number, an array or a container among the arguments, or a part of one;
+- COMPUTED: a number or an array that was computed from one of these;
 - nothing: anybody's guess. What such code changes is found after the run (_run.py).
+
+While a call is recorded, Tensors stand in the place of what is ARGUMENT or COMPUTED. Code that asks
+for their types would get another answer than in the plain function, which is found here, too.
 """
 
 import builtins
@@ -25,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastgrad import _trees
 from fastgrad._core import core
 
 from . import _watch
@@ -108,7 +113,8 @@ class Made(NamedTuple):
     frame: object
 
 
-ARGUMENT = "an argument"
+ARGUMENT, COMPUTED = "an argument", "computed from one"
+_NUMBERS = (ARGUMENT, COMPUTED)
 
 
 class Effects(NamedTuple):
@@ -117,7 +123,8 @@ class Effects(NamedTuple):
     Attributes
     ----------
     reason : str or None
-        What a call changes, with the line; None where nothing is found.
+        What a call changes, or asks that a Tensor would answer otherwise, with the line; None where
+        nothing is found.
     writes : bool
         Whether it may write to its arguments.
     """
@@ -134,7 +141,8 @@ def effects(function, args=(), kwargs=None):
     args, kwargs
         What it would be called with.
     """
-    search = _Search()
+    search = _Search({type(x) for x in _trees.flatten((args, kwargs or {}))[0]
+                      if isinstance(x, (float, np.generic, np.ndarray))})
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
     return Effects(search.reason, search.writes)
@@ -170,20 +178,32 @@ class _Frame:
 class _Search:
     """A walk over the code that a call runs through."""
 
-    def __init__(self):
+    def __init__(self, kinds):
         self.reason, self.writes = None, False
+        self.kinds = kinds              # of the arguments that are numbers and arrays
         self._done, self._active, self._count = {}, set(), 0
 
     def found(self, what, value):
         if self.reason is None:
-            file = os.path.basename(value.code.code.co_filename)
-            self.reason = f"it changes {what}, which outlives the call, at {file}:{value.line}"
+            self.reason = f"it changes {what}, which outlives the call{_line(value)}"
+
+    def asked(self, values, same, value):
+        """Code asks something of one of these that depends on its type: `same` tells whether a type
+        answers as a Tensor does."""
+        kinds = set(self.kinds)
+        if COMPUTED in values:
+            kinds |= {float, np.float64, np.ndarray}
+        elif ARGUMENT not in values:
+            return
+        if self.reason is None and not all(map(same, kinds)):
+            self.reason = ("it asks for the type of what is a Tensor while it is recorded"
+                           f"{_line(value)}")
 
     @staticmethod
     def given(x):
         """What an argument of the call is."""
-        if isinstance(x, (int, float, complex, str, bytes, np.generic, np.ndarray, Tensor, tuple,
-                          list, dict, type(None))) or hasattr(x, "__dataclass_fields__"):
+        if type(x) is float or isinstance(x, (np.generic, np.ndarray, Tensor, tuple, list, dict)) or (
+                not isinstance(x, type) and hasattr(x, "__dataclass_fields__")):
             return ARGUMENT
         return Known(x, type(x).__name__)
 
@@ -205,9 +225,11 @@ class _Search:
         if isinstance(callee, Made):
             return self._made_call(callee, args, names)
         if not isinstance(callee, Known):
-            self._passed(args, names)
+            self._passed(args, names, value)
             return []
         target = callee.object
+        if isinstance(target, types.FunctionType) and hasattr(target, "dispatch") and args:
+            self.asked(args[0], lambda kind: target.dispatch(kind) is target.dispatch(Tensor), value)
         if isinstance(target, types.FunctionType) and not _watch._known_function(target):
             return self._function(target, args, names)
         if isinstance(target, types.MethodType):
@@ -219,8 +241,8 @@ class _Search:
                                   {**{k: [self.given(x)] for k, x in target.keywords.items()},
                                    **names}, value)
         if isinstance(target, type):
-            return self._class(target, args, names)
-        if isinstance(target, types.BuiltinMethodType) and not isinstance(
+            return self._class(target, args, names, value)
+        if isinstance(target, (types.BuiltinMethodType, types.MethodWrapperType)) and not isinstance(
                 target.__self__, (types.ModuleType, type(None))):
             return self._method_of_c(Bound(target.__name__, Known(
                 target.__self__, f"{callee.label or target.__name__}")), args, value)
@@ -294,8 +316,10 @@ class _Search:
         if raw.co_flags & 0x08:
             frame.bound[code.parameters[-1]] = [Own(dict, tuple(others))]
 
-    def _class(self, kind, args, names):
+    def _class(self, kind, args, names, value):
         """An instance that the call makes."""
+        if kind is type and len(args) == 1:
+            self.asked(args[0], lambda _: False, value)
         if kind in _SAME_PARTS:
             return [Own(kind, tuple([x for part in args for whole in part
                                      for x in (self.parts(whole) if kind is not map else ())]))]
@@ -307,7 +331,7 @@ class _Search:
                 self._one_call(Known(method, kind.__name__),
                                [[first], *(() if name == "__post_init__" else args)],
                                {} if name == "__post_init__" else names, None)
-        self._passed(args, names)
+        self._passed(args, names, value)
         return [own]
 
     def _library(self, target, args, names, value):
@@ -324,7 +348,16 @@ class _Search:
         if getattr(target, "__objclass__", None) in _CHANGING and args:     # list.append(a, x)
             for first in args[0]:
                 self._method_of_c(Bound(name, first), args[1:], value)
-        self._passed(args, names)
+        self._passed(args, names, value)
+        if target is isinstance and len(args) == 2:
+            self._asks_for(args[0], args[1], value)
+        elif target in (hasattr, getattr) and len(args) > 1:
+            asked = [x.object for x in args[1] if isinstance(x, Known)]
+            self.asked(args[0], lambda kind: bool(asked) and all(
+                [hasattr(kind, x) == (hasattr(Tensor, x) or x in core.METHODS) for x in asked]),
+                value)
+        elif target is callable and args:
+            self.asked(args[0], lambda kind: True, value)
         if _hashable_in(target, _SAME) and args:
             return args[0]
         if target is vars and args:
@@ -333,15 +366,15 @@ class _Search:
         if target is getattr and len(args) > 1:
             return [y for name in args[1] if isinstance(name, Known) and isinstance(name.object, str)
                     for x in args[0] for y in self.attribute(x, name.object)]
-        return [Own(None, ())]
+        return [COMPUTED] if _numbers_among(args) else [Own(None, ())]
 
-    def _passed(self, args, names):
+    def _passed(self, args, names, value):
         """Functions among the arguments are called, with what nothing is known of."""
         for values in (*args, *names.values()):
             for x in values:
-                if isinstance(x, Known) and isinstance(x.object, (types.FunctionType,
-                                                                  types.MethodType)):
-                    self._one_call(x, [], {}, None)
+                if isinstance(x, Bound) or isinstance(x, Known) and isinstance(
+                        x.object, (types.FunctionType, types.MethodType, types.BuiltinMethodType)):
+                    self._one_call(x, [[]], {}, value)
 
     def _method_of_c(self, bound, args, value):
         """A method of an object that is no instance of a class written in Python."""
@@ -354,9 +387,9 @@ class _Search:
                 [isinstance(owner.object, base) and name in names
                  for base, names in _CHANGING.items()]):
             self._changes(owner, value)
-        elif isinstance(owner, Known) and name in ("__setattr__", "__delattr__"):
+        elif isinstance(owner, Known) and name in ("__setattr__", "__delattr__", "__next__", "send"):
             self._changes(owner, value)
-        self._passed(args, {})
+        self._passed(args, {}, value)
         if name in _SAME_METHODS:
             return [owner]
         if name in _SAME_PARTS_METHODS and kind is not None:
@@ -364,13 +397,13 @@ class _Search:
                 self.parts(owner) if name in ("get", "setdefault") else ())]
         if name == "pop":
             return self.parts(owner)
-        return [Own(None, ())]
+        return [COMPUTED] if owner in _NUMBERS or _numbers_among(args) else [Own(None, ())]
 
     def _changes(self, x, value):
         """x is changed by what `value` does."""
         if x is ARGUMENT:
             self.writes = True
-        elif isinstance(x, Known) and value is not None and not isinstance(
+        elif isinstance(x, Known) and not isinstance(
                 x.object, (int, float, complex, str, bytes, tuple, frozenset, type(None), range,
                            np.generic)):
             self.found(f"`{x.label}`", value)
@@ -398,7 +431,8 @@ class _Search:
                     if x is ARGUMENT or isinstance(x, Known) and (
                             isinstance(x.object, _IN_PLACE) or _has_own(x.object, "__i")):
                         self._changes(x, value)
-            elif kind in ("call", "attribute", "enter", "operator", "unary", "compare", "item"):
+            elif kind in ("call", "attribute", "enter", "operator", "unary", "compare", "item",
+                          "match"):
                 self.look(value, frame)
 
     def _binds(self, value, frame):
@@ -412,12 +446,12 @@ class _Search:
 
     def look(self, value, frame):
         """All that a value may be, as far as it is known."""
-        found = []
+        found = {}
         for origin in origins(value):
             for x in self._origin(origin, frame):
-                if x not in found and len(found) < PARTS:
-                    found.append(x)
-        return found
+                if len(found) < PARTS:
+                    found.setdefault(_key(x), x)
+        return list(found.values())
 
     def _origin(self, value, frame):
         known = frame.known.get(value)
@@ -441,7 +475,7 @@ class _Search:
             return frame.bound.get(value, frame.cell(value.name) if value.outer else [])
         if kind == "attribute":
             return [y for x in self.look(value.parts[0], frame)
-                    for y in self.attribute(x, value.name)]
+                    for y in self.attribute(x, value.name, value)]
         if kind == "element" and value.name == "iter":
             return self.look(value.parts[0], frame)
         if kind in ("item", "element"):
@@ -460,16 +494,33 @@ class _Search:
         if kind == "inplace":
             return [x for x in self.look(value.parts[0], frame)
                     if x is ARGUMENT or isinstance(x, Known) and isinstance(x.object, _IN_PLACE)
-                    ] or [Own(None, ())]
+                    ] or self._operator(value, frame)
         if kind == "enter":
             return [x for x in self.look(value.parts[0], frame) if not isinstance(x, Own)]
         if kind in ("operator", "unary", "compare"):
-            self._operator(value, frame)
-            return [Own(None, ())]
+            return self._operator(value, frame)
+        if kind == "match" and len(value.parts) > 1:
+            self._matched(value, frame)
         return [Own(None, ())] if kind in ("format", "test", "match") else []
 
+    def _matched(self, value, frame):
+        """``case float():`` and its like."""
+        self._asks_for(self.look(value.parts[0], frame), self.look(value.parts[1], frame), value)
+
+    def _asks_for(self, values, classes, value):
+        """Code asks whether one of these is an instance of one of those classes."""
+        classes = [part.object for x in classes
+                   for part in (x.parts if isinstance(x, Own) else (x,)) if isinstance(part, Known)]
+        self.asked(values, lambda kind: bool(classes) and all(
+            [_subclass(kind, x) == _subclass(Tensor, x) for x in classes]), value)
+
     def _operator(self, value, frame):
-        """Methods of the user's classes that an operator calls."""
+        """What an operator gives, and methods of the user's classes that it calls."""
+        if value.kind == "compare" and value.name in ("is", "is not") and any(
+                [_constant(part) in (True, False) and isinstance(_constant(part), bool)
+                 for part in value.parts]):
+            for part in value.parts:
+                self.asked(self.look(part, frame), lambda _: False, value)
         if value.kind == "operator":
             name = _OPERATORS.get(value.name)
             for x in self.look(value.parts[0], frame):
@@ -477,6 +528,9 @@ class _Search:
                     method = _class_attribute(type(x.object), name)
                     if isinstance(method, types.FunctionType):
                         self._one_call(Known(method, x.label), [[x], []], {}, None)
+        return [COMPUTED] if any(
+            [x in _NUMBERS for part in value.parts for x in self.look(part, frame)]) else (
+                [Own(None, ())])
 
     def _called(self, value, frame):
         callees = self.look(value.parts[0], frame)
@@ -489,10 +543,13 @@ class _Search:
                  for name, part in zip(value.name, value.parts[first:])}
         return self.call(callees, args, names, value)
 
-    def attribute(self, x, name):
+    def attribute(self, x, name, value=None):
         """What an attribute may be."""
-        if x is ARGUMENT:
-            return [ARGUMENT if name not in _METHODS else Bound(name, ARGUMENT)]
+        if x in _NUMBERS:
+            if name == "__class__":
+                self.asked([x], lambda _: False, value)
+            return [Bound(name, x)] if name in _METHODS or (
+                callable(getattr(np.ndarray, name, None))) else [x]
         if isinstance(x, Own):
             return self._of_class(x.kind, name, x) if isinstance(x.kind, type) else (
                 [Bound(name, x)])
@@ -501,6 +558,8 @@ class _Search:
         holder, label = x.object, f"{x.label}.{name}" if x.label else name
         if isinstance(holder, types.ModuleType):
             found = vars(holder).get(name, _watch.ABSENT)
+            if found is _watch.ABSENT and _watch._known_module(holder.__name__):
+                found = getattr(holder, name, found)        # loaded when it is first asked for
             return [] if found is _watch.ABSENT else [Known(found, label)]
         if isinstance(holder, type):
             found = _class_attribute(holder, name)
@@ -545,8 +604,8 @@ class _Search:
 
     def item(self, x, key=None):
         """What an entry may be, or what comes out of iteration."""
-        if x is ARGUMENT:
-            return [ARGUMENT]
+        if x in _NUMBERS:
+            return [x]
         if isinstance(x, Known):
             holder = x.object
             if isinstance(holder, (np.ndarray, Tensor)):
@@ -564,8 +623,8 @@ class _Search:
     @staticmethod
     def parts(x):
         """What a container may hold."""
-        if x is ARGUMENT:
-            return [ARGUMENT]
+        if x in _NUMBERS:
+            return [x]
         if isinstance(x, Own):
             # (What a zip or an enumeration gives is unpacked once more.)
             return [x, *x.parts] if x.kind in (None, zip, enumerate) and x.parts else list(x.parts)
@@ -585,6 +644,12 @@ _OPERATORS = {"+": "__add__", "-": "__sub__", "*": "__mul__", "/": "__truediv__"
               ">>": "__rshift__", "&": "__and__", "|": "__or__", "^": "__xor__"}
 
 
+def _line(value):
+    """Where code does something, for messages; "" if that is not known."""
+    return "" if value is None else (
+        f", at {os.path.basename(value.code.code.co_filename)}:{value.line}")
+
+
 def _key(x):
     """What tells two values apart, in the key of a call."""
     if isinstance(x, Known):
@@ -593,12 +658,24 @@ def _key(x):
         return id(x.kind), tuple(map(_key, x.parts))
     if isinstance(x, Bound):
         return id(x.function), _key(x.owner)
-    return id(x.value) if isinstance(x, Made) else x
+    return id(x.value) if isinstance(x, Made) else (x, None)
+
+
+def _subclass(kind, x):
+    """Whether one is a subclass of the other, which may be no class at all."""
+    try:
+        return issubclass(kind, x)
+    except TypeError:
+        return None
 
 
 def _constant(value):
     """The object, where a value is a constant."""
     return value.name if value.kind == "constant" else None
+
+
+def _numbers_among(args):
+    return any([x in _NUMBERS for values in args for x in values])
 
 
 def _hashable_in(x, table):

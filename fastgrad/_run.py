@@ -35,6 +35,8 @@ _REFUSALS = (TypeError, AttributeError, IndexError, RuntimeError, ValueError, As
 _ASKING = frozenset(["isinstance", "issubclass", "type", "hasattr", "callable", "__class__",
                      "getattr"])
 
+DTYPES = frozenset("?bhilqBHILQfd")      # that programs take and return
+
 # Results that are the same at each call if they are equal; others by what they are.
 _VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), slice,
            range, np.dtype)
@@ -85,6 +87,8 @@ class Run:
         """Run the function."""
         self.recording = _record.record(self._function, self._values, self.state.arrays, plain=True,
                                         recorder=self._recorder)
+        if self._recorder.refused:
+            raise Refused(self.recording.reason)
         results = self.recording.results
         if self.written and meet(self.written, self.call.targets, self.recording.captured):
             raise Shares
@@ -115,7 +119,7 @@ class Run:
         del args, kwargs
         outputs, self.places = [], []
         for leaf in leaves:
-            if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
+            if _is_output(leaf):
                 self.places.append(len(outputs))
                 known = core.known_array(leaf) if isinstance(leaf, np.ndarray) else None
                 outputs.append(leaf if known is None else known)
@@ -147,7 +151,7 @@ class Run:
         for k, leaf in enumerate(self._leaves):
             if inspect.isgenerator(leaf) or inspect.iscoroutine(leaf) or inspect.isasyncgen(leaf):
                 self._leaves[k] = _stored.settled_generator(leaf)
-            elif isinstance(leaf, (*_VALUES, Tensor, np.ndarray, np.generic)):
+            elif isinstance(leaf, _VALUES) or _is_output(leaf):
                 continue
             elif id(leaf) in self.state._seen or _importable(leaf) or any(
                     [leaf is x or type(x) is Static and leaf is x.value for x in self.call.leaves]):
@@ -177,15 +181,17 @@ class Run:
         originals = {id(t): target for t, target in zip(self._tensors, self.call.targets)}
         self._tensors = []
         objects = [leaf for leaf in self._leaves
-                   if not isinstance(leaf, (*_VALUES, Tensor, np.ndarray, np.generic))]
+                   if not isinstance(leaf, _VALUES) and not _is_output(leaf)]
         self._leaves, containers = [], [original for original, _, _ in self._containers]
         self._containers = []
-        roots = [*self.call.roots, self.call.instance, *objects, *containers]
+        box = [self.answer]
+        roots = [*self.call.roots, self.call.instance, *objects, *containers, box]
         self.after = Watch(self.call.roots, self.call.instance)
         self.changed = changes(self.state, self.copies, self.after)
-        if objects or self.changed or self.reason and containers:
-            if _stored.settle(self._recorder, roots, originals) and not self.changed:
-                self.changed = "what it keeps"
+        if objects or self.changed or self.reason:      # (a key of a dict that is returned)
+            if _stored.settle(self._recorder, roots, originals) and not self.reason:
+                self.changed = self.changed or "what it keeps"
+            self.answer = box[0]
         del objects
         left = self._recorder.survivors()
         if left and _stored.settle(self._recorder, roots, originals):
@@ -209,7 +215,7 @@ class Run:
         """Put things right after an error; tells whether the plain function is to be called in
         place of the run: it may do what a Tensor has refused, and nothing has been changed."""
         tensors, targets = self._tensors, self.call.targets
-        again = isinstance(error, Shares) or isinstance(error, _REFUSALS) and not isinstance(error, RecursionError) and (
+        again = isinstance(error, (Shares, Refused)) or isinstance(error, _REFUSALS) and not isinstance(error, RecursionError) and (
             _of_tensors(error))
         written = [] if again else [
             (targets[k], np.array(core.settle_plain(tensors[k]))) for k in changed(targets, tensors)]
@@ -221,13 +227,19 @@ class Run:
         for target, value in written:
             target[...] = value
         if again and self.changed:
-            error.add_note(f"(fastgrad: the call was recorded, and has changed {self.changed}; the "
-                           "calls to come are of the function itself)")
+            error.add_note("(fastgrad: the call was recorded, and has changed what is there after it, "
+                           "so that it was not repeated; the calls to come are of the function "
+                           "itself)")
             return False
         if again:
             for generator, state in self._random:
                 _set_state(generator, state)
         return again
+
+
+class Refused(Exception):
+    """A Tensor has refused something inside a transformation, and the function has caught it: what
+    it returned is not what it returns where the transformation is at work alone."""
 
 
 class Shares(Exception):
@@ -250,6 +262,12 @@ def _of_tensors(error):
         return True
     own = dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
     return not own or not _ASKING.isdisjoint(code.co_names)
+
+
+def _is_output(leaf):
+    """Whether a program can return it as a number or an array."""
+    return isinstance(leaf, Tensor) or (type(leaf) is np.ndarray or isinstance(leaf, np.generic)) and (
+        leaf.dtype.char in DTYPES)
 
 
 def _raw_state(generator):

@@ -28,8 +28,8 @@ Tensor = core.Tensor
 OBJECTS = 200_000
 
 # In these nothing can be put.
-_CLOSED = (int, float, complex, str, bytes, bytearray, type(None), types.CodeType, np.generic, np.dtype,
-           np.ufunc, range, types.BuiltinFunctionType, property, np.random.Generator)
+_CLOSED = (int, float, complex, str, bytes, bytearray, type(None), types.CodeType, np.generic,
+           np.dtype, np.ufunc, range, property, np.random.Generator)
 
 
 def settle(recorder, roots, originals):
@@ -147,6 +147,8 @@ class _Settling:
             self._function(x)
         elif isinstance(x, types.MethodType):
             self._plain(x.__func__)
+            self._plain(x.__self__)
+        elif isinstance(x, types.BuiltinMethodType):
             self._plain(x.__self__)
         elif isinstance(x, functools.partial):
             state = x.func, x.args, x.keywords, vars(x)

@@ -409,6 +409,8 @@ cdef class Tensor:
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
+        if get_recorder() != NULL and self.node.flags & FG_NEEDS_GRAD and handed_out(self):
+            return repr(settled_value(self))    # (what the plain function writes)
         return tensor_repr(self)
 
     def __str__(self):
@@ -425,11 +427,11 @@ cdef class Tensor:
         method = METHODS.get(name)
         if method is None and name in NUMBER_METHODS and self.node.rank == 0:
             method = NUMBER_METHODS[name]
-        if method is None and hasattr(settled_type(self), name):
+        if method is None and not name.startswith("__") and hasattr(settled_type(self), name):
             if handed_out(self):
-                note_refusal(f"the attribute {name!r} of a recorded value is used")
+                note_refusal(f"the attribute {name!r} of a recorded value is used", False)
                 return getattr(settled_value(self), name)
-            note_refusal(f"the attribute {name!r} of a recorded value is asked for")
+            note_refusal(f"the attribute {name!r} of a recorded value is asked for", True)
         if method is None:
             cure = "; .detach().numpy() is an array that has it" * hasattr(np_ndarray, name)
             raise AttributeError(f"Tensor has no attribute {name!r}{cure}")
@@ -1108,15 +1110,16 @@ cdef bint handed_out(Tensor t) except -1:
         return False
     if r.known is None and r.traced(t):
         r.refuse("the value of a Tensor leaves it as a number or an array")
-        raise Unrecordable("the value of a Tensor leaves a step that is recorded once for all")
+        raise refused_as(Unrecordable("the value of a Tensor leaves a step that is recorded once"))
     return True
 
 
-cdef int note_refusal(str why) except -1:
+cdef int note_refusal(str why, bint refused) except -1:
     """What a Tensor does not do, the plain function may have done: the recording is marked, since
-    the function may catch the error."""
+    the function may catch the error. `refused`: nothing has been done in its place."""
     if get_recorder() != NULL:
         (<Recorder>get_recorder()).refuse(why)
+        (<Recorder>get_recorder()).refused |= refused
     return 0
 
 
@@ -1142,7 +1145,7 @@ cdef bint values_serve(object args, object kwargs) except -1:
         return False
     if r.known is None and (holds_traced(tuple(args)) or holds_traced(tuple(kwargs.values()))):
         r.refuse("a function is called that does not take Tensors in this way")
-        raise Unrecordable("a step calls a function that does not take Tensors in this way")
+        raise refused_as(Unrecordable("a step calls a function that does not take Tensors so"))
     return True
 
 
@@ -1150,7 +1153,7 @@ cdef object called_on_values(object function, object args, object kwargs):
     """What it returns, or raises, in the plain function; what it raises marks no recording."""
     cdef object result = function(*[handed_value(x) for x in args],
                                   **{key: handed_value(x) for key, x in kwargs.items()})
-    note_refusal(f"{getattr(function, '__name__', 'a function')} of a recorded value is used")
+    note_refusal(f"{getattr(function, '__name__', 'a function')} of a recorded value is used", False)
     return result
 
 
