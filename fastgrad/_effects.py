@@ -181,6 +181,7 @@ class _Search:
     def __init__(self, kinds):
         self.reason, self.writes = None, False
         self.kinds = kinds              # of the arguments that are numbers and arrays
+        self.tensors = False            # whether they are Tensors in the plain function, too
         self._done, self._active, self._count = {}, set(), 0
 
     def found(self, what, value):
@@ -191,6 +192,8 @@ class _Search:
         """Code asks something of one of these that depends on its type: `same` tells whether a type
         answers as a Tensor does."""
         kinds = set(self.kinds)
+        if self.tensors:
+            return
         if COMPUTED in values:
             kinds |= {float, np.float64, np.ndarray}
         elif ARGUMENT not in values:
@@ -248,7 +251,10 @@ class _Search:
                 target.__self__, f"{callee.label or target.__name__}")), args, value)
         wrapped = getattr(target, "__wrapped__", None)
         if wrapped is not None:         # programs, derivatives, functools.lru_cache
+            # A derivative gives its function Tensors, compiled or not.
+            before, self.tensors = self.tensors, self.tensors or _transforms(target)
             self._one_call(Known(wrapped, callee.label), args, names, value)
+            self.tensors = before
             return []
         method = _class_attribute(type(target), "__call__")
         if isinstance(method, types.FunctionType):
@@ -267,7 +273,7 @@ class _Search:
         for name, default in (function.__kwdefaults__ or {}).items():
             if code.variables[name] not in frame.bound:
                 frame.bound[code.variables[name]] = [Known(default, name)]
-        key = (id(function), tuple([(parameter.name, tuple(map(_key, values)))
+        key = (id(function), self.tensors, tuple([(parameter.name, tuple(map(_key, values)))
                                     for parameter, values in frame.bound.items()]))
         return self._body(key, frame)
 
@@ -672,6 +678,12 @@ def _subclass(kind, x):
 def _constant(value):
     """The object, where a value is a constant."""
     return value.name if value.kind == "constant" else None
+
+
+def _transforms(x):
+    """Whether x is made by a transformation of another function."""
+    return hasattr(type(x), "_parts") or isinstance(x, types.FunctionType) and (
+        x.__globals__.get("__name__", "").startswith("fastgrad."))
 
 
 def _numbers_among(args):
