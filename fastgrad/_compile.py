@@ -707,6 +707,7 @@ class Program(Caller):
                 if call_args and call_args[0] is state.instance:
                     call_args = (twin, *call_args[1:])
             found["tensors"] = tensors
+            found["given"] = _tensors_among(call_args, call_kwargs)
             leaves, found["returned"] = _trees.flatten(function(*call_args, **call_kwargs))
             del call_args, call_kwargs
             outputs, places = [], []
@@ -771,6 +772,7 @@ class Program(Caller):
             self._warn(reason, reason)
             return answer
         after = Watch(call.roots, call.instance)
+        after.given = found["given"]
         changed = changes(state, copies, after)
         if changed:
             entry.changed += 1
@@ -1044,6 +1046,15 @@ def _by_value():
         frame = frame.f_back
     module = "" if frame is None else str(frame.f_globals.get("__name__"))
     return not {"cloudpickle", "dill"}.isdisjoint(module.split("."))
+
+
+def _tensors_among(args, kwargs):
+    """Which arguments are Tensors, or trees of nothing else: by position, and by name."""
+    def only(x):
+        leaves = _trees.flatten(x)[0]
+        return bool(leaves) and all([isinstance(leaf, Tensor) for leaf in leaves])
+
+    return [only(x) for x in args], {name: only(x) for name, x in kwargs.items()}
 
 
 def _filled(places, results):
