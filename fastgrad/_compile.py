@@ -1049,12 +1049,17 @@ def _by_value():
 
 
 def _tensors_among(args, kwargs):
-    """Which arguments are Tensors, or trees of nothing else: by position, and by name."""
-    def only(x):
-        leaves = _trees.flatten(x)[0]
-        return bool(leaves) and all([isinstance(leaf, Tensor) for leaf in leaves])
+    """Which arguments are Tensors, by position and by name: 0 for a Tensor, n for containers in
+    each other with Tensors so deep and nothing else, None for all else."""
+    def level(x):
+        if isinstance(x, Tensor):
+            return 0
+        if type(x) not in (tuple, list) or not x:
+            return None
+        levels = set(map(level, x))
+        return levels.pop() + 1 if len(levels) == 1 and None not in levels else None
 
-    return [only(x) for x in args], {name: only(x) for name, x in kwargs.items()}
+    return [level(x) for x in args], {name: level(x) for name, x in kwargs.items()}
 
 
 def _filled(places, results):

@@ -21,6 +21,7 @@ import numpy as np
 from . import _known
 from ._code import origins
 from ._names import names_in
+from ._watch import OPERAND
 
 __all__ = ["Flow"]
 
@@ -81,6 +82,8 @@ class Flow:
         self.by_value, self.written, self.ways = set(), set(), {}
         for k, labels in enumerate(state.ways):
             for label in labels:
+                if label == OPERAND:
+                    continue
                 found = _WAY.fullmatch(label)
                 if found is None or " " in label:
                     self.by_value.add(k)    # by no name that code has for it
@@ -213,7 +216,7 @@ class Flow:
 
     def _bind_given(self):
         """The arguments of the innermost function that are Tensors."""
-        self.given = set()
+        self.given = {}                 # with their levels
         function, skipped = self.state.roots[0], 0
         while not isinstance(function, types.FunctionType):
             if isinstance(function, types.MethodType):
@@ -230,79 +233,104 @@ class Flow:
         if code is None or self.state.given is None:
             return
         positions, names = self.state.given
-        for k, tensors in enumerate(positions, skipped):
-            if tensors and k < code.code.co_argcount:
-                self.given.add(code.parameters[k])
-        self.given |= {x for x in code.parameters if names.get(x.name)}
+        for k, level in enumerate(positions, skipped):
+            if k < code.code.co_argcount:
+                self.given[code.parameters[k]] = level
+        rest = positions[max(code.code.co_argcount - skipped, 0):]
+        if code.code.co_flags & 0x04 and rest:
+            place = code.code.co_argcount + code.code.co_kwonlyargcount
+            self.given[code.parameters[place]] = _raised(_meet(rest), 1)
+        self.given.update({x: names[x.name] for x in code.parameters if x.name in names})
 
     # ---- what is certainly a Tensor ---------------------------------------------------------
 
     def _find_tensors(self):
-        self.tensor = dict.fromkeys(self.values, True)
+        """value -> 0 if it is certainly a Tensor, n if it is containers in each other with Tensors
+        so deep, None if neither is certain. All are _OPEN at first, so that a loop in which a name
+        is bound anew finds what it was before."""
+        self.level = dict.fromkeys(self.values, _OPEN)
         changed = True
         while changed:
             changed = False
             for value in self.values:
-                if self.tensor[value] and not self._is_tensor(value):
-                    self.tensor[value] = False
-                    changed = True
+                before = self.level[value]
+                if before is not None:
+                    now = self._level_of(value)
+                    if now != before:
+                        self.level[value] = now if before is _OPEN else None
+                        changed = True
 
-    def _is_tensor(self, value):
-        kind, parts, tensor = value.kind, value.parts, self.tensor
+    def _tensor(self, value):
+        return self.level[value] == 0
+
+    def _level_of(self, value):
+        kind, parts = value.kind, value.parts
+        levels = [self.level[x] for x in parts]
         if kind == "variable":
-            if value.outer:
-                return False
-            bound = list(parts)
-            if value.parameter:
-                bound += self.bound.get(value, ())
-                if None in bound or not bound and value not in self.given:
-                    return False
-            return bool(bound or value in self.given) and all([tensor[x] for x in bound])
-        if kind in ("join", "built"):
-            return bool(parts) and all([tensor[x] for x in parts])
-        if kind == "attribute":
-            return value.name in _TENSOR_ATTRIBUTES and tensor[parts[0]]
+            return self._level_of_variable(value, levels)
+        if kind == "join":
+            return _meet(levels)
+        if kind == "built":
+            return _raised(_meet(levels), 1) if value.name in ("tuple", "list") else None
         if kind in ("item", "element"):
-            return tensor[parts[0]]
-        if kind in ("operator", "inplace"):
-            return any([tensor[x] for x in parts])
-        if kind == "compare":
-            return value.name not in ("is", "in") and any([tensor[x] for x in parts])
+            return _raised(levels[0], -1 if value.name != "iter" else 0)
+        if kind == "attribute":
+            return _certain(levels[0]) if value.name in _TENSOR_ATTRIBUTES else None
+        if kind in ("operator", "inplace") or kind == "compare" and value.name not in ("is", "in"):
+            return _any(levels)
         if kind == "unary":
-            return value.name != "not" and tensor[parts[0]]
-        if kind == "call":
-            return self._returns_tensor(value)
-        return False
+            return _certain(levels[0]) if value.name != "not" else None
+        return self._level_of_call(value) if kind == "call" else None
 
-    def _returns_tensor(self, call):
+    def _level_of_variable(self, value, levels):
+        if value.outer:
+            return None
+        if value.parameter:
+            bound = self.bound.get(value, ())
+            if None in bound or not bound and not levels and value not in self.given:
+                return None
+            levels = levels + [self.level[x] for x in bound]
+            if value in self.given:
+                levels.append(self.given[value])
+        return _meet(levels) if levels else None
+
+    def _level_of_call(self, call):
         targets = self.targets.get(call)
         if targets:
-            return all([code.returned and all([self.tensor[x] for x in code.returned])
-                        for code, _ in targets]) and not self._objects_outside(call)
+            levels = [self.level[x] for code, _ in targets for x in code.returned or (call,)]
+            return None if self._objects_outside(call) else _meet(levels)
+        found = []
         for origin in origins(call.parts[0]):
-            if origin.kind == "attribute" and self.tensor[origin.parts[0]]:
-                if origin.name not in _METHODS:
-                    return False
+            if origin.kind == "attribute" and origin.name in _METHODS and (
+                    _certain(self.level[origin.parts[0]]) is not None):
+                found.append(self.level[origin.parts[0]])
                 continue
-            found = self._objects(origin)
-            if not found or not all([_known.wants_tensors(x) and (
-                    isinstance(x, np.ufunc) or getattr(x, "__name__", "") in _RETURNS
-                    and self._any_tensor(call) or _creates(x)) for x in found]):
-                return False
-            if not self._any_tensor(call) and not all(map(_creates, found)):
-                return False
-        return True
+            objects = self._objects(origin)
+            if not objects:
+                return None
+            for x in objects:
+                if _creates(x):
+                    found.append(0)
+                elif _known.wants_tensors(x) and (
+                        isinstance(x, np.ufunc) or getattr(x, "__name__", "") in _RETURNS):
+                    found.append(self._level_of_operands(call))
+                else:
+                    return None
+        return _meet(found)
+
+    def _level_of_operands(self, call):
+        """0 if an operand of a call is a Tensor, or a tuple or list with one."""
+        levels = [self.level[x] for x in call.parts[1:]]
+        levels += [self.level[z] for x in call.parts[1:] for y in origins(x)
+                   if y.kind == "built" for z in y.parts]
+        if any([type(x) is int for x in levels]):
+            return 0
+        return _OPEN if _OPEN in levels else None
 
     def _objects_outside(self, call):
         """Whether a call may run what is no code of the user's as well."""
         return any([not self._target(x) for origin in origins(call.parts[0])
                     for x in self._objects(origin)])
-
-    def _any_tensor(self, call):
-        """Whether an operand of a call is a Tensor, or a tuple or list with one."""
-        return any([self.tensor[x] or any([
-            y.kind == "built" and any([self.tensor[z] for z in y.parts]) for y in origins(x)])
-            for x in call.parts[1:]])
 
     # ---- which arrays a value may be --------------------------------------------------------
 
@@ -389,9 +417,9 @@ class Flow:
         if kind in ("variable", "join", "built"):
             return None
         if kind == "operator" or kind == "compare" and value.name not in ("is", "in"):
-            return None if self.tensor[parts[1 - k]] else "whole"
+            return None if self._tensor(parts[1 - k]) else "whole"
         if kind == "inplace":
-            return "written" if k == 0 else None if self.tensor[parts[0]] else "whole"
+            return "written" if k == 0 else None if self._tensor(parts[0]) else "whole"
         if kind == "compare":
             return None if value.name == "is" else "whole"
         if kind == "attribute":
@@ -400,9 +428,9 @@ class Flow:
         if kind == "element":
             return "inside" if value.name != "iter" else None
         if kind == "item":
-            return "inside" if k == 0 else None if self.tensor[parts[0]] else "whole"
+            return "inside" if k == 0 else None if self._tensor(parts[0]) else "whole"
         if kind == "set item":
-            return "written" if k == 0 else None if self.tensor[parts[0]] else "whole"
+            return "written" if k == 0 else None if self._tensor(parts[0]) else "whole"
         if kind == "delete item":
             return "whole"
         if kind == "test":
@@ -426,7 +454,7 @@ class Flow:
             found = self._objects(origin)
             objects += found
             method = origin.kind == "attribute" and not found
-            if method and origin.parts and self.tensor[origin.parts[0]]:
+            if method and origin.parts and self._tensor(origin.parts[0]):
                 continue                # of a Tensor: recorded
             if method and k == 0 and (origin.name in _VIEWS or origin.name in _DEPTHS):
                 continue
@@ -448,14 +476,36 @@ class Flow:
                 continue
             if id(x) in _CHANGING_FUNCTIONS and k == 1 or place >= 0 and names[place] == "out":
                 return "written"
-            if getattr(x, "__name__", None) == "constant" and x.__module__.startswith("fastgrad"):
+            if getattr(x, "__name__", None) == "constant" and str(x.__module__).startswith("fastgrad"):
                 continue
-            if not (_known.wants_tensors(x) and self._any_tensor(call)):
+            if not (_known.wants_tensors(x) and self._level_of_operands(call) == 0):
                 return "whole"
         return None
 
 
+_OPEN = "open"
+
+
+def _meet(levels):
+    """What is certain if it is one of these."""
+    found = {x for x in levels if x is not _OPEN}
+    return _OPEN if not found else found.pop() if len(found) == 1 else None
+
+
+def _raised(level, by):
+    return max(level + by, 0) if type(level) is int else level
+
+
+def _certain(level):
+    return level if level == 0 or level is _OPEN else None
+
+
+def _any(levels):
+    """Of an operator: it is recorded if one of its operands is a Tensor."""
+    return 0 if 0 in levels else _OPEN if _OPEN in levels else None
+
+
 def _creates(x):
     """Whether a function makes a Tensor of no operand, while something is recorded."""
-    return getattr(x, "__module__", "").startswith("fastgrad") and (
-        getattr(x, "__name__", "") in _CREATES)
+    return (str(getattr(x, "__module__", "")).startswith("fastgrad")
+            and getattr(x, "__name__", "") in _CREATES)

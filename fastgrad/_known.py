@@ -20,7 +20,6 @@ import collections
 import copy
 import dataclasses
 import datetime
-import decimal
 import enum
 import fractions
 import functools
@@ -57,11 +56,11 @@ isub itemgetter itruediv ixor le length_hint lshift lt matmul methodcaller mod m
 pos pow rshift setitem sub truediv truth xor
 """
 # Left out: files (load, fromfile, memmap, ...), memory that was never written (empty is in: what is
-# read of it unwritten is nobody's value), settings (geterr, get_printoptions, getbufsize).
+# read of it unwritten is nobody's value), what settings decide (geterr, array_str, array2string). So
+# for decimal numbers, which are computed as their context says.
 _NUMPY = """
 abs all allclose amax amin angle any append apply_along_axis apply_over_axes arange argmax argmin
-argpartition argsort argwhere around array array_equal array_equiv array_repr array_split array_str
-array2string asanyarray asarray asarray_chkfinite ascontiguousarray asfortranarray astype atleast_1d
+argpartition argsort argwhere around array array_equal array_equiv array_split asanyarray asarray asarray_chkfinite ascontiguousarray asfortranarray astype atleast_1d
 atleast_2d atleast_3d average bartlett base_repr binary_repr bincount blackman block bmat
 broadcast_arrays broadcast_shapes broadcast_to can_cast choose clip column_stack common_type
 compress concat concatenate convolve copy copyto corrcoef correlate count_nonzero cov cross cumprod
@@ -116,7 +115,7 @@ def _known_functions():
         np.dtype, np.finfo, np.iinfo, np.errstate, np.ndarray, np.broadcast, np.ndenumerate,
         np.ndindex, np.nditer, np.poly1d, collections.OrderedDict, collections.defaultdict,
         collections.Counter, collections.deque, collections.ChainMap, collections.UserDict,
-        collections.UserList, collections.namedtuple, array.array, decimal.Decimal,
+        collections.UserList, collections.namedtuple, array.array,
         fractions.Fraction, datetime.date, datetime.timedelta, datetime.time, datetime.datetime,
         types.SimpleNamespace, types.MappingProxyType, argparse.Namespace]
     return {id(x): x for x in found if callable(x)}
@@ -258,8 +257,8 @@ _VALUE = Kind("value")
 _KINDS = {
     **{x: _VALUE for x in (
         int, complex, str, bytes, bool, type(None), type(Ellipsis), type(NotImplemented), slice,
-        range, datetime.timedelta, datetime.timezone, decimal.Decimal, fractions.Fraction,
-        re.Pattern, np.finfo, np.iinfo, np.ufunc)},
+        range, datetime.timedelta, datetime.timezone, fractions.Fraction,
+        re.Pattern, np.finfo, np.iinfo)},
     datetime.date: Kind("value", hazards=_CLOCKS), datetime.time: Kind("value", hazards=_CLOCKS),
     datetime.datetime: Kind("value", hazards=_CLOCKS),
     array.array: Kind("content", _numbers_of),

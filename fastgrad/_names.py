@@ -19,6 +19,8 @@ __all__ = ["Names", "Scope", "names_in", "static_attribute"]
 _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
           "methodcaller": slice(1, 2)}
 
+_TEXTS = frozenset(["str", "repr", "format", "ascii", "print"])
+
 
 class Names:
     """What a code object, with those nested in it, names.
@@ -38,6 +40,10 @@ class Names:
         What reads attributes that are not told: the value, and which of its parts is looked into.
     lines : dict
         Name -> line where it is first read.
+    asked : set of str
+        Attributes that may be absent: of hasattr and getattr.
+    texts : bool
+        Whether it makes texts of objects.
     stores, sets_attributes
         Names of globals, cells and attributes that are bound; whether any attribute is.
     """
@@ -47,11 +53,13 @@ class Names:
         self.globals, self.attributes, self.reads, self.lines = {}, set(), [], {}
         self.imports, self.calls, self.dynamic, self.stores = [], [], [], set()
         self.stands_for = {}            # a call of getattr -> the attribute
-        self.sets_attributes = False
+        self.sets_attributes = self.texts = False
+        self.asked = set()
         for value in code.everything:
             kind = value.kind
             if kind == "global":
                 self.globals.setdefault(value.name, []).append(value)
+                self.texts = self.texts or value.name in _TEXTS
             elif kind == "attribute":
                 self._attribute(value)
             elif kind == "import":
@@ -59,6 +67,8 @@ class Names:
             elif kind == "call":
                 self.calls.append(value)
                 self._call(value)
+            elif kind == "format" or kind in ("operator", "inplace") and value.name[0] == "%":
+                self.texts = True
             elif kind == "match" and isinstance(value.name, int) and value.name:
                 self.dynamic.append((value, 0))         # a class pattern by position
             elif kind in ("store", "delete"):
@@ -74,6 +84,7 @@ class Names:
 
     def _attribute(self, value):
         self.attributes.add(value.name)
+        self.texts = self.texts or value.name == "format"
         self.reads.append(value)
         if value.name == "__dict__":
             self.dynamic.append((value, 0))
@@ -95,6 +106,7 @@ class Names:
             for text in texts:
                 self.attributes.update(text.name.split("."))
             if told.stop == 3:
+                self.asked.add(texts[0].name)
                 made = Value("attribute", texts[0].name, [value.parts[1]], value.line, value.code)
                 self.stands_for[value] = made
                 self._attribute(made)

@@ -18,6 +18,7 @@ Code and constants of fastgrad, NumPy, SciPy and the standard library are taken 
 always. Start reading at `Watch`.
 """
 
+import abc
 import builtins
 import collections
 import contextlib
@@ -50,6 +51,9 @@ Tensor = core.Tensor
 OBJECTS = 20_000
 COPIES = 1 << 28                        # bytes of arrays that are compared by content
 
+# The label of arrays that are operands of what has been written down, and reached by no code.
+OPERAND = "an operand"
+
 # Kinds of entries, as in program_call.pyx.
 (DICT, CELL, LIST, LENGTH, ATTR, BYTES, FUNCTION, KEYWORDS, VERSION, INSTANCE, KEYS,
  CALL) = range(12)
@@ -63,13 +67,14 @@ _UNNAMED = frozenset(f"__{name}__" for name in (
     "array_function add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv "
     "rfloordiv ifloordiv mod rmod imod divmod rdivmod pow rpow ipow matmul rmatmul imatmul neg pos "
     "abs invert and rand iand or ror ior xor rxor ixor lshift rlshift ilshift rshift rrshift "
-    "irshift eq ne lt le gt ge round trunc floor ceil").split())
+    "irshift eq ne lt le gt ge round trunc floor ceil hash instancecheck subclasscheck").split())
+_TEXTS = frozenset(["__str__", "__repr__", "__format__"])
 
 _BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
 _DESCRIPTOR = (types.MethodDescriptorType, types.WrapperDescriptorType,
                types.ClassMethodDescriptorType, types.GetSetDescriptorType,
                types.MemberDescriptorType)
-_METAS = (type, enum.EnumMeta, type(contextlib.AbstractContextManager))
+_METAS = (type, enum.EnumMeta, abc.ABCMeta)
 _READERS = _known.READS_ALL | _known.READS_NAMED
 _CACHED = type(functools.lru_cache(lambda: 0))
 _NAME_GETTERS = (operator.attrgetter, operator.methodcaller, operator.itemgetter)
@@ -110,7 +115,16 @@ def _known_module(name):
 
 
 def _library_class(kind):
-    return _known_module(kind.__module__) or not kind.__flags__ & _HEAP_TYPE
+    """Whether a class is of fastgrad, NumPy, SciPy, the standard library, or written in C. (What
+    is executed in a dictionary without a name says that it is of builtins.)"""
+    if not kind.__flags__ & _HEAP_TYPE:
+        return True
+    if not _known_module(kind.__module__):
+        return False
+    found = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is kind or kind.__module__ != "builtins"
 
 
 _HEAP_TYPE = 1 << 9
@@ -248,6 +262,11 @@ _NUMBERS = (int, float, complex, str, bytes)
 _CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque, types.MappingProxyType)
 
 
+def registrations(_):
+    """How many classes have been registered with abstract ones."""
+    return abc.get_cache_token()
+
+
 def _as_base(x):
     """The number or the text in an object of a subclass."""
     for base in _NUMBERS:
@@ -287,7 +306,7 @@ class Watch:
     def __init__(self, roots, instance=None):
         self.roots, self.instance = roots, instance
         self.innermost = innermost(roots[0]) if roots else None
-        self.given = None               # which arguments are Tensors, once that is known
+        self.given = None               # which arguments are Tensors, see _flow.py
         names, everything = set(), False
         while True:
             # What code names decides what is visited, and what is visited brings more code.
@@ -309,6 +328,7 @@ class Watch:
         self.met_again = set()          # ids of what has been reached on two ways
         self.readers = {}               # (id of a globals dict, name) -> functions that read it
         self.functions, self.scopes = [], []
+        self.in_classes, self.asked = set(), set()      # names: found there; asked for by hasattr
         self.methods = {}               # name -> functions that classes have by it
         self.reason = None
         self._seen = {}
@@ -510,8 +530,8 @@ class Watch:
             if value is not None:
                 self._visit(value, f"the defaults of {function.__name__}", None)
         for name, cell in zip(code.co_freevars, function.__closure__ or ()):
-            if code is _DISPATCH and name not in ("registry", "func"):
-                continue                # (what it keeps so that it finds a function sooner)
+            if code is _DISPATCH:       # (what it keeps so that it finds a function sooner)
+                continue
             try:
                 value = cell.cell_contents
             except ValueError:
@@ -524,6 +544,8 @@ class Watch:
                 self.tokens.append(("object", id(value)))
             else:
                 self._visit(value, name, (function, "cell", name))
+        if code is _DISPATCH:
+            self._visit(function.registry, f"{label}.registry", None)
         if not known:
             self._code(function)
 
@@ -539,6 +561,9 @@ class Watch:
                          self._at(function, line))
             return
         self.names |= names.attributes
+        self.asked |= names.asked
+        if names.texts:
+            self.names.add("__str__")
         space = function.__globals__
         for name in names.globals:
             if not name.isidentifier():
@@ -558,6 +583,7 @@ class Watch:
                     or id(value) in _READERS
                     and self._only_called(names.code, names.globals[name])):
                 self.tokens.append(("object", id(value)))
+                self._registered(value)
             else:
                 self._visit(value, name, (function, "global", name))
         for value in names.imports:
@@ -641,7 +667,7 @@ class Watch:
         found = scope.attribute(module, value.name)
         known = _known_module(module.__name__)
         if known and found is not ABSENT:
-            self._library(scope, found, value, text)
+            self._library(scope, found, value, text, module)
         else:
             self._in_module(scope, module, value, text)
 
@@ -664,7 +690,7 @@ class Watch:
     def _base_only(scope, value):
         return all([use.kind == "attribute" for use, _ in scope.names.code._uses.get(value, ())])
 
-    def _library(self, scope, found, value, text):
+    def _library(self, scope, found, value, text, module=None):
         """Something of a library that code names."""
         if _known.function(found):
             if id(found) in _READERS and not self._only_called(scope.names.code, [value]):
@@ -689,6 +715,8 @@ class Watch:
         if type(found) is float or told is not None and told.how == "value":
             return
         before = self.reason
+        if module is not None and value.name in vars(module):
+            self._compare(DICT, vars(module), value.name, found)
         self._visit(found, text, None)
         if before is None and self.reason is not None and ", at " not in self.reason:
             self.reason += self._at(scope.function, value.line)
@@ -784,7 +812,7 @@ class Watch:
             self.tokens.append(("made", repr(make[1])))
         self._visit(getattr(value, "__wrapped__", None), label, None)
         for x in getattr(value, "_reached", ()):
-            self._visit(x, label, None)
+            self._visit(x, OPERAND, None)
         rule = getattr(value, "_rule", None)
         if rule is not None:
             self._compare(ATTR, value, "_rule", rule)
@@ -859,10 +887,17 @@ class Watch:
     def _type(self, value, label):
         """A class: what instances find there, and how they are made."""
         self.tokens.append(("object", id(value)))
+        self._registered(value)
         if not _library_class(value):
             self._class(value, label, ("__init__", "__new__", "__post_init__"))
         elif not _known.function(value) and not isinstance(value, enum.EnumMeta):
             self._unknown(value, label)
+
+    def _registered(self, value):
+        """Other classes may be registered with an abstract one at any time."""
+        if isinstance(value, abc.ABCMeta):
+            self.tokens.append(registrations(abc))
+            self._compare(CALL, abc, registrations, registrations(abc))
 
     def _class(self, kind, label, more=()):
         """What instances of a class find there, and the class itself. Its version changes whenever
@@ -880,8 +915,12 @@ class Watch:
                                  f"{base.__module__}.{base.__qualname__}, of which nothing is known")
                 continue
             for name, item in list(vars(base).items()):
-                if name in more or name in _UNNAMED or name in self.wanted:
+                if (name in more or name in _UNNAMED or name in self.wanted
+                        or name in _TEXTS and "__str__" in self.wanted):
                     self.tokens.append(("name", name))
+                    self.in_classes.add(name)
+                    if name in _TEXTS and hasattr(item, "__wrapped__"):
+                        item = item.__wrapped__         # of a dataclass
                     function = getattr(item, "fget", None) or getattr(item, "func", None) or (
                         getattr(item, "__func__", item))
                     if isinstance(function, types.FunctionType):
@@ -924,7 +963,8 @@ class Watch:
                 self._compare(DICT, space, name, item)
                 self._visit(item, f"{label}.{name}" if label else name,
                             (value, "attribute", name))
-            for name in sorted((self.wanted & self.methods.keys()) - space.keys()):
+            # (Another attribute may have gone where one of these has come.)
+            for name in sorted(self.wanted & (self.in_classes | self.asked) - space.keys()):
                 self._compare(DICT, space, name, ABSENT)
         else:
             self._compare(INSTANCE, value, kind, None)

@@ -76,7 +76,10 @@ def version_of(kind):
     CPython has given none."""
     if not isinstance(kind, type):
         raise TypeError(f"version_of: takes a class, not a {type(kind).__name__}")
-    getattr(kind, "__doc__", None)      # a class gets its number when something is looked up in it
+    try:                                # a class gets its number when something is looked up in it
+        type.__getattribute__(kind, "no such attribute")
+    except AttributeError:
+        pass
     return (<PyTypeObject *>kind).tp_version_tag
 
 
@@ -113,6 +116,7 @@ cdef class Checks:
     cdef Check *checks
     cdef Py_ssize_t count
     cdef list kept              # what the checks point to
+    cdef list shapes            # of what is captured, None for Tensors
     cdef readonly list captured
 
     def __cinit__(self, list entries, list captured):
@@ -123,6 +127,7 @@ cdef class Checks:
             raise TypeError("Checks: entries and captured are lists")
         entries = list(entries)
         self.captured = captured
+        self.shapes = [x.shape if type(x) is np.ndarray else None for x in captured]
         self.checks = <Check *>fg_malloc((len(entries) + 1) * sizeof(Check))
         if self.checks == NULL:
             raise MemoryError()
@@ -213,6 +218,11 @@ cdef class Checks:
                 continue
             if found != c.expected and not self.accept(i, found):
                 return False
+        for i in range(PyList_GET_SIZE(self.captured)):
+            found = PyList_GET_ITEM(self.captured, i)
+            if <PyObject *>PyList_GET_ITEM(self.shapes, i) != <PyObject *>None and not same_shape(
+                    <ndarray>found, <tuple>PyList_GET_ITEM(self.shapes, i)):
+                return False
         return True
 
     cdef bint accept(self, Py_ssize_t i, PyObject *found) except -1:
@@ -268,6 +278,17 @@ cdef bint same_kind(ndarray a, ndarray b) noexcept:
         return False
     for k in range(PyArray_NDIM(a)):
         if PyArray_DIMS(a)[k] != PyArray_DIMS(b)[k]:
+            return False
+    return True
+
+
+cdef bint same_shape(ndarray a, tuple shape) except -1:
+    """Whether an array, whose shape may be assigned to, still has the one it had."""
+    cdef int k
+    if PyArray_NDIM(a) != len(shape):
+        return False
+    for k in range(PyArray_NDIM(a)):
+        if PyArray_DIMS(a)[k] != <Py_ssize_t>shape[k]:
             return False
     return True
 
