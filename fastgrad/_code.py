@@ -45,7 +45,7 @@ class Value:
         built                a container of parts; `name` is tuple, list, set, dict, slice or str
         element              what comes out of parts[0] by iteration or unpacking
         function             a function (or class body) of code `name`, a Code; parts: defaults
-        import               `name` is the module
+        import               of the module `name`; parts: the level and the names that are asked for
         format, test, yield, raise, return, enter, match
                              that is done with the parts (enter: ``with``)
         store, delete        of the variable parts[-1], or the global `name`; parts[0] is bound
@@ -475,8 +475,7 @@ class _Walk:
         self.add("delete", step.argval, [])
 
     def import_name(self, step):
-        self.pop(2)
-        self.push("import", step.argval)
+        self.push("import", step.argval, self.pop(2))
 
     def import_from(self, step):
         self.push("attribute", step.argval, self.stack[-1:])

@@ -233,7 +233,7 @@ class _Search:
         target = callee.object
         if isinstance(target, types.FunctionType) and hasattr(target, "dispatch") and args:
             self.asked(args[0], lambda kind: target.dispatch(kind) is target.dispatch(Tensor), value)
-        if isinstance(target, types.FunctionType) and not _watch._known_function(target):
+        if isinstance(target, types.FunctionType) and not _of_library(target):
             return self._function(target, args, names)
         if isinstance(target, types.MethodType):
             return self._one_call(Known(target.__func__, callee.label),
@@ -684,6 +684,11 @@ def _transforms(x):
     """Whether x is made by a transformation of another function."""
     return hasattr(type(x), "_parts") or isinstance(x, types.FunctionType) and (
         x.__globals__.get("__name__", "").startswith("fastgrad."))
+
+
+def _of_library(function):
+    """Whether a function is of code that is taken to be the same always."""
+    return _watch._known_file(function.__code__.co_filename)
 
 
 def _numbers_among(args):

@@ -74,7 +74,7 @@ class Run:
     def __init__(self, function, call, arguments, state, lifted):
         self.function, self.call, self.arguments = function, call, arguments
         self.state, self.lifted = state, lifted
-        self.reason = self.recording = self.answer = None
+        self.reason = self.recording = self.answer = self._given = None
         self.written, self._leaves, self._tensors, self._containers = [], [], [], []
         self.copies = [np.array(contents(x)) for x in state.arrays]
         self._random = [(x, _raw_state(x)) for x, _ in state.generators + _watch._GLOBAL]
@@ -110,6 +110,7 @@ class Run:
             core.vouch(array)
         self._tensors, function = tensors, self.function
         args, kwargs = self._rebuilt(tensors)
+        self._given = _tensors_among(args, kwargs)
         if self.lifted:
             clone, twin = _watch.lifted(self.state, self.lifted, tensors[len(self.call.values):])
             function = _watch.rewrap(function, clone, twin)
@@ -187,6 +188,7 @@ class Run:
         box = [self.answer]
         roots = [*self.call.roots, self.call.instance, *objects, *containers, box]
         self.after = Watch(self.call.roots, self.call.instance)
+        self.after.given = self._given
         self.changed = changes(self.state, self.copies, self.after)
         if objects or self.changed or self.reason:      # (a key of a dict that is returned)
             if _stored.settle(self._recorder, roots, originals) and not self.reason:
@@ -287,6 +289,20 @@ def _set_state(generator, state):
         generator.state = state
     else:
         generator.setstate(state)
+
+
+def _tensors_among(args, kwargs):
+    """Which arguments are Tensors, by position and by name: 0 for a Tensor, n for containers in
+    each other with Tensors so deep and nothing else, None for all else."""
+    def level(x):
+        if isinstance(x, Tensor):
+            return 0
+        if type(x) not in (tuple, list) or not x:
+            return None
+        levels = set(map(level, x))
+        return levels.pop() + 1 if len(levels) == 1 and None not in levels else None
+
+    return [level(x) for x in args], {name: level(x) for name, x in kwargs.items()}
 
 
 def _pair(original, made, found):

@@ -186,7 +186,7 @@ class _Settling:
     def _function(self, f):
         for cell in f.__closure__ or ():
             self._plain(cell)
-        if _watch._known_function(f):
+        if _watch._known_file(f.__code__.co_filename):
             return
         if (new := self._plain(f.__defaults__)) is not f.__defaults__:
             f.__defaults__ = new
