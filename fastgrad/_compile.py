@@ -27,8 +27,10 @@ from fastgrad._core import core
 from fastgrad._core.program import Caller, Cell, Tally, use_vectorcall
 
 from . import _watch
+from ._compare import compare, difference
 from ._effects import effects
-from ._graph import WEAK, GuardError
+from ._functionless import Functionless
+from ._graph import GuardError
 from ._lift import liftable
 from ._paths import Path, Static, argument_parts, captured_value
 from ._replay import replay
@@ -38,7 +40,6 @@ from ._signature import (
     WINDOW,
     ByIdentity,
     Call,
-    Described,
     Signature,
     dead,
     is_described,
@@ -135,7 +136,7 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
 
 # ---- programs -------------------------------------------------------------------------------
 
-class Program(Caller):
+class Program(Functionless, Caller):
     """A function that is recorded and replayed. Made by `compile`, `function` and `load`.
 
     Parameters
@@ -543,10 +544,10 @@ class Program(Caller):
         self._shorten(path, call)
         answer = _answer(path, result)
         if self._verify and (replay <= self._verify or replay & replay - 1 == 0):
-            self._compare(path, replay, answer, args, kwargs)
+            compare(self._name, path, replay, answer, self.function(*args, **kwargs))
             written = [(call.targets[k], result[place]) for k, place in path.written]
             for got, wanted in written:     # the plain function has written them
-                wrong = _difference(wanted, got)
+                wrong = difference(wanted, got)
                 if wrong:
                     raise RuntimeError(f"{self._name}: verify: replay {replay} of the path "
                                        f"{path.signature} differs from the function in an "
@@ -726,140 +727,12 @@ class Program(Caller):
             return
         core.warn(f"compile: {self._name} is not replayed: {reason}")
 
-    # ---- checking ---------------------------------------------------------------------------
-
-    def _compare(self, path, replay, answer, args, kwargs):
-        """Complain unless the plain function returns the same."""
-        plain = self.function(*args, **kwargs)
-        try:
-            expected = _trees.flatten_like(_trees.flatten(answer)[1], plain)
-        except ValueError as error:
-            raise RuntimeError(f"{self._name}: verify: a replay differs from the function: {error}"
-                               ) from None
-        for (where, got), wanted in zip(_trees.leaves_with_paths(answer), expected):
-            wrong = _difference(got, wanted)
-            if wrong:
-                raise RuntimeError(
-                    f"{self._name}: verify: replay {replay} of the path {path.signature} "
-                    f"differs from the function in the result{where}: {wrong}. What the function "
-                    "depends on besides its arguments must be reached by a name, and must not "
-                    "change while it runs")
-
     def _guard_error(self, entry, failed):
         path, k = failed
         guard = path.guards[k]
         raise GuardError(f"{self._name}: {guard.line}: the recorded run met {guard.kind} "
                          f"{guard.outcome!r} here, this call meets another outcome, and there is "
                          "no Python function to follow it; record that case as well before saving")
-
-    # ---- without a Python function ----------------------------------------------------------
-
-    @classmethod
-    def of_graph(cls, graph, captured=(), returned=_trees.LEAF, places=None, name=None,
-                 arguments=None, kinds=None, keywords=False, written=()):
-        """A program without a Python function.
-
-        Parameters
-        ----------
-        graph : Graph
-            Its inputs are the arguments, then what is captured.
-        captured : list of ndarray and Tensor
-            Read again at each call.
-        returned, places
-            The structure of the result and its leaves: the numbers of outputs, and `Static`
-            values; by default the one output.
-        name : str
-        arguments, kinds, keywords
-            The structure of ``args``, or of ``(args, kwargs)`` with `keywords`, and the kind of
-            each leaf: "float", the character of the dtype of a scalar, (character, shape) of an
-            array, or (type, value) of a static argument. By default one argument for each input.
-        written : list of (int, int)
-            Numbers of inputs that are written to, and of the outputs that say what.
-        """
-        program = cls(None, name=name)
-        program.add_graph(graph, captured, returned, places, arguments, kinds, keywords, written)
-        return program
-
-    def add_graph(self, graph, captured=(), returned=_trees.LEAF, places=None, arguments=None,
-                  kinds=None, keywords=False, written=()):
-        """One more path of such a program, as `of_graph` describes it."""
-        count = len(graph.inputs) - len(captured)
-        if arguments is None:
-            arguments = _trees.flatten((0.0,) * count)[1]
-        if kinds is None:
-            kinds = [_kind(graph, i) for i in graph.inputs[:count]]
-        if places is None:
-            places = list(range(len(graph.outputs)))
-        key = (arguments, tuple(kinds), keywords)
-        made = Signature(f"({', '.join(map(_kind_text, kinds))})")
-        replace_in(self._table, lambda table: table if key in table else {**table, key: made})
-        entry = self._signatures[key]
-        path = Path(entry.text, graph, returned, places, None, list(captured), written=written)
-        entry.change(lambda paths: (*paths, path))
-
-    @property
-    def _reached(self):
-        """What is read at each call of a program without a function."""
-        return [] if self.function is not None else [
-            x for path in self._all() for x in path.captured]
-
-    def _nearest(self, call):
-        """The signature that a call fits after numbers have become what it takes."""
-        known = list(self._signatures.items())
-        same = [(key, entry) for key, entry in known
-                if key[0] == call.structure and key[2] == call.keywords]
-        if not same:
-            texts = " or ".join(sorted({entry.text for _, entry in known}))
-            raise TypeError(f"{self._name}: called with {self._text(call)}; it takes {texts}")
-        error = None
-        for key, entry in same:
-            try:
-                fitted = [(value, leaf) for k, (leaf, kind) in enumerate(zip(call.leaves, key[1]))
-                          for value in self._fitted(leaf, kind, k)]
-                call.values = [value for value, _ in fitted]
-                call.targets = [leaf for _, leaf in fitted]
-                return entry
-            except (TypeError, ValueError) as wrong:
-                error = wrong
-        raise error
-
-    def _fitted(self, leaf, kind, k):
-        """A list with the leaf as the recorded kind; empty for a static one."""
-        what = f"{self._name}: argument {k}"
-        if isinstance(kind, (Described, ByIdentity)):
-            if kind != static_key(leaf):
-                raise TypeError(f"{what} is {leaf!r}, but the program was recorded with "
-                                f"{kind.value!r}")
-            return []
-        char, shape = ("d", ()) if kind == "float" else kind if isinstance(kind, tuple) else (
-            kind, ())
-        if not isinstance(leaf, (int, float, np.ndarray, np.generic, Tensor)):
-            raise TypeError(f"{what} must be a number or an array, not {type(leaf).__name__}")
-        if np.shape(leaf) != shape:
-            raise ValueError(f"{what} has shape {np.shape(leaf)}, but the program was recorded for "
-                             f"{shape} and has no Python function to be recorded again")
-        if isinstance(leaf, Tensor):
-            return [leaf]
-        if isinstance(leaf, (int, float)) and not isinstance(leaf, np.generic):
-            return [float(leaf) if kind == "float" else np.dtype(char).type(leaf)]
-        if leaf.dtype.char != char:
-            raise TypeError(f"{what} has dtype {leaf.dtype}, but the program was recorded for "
-                            f"{np.dtype(char)}; write .astype({str(np.dtype(char))!r})")
-        return [float(leaf) if kind == "float" else leaf]
-
-
-def _kind(graph, i):
-    """The kind of an input of a graph."""
-    if graph.nodes["rank"][i]:
-        return graph.dtype(i).char, tuple(graph.shape(i))
-    return "float" if graph.nodes["flags"][i] & WEAK else graph.dtype(i).char
-
-
-def _kind_text(kind):
-    if isinstance(kind, tuple) and isinstance(kind[0], str):
-        return f"{np.dtype(kind[0])}{list(kind[1])}"
-    return kind if kind == "float" else str(np.dtype(kind)) if isinstance(kind, str) else repr(
-        getattr(kind, "value", kind))
 
 
 use_vectorcall(Program)
@@ -900,27 +773,3 @@ def _answer(path, results):
     if path.returned == _trees.LEAF and path.places[0] == 0:
         return results[0]
     return _trees.unflatten(path.returned, filled(path.places, results))
-
-
-def _difference(got, wanted):
-    """How two results differ; "" where they agree but for rounding."""
-    if isinstance(wanted, Tensor):
-        wanted = wanted.detach().numpy()
-    if not isinstance(got, (float, np.ndarray, np.generic)):
-        return "" if got == wanted else f"{got!r} instead of {wanted!r}"
-    a, b = np.asarray(got), np.asarray(wanted)
-    if a.shape != b.shape:
-        return f"shape {a.shape} instead of {b.shape}"
-    if a.dtype.kind != "f" or b.dtype.kind != "f":
-        return "" if np.array_equal(a, b) else f"{got!r} instead of {wanted!r}"
-    tolerance = 1e-4 if np.float32 in (a.dtype, b.dtype) else 1e-9
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(b)
-        scale = np.max(np.abs(b[finite]), initial=0.0)
-        gap = np.abs(a - b)
-        same = (a == b) | (np.isnan(a) & np.isnan(b)) | (gap <= tolerance * max(scale, 1e-300))
-    if same.all():
-        return ""
-    return (f"{np.count_nonzero(~same)} of {same.size} entries differ, by up to "
-            f"{np.max(gap[~same & ~np.isnan(gap)], initial=0.0):.3g}, nothing but rounding is "
-            "allowed")

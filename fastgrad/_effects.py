@@ -48,7 +48,8 @@ PARTS = 64                  # so many entries of a container are told apart
 _CHANGING = {
     list: "append extend insert remove pop clear sort reverse __setitem__ __delitem__ __iadd__ "
           "__imul__",
-    dict: "update setdefault pop popitem clear __setitem__ __delitem__ __ior__ move_to_end subtract",
+    dict: "update setdefault pop popitem clear __setitem__ __delitem__ __ior__ move_to_end "
+          "subtract",
     set: "add update discard remove pop clear difference_update intersection_update "
          "symmetric_difference_update __ior__ __iand__ __isub__ __ixor__",
     collections.deque: "append appendleft extend extendleft insert remove pop popleft clear rotate "
@@ -69,7 +70,8 @@ _CHANGING_FIRST = frozenset([
         "ixor", "ilshift", "irshift", "iconcat")]])
 _CHANGING_NAMES = {
     "heapq": frozenset(["heappush", "heappop", "heapify", "heapreplace", "heappushpop"]),
-    "bisect": frozenset(["insort", "insort_left", "insort_right"]), "random": frozenset(["shuffle"])}
+    "bisect": frozenset(["insort", "insort_left", "insort_right"]),
+    "random": frozenset(["shuffle"])}
 
 # What `op=` changes in place; numbers, texts and tuples are bound anew by it.
 _IN_PLACE = (np.ndarray, list, set, dict, collections.deque, bytearray, Tensor)
@@ -205,8 +207,8 @@ class _Search:
     @staticmethod
     def given(x):
         """What an argument of the call is."""
-        if type(x) is float or isinstance(x, (np.generic, np.ndarray, Tensor, tuple, list, dict)) or (
-                not isinstance(x, type) and hasattr(x, "__dataclass_fields__")):
+        if (type(x) is float or isinstance(x, (np.generic, np.ndarray, Tensor, tuple, list, dict))
+                or not isinstance(x, type) and hasattr(x, "__dataclass_fields__")):
             return ARGUMENT
         return Known(x, type(x).__name__)
 
@@ -232,7 +234,8 @@ class _Search:
             return []
         target = callee.object
         if isinstance(target, types.FunctionType) and hasattr(target, "dispatch") and args:
-            self.asked(args[0], lambda kind: target.dispatch(kind) is target.dispatch(Tensor), value)
+            self.asked(args[0], lambda kind: target.dispatch(kind) is target.dispatch(Tensor),
+                       value)
         if isinstance(target, types.FunctionType) and not _of_library(target):
             return self._function(target, args, names)
         if isinstance(target, types.MethodType):
@@ -245,8 +248,8 @@ class _Search:
                                    **names}, value)
         if isinstance(target, type):
             return self._class(target, args, names, value)
-        if isinstance(target, (types.BuiltinMethodType, types.MethodWrapperType)) and not isinstance(
-                target.__self__, (types.ModuleType, type(None))):
+        if (isinstance(target, (types.BuiltinMethodType, types.MethodWrapperType))
+                and not isinstance(target.__self__, (types.ModuleType, type(None)))):
             return self._method_of_c(Bound(target.__name__, Known(
                 target.__self__, f"{callee.label or target.__name__}")), args, value)
         wrapped = getattr(target, "__wrapped__", None)
@@ -370,7 +373,8 @@ class _Search:
             return [Known(vars(x.object), x.label) for x in args[0]
                     if isinstance(x, Known) and hasattr(x.object, "__dict__")]
         if target is getattr and len(args) > 1:
-            return [y for name in args[1] if isinstance(name, Known) and isinstance(name.object, str)
+            return [y for name in args[1]
+                    if isinstance(name, Known) and isinstance(name.object, str)
                     for x in args[0] for y in self.attribute(x, name.object)]
         return [COMPUTED] if _numbers_among(args) else [Own(None, ())]
 
@@ -393,7 +397,8 @@ class _Search:
                 [isinstance(owner.object, base) and name in names
                  for base, names in _CHANGING.items()]):
             self._changes(owner, value)
-        elif isinstance(owner, Known) and name in ("__setattr__", "__delattr__", "__next__", "send"):
+        elif isinstance(owner, Known) and name in (
+                "__setattr__", "__delattr__", "__next__", "send"):
             self._changes(owner, value)
         self._passed(args, {}, value)
         if name in _SAME_METHODS:

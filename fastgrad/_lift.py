@@ -5,8 +5,8 @@ recorded again and again, so that after its first change it becomes an input of 
 of the function is recorded in which the name stands for a Tensor (`_watch.lifted`). A Tensor does
 what a float does in arithmetic, and not elsewhere: ``isinstance(T, float)``, ``table[T]``,
 ``cached(T)``, ``np.maximum(x, T)`` at a tie. So this is done only where the code tells that each
-use of the name is an operand of arithmetic, or of a comparison, which becomes a guard; and where the
-copy stands for all that reads the name: the function must not find itself by another way.
+use of the name is an operand of arithmetic, or of a comparison, which becomes a guard; and where
+the copy stands for all that reads the name: the function must not find itself by another way.
 """
 
 from ._code import origins, read

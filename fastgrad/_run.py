@@ -10,7 +10,6 @@ do, is followed by a second run, of the plain function, and only if the first ha
 import dis
 import gc
 import inspect
-import random
 import struct
 import types
 
@@ -217,10 +216,11 @@ class Run:
         """Put things right after an error; tells whether the plain function is to be called in
         place of the run: it may do what a Tensor has refused, and nothing has been changed."""
         tensors, targets = self._tensors, self.call.targets
-        again = isinstance(error, (Shares, Refused)) or isinstance(error, _REFUSALS) and not isinstance(error, RecursionError) and (
-            _of_tensors(error))
-        written = [] if again else [
-            (targets[k], np.array(core.settle_plain(tensors[k]))) for k in changed(targets, tensors)]
+        again = isinstance(error, (Shares, Refused)) or (
+            isinstance(error, _REFUSALS) and not isinstance(error, RecursionError)
+            and _of_tensors(error))
+        written = [] if again else [(targets[k], np.array(core.settle_plain(tensors[k])))
+                                    for k in changed(targets, tensors)]
         if not again:
             self._write_containers()
         del tensors
@@ -229,9 +229,9 @@ class Run:
         for target, value in written:
             target[...] = value
         if again and self.changed:
-            error.add_note("(fastgrad: the call was recorded, and has changed what is there after it, "
-                           "so that it was not repeated; the calls to come are of the function "
-                           "itself)")
+            error.add_note("(fastgrad: the call was recorded, and has changed what is there after "
+                           "it, so that it was not repeated; the calls to come are of the "
+                           "function itself)")
             return False
         if again:
             for generator, state in self._random:
@@ -268,8 +268,8 @@ def _of_tensors(error):
 
 def _is_output(leaf):
     """Whether a program can return it as a number or an array."""
-    return isinstance(leaf, Tensor) or (type(leaf) is np.ndarray or isinstance(leaf, np.generic)) and (
-        leaf.dtype.char in DTYPES)
+    return isinstance(leaf, Tensor) or leaf.dtype.char in DTYPES if (
+        isinstance(leaf, (Tensor, np.generic)) or type(leaf) is np.ndarray) else False
 
 
 def _raw_state(generator):
@@ -277,7 +277,9 @@ def _raw_state(generator):
         return generator.bit_generator.state
     if isinstance(generator, np.random.RandomState):
         return generator.get_state(legacy=False)
-    return generator.state if isinstance(generator, np.random.BitGenerator) else generator.getstate()
+    if isinstance(generator, np.random.BitGenerator):
+        return generator.state
+    return generator.getstate()
 
 
 def _set_state(generator, state):
