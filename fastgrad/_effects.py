@@ -242,10 +242,11 @@ class _Search:
             return self._one_call(Known(target.__func__, callee.label),
                                   [[Known(target.__self__, callee.label)], *args], names, value)
         if isinstance(target, functools.partial):
-            given = [[self.given(x)] for x in target.args]
-            return self._one_call(Known(target.func, callee.label), [*given, *args],
-                                  {**{k: [self.given(x)] for k, x in target.keywords.items()},
-                                   **names}, value)
+            bound = {k: [Known(x, k)] for k, x in target.keywords.items()}
+            return self._one_call(
+                Known(target.func, callee.label),
+                [*[[Known(x, type(x).__name__)] for x in target.args], *args], {**bound, **names},
+                value)
         if isinstance(target, type):
             return self._class(target, args, names, value)
         if (isinstance(target, (types.BuiltinMethodType, types.MethodWrapperType))
@@ -253,6 +254,8 @@ class _Search:
             return self._method_of_c(Bound(target.__name__, Known(
                 target.__self__, f"{callee.label or target.__name__}")), args, value)
         wrapped = getattr(target, "__wrapped__", None)
+        if wrapped is not None and (getattr(target, "__module__", None) or "").startswith("numpy"):
+            wrapped = None              # NumPy's own functions are in the tables
         if wrapped is not None:         # programs, derivatives, functools.lru_cache
             # A derivative gives its function Tensors, compiled or not.
             before, self.tensors = self.tensors, self.tensors or _transforms(target)
@@ -330,6 +333,7 @@ class _Search:
         if kind is type and len(args) == 1:
             self.asked(args[0], lambda _: False, value)
         if kind in _SAME_PARTS:
+            self._passed(args, names, value)
             return [Own(kind, tuple([x for part in args for whole in part
                                      for x in (self.parts(whole) if kind is not map else ())]))]
         own = Own(kind, ())
@@ -347,8 +351,7 @@ class _Search:
         """A function that is not written in Python, or of a known library."""
         module, name = getattr(target, "__module__", None), getattr(target, "__name__", "")
         changing = _hashable_in(target, _CHANGING_FIRST) or name in _CHANGING_NAMES.get(
-            (module or "").lstrip("_"), ()) or name == "at" and isinstance(
-                getattr(target, "__self__", None), np.ufunc)
+            (module or "").lstrip("_"), ())
         if changing and args:
             for first in args[0]:
                 self._changes(first, value)
@@ -391,6 +394,9 @@ class _Search:
         name, owner = bound
         kind = type(owner.object) if isinstance(owner, Known) else (
             owner.kind if isinstance(owner, Own) else None)
+        if kind is np.ufunc and name == "at" and args:
+            for first in args[0]:
+                self._changes(first, value)
         if owner is ARGUMENT and any([name in names for names in _CHANGING.values()]):
             self.writes = True
         elif isinstance(owner, Known) and any(

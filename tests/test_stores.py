@@ -17,6 +17,7 @@ from sides import Particle, recorded, side_by_side
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
+from fastgrad._effects import effects
 
 pytestmark = pytest.mark.filterwarnings("ignore:compile")
 
@@ -101,6 +102,7 @@ def test_attributes(name):
 
     f = side_by_side(make)
     assert recorded(f) == 0         # found before anything was recorded
+    assert "it changes `" in effects(make()[0], (2.0,)).reason
 
 
 def test_an_attribute_of_the_class():
@@ -339,6 +341,8 @@ def boxed(function):
 def test_stores(name):
     f = side_by_side(boxed(STORES[name]))
     assert recorded(f) == 0
+    f, _ = boxed(STORES[name])()
+    assert "it changes `" in effects(f, (2.0,)).reason
 
 
 @pytest.mark.parametrize("name", ["list_append", "counter", "in_a_helper", "+=", "a_callback"])
@@ -432,6 +436,7 @@ def by_helper(x):
                          ids=lambda f: f.__name__)
 def test_what_is_made_inside_may_be_changed(f):
     program, gradient = fg.compile(f), fg.compile(fg.grad(f))
+    assert effects(f, (2.0,)).reason is None
     for x in (2.0, 3.0, -1.0, 2.5):
         assert program(x) == pytest.approx(float(f(x)))
         assert gradient(x) == pytest.approx(fg.grad(f)(x))
