@@ -363,6 +363,83 @@ def test_stores_under_a_transformation_happen_at_each_call(name, transform):
             assert float(np.sum(state()["n"])) == float(np.sum(plain_state()["n"]))
 
 
+class Counting:
+    """An object of which much that Python does is counted."""
+
+    def __init__(self):
+        self.n = 0
+
+    def count(self, result):
+        self.n += 1
+        return result
+
+    def __len__(self):
+        return self.count(self.n)
+
+    def __contains__(self, x):
+        return self.count(True)
+
+    def __iter__(self):
+        return self.count(iter([1, 2]))
+
+    def __bool__(self):
+        return self.count(True)
+
+    def __enter__(self):
+        return self.count(self)
+
+    def __exit__(self, *error):
+        return self.count(None)
+
+    def __eq__(self, other):
+        return self.count(True)
+
+    def __neg__(self):
+        return self.count(2)
+
+    def __mul__(self, other):
+        return self.count(other)
+
+    def __radd__(self, other):
+        return self.count(other)
+
+    def __getitem__(self, key):
+        return self.count(self.n)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.count(self.n)
+
+    def __format__(self, spec):
+        return self.count("text")
+
+
+def in_a_with(s, x):
+    with s:
+        return x * s.n
+
+
+COUNTED = {
+    "len": lambda s, x: x * len(s), "in": lambda s, x: x * (1 in s), "for": lambda s, x: x * sum(s),
+    "bool": lambda s, x: x if s else -x, "==": lambda s, x: x * (s == 1), "-": lambda s, x: x * -s,
+    "*": lambda s, x: (s * x) * 2, "+": lambda s, x: x * 2 + s, "[]": lambda s, x: x * s[0],
+    "attribute": lambda s, x: x * s.other, "format": lambda s, x: x * len(f"{s}"),
+    "*args": lambda s, x: x * len([*s]), "with": in_a_with,
+    "unpacking": lambda s, x: (lambda a, b: x * b)(*s), "list": lambda s, x: x * list(s)[1],
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_methods_that_operators_call(name):
+    def make():
+        s = Counting()
+        return lambda x: COUNTED[name](s, x), lambda: s.n
+
+    side_by_side(make)
+    side_by_side(make, (X,), (Y,), (X * 2,), transform=fg.vmap)
+
+
 # ---- what is made inside is f's own -----------------------------------------------------------
 
 def own_list(x):
