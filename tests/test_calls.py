@@ -15,6 +15,7 @@ import json
 import math
 import operator
 import pickle
+import random
 import struct
 import sys
 import threading
@@ -132,7 +133,8 @@ def test_what_others_refuse(use):
 
 
 def test_draws_are_not_lost():
-    for body in (lambda x, rng: json.dumps(x) and x * rng.normal(),
+    for body in (lambda x, rng: float(fractions.Fraction(x)) * rng.normal(),
+                 lambda x, rng: rng.normal() * float(fractions.Fraction(x)),
                  lambda x, rng: rng.normal() * float(json.dumps(x)),
                  lambda x, rng: float(x) * rng.normal(), lambda x, rng: x * rng.normal()):
         mine, theirs = np.random.default_rng(3), np.random.default_rng(3)
@@ -141,11 +143,16 @@ def test_draws_are_not_lost():
 
 
 def test_draws_of_the_global_generators():
-    f = fg.compile(lambda x: float(json.dumps(x)) * np.random.normal())
+    f = fg.compile(lambda x: np.random.normal() * float(fractions.Fraction(x)))
     np.random.seed(5)
     got = [f(1.0) for _ in range(3)]
     np.random.seed(5)
     assert got == [np.random.normal() for _ in range(3)]
+    f = fg.compile(lambda x: random.random() * float(fractions.Fraction(x)))
+    random.seed(5)
+    got = [f(1.0) for _ in range(3)]
+    random.seed(5)
+    assert got == [random.random() for _ in range(3)]
 
 
 # ---- types ------------------------------------------------------------------------------------
@@ -297,6 +304,9 @@ def test_objects_that_are_returned():
     f = fg.compile(lambda x: ({x: x * 2}, {x}, frozenset([x, 5.0])))
     for x in (1.0, 2.0):
         assert description(f(x)) == description(f.function(x))
+    f = fg.compile(lambda x: (x, iter([1.0, 2.0]), object()))
+    assert [list(f(1.0)[1]) for _ in range(3)] == [[1.0, 2.0]] * 3
+    assert f(1.0)[2] is not f(1.0)[2]
     f = fg.compile(lambda x: x * 1j)
     assert [f(1.0), f(2.0)] == [1j, 2j]
     f = fg.compile(lambda x: np.exp(1j * x.item() if hasattr(x, "item") else 1j * x))
@@ -490,12 +500,32 @@ def test_an_error_of_ones_own_is_no_second_run():
                     raise error
             return x
 
-        f, count = counted(body)
-        program = fg.compile(f)
+        program = fg.compile(body)
         for _ in range(3):
-            with pytest.raises(type(error), match="mine"):
-                program(1.0)
-        assert count() == 3
+            assert calls_of(body, lambda: pytest.raises(type(error), program, 1.0)) == 1
+
+
+def calls_of(function, run):
+    """How often a function is called meanwhile."""
+    calls = []
+    sys.setprofile(lambda frame, event, _: event == "call" and frame.f_code is function.__code__
+                   and calls.append(1))
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+@pytest.mark.parametrize("name", USES)
+def test_a_use_of_a_number_is_one_run(name):
+    f = USES[name]
+    for transform in (lambda f: f, lambda f: lambda x: fg.scan(
+            lambda c, k: (c, f(x)), 0.0, length=1)[1] if name not in ("text", "repr", "str", "%", "hex")
+            else f(x)):
+        program = fg.compile(transform(f))
+        for x in (2.0, 3.0):
+            assert calls_of(f, lambda: program(x)) <= (1 if transform(f) is f else 3)
 
 
 def test_what_was_done_before_an_error_is_done_once():
