@@ -36,7 +36,7 @@ import typing
 import numpy as np
 
 __all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "Kind", "READS_ALL", "READS_NAMED", "base_class",
-           "class_method", "function", "kind", "of_functions", "seeded", "wants_tensors"]
+           "calls", "class_method", "function", "kind", "of_functions", "seeded", "wants_tensors"]
 
 
 # ---- functions that depend on their operands alone ------------------------------------------
@@ -153,6 +153,20 @@ READS_NAMED = frozenset([id(getattr), id(hasattr), id(operator.attrgetter),
 READS_ALL = frozenset([id(x) for x in (
     vars, copy.copy, copy.deepcopy, dataclasses.asdict, dataclasses.astuple, dataclasses.fields,
     dataclasses.replace, *_names(copy, "replace"))])
+
+# They call what they are given.
+_CALL = frozenset([id(x) for x in (
+    map, filter, sorted, min, max, iter, print, functools.reduce, functools.partial, np.fromfunction,
+    np.apply_along_axis, np.apply_over_axes, np.piecewise, copy.copy, copy.deepcopy,
+    *_names(operator, "call"), *_names(itertools, _ITERTOOLS))])
+
+
+def calls(x):
+    """Whether x may call what it is given: a function, or an object of the user's."""
+    return id(x) in _CALL or (_package(getattr(x, "__module__", None)) == "fastgrad"
+                              and not str(x.__module__).startswith(("fastgrad.numpy",
+                                                                    "fastgrad.special")))
+
 
 # Without a seed they take one from the system.
 _SEEDED = {id(x) for x in (np.random.default_rng, np.random.RandomState, np.random.SeedSequence,
