@@ -21,12 +21,13 @@ import numpy as np
 from . import _known
 from ._code import Code, origins
 from ._names import names_in
+from ._vouched import constant
 from ._watch import OPERAND
 
 __all__ = ["Flow"]
 
 # Attributes and methods of arrays: views, and what does not depend on the contents.
-_VIEWS = frozenset(["T", "mT", "real", "reshape", "ravel", "transpose", "swapaxes", "squeeze", "view"])
+_VIEWS = frozenset("T mT real reshape ravel transpose swapaxes squeeze view".split())
 _SHAPES = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides", "__len__"])
 _CHANGING = frozenset(["fill", "sort", "partition", "put", "resize", "itemset", "byteswap",
                        "setfield", "setflags"])
@@ -43,12 +44,13 @@ _TENSOR_ATTRIBUTES = frozenset(["T", "mT", "real", "imag"])
 # Functions of arrays that return Tensors if they are given one.
 _RETURNS = frozenset("""
 abs amax amin append around array asarray asanyarray ascontiguousarray atleast_1d atleast_2d
-atleast_3d average broadcast_to clip column_stack compress concatenate convolve copy correlate cross
-cumprod cumsum diag diagflat diagonal diff dot dstack einsum expand_dims flip fliplr flipud full_like
-gradient hstack imag inner interp kron matmul matrix_transpose max mean min moveaxis nan_to_num outer
-pad permute_dims prod ravel real repeat reshape roll rot90 round select sort squeeze stack std sum
-swapaxes take tensordot tile trace transpose trapezoid tril triu var vdot vstack where zeros_like
-ones_like norm inv solve det cholesky logsumexp softmax log_softmax relu sigmoid
+atleast_3d average broadcast_to clip column_stack compress concatenate convolve copy correlate
+cross cumprod cumsum diag diagflat diagonal diff dot dstack einsum expand_dims flip fliplr flipud
+full_like gradient hstack imag inner interp kron matmul matrix_transpose max mean min moveaxis
+nan_to_num outer pad permute_dims prod ravel real repeat reshape roll rot90 round select sort
+squeeze stack std sum swapaxes take tensordot tile trace transpose trapezoid tril triu var vdot
+vstack where zeros_like ones_like norm inv solve det cholesky logsumexp softmax log_softmax relu
+sigmoid
 """.split())
 _CREATES = frozenset("zeros ones full eye identity arange linspace empty".split())
 
@@ -529,7 +531,7 @@ class Flow:
                 continue
             if id(x) in _CHANGING_FUNCTIONS and k == 1 or place >= 0 and names[place] == "out":
                 return "written"
-            if getattr(x, "__name__", None) == "constant" and str(x.__module__).startswith("fastgrad"):
+            if x is constant:
                 continue
             if not (_known.wants_tensors(x) and self._level_of_operands(call) == 0):
                 return "whole"
