@@ -775,8 +775,8 @@ class _Walk:
 
 
 # The methods that stand for instructions; the others help them.
-_METHODS = {name.upper(): method for name, method in vars(_Walk).items() if name.upper() in dis.opmap
-            or name.upper() + "_BORROW" in dis.opmap}
+_METHODS = {name.upper(): method for name, method in vars(_Walk).items()
+            if name.upper() in dis.opmap or name.upper() + "_BORROW" in dis.opmap}
 _JUMPS = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
 _NULL_BELOW = sys.version_info < (3, 13)
 _METHODS_IN_ATTR = "LOAD_METHOD" not in dis.opmap or dis.opmap["LOAD_METHOD"] > 255

@@ -19,14 +19,15 @@ import types
 import numpy as np
 
 from . import _known
-from ._code import origins
+from ._code import Code, origins
 from ._names import names_in
+from ._vouched import constant
 from ._watch import OPERAND
 
 __all__ = ["Flow"]
 
 # Attributes and methods of arrays: views, and what does not depend on the contents.
-_VIEWS = frozenset(["T", "mT", "real", "reshape", "ravel", "transpose", "swapaxes", "squeeze", "view"])
+_VIEWS = frozenset("T mT real reshape ravel transpose swapaxes squeeze view".split())
 _SHAPES = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides", "__len__"])
 _CHANGING = frozenset(["fill", "sort", "partition", "put", "resize", "itemset", "byteswap",
                        "setfield", "setflags"])
@@ -43,12 +44,13 @@ _TENSOR_ATTRIBUTES = frozenset(["T", "mT", "real", "imag"])
 # Functions of arrays that return Tensors if they are given one.
 _RETURNS = frozenset("""
 abs amax amin append around array asarray asanyarray ascontiguousarray atleast_1d atleast_2d
-atleast_3d average broadcast_to clip column_stack compress concatenate convolve copy correlate cross
-cumprod cumsum diag diagflat diagonal diff dot dstack einsum expand_dims flip fliplr flipud full_like
-gradient hstack imag inner interp kron matmul matrix_transpose max mean min moveaxis nan_to_num outer
-pad permute_dims prod ravel real repeat reshape roll rot90 round select sort squeeze stack std sum
-swapaxes take tensordot tile trace transpose trapezoid tril triu var vdot vstack where zeros_like
-ones_like norm inv solve det cholesky logsumexp softmax log_softmax relu sigmoid
+atleast_3d average broadcast_to clip column_stack compress concatenate convolve copy correlate
+cross cumprod cumsum diag diagflat diagonal diff dot dstack einsum expand_dims flip fliplr flipud
+full_like gradient hstack imag inner interp kron matmul matrix_transpose max mean min moveaxis
+nan_to_num outer pad permute_dims prod ravel real repeat reshape roll rot90 round select sort
+squeeze stack std sum swapaxes take tensordot tile trace transpose trapezoid tril triu var vdot
+vstack where zeros_like ones_like norm inv solve det cholesky logsumexp softmax log_softmax relu
+sigmoid
 """.split())
 _CREATES = frozenset("zeros ones full eye identity arange linspace empty".split())
 
@@ -91,6 +93,7 @@ class Flow:
                     self.ways.setdefault(found[1], set()).add((k, found[2].count("[")))
         if not self.ways:
             return
+        self._find_functions()
         self._gather()
         self._bind()
         self._find_tensors()
@@ -119,43 +122,93 @@ class Flow:
             found += scope.objects(value)[0]
         return found
 
+    def _find_functions(self):
+        """Which code may run at all, and which functions are called by no name that is known."""
+        self.functions = {function: names_in(function.__code__).code
+                          for function in self.state.functions
+                          if names_in(function.__code__).code in self.scopes}
+        methods = self.state.methods
+        named = {f for found in methods.values() for f in found}
+        self.escaped = set()
+        for value in [x for code in self.roots for x in code.everything] + [
+                x for code in self.roots for x in code.variables.values() if x.outer]:
+            found = self._functions_by_name(value)
+            named.update(found)
+            if found and not self._only_called(value):
+                self.escaped.update(found)
+        rest = [f for f in self.functions
+                if f not in named or f in self.escaped or f is self.state.innermost]
+        self.escaped |= {f for f in rest if f is not self.state.innermost}
+        rest += [f for name, found in methods.items() if name.startswith("__")
+                 and name != "__call__" for f in found]
+        alive, called = set(), False
+        while rest:
+            code = self.functions.get(rest.pop())
+            if code is None or code in alive:
+                continue
+            alive.add(code)
+            for value in [*code.everything, *code.variables.values()]:
+                rest += self._functions_by_name(value)
+                if not called and value.kind == "call" and self._may_call(value):
+                    called = True
+                    rest += methods.get("__call__", ())
+        self.roots = [code for code in self.roots if code in alive]
+        self.functions = {f: code for f, code in self.functions.items() if code in alive}
+
+    def _functions_by_name(self, value):
+        if value.kind == "attribute":
+            return [*self.state.methods.get(value.name, ()),
+                    *[x for x in self._objects(value) if isinstance(x, types.FunctionType)]]
+        if value.kind == "global" or value.kind == "variable" and value.outer:
+            return [x for x in self._objects(value) if isinstance(x, types.FunctionType)]
+        return []
+
+    def _may_call(self, call):
+        """Whether a call may run an object of the user's: it is one, or is handed on."""
+        for origin in origins(call.parts[0]):
+            objects = self._objects(origin)
+            if origin.kind == "attribute" and (not objects or origin.name in self.state.methods):
+                continue
+            if not objects and origin.kind != "function" or any(
+                    [not _known.function(x) or _known.calls(x) for x in objects
+                     if not isinstance(x, (types.FunctionType, type))]):
+                return True
+        return False
+
     def _bind(self):
         """Which values each argument of each function may be."""
         self.bound = {}                 # parameter -> values, None among them for what is not known
         self.targets = {}               # call -> codes that it may run, or None
-        functions = {function: names_in(function.__code__).code for function in self.state.functions
-                     if function.__code__ in {code.code for code in self.roots}}
-        named, escaped = set(), set()
-        for value in self.values:
-            if value.kind in ("global", "attribute") or value.kind == "variable" and value.outer:
-                found = [x for x in self._objects(value) if isinstance(x, types.FunctionType)]
-                if value.kind == "attribute":
-                    found += self.state.methods.get(value.name, ())
-                named.update(found)
-                if found and not self._only_called(value):
-                    escaped.update(found)
-        methods = {f for found in self.state.methods.values() for f in found}
-        anyhow = {f for f in functions if f not in named and f not in methods} | escaped
-        anyhow -= {self.state.innermost} - escaped
+        methods = self.state.methods
+        of_classes = {f for found in methods.values() for f in found}
         # What is called by no name that is known may be any of these.
-        self.unnamed = [(functions[f], int(f in methods)) for f in anyhow if f in functions] + [
-            (functions[f], 1) for f in self.state.methods.get("__call__", ()) if f in functions]
-        for f in anyhow | {f for name, found in self.state.methods.items() for f in found
-                           if name.startswith("__") and name not in ("__call__", "__init__")}:
-            if f in functions:
-                for parameter in functions[f].parameters:
-                    self.bound.setdefault(parameter, []).append(None)
-        self.functions = functions
+        self.unnamed = [(self.functions[f], int(f in of_classes)) for f in self.escaped
+                        if f in self.functions]
+        self.unnamed += [(self.functions[f], 1) for f in methods.get("__call__", ())
+                         if f in self.functions]
+        anyhow = self.escaped | {f for name, found in methods.items() for f in found if (
+            name.startswith("__") and name not in ("__call__", "__init__"))}
+        for f in anyhow & self.functions.keys():
+            for parameter in self.functions[f].parameters:
+                self.bound.setdefault(parameter, []).append(None)
         for value in self.values:
             if value.kind == "call":
                 self.targets[value] = self._targets(value)
                 for code, offset in self.targets[value] or ():
                     self._bind_call(value, code, offset)
-            elif value.kind == "function" and not isinstance(value.name, types.CodeType) and (
-                    value.name is not None and not self._only_called(value)):
+                if self._calls_back(value):
+                    for code, _ in self.unnamed:
+                        for parameter in code.parameters:
+                            self.bound.setdefault(parameter, []).append(None)
+            elif value.kind == "function" and isinstance(value.name, Code) and (
+                    not self._only_called(value)):
                 for parameter in value.name.parameters:
                     self.bound.setdefault(parameter, []).append(None)
         self._bind_given()
+
+    def _calls_back(self, call):
+        return any([_known.calls(x) for origin in origins(call.parts[0])
+                    for x in self._objects(origin)])
 
     def _only_called(self, value):
         uses = [use for scope in self.scopes.get(value.code, ())[:1]
@@ -183,13 +236,15 @@ class Flow:
         return None if None in found and len(found) == 1 else [x for x in found if x is not None]
 
     def _target(self, x):
+        if _known.function(x):
+            return []
         if isinstance(x, types.MethodType):
             return [(code, 1) for code, _ in self._target(x.__func__)]
         if isinstance(x, types.FunctionType):
             return [(self.functions[x], 0)] if x in self.functions else []
         if isinstance(x, type):
             return [(self.functions[f], 1) for f in self.state.methods.get("__init__", ())
-                    if f in self.functions] if not _known.function(x) else []
+                    if f in self.functions]
         if isinstance(x, functools.partial) or type(x).__module__.startswith("fastgrad"):
             return [None]
         return [(self.functions[f], 1) for f in self.state.methods.get("__call__", ())
@@ -476,7 +531,7 @@ class Flow:
                 continue
             if id(x) in _CHANGING_FUNCTIONS and k == 1 or place >= 0 and names[place] == "out":
                 return "written"
-            if getattr(x, "__name__", None) == "constant" and str(x.__module__).startswith("fastgrad"):
+            if x is constant:
                 continue
             if not (_known.wants_tensors(x) and self._level_of_operands(call) == 0):
                 return "whole"

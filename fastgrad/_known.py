@@ -36,7 +36,7 @@ import typing
 import numpy as np
 
 __all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "Kind", "READS_ALL", "READS_NAMED", "base_class",
-           "class_method", "function", "kind", "of_functions", "seeded", "wants_tensors"]
+           "calls", "class_method", "function", "kind", "of_functions", "seeded", "wants_tensors"]
 
 
 # ---- functions that depend on their operands alone ------------------------------------------
@@ -56,32 +56,33 @@ isub itemgetter itruediv ixor le length_hint lshift lt matmul methodcaller mod m
 pos pow rshift setitem sub truediv truth xor
 """
 # Left out: files (load, fromfile, memmap, ...), memory that was never written (empty is in: what is
-# read of it unwritten is nobody's value), what settings decide (geterr, array_str, array2string). So
-# for decimal numbers, which are computed as their context says.
+# read of it unwritten is nobody's value), what settings decide (geterr, array_str, array2string),
+# and so decimal numbers, which are computed as their context says.
 _NUMPY = """
 abs all allclose amax amin angle any append apply_along_axis apply_over_axes arange argmax argmin
-argpartition argsort argwhere around array array_equal array_equiv array_split asanyarray asarray asarray_chkfinite ascontiguousarray asfortranarray astype atleast_1d
-atleast_2d atleast_3d average bartlett base_repr binary_repr bincount blackman block bmat
-broadcast_arrays broadcast_shapes broadcast_to can_cast choose clip column_stack common_type
-compress concat concatenate convolve copy copyto corrcoef correlate count_nonzero cov cross cumprod
-cumsum cumulative_prod cumulative_sum delete diag diag_indices diag_indices_from diagflat diagonal
-diff digitize dot dsplit dstack ediff1d einsum einsum_path empty empty_like expand_dims extract eye
-fill_diagonal fix flatnonzero flip fliplr flipud format_float_positional format_float_scientific
-frombuffer fromfunction fromiter fromstring full full_like geomspace gradient hamming hanning
-histogram histogram2d histogram_bin_edges histogramdd hsplit hstack i0 identity imag indices inner
-insert interp intersect1d isclose iscomplex iscomplexobj isdtype isfortran isin isneginf isposinf
-isreal isrealobj isscalar issubdtype iterable ix_ kaiser kron lexsort linspace logspace mask_indices
+argpartition argsort argwhere around array array_equal array_equiv array_split asanyarray asarray
+asarray_chkfinite ascontiguousarray asfortranarray astype atleast_1d atleast_2d atleast_3d average
+bartlett base_repr binary_repr bincount blackman block bmat broadcast_arrays broadcast_shapes
+broadcast_to can_cast choose clip column_stack common_type compress concat concatenate convolve
+copy copyto corrcoef correlate count_nonzero cov cross cumprod cumsum cumulative_prod
+cumulative_sum delete diag diag_indices diag_indices_from diagflat diagonal diff digitize dot
+dsplit dstack ediff1d einsum einsum_path empty empty_like expand_dims extract eye fill_diagonal fix
+flatnonzero flip fliplr flipud format_float_positional format_float_scientific frombuffer
+fromfunction fromiter fromstring full full_like geomspace gradient hamming hanning histogram
+histogram2d histogram_bin_edges histogramdd hsplit hstack i0 identity imag indices inner insert
+interp intersect1d isclose iscomplex iscomplexobj isdtype isfortran isin isneginf isposinf isreal
+isrealobj isscalar issubdtype iterable ix_ kaiser kron lexsort linspace logspace mask_indices
 matrix_transpose max may_share_memory mean median meshgrid min min_scalar_type mintypecode moveaxis
 nan_to_num nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile
 nanprod nanquantile nanstd nansum nanvar ndim nonzero ones ones_like outer packbits pad partition
-percentile permute_dims piecewise place poly polyadd polyder polydiv polyfit polyint polymul polysub
-polyval prod promote_types ptp put put_along_axis putmask quantile ravel ravel_multi_index real
-real_if_close repeat require reshape resize result_type roll rollaxis roots rot90 round row_stack
-searchsorted select setdiff1d setxor1d shape shares_memory sinc size sort sort_complex split squeeze
-stack std sum swapaxes take take_along_axis tensordot tile trace transpose trapezoid trapz tri tril
-tril_indices tril_indices_from trim_zeros triu triu_indices triu_indices_from typename union1d
-unique unique_all unique_counts unique_inverse unique_values unpackbits unravel_index unstack unwrap
-vander var vdot vsplit vstack where zeros zeros_like
+percentile permute_dims piecewise place poly polyadd polyder polydiv polyfit polyint polymul
+polysub polyval prod promote_types ptp put put_along_axis putmask quantile ravel ravel_multi_index
+real real_if_close repeat require reshape resize result_type roll rollaxis roots rot90 round
+row_stack searchsorted select setdiff1d setxor1d shape shares_memory sinc size sort sort_complex
+split squeeze stack std sum swapaxes take take_along_axis tensordot tile trace transpose trapezoid
+trapz tri tril tril_indices tril_indices_from trim_zeros triu triu_indices triu_indices_from
+typename union1d unique unique_all unique_counts unique_inverse unique_values unpackbits
+unravel_index unstack unwrap vander var vdot vsplit vstack where zeros zeros_like
 """
 _ITERTOOLS = """
 accumulate batched chain combinations combinations_with_replacement compress count cycle dropwhile
@@ -153,6 +154,21 @@ READS_NAMED = frozenset([id(getattr), id(hasattr), id(operator.attrgetter),
 READS_ALL = frozenset([id(x) for x in (
     vars, copy.copy, copy.deepcopy, dataclasses.asdict, dataclasses.astuple, dataclasses.fields,
     dataclasses.replace, *_names(copy, "replace"))])
+
+# They call what they are given.
+_CALL = frozenset([id(x) for x in (
+    map, filter, sorted, min, max, iter, print, functools.reduce, functools.partial,
+    np.fromfunction, np.apply_along_axis, np.apply_over_axes, np.piecewise, copy.copy,
+    copy.deepcopy,
+    *_names(operator, "call"), *_names(itertools, _ITERTOOLS))])
+
+
+def calls(x):
+    """Whether x may call what it is given: a function, or an object of the user's."""
+    return id(x) in _CALL or (_package(getattr(x, "__module__", None)) == "fastgrad"
+                              and not str(x.__module__).startswith(("fastgrad.numpy",
+                                                                    "fastgrad.special")))
+
 
 # Without a seed they take one from the system.
 _SEEDED = {id(x) for x in (np.random.default_rng, np.random.RandomState, np.random.SeedSequence,

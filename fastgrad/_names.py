@@ -1,4 +1,4 @@
-"""What the names in the code of a function stand for, as far as that can be told without running it.
+"""What the names in a function's code stand for, as far as that can be told without running it.
 
 `Names` is what a code object names, whatever that is; `Scope` looks it up for one function: in its
 globals and cells, in modules and classes.

@@ -27,12 +27,9 @@ import functools
 import io
 import operator
 import os
-import random
-import struct
 import sys
 import sysconfig
 import types
-import weakref
 
 import numpy as np
 
@@ -42,8 +39,25 @@ from fastgrad._core.program import ABSENT, version_of
 from . import _known
 from ._code import origins
 from ._names import Scope, names_in
+from ._told import (
+    CONTAINERS,
+    GENERATORS,
+    NUMBERS,
+    as_base,
+    base_of,
+    bits,
+    entries_of,
+    exact,
+    identities,
+    members,
+    random_states,
+    registrations,
+)
+from ._vouched import constant, vouched
+from ._wrapped import bound_to, innermost, lifted, parts_of, rewrap
 
-__all__ = ["Watch", "constant", "innermost", "lifted", "random_states", "rewrap", "vouched"]
+__all__ = ["Watch", "bound_to", "constant", "innermost", "lifted", "random_states", "rewrap",
+           "vouched"]
 
 Tensor = core.Tensor
 
@@ -130,151 +144,6 @@ def _library_class(kind):
 _HEAP_TYPE = 1 << 9
 
 
-def _bits(x):
-    """A float so that NaN is itself and the zeros are two."""
-    return struct.pack("d", x)
-
-
-# ---- arrays that are vouched for ------------------------------------------------------------
-
-_vouched = {}                   # id -> weak reference
-
-
-def constant(a):
-    """Vouch for an array: its contents will never change.
-
-    A compiled function compares the arrays that it reaches with copies, or reads them again at
-    each call, and is recorded at each call where an array comes from nowhere it knows, such as one
-    that plain NumPy computes inside the function. An array that is vouched for is taken as it is
-    at the time of recording.
-
-    Parameters
-    ----------
-    a : ndarray or number
-
-    Returns
-    -------
-    The same object.
-
-    Raises
-    ------
-    TypeError
-        For anything else; vouch for each array in a container.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
-    >>> grid = fg.constant(np.linspace(0.0, 1.0, 5))
-    >>> @fg.compile
-    ... def f(x):
-    ...     return np.sum(x * grid)
-    >>> f(2.0)
-    np.float64(5.0)
-    """
-    if isinstance(a, np.ndarray):
-        key = id(a)
-        _vouched[key] = weakref.ref(a, lambda _, key=key: _vouched.pop(key, None))
-        vouch = getattr(core, "vouch", None)
-        if vouch is not None:
-            vouch(a)
-    elif not isinstance(a, (int, float, np.generic, Tensor)):
-        raise TypeError(f"constant: takes an array or a number, not {type(a).__name__}; vouch for "
-                        "each array in it")
-    return a
-
-
-def vouched(a):
-    """Whether the array was given to `constant`."""
-    found = _vouched.get(id(a))
-    return found is not None and found() is a
-
-
-# ---- random numbers -------------------------------------------------------------------------
-
-def _state(generator):
-    if isinstance(generator, np.random.Generator):
-        return _frozen(generator.bit_generator.state)
-    if isinstance(generator, np.random.RandomState):
-        return _frozen(generator.get_state(legacy=False))
-    if isinstance(generator, np.random.BitGenerator):
-        return _frozen(generator.state)
-    return generator.getstate()
-
-
-def _frozen(state):
-    if isinstance(state, dict):
-        return tuple([(key, _frozen(value)) for key, value in state.items()])
-    return state.tobytes() if isinstance(state, np.ndarray) else state
-
-
-_GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
-_GLOBAL = [(np.random.mtrand._rand, "np.random"), (random._inst, "random")]
-
-
-def random_states(generators):
-    """The states of these generators and of those behind `np.random` and `random`."""
-    return [(_state(generator), name) for generator, name in generators + _GLOBAL]
-
-
-# ---- how things are told --------------------------------------------------------------------
-
-def exact(x):
-    """Something plain so that it equals another only if it is of the same type, and the same."""
-    kind = type(x)
-    if kind in (str, bytes, int, bool, type(None)):
-        return kind, x
-    if kind is float:
-        return kind, _bits(x)
-    if kind is complex:
-        return kind, _bits(x.real), _bits(x.imag)
-    if kind is tuple:
-        return kind, tuple(map(exact, x))
-    if kind is frozenset:
-        return kind, frozenset(map(exact, x))
-    if kind is slice:
-        return kind, exact(x.start), exact(x.stop), exact(x.step)
-    if isinstance(x, np.generic):
-        return kind, x.dtype, x.tobytes()
-    if kind.__module__ in ("datetime", "decimal", "fractions", "builtins") and (
-            _known.kind(x) is not None):
-        return kind, repr(x)
-    return kind, id(x)
-
-
-def members(x):
-    """What is in a set."""
-    return frozenset(map(exact, x))
-
-
-def identities(x):
-    """Which objects are in a sequence, or are the keys of an ordered dictionary."""
-    return tuple(map(id, x))
-
-
-def entries_of(x):
-    """Which objects are in a mapping."""
-    return tuple([(id(key), id(value)) for key, value in x.items()])
-
-
-# Bases whose part in an object is no attribute.
-_NUMBERS = (int, float, complex, str, bytes)
-_CONTAINERS = (tuple, list, dict, set, frozenset, collections.deque, types.MappingProxyType)
-
-
-def registrations(_):
-    """How many classes have been registered with abstract ones."""
-    return abc.get_cache_token()
-
-
-def _as_base(x):
-    """The number or the text in an object of a subclass."""
-    for base in _NUMBERS:
-        if isinstance(x, base):
-            return base.__repr__(x)
-    return None
-
-
 # Functions of libraries that are made around functions of the user's; these are in their closures.
 def _around():
     sample = collections.namedtuple("sample", "a")
@@ -352,7 +221,7 @@ class Watch:
         if kind is float:
             if origin is not None:
                 self.origins[len(self.tokens)] = origin
-            self.tokens.append(("float", _bits(value)))
+            self.tokens.append(("float", bits(value)))
             return
         told = _known.kind(value)
         if told is not None and told.how == "value":
@@ -386,7 +255,7 @@ class Watch:
         for k, way in touched:
             if isinstance(value, (np.ndarray, Tensor)):
                 way = label
-            elif isinstance(value, _CONTAINERS) and way.startswith(first):
+            elif isinstance(value, CONTAINERS) and way.startswith(first):
                 way = label + way[len(first):]
             self.ways[k].append(way)
             self._touched.append((k, way))
@@ -401,7 +270,7 @@ class Watch:
             self._function(value, label)
         elif kind is types.MethodType:
             self.tokens.append(("method", value.__func__.__name__))
-            if type(value.__self__) not in _GENERATORS:
+            if type(value.__self__) not in GENERATORS:
                 self._visit(value.__func__, label, None)
             self._visit(value.__self__, label, None)
         elif kind is functools.partial:
@@ -420,7 +289,7 @@ class Watch:
                 self._compare(CALL, value, told.read, self.tokens[-1])
             else:
                 self._attributes(value, label)
-        elif kind in _GENERATORS or isinstance(value, np.random.BitGenerator):
+        elif kind in GENERATORS or isinstance(value, np.random.BitGenerator):
             self.tokens.append(("object", id(value)))
             self.generators.append((value, label))
         elif isinstance(value, _PROPERTIES):
@@ -445,9 +314,9 @@ class Watch:
             self._refuse(f"it may read the file `{label}`, which moves on")
         elif _known.function(value):
             self.tokens.append(("object", id(value)))
-        elif isinstance(value, _CONTAINERS):
+        elif isinstance(value, CONTAINERS):
             self._container(value, label)
-            if kind not in _CONTAINERS and not _library_class(kind):
+            if kind not in CONTAINERS and not _library_class(kind):
                 self._instance(value, label)
         elif not _library_class(kind):
             if hasattr(kind, "__next__"):
@@ -768,7 +637,7 @@ class Watch:
         self.tokens.append(("object", id(value)))
         owner = getattr(value, "__objclass__", None)
         if owner is not None and _library_class(owner) and not (
-                issubclass(owner, (*_NUMBERS, *_CONTAINERS, np.ndarray, np.generic,
+                issubclass(owner, (*NUMBERS, *CONTAINERS, np.ndarray, np.generic,
                                    Tensor)) or owner in (object, type, types.FunctionType)):
             self._unknown(value, label)
 
@@ -807,7 +676,7 @@ class Watch:
     def _wrapper(self, value, label):
         """Derivatives of functions, programs, functions with rules."""
         self.tokens.append(("wrapper", type(value)))
-        make = _parts_of(value)
+        make = parts_of(value)
         if make is not None:
             self.tokens.append(("made", repr(make[1])))
         self._visit(getattr(value, "__wrapped__", None), label, None)
@@ -840,7 +709,7 @@ class Watch:
             self._compare(CALL, value, identities, identities(value))
         elif isinstance(value, list):
             self._compare(LENGTH, value, len(value), None)
-        for k, item in enumerate(_base_of(value).__iter__(value)):
+        for k, item in enumerate(base_of(value).__iter__(value)):
             if isinstance(value, list):
                 self._compare(LIST, value, k, item)
             self._visit(item, f"{label}[{k}]", None)
@@ -911,8 +780,8 @@ class Watch:
         for base in kind.__mro__:
             if _library_class(base):
                 if not _known.base_class(base):
-                    self._refuse(f"the class {kind.__qualname__} has the base "
-                                 f"{base.__module__}.{base.__qualname__}, of which nothing is known")
+                    self._refuse(f"the class {kind.__qualname__} has the base {base.__module__}."
+                                 f"{base.__qualname__}, of which nothing is known")
                 continue
             for name, item in list(vars(base).items()):
                 if (name in more or name in _UNNAMED or name in self.wanted
@@ -943,7 +812,7 @@ class Watch:
         if kind not in self._seen:
             self._seen[kind] = len(self._seen)
             self._class(kind, label)
-        part = _as_base(value)
+        part = as_base(value)
         if part is not None:
             self.tokens.append(part)
         if isinstance(value, BaseException):
@@ -988,10 +857,6 @@ def _length(value):
     return len(value) if isinstance(value, (list, tuple, dict, collections.deque)) else 0
 
 
-def _base_of(value):
-    return next(base for base in _CONTAINERS if isinstance(value, base))
-
-
 def _text(value):
     """How code writes a value."""
     if value.kind == "attribute":
@@ -1019,86 +884,3 @@ def _stateless(function, seen):
     return not scope.names.dynamic and all(
         [isinstance(x, types.ModuleType) and _known_module(x.__name__) or _known.function(x)
          or isinstance(x, types.FunctionType) and _stateless(x, seen) for x in found])
-
-
-# ---- functions made of functions ------------------------------------------------------------
-
-def _parts_of(wrapper):
-    """How fastgrad's derivatives are made: (maker, arguments after the function), or None."""
-    if not hasattr(type(wrapper), "_parts") or not hasattr(wrapper, "__wrapped__"):
-        return None
-    try:
-        made = wrapper._parts()
-    except Exception:
-        return None
-    if type(made) is tuple and len(made) == 2 and made[1] and made[1][0] is wrapper.__wrapped__:
-        return made[0], made[1][1:]
-    return None
-
-
-def innermost(function):
-    """The Python function inside of methods, partial objects and derivatives; None if there is
-    none that can be replaced."""
-    while not isinstance(function, types.FunctionType):
-        if isinstance(function, types.MethodType):
-            function = function.__func__
-        elif isinstance(function, functools.partial):
-            function = function.func
-        elif _package(type(function).__module__) == "fastgrad" and _parts_of(function) is not None:
-            function = function.__wrapped__
-        else:
-            return None
-    return function
-
-
-def bound_to(function):
-    """The instance that the innermost function is bound to, or None."""
-    while not isinstance(function, (types.FunctionType, types.MethodType)):
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif innermost(function) is not None:
-            function = function.__wrapped__
-        else:
-            return None
-    return function.__self__ if isinstance(function, types.MethodType) else None
-
-
-def rewrap(function, clone, instance):
-    """The same function with another one innermost, bound to another instance."""
-    if isinstance(function, types.FunctionType):
-        return clone
-    if isinstance(function, types.MethodType):
-        return types.MethodType(clone, instance)
-    if isinstance(function, functools.partial):
-        return functools.partial(rewrap(function.func, clone, instance), *function.args,
-                                 **function.keywords)
-    maker, rest = _parts_of(function)
-    return maker(rewrap(function.__wrapped__, clone, instance), *rest)
-
-
-def lifted(state, names, values):
-    """Copies of the innermost function and of its instance, in which names have other values.
-
-    names : list of ("cell", "global" or "attribute", name)
-    """
-    function, instance = state.innermost, state.instance
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
-    space = function.__globals__
-    if any(kind == "global" for kind, _ in names):
-        space = dict(space)
-    if any(kind == "attribute" for kind, _ in names):
-        instance = object.__new__(type(instance))
-        instance.__dict__.update(state.instance.__dict__)
-    for (kind, name), value in zip(names, values):
-        if kind == "cell":
-            cells[name] = types.CellType(value)
-        elif kind == "global":
-            space[name] = value
-        else:
-            instance.__dict__[name] = value
-    clone = types.FunctionType(function.__code__, space, function.__name__, function.__defaults__,
-                               tuple([cells[name] for name in function.__code__.co_freevars]))
-    clone.__kwdefaults__ = function.__kwdefaults__
-    clone.__dict__.update(function.__dict__)
-    clone.__module__ = function.__module__
-    return clone, instance
