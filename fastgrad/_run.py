@@ -18,7 +18,7 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._core import core
 
-from . import _record, _stored, _watch
+from . import _record, _stored, _told, _watch
 from ._paths import Static, changes, contents, lifted_value
 from ._watch import Watch
 
@@ -76,7 +76,7 @@ class Run:
         self.reason = self.recording = self.answer = self._given = None
         self.written, self._leaves, self._tensors, self._containers = [], [], [], []
         self.copies = [np.array(contents(x)) for x in state.arrays]
-        self._random = [(x, _raw_state(x)) for x, _ in state.generators + _watch._GLOBAL]
+        self._random = [(x, _raw_state(x)) for x, _ in state.generators + _told.GLOBAL]
         self._frozen = _watch.random_states(state.generators)
         values = call.values + [lifted_value(state, name) for name in lifted]
         self._recorder = core.Recorder(values, list(state.arrays), True)

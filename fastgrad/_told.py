@@ -99,9 +99,9 @@ def _frozen(state):
 
 
 GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
-_GLOBAL = [(np.random.mtrand._rand, "np.random"), (random._inst, "random")]
+GLOBAL = [(np.random.mtrand._rand, "np.random"), (random._inst, "random")]
 
 
 def random_states(generators):
     """The states of these generators and of those behind `np.random` and `random`."""
-    return [(_state(generator), name) for generator, name in generators + _GLOBAL]
+    return [(_state(generator), name) for generator, name in generators + GLOBAL]
