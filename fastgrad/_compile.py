@@ -13,15 +13,11 @@ anything, waiting for another thread's call included. Two threads that meet the 
 both record; the path of the second is dropped if that of the first serves.
 """
 
-import collections
 import functools
 import inspect
-import math
 import pickle
-import struct
 import sys
 import types
-import weakref
 
 import numpy as np
 
@@ -30,21 +26,26 @@ from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Caller, Cell, Tally, use_vectorcall
 
-from . import _record, _watch
-from ._graph import WEAK, GuardError
-from ._paths import (
-    Path,
-    Static,
-    argument_parts,
-    captured_value,
-    changes,
-    contents,
-    differences,
-    lifted_name,
-    lifted_value,
-    only_reader,
-)
+from . import _watch
+from ._compare import compare, difference
+from ._effects import effects
+from ._functionless import Functionless
+from ._graph import GuardError
+from ._lift import liftable
+from ._paths import Path, Static, argument_parts, captured_value
 from ._replay import replay
+from ._run import DTYPES, Run, Shares, filled, meet
+from ._signature import (
+    MISSES,
+    WINDOW,
+    ByIdentity,
+    Call,
+    Signature,
+    dead,
+    is_described,
+    replace_in,
+    static_key,
+)
 from ._watch import Watch, constant
 
 __all__ = ["Path", "Program", "compile", "constant"]
@@ -54,20 +55,8 @@ Tensor = core.Tensor
 SIGNATURES = 256            # so many are kept of a program; then the oldest goes
 LEFT = 32                   # paths that have left are remembered
 
-# More than MISSES recordings in WINDOW calls of one signature: recording costs more than it saves.
-MISSES, WINDOW = 16, 32
-
-_DTYPES = frozenset("?bhilqBHILQfd")
-
 # A method may be called as a function, and then its first argument is as any other.
 _NO_SELF = frozenset([float, np.ndarray, np.float64, np.float32, tuple, list, dict, Tensor])
-
-# What Tensors raise where arrays would do, or what others make of it.
-_REFUSALS = (TypeError, AttributeError, IndexError, RuntimeError, ValueError, struct.error)
-
-# Static arguments that are told apart by their value; others by what they are.
-_VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type, slice, range,
-           np.dtype)
 
 
 def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0):
@@ -107,16 +96,20 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     -----
     UserWarning
         Once for each reason why f is called as it is instead of being replayed: random numbers,
-        values that leave for Python (``.item()``), arrays that come from nowhere known.
+        stores, values that leave for Python (``.item()``), arrays that come from nowhere known.
 
     Notes
     -----
     Names that f reaches (closure, globals, defaults, attributes of the instance of a method, and
     the same of functions that it calls) are compared at each call. Arrays among them that f uses
     directly are read again, others compared with a copy. A float among them that changes becomes
-    an input. Arrays among the arguments that f writes to are written at each call; where they share
-    memory with each other, f itself is called. What else f does besides returning (printing, say)
-    happens when it is recorded only.
+    an input where f does arithmetic with it. Arrays among the arguments that f writes to are
+    written at each call; where they share memory with each other, f itself is called. If f changes
+    anything else that was there before (an attribute, a list, a global), it is called as it is.
+    What it prints is printed when it is recorded only.
+
+    f runs once for each call that is not replayed. Where a recording turns out not to be
+    replayable, it has been the call all the same, and leaves no Tensor behind.
 
     Examples
     --------
@@ -141,66 +134,9 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     return Program(f, **options)
 
 
-# ---- signatures ----------------------------------------------------------------------------
-
-class _Signature:
-    """The paths for arguments of one signature."""
-
-    def __init__(self, text):
-        self.text = text
-        self._paths = Cell(())
-        self.recording = Cell(())   # a token for each call that records now
-        self.recorded = collections.deque(maxlen=MISSES + 1)    # at which calls
-        self.changed = 0            # recordings that changed what they reach
-        self.plain = False          # call the function as it is
-        self.history = False        # ... and let it return Tensors
-        self.guarded = set()        # floats that must not become inputs
-
-    @property
-    def paths(self):
-        """A tuple; the one used last comes first."""
-        return self._paths.value
-
-    def change(self, after):
-        """Replace the paths by a function of them; returns those before."""
-        return _replace(self._paths, after)
-
-
-def _replace(cell, after):
-    """Replace what is in a cell by a function of it, which may be called again where another thread
-    comes between; returns what was there before."""
-    while True:
-        before = cell.value
-        if cell.swap(before, after(before)):
-            return before
-
-
-class _ByIdentity:
-    """A static argument that is told apart by what it is, without keeping it alive."""
-
-    def __init__(self, value):
-        try:
-            self.get = weakref.ref(value)
-        except TypeError:
-            self.get = lambda: value
-        self.hash = id(value) >> 4
-
-    def __hash__(self):
-        return self.hash
-
-    def __eq__(self, other):
-        value = self.get()
-        return (type(other) is _ByIdentity and value is not None and value is other.get())
-
-
-class _Call(types.SimpleNamespace):
-    """A call taken apart: key, values (numbers and arrays), targets (the same as they were given),
-    leaves, structure, roots."""
-
-
 # ---- programs -------------------------------------------------------------------------------
 
-class Program(Caller):
+class Program(Functionless, Caller):
     """A function that is recorded and replayed. Made by `compile`, `function` and `load`.
 
     Parameters
@@ -316,7 +252,7 @@ class Program(Caller):
         for path in paths:
             path.left = reason
             self._drop(path)
-        _replace(self._gone, lambda gone: (*gone, *paths)[-LEFT:])
+        replace_in(self._gone, lambda gone: (*gone, *paths)[-LEFT:])
 
     def explain_plan(self):
         """What was fused, folded and kept in the plan of each path, and why, as text."""
@@ -443,7 +379,7 @@ class Program(Caller):
             captured = path.inputs(call.roots, call.instance, now)
             if captured is None:
                 continue
-            if path.written and _meet(path.written, call.targets, captured):
+            if path.written and meet(path.written, call.targets, captured):
                 return self._shared(entry, args, kwargs)
             result = path.plan.run(call.values + captured)
             if type(result) is int:
@@ -504,7 +440,7 @@ class Program(Caller):
                 targets.append(leaf)
             elif kind is np.ndarray or isinstance(leaf, np.generic):
                 dtype = leaf.dtype
-                if dtype.char not in _DTYPES:
+                if dtype.char not in DTYPES:
                     raise TypeError(self._unsupported(args, kwargs, k, leaf))
                 targets.append(leaf)
                 if not dtype.isnative:
@@ -519,7 +455,7 @@ class Program(Caller):
                 targets.append(leaf)
             else:
                 kinds.append(self._static_key(leaf, roots, args, kwargs, k))
-        return _Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, targets=targets,
+        return Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, targets=targets,
                      leaves=leaves, structure=structure, roots=roots, keywords=bool(kwargs),
                      instance=instance)
 
@@ -529,25 +465,19 @@ class Program(Caller):
             value = leaf.value
             if leaf.by_identity:
                 roots.append(value)
-                return _ByIdentity(value)
+                return ByIdentity(value)
             parts, structure = _trees.flatten(value)
             if structure != _trees.LEAF:
                 return structure, tuple([self._static_key(part, roots, args, kwargs, k)
                                          for part in parts])
             leaf = value
-        if isinstance(leaf, float):         # the zeros are two, NaN is itself
-            return type(leaf), leaf if leaf == leaf else "nan", math.copysign(1, leaf)
         if isinstance(leaf, np.ndarray):
             raise TypeError(self._unsupported(args, kwargs, k, leaf))
-        if not isinstance(leaf, _VALUES):
+        if not is_described(leaf):
             roots.append(leaf)
-            if type(leaf).__eq__ is object.__eq__:
-                return _ByIdentity(leaf)
-        try:
-            hash(leaf)
-        except TypeError:
-            raise TypeError(self._unsupported(args, kwargs, k, leaf)) from None
-        return type(leaf), leaf
+            if type(leaf).__hash__ is None and _watch._known_module(type(leaf).__module__):
+                raise TypeError(self._unsupported(args, kwargs, k, leaf))
+        return static_key(leaf)
 
     def _unsupported(self, args, kwargs, k, leaf):
         where = _trees.leaves_with_paths(args if not kwargs else (args, kwargs))[k][0]
@@ -555,7 +485,7 @@ class Program(Caller):
             where = where[3:]
         where = f"{self._name}: argument {where}"
         if (isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray
-                and leaf.dtype.char in _DTYPES):
+                and leaf.dtype.char in DTYPES):
             return f"{where} is a {type(leaf).__name__}; " + (
                 core.array_kind(leaf) or "pass an ndarray: np.asarray(x)")
         if isinstance(leaf, (np.ndarray, np.generic)):
@@ -565,13 +495,13 @@ class Program(Caller):
                 "hashable; pass a tuple, or let the function reach it by name")
 
     def _new_signature(self, call):
-        entry, many = _Signature(self._text(call)), False
+        entry, many = Signature(self._text(call)), False
         while True:
             before = self._signatures
             if call.key in before:                  # another thread's, since the caller looked
                 return before[call.key]
             after = {key: other for key, other in before.items() if not any(
-                [type(kind) is _ByIdentity and kind.get() is None for kind in key[1]])}
+                [dead(kind) for kind in key[1]])}
             after[call.key] = entry
             many = len(after) > SIGNATURES
             if many:
@@ -614,10 +544,10 @@ class Program(Caller):
         self._shorten(path, call)
         answer = _answer(path, result)
         if self._verify and (replay <= self._verify or replay & replay - 1 == 0):
-            self._compare(path, replay, answer, args, kwargs)
+            compare(self._name, path, replay, answer, self.function(*args, **kwargs))
             written = [(call.targets[k], result[place]) for k, place in path.written]
             for got, wanted in written:     # the plain function has written them
-                wrong = _difference(wanted, got)
+                wrong = difference(wanted, got)
                 if wrong:
                     raise RuntimeError(f"{self._name}: verify: replay {replay} of the path "
                                        f"{path.signature} differs from the function in an "
@@ -647,6 +577,9 @@ class Program(Caller):
 
     def _recorded(self, entry, call, args, kwargs, now):
         """Run the function once and keep the run, if it may be replayed."""
+        found = effects(self.function, args, kwargs)
+        if found.reason is not None:
+            return self._plainly(entry, found.reason, args, kwargs)
         state = now[0] if now else Watch(call.roots, call.instance)
         if state.reason is None and sum(x.nbytes for x in state.arrays) > _watch.COPIES:
             largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
@@ -663,14 +596,16 @@ class Program(Caller):
                     break
         if state.reason is not None:
             return self._plainly(entry, state.reason, args, kwargs)
+        if found.writes and _share(call.targets, state.arrays):
+            return self._shared(entry, args, kwargs)
         calls = self._slow_calls.count + self.fast_calls
         token = object()
-        if not _replace(entry.recording, lambda others: (*others, token)):
+        if not replace_in(entry.recording, lambda others: (*others, token)):
             entry.recorded.append(calls)            # what others record at the same time is no miss
         try:
             return self._newly_recorded(entry, call, state, calls, args, kwargs)
         finally:
-            _replace(entry.recording, lambda others: tuple(
+            replace_in(entry.recording, lambda others: tuple(
                 [other for other in others if other is not token]))
 
     def _newly_recorded(self, entry, call, state, calls, args, kwargs):
@@ -681,115 +616,65 @@ class Program(Caller):
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
                                  f"outcome or another state{changing}; it is recorded at each call "
                                  "from now on", args, kwargs)
-        lifted = self._liftable(entry, state)
+        lifted = liftable(entry, state)
         if lifted:
-            answer = self._record_once(entry, call, state, args, kwargs, lifted)
-            if answer is not None:
-                return answer[0]
-            entry.guarded.update(lifted)
-        return self._record_once(entry, call, state, args, kwargs, ())[0]
+            return self._record_once(entry, call, state, args, kwargs, lifted)
+        return self._record_once(entry, call, state, args, kwargs, ())
 
     def _record_once(self, entry, call, state, args, kwargs, lifted):
-        """The answer, in a tuple; None if floats cannot be inputs."""
-        values = call.values + [lifted_value(state, name) for name in lifted]
-        random = _watch.random_states(state.generators)
-        copies = [np.array(contents(x)) for x in state.arrays]
-        found = {}
-
-        def run(tensors):
-            for array in state.vouched:
-                core.vouch(array)
-            function = self.function
-            call_args, call_kwargs = self._rebuilt(call, tensors)
-            if lifted:
-                clone, twin = _watch.lifted(state, lifted, tensors[len(call.values):])
-                function = _watch.rewrap(function, clone, twin)
-                if call_args and call_args[0] is state.instance:
-                    call_args = (twin, *call_args[1:])
-            found["tensors"] = tensors
-            leaves, found["returned"] = _trees.flatten(function(*call_args, **call_kwargs))
-            del call_args, call_kwargs
-            outputs, places = [], []
-            for leaf in leaves:
-                if isinstance(leaf, (Tensor, np.ndarray, np.generic)):
-                    places.append(len(outputs))
-                    known = core.known_array(leaf) if isinstance(leaf, np.ndarray) else None
-                    outputs.append(leaf if known is None else known)
-                else:
-                    places.append(Static(leaf))
-            found["places"], found["leaves"] = places, leaves
-            found["written"] = [(k, len(outputs) + n)
-                                for n, k in enumerate(_changed(call.targets, tensors))]
-            return outputs + [tensors[k] for k, _ in found["written"]]
-
-        recording = failed = None
+        """Run the function once, and keep the run if it may be replayed; returns the answer."""
+        run = Run(self.function, call, (args, kwargs), state, lifted)
         try:
-            recording = _record.record(run, values, state.arrays, plain=True)
-        except RecursionError:
-            raise
-        except _REFUSALS as error:
+            run.go()
+        except BaseException as error:
+            if not run.failed(error):
+                entry.plain = entry.plain or bool(run.changed)
+                raise
             failed = error
-        except BaseException:
-            for k in _changed(call.targets, found.get("tensors", ())):
-                call.targets[k][...] = core.value_unseen(found["tensors"][k])
-            raise
-        if recording is None and lifted:
-            return None
-        if recording is None:
-            # The plain function may do what Tensors refuse: math.sin(x), float(x), x.cumsum().
-            answer = self._as_it_is(entry, args, kwargs)
-            entry.plain = True
-            self._warn(str(failed), f"{type(failed).__name__}: {failed}")
-            return (answer,)
-        results, written = recording.results, found["written"]
-        if written and _meet(written, call.targets, recording.captured):
-            if lifted:
-                return None
-            return (self._shared(entry, args, kwargs),)
-        for k, place in written:
-            call.targets[k][...] = results[place]
-        reason = recording.reason or self._escaped(found["leaves"])
-        scalars = recording.scalars or any(isinstance(x, np.generic) for x in found["leaves"])
-        if reason is None:
-            random_after = _watch.random_states(state.generators)
-            for (before, name), (later, _) in zip(random, random_after):
-                if before != later:
-                    reason = f"it draws random numbers from `{name}`{state.line_of(name)}"
-        captured = []
+        else:
+            return self._kept(entry, call, run)
+        if isinstance(failed, Shares):
+            return self._shared(entry, args, kwargs)
+        # The plain function may do what Tensors refuse: json.dumps(x), isinstance(x, float).
+        answer = self._as_it_is(entry, args, kwargs)
+        entry.plain = True
+        self._warn(str(failed), f"{type(failed).__name__}: {failed}")
+        return answer
+
+    def _kept(self, entry, call, run):
+        """The answer of a run, which is kept as a path if nothing speaks against it."""
+        state, recording = run.state, run.recording
+        reason, captured, numbers = run.reason, [], {}
         if reason is None:
             numbers = {id(x): k for k, x in enumerate(state.arrays)}
             captured = [numbers.get(id(x)) for x in recording.captured]
             if None in captured:
                 reason = "it uses an array that is none of its arguments and not reached by a name"
-        answer = (_trees.unflatten(found["returned"], _filled(found["places"], results)),)
-        if reason is not None and lifted:
-            entry.guarded.update(lifted)        # next time they are compared
-            return answer
         if reason is not None:
-            if not entry.paths:
-                entry.plain = True
-            self._warn(reason, reason)
-            return answer
-        after = Watch(call.roots, call.instance)
-        changed = changes(state, copies, after)
-        if changed:
+            if run.lifted:
+                entry.guarded.update(run.lifted)    # next time they are compared
+            else:
+                entry.plain = entry.plain or not entry.paths
+                self._warn(reason, reason)
+            return run.answer
+        if run.changed:
             entry.changed += 1
             if entry.changed > 1:
                 entry.plain = not entry.paths
-                self._warn("changes", f"it changes {changed}, which it reads")
-            return answer
+                self._warn("changes", f"it changes {run.changed}, which it reads")
+            return run.answer
         # NumPy scalars may have been computed from any array, also from those that are inputs.
-        compared = captured if scalars else [numbers[id(x)] for x in recording.frozen
-                                             if id(x) in numbers]
-        path = Path(entry.text, recording.graph, found["returned"], found["places"], after,
-                    captured, lifted, compared, copies, written)
+        compared = captured if run.scalars else [numbers[id(x)] for x in recording.frozen
+                                                 if id(x) in numbers]
+        path = Path(entry.text, recording.graph, run.returned, run.places, run.after, captured,
+                    run.lifted, compared, run.copies, run.written)
         path._calls.add()
         while True:
             before = entry.paths
             if any([self._serves(other, call) for other in before if other not in call.tried]):
-                return answer                       # another thread was faster
+                return run.answer                   # another thread was faster
             if entry.plain:                         # ... and found that none must be replayed
-                return answer
+                return run.answer
             least = None
             if len(before) >= self._limit:
                 least = min(before, key=lambda other: other.calls)
@@ -798,52 +683,12 @@ class Program(Caller):
         self._shorten(path, call)
         if least is not None:
             self._leave([least], f"the path used least of more than {self._limit}")
-        return answer
+        return run.answer
 
     def _serves(self, path, call):
         """Whether a path takes these arguments."""
         captured = path.inputs(call.roots, call.instance, [])
         return captured is not None and type(path.plan.run(call.values + captured)) is not int
-
-    def _rebuilt(self, call, tensors):
-        """The arguments with Tensors in place of numbers and arrays."""
-        tensors = iter(tensors)
-        leaves = [leaf.value if type(leaf) is Static else
-                  next(tensors) if type(leaf) is float or isinstance(leaf, (np.ndarray, np.generic))
-                  else leaf for leaf in call.leaves]
-        tree = _trees.unflatten(call.structure, leaves)
-        return tree if call.keywords else (tree, {})
-
-    def _escaped(self, leaves):
-        """Why some results cannot be replayed."""
-        for leaf in leaves:
-            if inspect.isgenerator(leaf) or inspect.iscoroutine(leaf):
-                raise TypeError(f"{self._name}: returned a generator, which cannot be replayed; "
-                                "return a list")
-            if not isinstance(leaf, (*_VALUES, Tensor, np.ndarray, np.generic, types.FunctionType)):
-                return f"it returns a {type(leaf).__name__}, a new one each time"
-        return None
-
-    def _liftable(self, entry, state):
-        """The floats that have changed since a recording, where that is all that has."""
-        for path in entry.paths:
-            old = path.watch
-            if old is None or len(old.tokens) != len(state.tokens):
-                continue
-            changed = differences(old.tokens, state.tokens)
-            names = list(path.lifted)
-            for k in changed:
-                if k not in state.origins or old.tokens[k][0] != state.tokens[k][0]:
-                    break
-                name = lifted_name(state, k)
-                if name is None or name in entry.guarded or not only_reader(state, *name):
-                    break
-                if name not in names:
-                    names.append(name)
-            else:
-                if len(names) > len(path.lifted):
-                    return tuple(names)
-        return ()
 
     def _changing(self, entry):
         """What differs between the last two paths, for the message."""
@@ -882,140 +727,12 @@ class Program(Caller):
             return
         core.warn(f"compile: {self._name} is not replayed: {reason}")
 
-    # ---- checking ---------------------------------------------------------------------------
-
-    def _compare(self, path, replay, answer, args, kwargs):
-        """Complain unless the plain function returns the same."""
-        plain = self.function(*args, **kwargs)
-        try:
-            expected = _trees.flatten_like(_trees.flatten(answer)[1], plain)
-        except ValueError as error:
-            raise RuntimeError(f"{self._name}: verify: a replay differs from the function: {error}"
-                               ) from None
-        for (where, got), wanted in zip(_trees.leaves_with_paths(answer), expected):
-            wrong = _difference(got, wanted)
-            if wrong:
-                raise RuntimeError(
-                    f"{self._name}: verify: replay {replay} of the path {path.signature} "
-                    f"differs from the function in the result{where}: {wrong}. What the function "
-                    "depends on besides its arguments must be reached by a name, and must not "
-                    "change while it runs")
-
     def _guard_error(self, entry, failed):
         path, k = failed
         guard = path.guards[k]
         raise GuardError(f"{self._name}: {guard.line}: the recorded run met {guard.kind} "
                          f"{guard.outcome!r} here, this call meets another outcome, and there is "
                          "no Python function to follow it; record that case as well before saving")
-
-    # ---- without a Python function ----------------------------------------------------------
-
-    @classmethod
-    def of_graph(cls, graph, captured=(), returned=_trees.LEAF, places=None, name=None,
-                 arguments=None, kinds=None, keywords=False, written=()):
-        """A program without a Python function.
-
-        Parameters
-        ----------
-        graph : Graph
-            Its inputs are the arguments, then what is captured.
-        captured : list of ndarray and Tensor
-            Read again at each call.
-        returned, places
-            The structure of the result and its leaves: the numbers of outputs, and `Static`
-            values; by default the one output.
-        name : str
-        arguments, kinds, keywords
-            The structure of ``args``, or of ``(args, kwargs)`` with `keywords`, and the kind of
-            each leaf: "float", the character of the dtype of a scalar, (character, shape) of an
-            array, or (type, value) of a static argument. By default one argument for each input.
-        written : list of (int, int)
-            Numbers of inputs that are written to, and of the outputs that say what.
-        """
-        program = cls(None, name=name)
-        program.add_graph(graph, captured, returned, places, arguments, kinds, keywords, written)
-        return program
-
-    def add_graph(self, graph, captured=(), returned=_trees.LEAF, places=None, arguments=None,
-                  kinds=None, keywords=False, written=()):
-        """One more path of such a program, as `of_graph` describes it."""
-        count = len(graph.inputs) - len(captured)
-        if arguments is None:
-            arguments = _trees.flatten((0.0,) * count)[1]
-        if kinds is None:
-            kinds = [_kind(graph, i) for i in graph.inputs[:count]]
-        if places is None:
-            places = list(range(len(graph.outputs)))
-        key = (arguments, tuple(kinds), keywords)
-        made = _Signature(f"({', '.join(map(_kind_text, kinds))})")
-        _replace(self._table, lambda table: table if key in table else {**table, key: made})
-        entry = self._signatures[key]
-        path = Path(entry.text, graph, returned, places, None, list(captured), written=written)
-        entry.change(lambda paths: (*paths, path))
-
-    @property
-    def _reached(self):
-        """What is read at each call of a program without a function."""
-        return [] if self.function is not None else [
-            x for path in self._all() for x in path.captured]
-
-    def _nearest(self, call):
-        """The signature that a call fits after numbers have become what it takes."""
-        known = list(self._signatures.items())
-        same = [(key, entry) for key, entry in known
-                if key[0] == call.structure and key[2] == call.keywords]
-        if not same:
-            texts = " or ".join(sorted({entry.text for _, entry in known}))
-            raise TypeError(f"{self._name}: called with {self._text(call)}; it takes {texts}")
-        error = None
-        for key, entry in same:
-            try:
-                fitted = [(value, leaf) for k, (leaf, kind) in enumerate(zip(call.leaves, key[1]))
-                          for value in self._fitted(leaf, kind, k)]
-                call.values = [value for value, _ in fitted]
-                call.targets = [leaf for _, leaf in fitted]
-                return entry
-            except (TypeError, ValueError) as wrong:
-                error = wrong
-        raise error
-
-    def _fitted(self, leaf, kind, k):
-        """A list with the leaf as the recorded kind; empty for a static one."""
-        what = f"{self._name}: argument {k}"
-        if isinstance(kind, tuple) and isinstance(kind[0], type) or type(kind) is _ByIdentity:
-            if type(kind) is _ByIdentity or kind != (type(leaf), leaf):
-                raise TypeError(f"{what} is {leaf!r}, but the program was recorded with "
-                                f"{kind[1]!r}")
-            return []
-        char, shape = ("d", ()) if kind == "float" else kind if isinstance(kind, tuple) else (
-            kind, ())
-        if not isinstance(leaf, (int, float, np.ndarray, np.generic, Tensor)):
-            raise TypeError(f"{what} must be a number or an array, not {type(leaf).__name__}")
-        if np.shape(leaf) != shape:
-            raise ValueError(f"{what} has shape {np.shape(leaf)}, but the program was recorded for "
-                             f"{shape} and has no Python function to be recorded again")
-        if isinstance(leaf, Tensor):
-            return [leaf]
-        if isinstance(leaf, (int, float)) and not isinstance(leaf, np.generic):
-            return [float(leaf) if kind == "float" else np.dtype(char).type(leaf)]
-        if leaf.dtype.char != char:
-            raise TypeError(f"{what} has dtype {leaf.dtype}, but the program was recorded for "
-                            f"{np.dtype(char)}; write .astype({str(np.dtype(char))!r})")
-        return [float(leaf) if kind == "float" else leaf]
-
-
-def _kind(graph, i):
-    """The kind of an input of a graph."""
-    if graph.nodes["rank"][i]:
-        return graph.dtype(i).char, tuple(graph.shape(i))
-    return "float" if graph.nodes["flags"][i] & WEAK else graph.dtype(i).char
-
-
-def _kind_text(kind):
-    if isinstance(kind, tuple) and isinstance(kind[0], str):
-        return f"{np.dtype(kind[0])}{list(kind[1])}"
-    return kind if kind == "float" else str(np.dtype(kind)) if isinstance(kind, str) else repr(
-        kind[1] if isinstance(kind, tuple) else kind)
 
 
 use_vectorcall(Program)
@@ -1046,49 +763,13 @@ def _by_value():
     return not {"cloudpickle", "dill"}.isdisjoint(module.split("."))
 
 
-def _filled(places, results):
-    return [place.value if type(place) is Static else results[place] for place in places]
-
-
-def _changed(targets, tensors):
-    """The places of the arrays whose Tensors have been changed in place."""
-    return [k for k, (target, tensor) in enumerate(zip(targets, tensors))
-            if isinstance(target, np.ndarray) and core.changes_of(tensor)]
-
-
-def _meet(written, targets, captured):
-    """Whether an array that is written to shares memory with another one."""
-    arrays = [x for x in (*targets, *captured) if isinstance(x, np.ndarray)]
-    return any([other is not targets[k] and np.may_share_memory(targets[k], other)
-                for k, _ in written for other in arrays]) or any(
-        [sum([other is targets[k] for other in arrays]) > 1 for k, _ in written])
+def _share(targets, others):
+    """Whether arrays among the arguments share memory with each other, or with others."""
+    arrays = [k for k, x in enumerate(targets) if isinstance(x, np.ndarray)]
+    return meet([(k, None) for k in arrays], targets, others) if arrays else False
 
 
 def _answer(path, results):
     if path.returned == _trees.LEAF and path.places[0] == 0:
         return results[0]
-    return _trees.unflatten(path.returned, _filled(path.places, results))
-
-
-def _difference(got, wanted):
-    """How two results differ; "" where they agree but for rounding."""
-    if isinstance(wanted, Tensor):
-        wanted = wanted.detach().numpy()
-    if not isinstance(got, (float, np.ndarray, np.generic)):
-        return "" if got == wanted else f"{got!r} instead of {wanted!r}"
-    a, b = np.asarray(got), np.asarray(wanted)
-    if a.shape != b.shape:
-        return f"shape {a.shape} instead of {b.shape}"
-    if a.dtype.kind != "f" or b.dtype.kind != "f":
-        return "" if np.array_equal(a, b) else f"{got!r} instead of {wanted!r}"
-    tolerance = 1e-4 if np.float32 in (a.dtype, b.dtype) else 1e-9
-    with np.errstate(all="ignore"):
-        finite = np.isfinite(b)
-        scale = np.max(np.abs(b[finite]), initial=0.0)
-        gap = np.abs(a - b)
-        same = (a == b) | (np.isnan(a) & np.isnan(b)) | (gap <= tolerance * max(scale, 1e-300))
-    if same.all():
-        return ""
-    return (f"{np.count_nonzero(~same)} of {same.size} entries differ, by up to "
-            f"{np.max(gap[~same & ~np.isnan(gap)], initial=0.0):.3g}, nothing but rounding is "
-            "allowed")
+    return _trees.unflatten(path.returned, filled(path.places, results))

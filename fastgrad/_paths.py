@@ -17,8 +17,9 @@ from fastgrad._core.program import (
     result_part,
 )
 
-from . import _watch
-from ._watch import BYTES, Watch
+from ._flow import Flow
+from ._names import names_in
+from ._watch import BYTES, CELL, Watch
 
 __all__ = ["Path", "Static", "argument_parts", "captured_value", "changes", "contents",
            "differences", "lifted_name", "lifted_value", "only_reader"]
@@ -65,6 +66,7 @@ class Path:
         self.compared = compared        # numbers of those whose contents count though captured
         self.armed = None               # (watch, copies, checks), replaced as one
         if watch is not None:
+            self.by_value = Flow(watch).by_value
             self._arm(watch, copies)
 
     @property
@@ -94,7 +96,7 @@ class Path:
                   [_place(watch, *name) for name in self.lifted]}
         entries = []
         for kind, holder, key, expected in watch.entries:
-            if (id(holder), None if kind == _watch.CELL else key) in places:
+            if (id(holder), None if kind == CELL else key) in places:
                 continue
             slot = slots.get(id(expected), -1)
             if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray):
@@ -102,7 +104,7 @@ class Path:
             entries.append((kind, holder, key, expected, slot))
         copies = [None] * len(watch.arrays)
         for k, array in enumerate(watch.arrays):
-            if id(array) not in slots or k in self.compared or watch.read_otherwise(k):
+            if id(array) not in slots or k in self.compared or k in self.by_value:
                 copies[k] = np.array(contents(array)) if known[k] is None else known[k]
                 entries.append((BYTES, array, None, copies[k], -1))
         self.armed = watch, copies, Checks(entries, [watch.arrays[k] for k in self.captured])
@@ -240,10 +242,10 @@ def only_reader(state, kind, name):
     function = state.innermost
     if kind == "attribute":
         # All that is done to the copy is lost.
-        codes = [_watch.Code(f.__code__) for f in state.functions]
+        codes = [names_in(f.__code__) for f in state.functions]
         return not (id(state.instance) in state.met_again or state.everything or any(
             code.sets_attributes or "setattr" in code.globals for code in codes))
-    code = _watch.Code(function.__code__)
+    code = names_in(function.__code__)
     if name in code.stores:
         return False
     if kind == "cell":
@@ -258,12 +260,15 @@ def changes(before, copies, after):
     """What a run has changed of what it reaches; "" if nothing."""
     if after.reason or len(before.tokens) != len(after.tokens) or differences(
             before.tokens, after.tokens):
-        old = {(id(entry[1]), entry[2]): entry[3] for entry in before.entries}
-        for kind, holder, key, value in after.entries:
-            if (id(holder), key) in old and old[id(holder), key] is not value:
+        old = {(id(holder), key): value for _, holder, key, value in before.entries
+               if type(key) is str}
+        for _, holder, key, value in after.entries:
+            if type(key) is str and old.get((id(holder), key), value) is not value:
                 return f"`{key}`"
         return "something that it reaches"
     for k, x in enumerate(after.arrays):
         if not _same_bytes(x, copies[k]):
             return f"the array `{before.labels[k]}`"
+    for k in Flow(after).written:       # ... and perhaps changes back again
+        return f"the array `{after.labels[k]}`"
     return ""

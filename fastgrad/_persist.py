@@ -51,6 +51,7 @@ from fastgrad._core import core, program
 
 from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, OPS, STOP, WEAK, Graph, Guard, Loop, Slot
 from ._replay import CALLS
+from ._signature import Described, is_described, static_key
 from ._verify import verify
 
 __all__ = ["classes", "dump", "load", "load_state", "program_state", "reduced", "restore",
@@ -264,22 +265,12 @@ def _kind(name, kind):
         return "scalar", np.dtype(kind)
     if type(kind) is tuple and type(kind[0]) is str:
         return "array", np.dtype(kind[0]), tuple(kind[1])
-    if type(kind) is tuple and isinstance(kind[0], type) and len(kind) in (2, 3):
-        value = float("nan") if len(kind) == 3 and kind[1] == "nan" else kind[1]
-        if type(value) is kind[0]:
-            return "static", value
-    elif type(kind) is tuple:
+    if type(kind) is Described:
+        return "static", kind.value
+    if type(kind) is tuple:
         return "tree", kind[0], [_kind(name, part) for part in kind[1]]
     raise TypeError(f"{name} was recorded for an object among its arguments (the instance of a "
                     "method, a function), which is no data; let it reach the object by a name")
-
-
-def _static(value):
-    """The part of a signature that a static argument has."""
-    if type(value) is float:
-        return float, value if value == value else "nan", math.copysign(1, value)
-    hash(value)
-    return type(value), value
 
 
 def _signature(kind):
@@ -289,7 +280,8 @@ def _signature(kind):
     _fault(type(kind) is not tuple or not kind, "a kind of argument is none")
     tag, *rest = kind
     if tag == "static" and len(rest) == 1:
-        return _static(rest[0])
+        _fault(not is_described(rest[0]), "a static argument is no value")
+        return static_key(rest[0])
     if tag == "scalar" and len(rest) == 1 and isinstance(rest[0], np.dtype):
         return rest[0].char
     if tag == "array" and len(rest) == 2 and isinstance(rest[0], np.dtype):

@@ -47,7 +47,7 @@ class Recording:
         return [np.asarray(y) if kind == "array" else y for y, kind in zip(settled, self.graph.kinds)]
 
 
-def record(function, values, captured=(), places_move=False, plain=False):
+def record(function, values, captured=(), places_move=False, plain=False, recorder=None):
     """Run a function of Tensors and take down what it does.
 
     Parameters
@@ -65,12 +65,15 @@ def record(function, values, captured=(), places_move=False, plain=False):
     plain : bool
         Whether a program is all that it is for: a value may leave for Python then, since nobody
         differentiates or maps the function here.
+    recorder : Recorder, optional
+        Of these values, what is captured, and `plain`, for who needs it if the function fails.
 
     Returns
     -------
     Recording
     """
-    recorder = core.Recorder(list(values), captured, plain)
+    if recorder is None:
+        recorder = core.Recorder(list(values), captured, plain)
     recorder.places_move = places_move
     recorder.begin()
     try:

@@ -2,44 +2,62 @@
 
 A recording sees operands, not where they came from. `Watch` walks what a function can read: the
 globals and closure cells that its code names, its defaults, the attributes that code names of the
-instances and modules it meets, and the same for the functions it reaches. The walk gives
+instances and modules it meets, and the same for the functions it reaches. Code is read (_code.py,
+_names.py), objects are told by their content, and what can be neither read nor told must stand in
+the tables of _known.py. The walk gives
 
 - `tokens`: a flat description, equal for equal states, in which arrays stand as places;
 - `arrays`: what stands at those places; a recording says which of them it used directly, and these
-  are read again at each call, while the others are compared with a copy;
+  are read again at each call, while the others are compared with a copy (_flow.py tells which of
+  the first are compared, too);
 - `entries`: single comparisons of identity that together imply equal tokens, for
   `fastgrad._core.program.Checks`, which takes some ten nanoseconds for each;
 - `reason`: why no description can do, if so.
 
-Code of fastgrad, NumPy, SciPy and the standard library is taken to be the same always, and objects
-of their types by identity. Start reading at `Watch`.
+Code and constants of fastgrad, NumPy, SciPy and the standard library are taken to be the same
+always. Start reading at `Watch`.
 """
 
+import abc
 import builtins
 import collections
-import datetime
-import dis
+import contextlib
+import enum
 import functools
 import io
+import operator
 import os
-import random
-import re
-import secrets
-import struct
 import sys
 import sysconfig
-import time
 import types
-import uuid
-import weakref
-from typing import NamedTuple
 
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._core.program import ABSENT
+from fastgrad._core.program import ABSENT, version_of
 
-__all__ = ["Code", "Watch", "constant", "innermost", "lifted", "random_states", "rewrap", "vouched"]
+from . import _known
+from ._code import origins
+from ._names import Scope, names_in
+from ._told import (
+    CONTAINERS,
+    GENERATORS,
+    NUMBERS,
+    as_base,
+    base_of,
+    bits,
+    entries_of,
+    exact,
+    identities,
+    members,
+    random_states,
+    registrations,
+)
+from ._vouched import constant, vouched
+from ._wrapped import bound_to, innermost, lifted, parts_of, rewrap
+
+__all__ = ["Watch", "bound_to", "constant", "innermost", "lifted", "random_states", "rewrap",
+           "vouched"]
 
 Tensor = core.Tensor
 
@@ -47,206 +65,33 @@ Tensor = core.Tensor
 OBJECTS = 20_000
 COPIES = 1 << 28                        # bytes of arrays that are compared by content
 
+# The label of arrays that are operands of what has been written down, and reached by no code.
+OPERAND = "an operand"
+
 # Kinds of entries, as in program_call.pyx.
-DICT, CELL, LIST, LENGTH, ATTR, TYPE, EQUAL, FUNCTION, BYTES = range(9)
+(DICT, CELL, LIST, LENGTH, ATTR, BYTES, FUNCTION, KEYWORDS, VERSION, INSTANCE, KEYS,
+ CALL) = range(12)
 
-_IMMUTABLE = (int, float, complex, str, bytes, bool, type(None), type(Ellipsis),
-              type(NotImplemented), slice, range, np.generic, np.dtype, datetime.date, datetime.timedelta)
 _KNOWN_PACKAGES = frozenset(sys.stdlib_module_names) | {"fastgrad", "numpy", "scipy"}
-
-# What answers otherwise each time, though nothing that is reached has changed.
-_IMPURE = {id(function): name for name, function in {
-    "time.time": time.time, "time.time_ns": time.time_ns, "time.perf_counter": time.perf_counter,
-    "time.perf_counter_ns": time.perf_counter_ns, "time.monotonic": time.monotonic,
-    "time.monotonic_ns": time.monotonic_ns, "time.process_time": time.process_time,
-    "time.thread_time": time.thread_time, "time.localtime": time.localtime,
-    "time.gmtime": time.gmtime,
-    "os.urandom": os.urandom, "os.environ": os.environ, "os.getenv": os.getenv,
-    "input": input, "open": open, "uuid.uuid1": uuid.uuid1, "uuid.uuid4": uuid.uuid4,
-    "secrets": secrets, "random.SystemRandom": random.SystemRandom, "random.Random": random.Random,
-    "np.random.default_rng": np.random.default_rng, "np.random.RandomState": np.random.RandomState,
-    "np.random.SeedSequence": np.random.SeedSequence, "np.fromfile": np.fromfile,
-    "np.load": np.load, "np.loadtxt": np.loadtxt, "np.genfromtxt": np.genfromtxt,
-    "np.memmap": np.memmap}.items()}
-
-# Names that let code read attributes that it does not name.
-_DYNAMIC = frozenset(["getattr", "vars", "dir", "__dict__", "eval", "exec", "globals", "locals",
-                      "attrgetter", "asdict", "astuple", "fields", "copy", "deepcopy", "dumps"])
-
-# Attributes of arrays that do not depend on the contents.
-_SHAPE_ONLY = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "T", "reshape"])
-
-# Instructions that look into an array.
-_INDEXING = ("BINARY_SUBSCR", "BINARY_SLICE", "BINARY_OP", "GET_ITER", "GET_YIELD_FROM_ITER",
-             "UNPACK_SEQUENCE", "UNPACK_EX", "CONTAINS_OP", "LIST_EXTEND", "SET_UPDATE")
 
 # Methods that no name in the code stands for.
 _UNNAMED = frozenset(f"__{name}__" for name in (
-    "call getitem len iter next contains bool int float index enter exit getattr getattribute get "
-    "array array_ufunc array_function add radd sub rsub mul rmul truediv rtruediv floordiv "
-    "rfloordiv mod rmod divmod rdivmod pow rpow matmul rmatmul neg pos abs invert and rand or ror xor rxor "
-    "lshift rlshift rshift rrshift lt le gt ge round").split())
+    "call getitem setitem delitem missing len iter next reversed contains bool int float complex "
+    "index enter exit getattr getattribute setattr delattr get set delete array array_ufunc "
+    "array_function add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv "
+    "rfloordiv ifloordiv mod rmod imod divmod rdivmod pow rpow ipow matmul rmatmul imatmul neg pos "
+    "abs invert and rand iand or ror ior xor rxor ixor lshift rlshift ilshift rshift rrshift "
+    "irshift eq ne lt le gt ge round trunc floor ceil hash instancecheck subclasscheck").split())
+_TEXTS = frozenset(["__str__", "__repr__", "__format__"])
 
-
-# ---- what code names ------------------------------------------------------------------------
-
-class Code:
-    """The names that a code object, and those nested in it, read and write.
-
-    Attributes
-    ----------
-    globals : dict
-        Name of a global or builtin -> line where it is first read.
-    attributes : set
-    chains : list of (tuple of str, int)
-        ``np.random.rand`` as ``("np", "random", "rand")``, with the line.
-    imports : set
-        Modules imported inside.
-    stores : set
-        Globals, cells and attributes that it binds.
-    pairs : set of (str, str)
-        A name and the attribute that is read of it: ``("data", "mean")``; "[]" where it is indexed
-        or iterated over.
-    lines : dict
-        Name of a global, cell or attribute -> line where it is first read.
-    sets_attributes : bool
-        Whether it binds any attribute.
-    dynamic : bool
-        Whether it may read attributes it does not name.
-    """
-
-    _known = {}
-
-    def __new__(cls, code):
-        known = cls._known.get(code)
-        if known is None:
-            known = super().__new__(cls)
-            known._scan(code)
-            if len(cls._known) > 10_000:
-                cls._known.clear()
-            cls._known[code] = known
-        return known
-
-    def _scan(self, code):
-        self.globals, self.attributes, self.chains = {}, set(), []
-        self.imports, self.stores, self.pairs, self.lines = set(), set(), set(), {}
-        self.sets_attributes = False
-        stack = []                      # names of what lies there, None where that has none
-        chain, line, last = None, code.co_firstlineno, None
-        for step in _steps(code):
-            line = step.line or line
-            name = step.opname
-            if name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
-                self.globals.setdefault(step.argval, line)
-                chain = [step.argval]
-            elif name in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR"):
-                self.attributes.add(step.argval)
-                self.pairs |= {(last, step.argval), (stack[-1] if stack else None, step.argval)}
-                if chain is not None:
-                    chain.append(step.argval)
-                    self.chains.append((tuple(chain), line))
-            elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"):
-                chain = [step.argval]
-            elif name.startswith("STORE_") or name.startswith("DELETE_"):
-                chain = None
-                if name.endswith(("GLOBAL", "NAME", "DEREF", "ATTR")):
-                    self.stores.add(step.argval)
-                self.sets_attributes = self.sets_attributes or name.endswith("ATTR")
-            elif name == "IMPORT_NAME":
-                self.imports.add(step.argval)
-                chain = None
-            elif name == "IMPORT_FROM":
-                self.attributes.add(step.argval)
-            else:
-                chain = None
-            if name.startswith(_INDEXING):
-                at = -3 if name == "BINARY_SLICE" else -2 if name.startswith("BINARY") else -1
-                if len(stack) >= -at and stack[at] is not None and _indexes(step):
-                    self.pairs.add((stack[at], "[]"))
-            self._follow(step, stack)
-            last = step.argval if name.startswith("LOAD_") else None
-            if isinstance(last, str) and name != "LOAD_CONST":
-                self.lines.setdefault(last, line)
-        for name, first in self.globals.items():
-            self.chains.append(((name,), first))
-        for inner in code.co_consts:
-            if isinstance(inner, types.CodeType):
-                inner = Code(inner)
-                for name, first in inner.globals.items():
-                    self.globals.setdefault(name, first)
-                self.attributes |= inner.attributes
-                self.chains += inner.chains
-                self.imports |= inner.imports
-                self.stores |= inner.stores
-                self.sets_attributes = self.sets_attributes or inner.sets_attributes
-                self.pairs |= inner.pairs
-                self.lines = {**inner.lines, **self.lines}
-        self.dynamic = bool(_DYNAMIC & (self.attributes | set(self.globals)))
-
-    @staticmethod
-    def _follow(step, stack):
-        """What lies on the stack after an instruction, as far as names go. Jumps are not followed:
-        what lies there at their targets is forgotten."""
-        if step.is_jump_target:
-            stack[:] = [None] * len(stack)
-        effect = step.effect
-        if step.opname in ("SWAP", "COPY") and step.argval <= len(stack):
-            at = -step.argval
-            if step.opname == "COPY":
-                stack.append(stack[at])
-            else:
-                stack[-1], stack[at] = stack[at], stack[-1]
-            return
-        if step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR",
-                                   "LOAD_FROM_DICT")):
-            if effect < 0:
-                del stack[effect:]
-            if stack:
-                stack[-1] = step.argval
-            stack += [None] * effect
-            return
-        if effect > 0:
-            stack += [None] * effect
-            if step.opname.startswith("LOAD_") and isinstance(step.argval, str) and (
-                    step.opname != "LOAD_CONST"):
-                stack[-1] = step.argval
-            return
-        if effect < 0:
-            del stack[effect:]
-        if stack and not step.opname.startswith(("STORE_", "POP_", "RESUME", "CACHE", "PRECALL")):
-            stack[-1] = None            # an operation's result
-
-
-class _Step(NamedTuple):
-    opname: str
-    argval: object
-    argrepr: str
-    line: int | None
-    is_jump_target: bool
-    effect: int                         # on the height of the stack, where it does not jump
-
-
-# What Python 3.13 and later join of two instructions about local variables.
-_JOINED = re.compile(r"((?:LOAD|STORE)_FAST)_((?:LOAD|STORE)_FAST)")
-
-
-def _steps(code):
-    """The instructions of a code object, one name each, named as in Python 3.11."""
-    for step in dis.get_instructions(code):
-        line = step.positions.lineno if step.positions is not None else None
-        opname = step.opname.replace("_BORROW", "")
-        joined = _JOINED.fullmatch(opname)
-        if joined is not None:
-            first, second = joined.groups()
-            for name, argval, target in ((first, step.argval[0], step.is_jump_target),
-                                         (second, step.argval[1], False)):
-                yield _Step(name, argval, argval, line, target, 1 if name == "LOAD_FAST" else -1)
-            continue
-        try:
-            effect = dis.stack_effect(step.opcode, step.arg, jump=False)
-        except ValueError:
-            effect = 0
-        yield _Step(opname, step.argval, step.argrepr, line, step.is_jump_target, effect)
+_BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
+_DESCRIPTOR = (types.MethodDescriptorType, types.WrapperDescriptorType,
+               types.ClassMethodDescriptorType, types.GetSetDescriptorType,
+               types.MemberDescriptorType)
+_METAS = (type, enum.EnumMeta, abc.ABCMeta)
+_READERS = _known.READS_ALL | _known.READS_NAMED
+_CACHED = type(functools.lru_cache(lambda: 0))
+_NAME_GETTERS = (operator.attrgetter, operator.methodcaller, operator.itemgetter)
 
 
 def _package(name):
@@ -283,109 +128,35 @@ def _known_module(name):
     return file is None or _known_file(file)
 
 
-def _known_function(function):
-    """Whether a function is of known code, and made around no other code."""
-    while _known_file(function.__code__.co_filename):
-        function = getattr(function, "__wrapped__", None)
-        if not isinstance(function, types.FunctionType):
-            return function is None or _known_module(getattr(function, "__module__", None))
-    return False
+def _library_class(kind):
+    """Whether a class is of fastgrad, NumPy, SciPy, the standard library, or written in C. (What
+    is executed in a dictionary without a name says that it is of builtins.)"""
+    if not kind.__flags__ & _HEAP_TYPE:
+        return True
+    if not _known_module(kind.__module__):
+        return False
+    found = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is kind or kind.__module__ != "builtins"
 
 
-def _installed(file):
-    return file is None or "-packages" in file or _known_file(file)
+_HEAP_TYPE = 1 << 9
 
 
-def _indexes(step):
-    """Whether an instruction of _INDEXING does; from Python 3.14 on BINARY_OP may."""
-    return step.opname != "BINARY_OP" or "[" in step.argrepr
+# Functions of libraries that are made around functions of the user's; these are in their closures.
+def _around():
+    sample = collections.namedtuple("sample", "a")
+    return frozenset([
+        contextlib.contextmanager(_around).__code__, functools.singledispatch(_around).__code__,
+        sample._replace.__code__, sample._asdict.__code__, sample._make.__func__.__code__])
 
 
-def _bits(x):
-    """A float so that NaN is itself and the zeros are two."""
-    return struct.pack("d", x)
-
-
-# ---- arrays that are vouched for ------------------------------------------------------------
-
-_vouched = {}                   # id -> weak reference
-
-
-def constant(a):
-    """Vouch for an array: its contents will never change.
-
-    A compiled function compares the arrays that it reaches with copies, or reads them again at
-    each call, and is recorded at each call where an array comes from nowhere it knows, such as one
-    that plain NumPy computes inside the function. An array that is vouched for is taken as it is
-    at the time of recording.
-
-    Parameters
-    ----------
-    a : ndarray or number
-
-    Returns
-    -------
-    The same object.
-
-    Raises
-    ------
-    TypeError
-        For anything else; vouch for each array in a container.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
-    >>> grid = fg.constant(np.linspace(0.0, 1.0, 5))
-    >>> @fg.compile
-    ... def f(x):
-    ...     return np.sum(x * grid)
-    >>> f(2.0)
-    np.float64(5.0)
-    """
-    if isinstance(a, np.ndarray):
-        key = id(a)
-        _vouched[key] = weakref.ref(a, lambda _, key=key: _vouched.pop(key, None))
-        vouch = getattr(core, "vouch", None)
-        if vouch is not None:
-            vouch(a)
-    elif not isinstance(a, (int, float, np.generic, Tensor)):
-        raise TypeError(f"constant: takes an array or a number, not {type(a).__name__}; vouch for "
-                        "each array in it")
-    return a
-
-
-def vouched(a):
-    """Whether the array was given to `constant`."""
-    found = _vouched.get(id(a))
-    return found is not None and found() is a
-
-
-# ---- random numbers -------------------------------------------------------------------------
-
-def _state(generator):
-    if isinstance(generator, np.random.Generator):
-        return _frozen(generator.bit_generator.state)
-    if isinstance(generator, np.random.RandomState):
-        return _frozen(generator.get_state(legacy=False))
-    if isinstance(generator, np.random.BitGenerator):
-        return _frozen(generator.state)
-    return generator.getstate()
-
-
-def _frozen(state):
-    if isinstance(state, dict):
-        return tuple([(key, _frozen(value)) for key, value in state.items()])
-    return state.tobytes() if isinstance(state, np.ndarray) else state
-
-
-_GENERATORS = (np.random.Generator, np.random.RandomState, np.random.BitGenerator, random.Random)
-_GLOBAL = [(np.random.mtrand._rand, "np.random"), (random._inst, "random")]
-
-
-def random_states(generators):
-    """The states of these generators and of those behind `np.random` and `random`."""
-    return [(_state(generator), name) for generator, name in generators + _GLOBAL]
+_AROUND = _around()
+_DISPATCH = functools.singledispatch(_around).__code__
+_TUPLEGETTER = type(collections.namedtuple("sample", "a").a)
+_PROPERTIES = (property, functools.cached_property, staticmethod, classmethod,
+               types.DynamicClassAttribute)
 
 
 # ---- the walk -------------------------------------------------------------------------------
@@ -404,11 +175,12 @@ class Watch:
     def __init__(self, roots, instance=None):
         self.roots, self.instance = roots, instance
         self.innermost = innermost(roots[0]) if roots else None
+        self.given = None               # which arguments are Tensors, see _flow.py
         names, everything = set(), False
         while True:
             # What code names decides what is visited, and what is visited brings more code.
             self._begin(names, everything)
-            for k, root in enumerate(roots):
+            for root in roots:
                 self._visit(root, "", None)
             if self.names <= names and self.everything <= everything or self.reason:
                 break
@@ -418,36 +190,52 @@ class Watch:
         self.wanted, self.all = names, everything
         self.names, self.everything = set(names), everything
         self.tokens, self.entries, self.arrays, self.labels = [], [], [], []
+        self.ways = []                  # labels of each array by which it is reached
         self.origins = {}               # place in tokens of a float -> (function, kind, name)
         self.generators = []            # with their names
         self.vouched = []
         self.met_again = set()          # ids of what has been reached on two ways
         self.readers = {}               # (id of a globals dict, name) -> functions that read it
-        self.functions = []
-        self.pairs = set()
+        self.functions, self.scopes = [], []
+        self.in_classes, self.asked = set(), set()      # names: found there; asked for by hasattr
+        self.methods = {}               # name -> functions that classes have by it
         self.reason = None
         self._seen = {}
         self._held = []
-        self._bytes = 0
+        self._touched = []              # numbers of arrays, with the name by which they are met
+        self._holds = {}                # id of what holds arrays -> its label, and part of that
+        self._entered = set()
 
     # Each visit adds tokens and, for what can change, entries whose holder is the object itself.
     # That a name still refers to the object is for the entry of whoever holds it.
+
+    def _compare(self, kind, holder, key, expected):
+        """An entry, once."""
+        mark = kind, id(holder), key if type(key) in (str, int) else id(key)
+        if mark not in self._entered:
+            self._entered.add(mark)
+            self.entries.append((kind, holder, key, expected))
 
     def _visit(self, value, label, origin):
         kind = type(value)
         if kind is float:
             if origin is not None:
                 self.origins[len(self.tokens)] = origin
-            self.tokens.append(("float", _bits(value)))
+            self.tokens.append(("float", bits(value)))
             return
-        if isinstance(value, _IMMUTABLE):
-            self.tokens.append(("value", kind, value if not isinstance(value, np.generic)
-                                else value.tobytes()))
+        told = _known.kind(value)
+        if told is not None and told.how == "value":
+            self.tokens.append(("value", exact(value)))
+            hazard = told.hazards & self.wanted
+            if hazard:
+                self._refuse(f"it may ask `{label}.{min(hazard)}`, which answers otherwise each "
+                             "time", self.line_of(min(hazard)))
             return
         place = self._seen.get(id(value))
         if place is not None:
             self.tokens.append(("again", place))
             self.met_again.add(id(value))
+            self._again(value, label)
             return
         if len(self._seen) + len(self.entries) + _length(value) > OBJECTS:
             self._refuse(f"it reaches more than {OBJECTS:,} objects through "
@@ -456,332 +244,643 @@ class Watch:
             return
         self._seen[id(value)] = len(self._seen)
         self._held.append(value)        # so that no id is used twice
+        first = len(self._touched)
+        self._look(value, kind, told, label)
+        if len(self._touched) > first:
+            self._holds[id(value)] = label, self._touched[first:]
+
+    def _again(self, value, label):
+        """Arrays are reached by another name, if what has been met holds any."""
+        first, touched = self._holds.get(id(value), ("", ()))
+        for k, way in touched:
+            if isinstance(value, (np.ndarray, Tensor)):
+                way = label
+            elif isinstance(value, CONTAINERS) and way.startswith(first):
+                way = label + way[len(first):]
+            self.ways[k].append(way)
+            self._touched.append((k, way))
+
+    def _look(self, value, kind, told, label):
+        """The visit of what has not been met before."""
+        if id(value) in _READERS:       # handed on: it may be called with any names
+            self.everything = True
         if isinstance(value, (np.ndarray, Tensor)):
             self._array(value, label)
-        elif isinstance(value, types.FunctionType):
+        elif kind is types.FunctionType:
             self._function(value, label)
-        elif isinstance(value, types.MethodType):
-            self.tokens.append(("method",))
-            self._visit(value.__func__, label, None)
+        elif kind is types.MethodType:
+            self.tokens.append(("method", value.__func__.__name__))
+            if type(value.__self__) not in GENERATORS:
+                self._visit(value.__func__, label, None)
             self._visit(value.__self__, label, None)
-        elif isinstance(value, functools.partial):
+        elif kind is functools.partial:
             self.tokens.append(("partial",))
             self._visit(value.func, label, None)
-            self._visit(value.args, label, None)
-            self._visit(value.keywords, label, None)
-        elif isinstance(value, (types.ModuleType, type)):
-            self._namespace(value, label)
-        elif isinstance(value, (tuple, list, dict, set, frozenset, collections.deque, bytearray)):
-            self._container(value, label)
-        elif isinstance(value, _GENERATORS):
+            self._visit(value.args, f"the arguments of {label}", None)
+            self._visit(value.keywords, f"the arguments of {label}", None)
+        elif isinstance(value, types.ModuleType):
+            self._module(value, label)
+        elif isinstance(value, type):
+            self._type(value, label)
+        elif told is not None:
+            self.tokens.append(("told", kind))
+            if told.how == "content":
+                self.tokens.append(told.read(value))
+                self._compare(CALL, value, told.read, self.tokens[-1])
+            else:
+                self._attributes(value, label)
+        elif kind in GENERATORS or isinstance(value, np.random.BitGenerator):
             self.tokens.append(("object", id(value)))
             self.generators.append((value, label))
-        elif isinstance(value, (property, functools.cached_property, staticmethod, classmethod)):
+        elif isinstance(value, _PROPERTIES):
             self.tokens.append(("descriptor", kind))
             for name in ("fget", "func", "__func__"):
                 if (function := getattr(value, name, None)) is not None:
                     self._visit(function, label, None)
+        elif kind in _BUILTIN:
+            self._builtin(value, label)
+        elif isinstance(value, _DESCRIPTOR) or kind is _TUPLEGETTER:
+            self._descriptor(value, label)
+        elif kind in _NAME_GETTERS:
+            self._getter(value, kind)
+        elif kind is _CACHED:
+            self._cached(value, label)
         elif _package(kind.__module__) == "fastgrad" and (
                 hasattr(value, "__wrapped__") or hasattr(value, "_reached")):
             self._wrapper(value, label)
-        elif hasattr(kind, "__next__") or isinstance(value, io.IOBase):
-            what = "file" if isinstance(value, io.IOBase) else "iterator"
-            self._refuse(f"it may read the {what} `{label}`, which moves on")
+        elif kind.__name__ == "cython_function_or_method":
+            self._compiled(value, label)
+        elif isinstance(value, io.IOBase):
+            self._refuse(f"it may read the file `{label}`, which moves on")
+        elif _known.function(value):
+            self.tokens.append(("object", id(value)))
+        elif isinstance(value, CONTAINERS):
+            self._container(value, label)
+            if kind not in CONTAINERS and not _library_class(kind):
+                self._instance(value, label)
+        elif not _library_class(kind):
+            if hasattr(kind, "__next__"):
+                self._iterator(value, label)
+            else:
+                self._instance(value, label)
+        elif _package(kind.__module__) == "fastgrad" and kind.__flags__ & _HEAP_TYPE:
+            self.tokens.append(("object", kind))
+            if hasattr(value, "__dict__"):
+                self._attributes(value, label)
+            self._slots(value, kind, label, True)
+        elif hasattr(kind, "__next__"):
+            self._iterator(value, label)
         else:
-            self._instance(value, label)
+            self._unknown(value, label)
+
+    def _iterator(self, value, label):
+        self._refuse(f"it may read the iterator `{label}`, which moves on")
+
+    def _unknown(self, value, label):
+        """Neither code that can be read nor in the tables."""
+        if callable(value) and hasattr(value, "__name__"):
+            what = f"it may call `{label or value.__name__}`, of which is not known that it "\
+                   "depends on its operands alone"
+        else:
+            kind = type(value)
+            what = f"it reaches `{label}`, a {kind.__module__}.{kind.__qualname__}, whose state "\
+                   "cannot be compared"
+        self._refuse(what + self.line_of(label))
 
     def _refuse(self, reason, line=""):
         if self.reason is None:
             self.reason = reason + line
-
-    def _array(self, value, label):
-        if isinstance(value, np.ndarray) and vouched(value):
-            self.vouched.append(value)
-            self.tokens.append(("object", id(value)))
-            return
-        if isinstance(value, np.ndarray) and value.dtype.hasobject:
-            self._refuse(f"it reaches the array of objects `{label}`; write .astype(float)")
-            return
-        self.tokens.append(("array", type(value), value.dtype, value.shape))
-        self.arrays.append(value)
-        self.labels.append(label)
 
     def line_of(self, label):
         """Where code first reads what the label says: ", at file.py:12"; nothing if unknown."""
         name = label.rpartition(".")[2].partition("[")[0]
         for function in self.functions:
             code = function.__code__
-            if name in (lines := Code(code).lines):
-                return f", at {os.path.basename(code.co_filename)}:{lines[name]}"
+            line = names_in(code).lines.get(name)
+            if line is not None:
+                return f", at {os.path.basename(code.co_filename)}:{line}"
         return ""
 
-    def read_otherwise(self, k):
-        """Whether code calls methods of array k: its contents may be known to plain Python."""
-        name = self.labels[k].rpartition(".")[2].partition("[")[0]
-        return any(first == name and attribute not in _SHAPE_ONLY
-                   for first, attribute in self.pairs)
+    def _array(self, value, label):
+        if isinstance(value, np.ndarray) and vouched(value):
+            self.vouched.append(value)
+            self.tokens.append(("object", id(value)))
+            return
+        if isinstance(value, np.ndarray):
+            if type(value) not in (np.ndarray, np.matrix, np.memmap):
+                self._unknown(value, label)
+                return
+            if value.dtype.hasobject:
+                self._refuse(f"it reaches the array of objects `{label}`; write .astype(float)")
+                return
+        self.tokens.append(("array", type(value), value.dtype, value.shape))
+        self.arrays.append(value)
+        self.labels.append(label)
+        self.ways.append([label])
+        self._touched.append((len(self.arrays) - 1, label))
 
     # ---- functions --------------------------------------------------------------------------
 
     def _function(self, function, label):
-        self.tokens.append(("function", function.__code__))
-        if _known_function(function):
-            self.tokens[-1] = ("object", id(function))
+        code = function.__code__
+        known = _known_file(code.co_filename)
+        if known and _known.function(function):
+            self.tokens.append(("object", id(function)))
             return
-        # If known code is around other code (functools.wraps), its closure leads there.
-        known = _known_file(function.__code__.co_filename)
+        self.tokens.append(("function", code))
+        if known and code not in _AROUND and _package(function.__module__) != "fastgrad":
+            self._unknown(function, label)
+            return
         self.functions.append(function)
-        self.entries.append((FUNCTION, function, function.__code__, function.__defaults__))
-        code = Code(function.__code__)
-        self.names |= code.attributes
-        self.pairs |= code.pairs
-        self.everything = self.everything or code.dynamic
-        file = function.__code__.co_filename
-        for chain, line in code.chains if not known else ():
-            self._chain(function, chain, file, line)
+        self._compare(FUNCTION, function, code, function.__defaults__)
+        if code.co_kwonlyargcount:
+            self._compare(KEYWORDS, function, None, function.__kwdefaults__)
         for value in (function.__defaults__, function.__kwdefaults__):
             if value is not None:
                 self._visit(value, f"the defaults of {function.__name__}", None)
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+            if code is _DISPATCH:       # (what it keeps so that it finds a function sooner)
+                continue
             try:
                 value = cell.cell_contents
             except ValueError:
                 self.tokens.append(("empty cell",))
-                self.entries.append((CELL, cell, name, ABSENT))
+                self._compare(CELL, cell, name, ABSENT)
                 continue
-            self.entries.append((CELL, cell, name, value))
-            self._visit(value, name, (function, "cell", name))
-        if known:
+            self._compare(CELL, cell, name, value)
+            if isinstance(value, types.ModuleType) and not known and self._only_attributes(
+                    names_in(code).code, "cell", name):
+                self.tokens.append(("object", id(value)))
+            else:
+                self._visit(value, name, (function, "cell", name))
+        if code is _DISPATCH:
+            self._visit(function.registry, f"{label}.registry", None)
+        if not known:
+            self._code(function)
+
+    def _code(self, function):
+        """What the code of a function reads besides its cells."""
+        scope = Scope(function)
+        names = scope.names
+        self.scopes.append(scope)
+        if names.code.unknown:
+            what, line = names.code.unknown[0]
+            self._refuse(f"the instruction {what} of Python "
+                         f"{'.'.join(map(str, sys.version_info[:2]))} is not known",
+                         self._at(function, line))
             return
+        self.names |= names.attributes
+        self.asked |= names.asked
+        if names.texts:
+            self.names.add("__str__")
         space = function.__globals__
-        for name in code.globals:
+        for name in names.globals:
+            if not name.isidentifier():
+                continue                # pytest's, for the message of an assertion that fails
             self.readers.setdefault((id(space), name), []).append(function)
             value = space.get(name, ABSENT)
-            self.entries.append((DICT, space, name, value))
+            self._compare(DICT, space, name, value)
             if value is ABSENT:
                 self.tokens.append(("builtin", name))
-                if (value := getattr(builtins, name, None)) is not None:
-                    self._visit(value, name, None)
+                value = getattr(builtins, name, ABSENT)
+                if value is ABSENT:
+                    continue            # it will be an error, or is never read
+            if (isinstance(value, types.ModuleType)
+                    and self._only_attributes(names.code, "global", name)
+                    or isinstance(value, type)
+                    and self._only_asked(names.code, names.globals[name], value)
+                    or id(value) in _READERS
+                    and self._only_called(names.code, names.globals[name])):
+                self.tokens.append(("object", id(value)))
+                self._registered(value)
             else:
                 self._visit(value, name, (function, "global", name))
-        for name in code.imports:
-            if (module := sys.modules.get(name)) is not None:
-                self._visit(module, name, None)
+        for value in names.imports:
+            self._import(function, scope, value)
+        for value in names.reads:
+            for base in scope.objects(value.parts[0])[0]:
+                self._attribute(scope, base, value)
+        for value, k in names.dynamic:
+            self._dynamic(scope, value, k)
+        for value in names.calls:
+            for called in scope.objects(value.parts[0])[0]:
+                self._call(scope, called, value)
 
-    def _chain(self, function, chain, file, line):
-        """Look for what must not be called, and for methods of arrays, in a dotted name."""
-        value = function.__globals__.get(chain[0], getattr(builtins, chain[0], ABSENT))
-        if chain[0] in function.__code__.co_freevars:
-            cell = function.__closure__[function.__code__.co_freevars.index(chain[0])]
+    @staticmethod
+    def _at(function, line):
+        return f", at {os.path.basename(function.__code__.co_filename)}:{line}"
+
+    @staticmethod
+    def _only_attributes(code, kind, name):
+        """Whether a name is never used but for its attributes."""
+        stands_for = names_in(code.code).stands_for
+        return all(use.kind == "attribute" or (use in stands_for and k == 1)
+                   for use, k in code.uses(kind, name))
+
+    @staticmethod
+    def _only_asked(code, values, kind):
+        """Whether a class of a library is never called nor handed on, only asked about objects."""
+        if not _library_class(kind) or _known.function(kind):
+            return False
+        for value in values:
+            for use, k in code._uses.get(value, ()):
+                asked = use.kind == "call" and k > 1 and any(
+                    [x.kind == "global" and x.name in ("isinstance", "issubclass")
+                     for x in origins(use.parts[0])])
+                if not (asked or use.kind in ("match", "compare", "attribute", "built")
+                        and (use.kind != "built" or use.name == "tuple")):
+                    return False
+        return True
+
+    @staticmethod
+    def _only_called(code, values):
+        return all([use.kind == "call" and k == 0 for value in values
+                    for use, k in code._uses.get(value, ())])
+
+    def _import(self, function, scope, value):
+        found, _ = scope.objects(value)
+        if not found and _known_module(value.name):
             try:
-                value = cell.cell_contents
-            except ValueError:
+                __import__(value.name)  # which the function would do
+            except ImportError:
                 return
-        for name in chain[1:]:
-            if not isinstance(value, (types.ModuleType, type)):
-                break
-            if value in (datetime.datetime, datetime.date) and name in ("now", "today", "utcnow"):
-                value = time.time
-                break
-            value = getattr(value, name, ABSENT)
-        if id(value) in _IMPURE:
-            self._refuse(f"it calls {'.'.join(chain)}, which has another result each time",
-                         f", at {os.path.basename(file)}:{line}")
+            scope._known.clear()
+            found, _ = scope.objects(value)
+        for module in found:
+            self._compare(DICT, sys.modules, module.__name__, module)
+            uses = scope.names.code._uses.get(value, ())
+            if not all([use.kind == "attribute" for use, _ in uses]):
+                self._visit(module, value.name, None)
+        if not found:
+            self._refuse(f"it imports `{value.name}`, which has not been loaded",
+                         self._at(function, value.line))
+
+    def _attribute(self, scope, base, value):
+        """An attribute that code reads of a module, a class or a function."""
+        if isinstance(base, types.FunctionType):
+            if not _known_file(base.__code__.co_filename):
+                found = getattr(base, value.name, ABSENT)
+                self._compare(ATTR, base, value.name, found)
+                if found is not ABSENT and not value.name.startswith("__"):
+                    self._visit(found, f"{base.__name__}.{value.name}", None)
+            return
+        text = _text(value)
+        if isinstance(base, types.ModuleType):
+            self._of_module(scope, base, value, text)
+        elif isinstance(base, type) and _library_class(base):
+            found = getattr(base, value.name, ABSENT)
+            if found is not ABSENT:
+                self._library(scope, found, value, text)
+
+    def _of_module(self, scope, module, value, text):
+        found = scope.attribute(module, value.name)
+        known = _known_module(module.__name__)
+        if known and found is not ABSENT:
+            self._library(scope, found, value, text, module)
+        else:
+            self._in_module(scope, module, value, text)
+
+    def _in_module(self, scope, module, value, text):
+        space = vars(module)
+        found = space.get(value.name, ABSENT)
+        if found is ABSENT:
+            if "__getattr__" in space:
+                self._refuse(f"`{text}` is made by __getattr__ of the module",
+                             self._at(scope.function, value.line))
+            self._compare(DICT, space, value.name, ABSENT)
+            return
+        self._compare(DICT, space, value.name, found)
+        if isinstance(found, types.ModuleType) and self._base_only(scope, value):
+            self.tokens.append(("object", id(found)))
+            return
+        self._visit(found, text, None)
+
+    @staticmethod
+    def _base_only(scope, value):
+        return all([use.kind == "attribute" for use, _ in scope.names.code._uses.get(value, ())])
+
+    def _library(self, scope, found, value, text, module=None):
+        """Something of a library that code names."""
+        if _known.function(found):
+            if id(found) in _READERS and not self._only_called(scope.names.code, [value]):
+                self.everything = True
+            return
+        if isinstance(found, types.ModuleType):
+            if not self._base_only(scope, value):
+                self._visit(found, text, None)
+            return
+        if _known.seeded(found):
+            for use, k in scope.names.code._uses.get(value, ()):
+                if not (use.kind == "call" and k == 0 and self._has_seed(scope, use)):
+                    self._refuse(f"it calls {text} without a seed that is known, and so takes one "
+                                 "from the system", self._at(scope.function, value.line))
+            return
+        if isinstance(found, type):
+            if not self._only_asked(scope.names.code, [value], found):
+                self._refuse(f"it uses {text}, of which is not known that it depends on its "
+                             "operands alone", self._at(scope.function, value.line))
+            return
+        told = _known.kind(found)
+        if type(found) is float or told is not None and told.how == "value":
+            return
+        before = self.reason
+        if module is not None and value.name in vars(module):
+            self._compare(DICT, vars(module), value.name, found)
+        self._visit(found, text, None)
+        if before is None and self.reason is not None and ", at " not in self.reason:
+            self.reason += self._at(scope.function, value.line)
+
+    @staticmethod
+    def _has_seed(scope, call):
+        if call.name is None or len(call.parts) < 2:
+            return False
+        found, whole = scope.objects(call.parts[1])
+        return whole and None not in found
+
+    def _dynamic(self, scope, value, k):
+        """Attributes are read whose names are not told."""
+        bases = []
+        if k < len(value.parts):
+            bases, _ = scope.objects(value.parts[k])
+        if k >= len(value.parts) or any([
+                isinstance(x, type) or isinstance(x, types.ModuleType)
+                and not (_known_module(x.__name__) and _known.of_functions(x)) for x in bases]):
+            self._refuse("it reads names that are told at run time only",
+                         self._at(scope.function, value.line))
+        self.everything = True
+
+    def _call(self, scope, called, value):
+        if id(called) in _known.READS_ALL:
+            self.everything = True
+        elif id(called) in _known.READS_NAMED and value not in scope.names.stands_for and not (
+                {x.name for x in origins(value.parts[0])} & {"getattr", "hasattr", "attrgetter",
+                                                             "methodcaller"}):
+            self.everything = True      # by another name
+
+    def _builtin(self, value, label):
+        """A function of C's, or a bound method of one."""
+        owner = value.__self__
+        if _known.function(value):
+            self.tokens.append(("object", id(value)))
+        elif owner is None or isinstance(owner, types.ModuleType):
+            self._unknown(value, label)
+        elif isinstance(owner, type):
+            self.tokens.append(("of", owner, value.__name__))
+            if not _known.class_method(owner, value.__name__):
+                self._unknown(value, label)
+        else:
+            self.tokens.append(("bound", value.__name__))
+            self._visit(owner, label, None)
+
+    def _descriptor(self, value, label):
+        """A method or an attribute of a class written in C, not bound to an object."""
+        self.tokens.append(("object", id(value)))
+        owner = getattr(value, "__objclass__", None)
+        if owner is not None and _library_class(owner) and not (
+                issubclass(owner, (*NUMBERS, *CONTAINERS, np.ndarray, np.generic,
+                                   Tensor)) or owner in (object, type, types.FunctionType)):
+            self._unknown(value, label)
+
+    def _compiled(self, value, label):
+        """A function of Cython's: one of fastgrad's, perhaps around one of the user's."""
+        self.tokens.append(("object", id(value)))
+        if _package(value.__globals__.get("__name__")) == "fastgrad" and hasattr(
+                value, "__wrapped__"):
+            self._visit(value.__wrapped__, label, None)
+        elif not _known.function(value):
+            self._unknown(value, label)
+
+    def _getter(self, value, kind):
+        """What operator.attrgetter and its like have made: its code is its operands."""
+        _, operands = value.__reduce__()
+        self.tokens.append(("getter", kind))
+        if kind is operator.itemgetter:
+            self._visit(operands, "", None)
+        elif all([type(x) is str for x in operands]):
+            self.tokens.append(operands)
+            for name in operands:
+                self.names.update(name.split("."))
+        else:
+            self.everything = True
+
+    def _cached(self, value, label):
+        """A function that keeps its results (functools.lru_cache): those may be of before, unless
+        it reads nothing that can change."""
+        self.tokens.append(("object", id(value)))
+        function = value.__wrapped__
+        if not _stateless(function, set()):
+            self._refuse(f"`{label}` keeps results, which may be of before what it reads was "
+                         "changed", self.line_of(label))
+        self._visit(function, label, None)
 
     def _wrapper(self, value, label):
         """Derivatives of functions, programs, functions with rules."""
         self.tokens.append(("wrapper", type(value)))
-        make = _parts_of(value)
+        make = parts_of(value)
         if make is not None:
             self.tokens.append(("made", repr(make[1])))
         self._visit(getattr(value, "__wrapped__", None), label, None)
         for x in getattr(value, "_reached", ()):
-            self._visit(x, label, None)
+            self._visit(x, OPERAND, None)
         rule = getattr(value, "_rule", None)
         if rule is not None:
-            self._attr(value, "_rule")
+            self._compare(ATTR, value, "_rule", rule)
             self._visit(rule, label, None)
 
     # ---- containers -------------------------------------------------------------------------
 
     def _container(self, value, label):
         kind = type(value)
-        if isinstance(value, (set, frozenset, bytearray)):
-            self.tokens.append(("set", kind, kind(value)))
+        if isinstance(value, (set, frozenset)):
+            content = members(value)
+            self.tokens.append(("set", kind, content))
             if not isinstance(value, frozenset):
-                self.entries.append((EQUAL, value, None, kind(value)))
+                self._compare(CALL, value, members, content)
+            for item in value:
+                if exact(item)[-1] == id(item):
+                    self._visit(item, f"{label}[]", None)
             return
-        if isinstance(value, dict):
-            items = list(value.items())
-            self.tokens.append(("dict", kind, tuple([key for key, _ in items])))
-            self.entries.append((LENGTH, value, len(items), None))
-            for key, item in items:
-                self.entries.append((DICT, value, key, item))
-                self._visit(item, f"{label}[{key!r}]", None)
+        if isinstance(value, (dict, types.MappingProxyType)):
+            self._dictionary(value, kind, label)
             return
         self.tokens.append(("sequence", kind, len(value)))
         if isinstance(value, collections.deque):
-            self.entries.append((EQUAL, value, None, value.copy()))
+            self.tokens.append(value.maxlen)
+            self._compare(CALL, value, identities, identities(value))
         elif isinstance(value, list):
-            self.entries.append((LENGTH, value, len(value), None))
-        for k, item in enumerate(value):
+            self._compare(LENGTH, value, len(value), None)
+        for k, item in enumerate(base_of(value).__iter__(value)):
             if isinstance(value, list):
-                self.entries.append((LIST, value, k, item))
+                self._compare(LIST, value, k, item)
             self._visit(item, f"{label}[{k}]", None)
+
+    def _dictionary(self, value, kind, label):
+        if isinstance(value, types.MappingProxyType):
+            items = list(value.items())
+            self._compare(CALL, value, entries_of, entries_of(value))
+        else:
+            items = list(dict.items(value))
+            if isinstance(value, collections.OrderedDict):
+                items = [(key, dict.__getitem__(value, key))
+                         for key in collections.OrderedDict.__iter__(value)]
+                self._compare(CALL, value, identities, tuple([id(key) for key, _ in items]))
+            self._compare(KEYS, value, tuple([key for key, _ in dict.items(value)]), None)
+        self.tokens.append(("dict", kind, tuple([exact(key) for key, _ in items])))
+        if isinstance(value, collections.defaultdict):
+            self._compare(ATTR, value, "default_factory", value.default_factory)
+            self._visit(value.default_factory, f"{label}.default_factory", None)
+        for key, item in items:
+            if exact(key)[-1] == id(key):
+                self._visit(key, f"{label}[]", None)
+            if not isinstance(value, types.MappingProxyType):
+                self._compare(DICT, value, key, item)
+            self._visit(item, f"{label}[{key!r}]", None)
 
     # ---- things with attributes -------------------------------------------------------------
 
-    def _attr(self, holder, name):
-        self.entries.append((ATTR, holder, name, getattr(holder, name)))
-
-    def _namespace(self, value, label):
-        """A module or a class: the attributes that code names, unless it is an installed one."""
+    def _module(self, value, label):
+        """A module that is handed on: the attributes that code names, whatever of."""
         self.tokens.append(("object", id(value)))
-        module = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
-        if _known_module(module):
+        if self.all and not (_known_module(value.__name__) and _known.of_functions(value)):
+            self._refuse(f"it may read any attribute of the module `{label}`", self.line_of(label))
             return
-        if isinstance(value, types.ModuleType):
-            if _installed(getattr(value, "__file__", None)):
-                return
-            self._named(value.__dict__, None, label)
-            return
-        self._class(value, label, ("__init__", "__new__", "__post_init__"))
+        known, space = _known_module(value.__name__), vars(value)
+        for name in sorted(self.wanted & space.keys()):
+            item = space[name]
+            if known and (_known.function(item) or type(item) is float):
+                continue
+            self.tokens.append(("name", name))
+            self._compare(DICT, space, name, item)
+            self._visit(item, f"{label}.{name}", None)
+
+    def _type(self, value, label):
+        """A class: what instances find there, and how they are made."""
+        self.tokens.append(("object", id(value)))
+        self._registered(value)
+        if not _library_class(value):
+            self._class(value, label, ("__init__", "__new__", "__post_init__"))
+        elif not _known.function(value) and not isinstance(value, enum.EnumMeta):
+            self._unknown(value, label)
+
+    def _registered(self, value):
+        """Other classes may be registered with an abstract one at any time."""
+        if isinstance(value, abc.ABCMeta):
+            self.tokens.append(registrations(abc))
+            self._compare(CALL, abc, registrations, registrations(abc))
 
     def _class(self, kind, label, more=()):
-        """What instances of a class find there."""
+        """What instances of a class find there, and the class itself. Its version changes whenever
+        something is bound in it, or in one of its bases."""
+        self.tokens.append(("class", tuple(map(id, kind.__mro__))))
+        self._compare(VERSION, kind, version_of(kind), None)
+        meta = type(kind)
+        if meta not in _METAS and not _known_module(meta.__module__) and meta not in self._seen:
+            self._seen[meta] = len(self._seen)
+            self._class(meta, label)
         for base in kind.__mro__:
-            if _known_module(base.__module__):
+            if _library_class(base):
+                if not _known.base_class(base):
+                    self._refuse(f"the class {kind.__qualname__} has the base {base.__module__}."
+                                 f"{base.__qualname__}, of which nothing is known")
                 continue
             for name, item in list(vars(base).items()):
-                if name in more or name in _UNNAMED or name in self.wanted:
-                    self.entries.append((TYPE, base, name, item))
+                if (name in more or name in _UNNAMED or name in self.wanted
+                        or name in _TEXTS and "__str__" in self.wanted):
                     self.tokens.append(("name", name))
+                    self.in_classes.add(name)
+                    if name in _TEXTS and hasattr(item, "__wrapped__"):
+                        item = item.__wrapped__         # of a dataclass
+                    function = getattr(item, "fget", None) or getattr(item, "func", None) or (
+                        getattr(item, "__func__", item))
+                    if isinstance(function, types.FunctionType):
+                        self.methods.setdefault(name, {})[function] = isinstance(item, staticmethod)
                     self._visit(item, f"{label}.{name}" if label else name, None)
 
-    def _named(self, space, owner, label):
-        """The attributes in a dictionary that code names."""
-        everything = self.all and not isinstance(space.get("__name__"), str)
-        for name in list(space) if everything else sorted(self.wanted & space.keys()):
-            item = space[name]
+    def _attributes(self, value, label):
+        """All the attributes of an object."""
+        space = vars(value)
+        self._compare(INSTANCE, value, type(value), space)
+        self._compare(LENGTH, space, len(space), None)
+        for name in list(space):
             self.tokens.append(("name", name))
-            self.entries.append((DICT, space, name, item))
-            self._visit(item, f"{label}.{name}" if label else name,
-                        None if owner is None else (owner, "attribute", name))
+            self._compare(DICT, space, name, space[name])
+            self._visit(space[name], f"{label}.{name}" if label else name, None)
 
     def _instance(self, value, label):
         kind = type(value)
-        if hasattr(value, "__wrapped__"):           # functools.lru_cache, functions of Cython
-            self._visit(value.__wrapped__, label, None)
-        if id(value) in _IMPURE:
-            self._refuse(f"it may call {_IMPURE[id(value)]}")
-        if _known_module(kind.__module__) and not isinstance(value, types.SimpleNamespace):
-            self.tokens.append(("object", id(value)))
-            return
         self.tokens.append(("instance", kind))
         if kind not in self._seen:
             self._seen[kind] = len(self._seen)
             self._class(kind, label)
+        part = as_base(value)
+        if part is not None:
+            self.tokens.append(part)
+        if isinstance(value, BaseException):
+            self._compare(ATTR, value, "args", value.args)
+            self._visit(value.args, f"{label}.args", None)
         space = getattr(value, "__dict__", None)
         if isinstance(space, dict):
-            self.entries.append((LENGTH, space, len(space), None))
-            if hasattr(kind, "__getattr__"):
+            self._compare(INSTANCE, value, kind, space)
+            self._compare(LENGTH, space, len(space), None)
+            if "__getattr__" in self.methods or "__getattribute__" in self.methods:
                 self.everything = True
-            self._named(space, value, label)
+            whole = self.all or isinstance(value, enum.Enum) or any(
+                [base in _known.BY_ATTRIBUTES for base in kind.__mro__])
+            for name in list(space) if whole else sorted(self.wanted & space.keys()):
+                item = space[name]
+                self.tokens.append(("name", name))
+                self._compare(DICT, space, name, item)
+                self._visit(item, f"{label}.{name}" if label else name,
+                            (value, "attribute", name))
+            # (Another attribute may have gone where one of these has come.)
+            for name in sorted(self.wanted & (self.in_classes | self.asked) - space.keys()):
+                self._compare(DICT, space, name, ABSENT)
+        else:
+            self._compare(INSTANCE, value, kind, None)
+        self._slots(value, kind, label, self.all)
+
+    def _slots(self, value, kind, label, whole):
         for base in kind.__mro__:
             slots = vars(base).get("__slots__", ())
             for name in (slots,) if isinstance(slots, str) else slots:
-                if (self.all or name in self.wanted) and not name.startswith("__"):
+                if name.startswith("__") and not name.endswith("__"):
+                    name = f"_{base.__name__.lstrip('_')}{name}"
+                if (whole or name in self.wanted) and not name.startswith("__"):
                     item = getattr(value, name, ABSENT)
                     self.tokens.append(("name", name))
-                    self.entries.append((ATTR, value, name, item))
+                    self._compare(ATTR, value, name, item)
                     if item is not ABSENT:
                         self._visit(item, f"{label}.{name}" if label else name, None)
-        if space is None and not hasattr(kind, "__slots__"):
-            self.tokens.append(("object", id(value)))
 
 
 def _length(value):
     return len(value) if isinstance(value, (list, tuple, dict, collections.deque)) else 0
 
 
-# ---- functions made of functions ------------------------------------------------------------
-
-def _parts_of(wrapper):
-    """How fastgrad's derivatives are made: (maker, arguments after the function), or None."""
-    if not hasattr(type(wrapper), "_parts") or not hasattr(wrapper, "__wrapped__"):
-        return None
-    try:
-        made = wrapper._parts()
-    except Exception:
-        return None
-    if type(made) is tuple and len(made) == 2 and made[1] and made[1][0] is wrapper.__wrapped__:
-        return made[0], made[1][1:]
-    return None
+def _text(value):
+    """How code writes a value."""
+    if value.kind == "attribute":
+        return f"{_text(value.parts[0])}.{value.name}"
+    if value.kind in ("join", "store") or value.kind == "variable" and value.parts:
+        return _text(origins(value)[0])
+    return str(value.name)
 
 
-def innermost(function):
-    """The Python function inside of methods, partial objects and derivatives; None if there is
-    none that can be replaced."""
-    while not isinstance(function, types.FunctionType):
-        if isinstance(function, types.MethodType):
-            function = function.__func__
-        elif isinstance(function, functools.partial):
-            function = function.func
-        elif _package(type(function).__module__) == "fastgrad" and _parts_of(function) is not None:
-            function = function.__wrapped__
-        else:
-            return None
-    return function
-
-
-def bound_to(function):
-    """The instance that the innermost function is bound to, or None."""
-    while not isinstance(function, (types.FunctionType, types.MethodType)):
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif innermost(function) is not None:
-            function = function.__wrapped__
-        else:
-            return None
-    return function.__self__ if isinstance(function, types.MethodType) else None
-
-
-def rewrap(function, clone, instance):
-    """The same function with another one innermost, bound to another instance."""
-    if isinstance(function, types.FunctionType):
-        return clone
-    if isinstance(function, types.MethodType):
-        return types.MethodType(clone, instance)
-    if isinstance(function, functools.partial):
-        return functools.partial(rewrap(function.func, clone, instance), *function.args,
-                                 **function.keywords)
-    maker, rest = _parts_of(function)
-    return maker(rewrap(function.__wrapped__, clone, instance), *rest)
-
-
-def lifted(state, names, values):
-    """Copies of the innermost function and of its instance, in which names have other values.
-
-    names : list of ("cell", "global" or "attribute", name)
-    """
-    function, instance = state.innermost, state.instance
-    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
-    space = function.__globals__
-    if any(kind == "global" for kind, _ in names):
-        space = dict(space)
-    if any(kind == "attribute" for kind, _ in names):
-        instance = object.__new__(type(instance))
-        instance.__dict__.update(state.instance.__dict__)
-    for (kind, name), value in zip(names, values):
-        if kind == "cell":
-            cells[name] = types.CellType(value)
-        elif kind == "global":
-            space[name] = value
-        else:
-            instance.__dict__[name] = value
-    clone = types.FunctionType(function.__code__, space, function.__name__, function.__defaults__,
-                               tuple([cells[name] for name in function.__code__.co_freevars]))
-    clone.__kwdefaults__ = function.__kwdefaults__
-    clone.__dict__.update(function.__dict__)
-    clone.__module__ = function.__module__
-    return clone, instance
+def _stateless(function, seen):
+    """Whether a function reads nothing that can change: no number, no container, no object."""
+    if not isinstance(function, types.FunctionType):
+        return _known.function(function)
+    if function in seen:
+        return True
+    seen.add(function)
+    scope = Scope(function)
+    found = [scope.look_up(name) for name in scope.names.globals]
+    found += [cell.cell_contents for cell in function.__closure__ or ()]
+    for value in scope.names.reads:
+        bases, whole = scope.objects(value.parts[0])
+        if not whole:
+            return False
+        found += [scope.attribute(base, value.name) for base in bases]
+    return not scope.names.dynamic and all(
+        [isinstance(x, types.ModuleType) and _known_module(x.__name__) or _known.function(x)
+         or isinstance(x, types.FunctionType) and _stateless(x, seen) for x in found])

@@ -10,7 +10,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _compile
+from fastgrad import _compile, _known, _signature
 from fastgrad._core import core, program
 
 THREADS = 4
@@ -179,7 +179,13 @@ def test_keys_that_call_the_program():
     each(lambda k: [f(float(n), Key()) for n in range(10)])
 
 
-def test_one_recording_is_kept_of_those_made_at_once():
+@pytest.fixture
+def barriers_are_known(monkeypatch):
+    """Functions that wait at one are replayed: their threads are to record at the same time."""
+    monkeypatch.setitem(_known._KINDS, threading.Barrier, _known.Kind("value"))
+
+
+def test_one_recording_is_kept_of_those_made_at_once(barriers_are_known):
     """All threads are inside of the function before any of them has recorded it."""
     inside = threading.Barrier(THREADS, timeout=30)
 
@@ -195,7 +201,7 @@ def test_one_recording_is_kept_of_those_made_at_once():
     assert f(5.0) == 10.0
 
 
-def test_many_threads_that_record_at_once_are_no_misses():
+def test_many_threads_that_record_at_once_are_no_misses(barriers_are_known):
     n = _compile.MISSES + 4
     inside = threading.Barrier(n, timeout=30)
 
@@ -346,7 +352,7 @@ def test_loops_in_loops_in_many_threads():
 
 def test_cells_and_tallies():
     cell, tally = program.Cell(()), program.Tally()
-    each(lambda k: [_compile._replace(cell, lambda x: (*x, k)) for _ in range(50)]
+    each(lambda k: [_signature.replace_in(cell, lambda x: (*x, k)) for _ in range(50)]
          and [tally.add() for _ in range(500)])
     assert sorted(cell.value) == sorted(list(range(THREADS)) * 50)
     assert tally.count == 500 * THREADS and tally.add() == tally.count - 1

@@ -14,7 +14,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad._watch import Code, Watch
+from fastgrad._watch import Watch
 
 X = np.array([1.0, 2.0, 4.0])
 
@@ -308,106 +308,6 @@ def test_data_that_decides():
         for k in range(5):
             data[:] = [k - 2.0, 0.0, 0.0]
             same(silent(f), plain, X)
-
-
-def test_code_that_indexes():
-    def f(x):
-        a = data[0] + (x[1] * other_data)       # noqa: F821
-        for v in rows:                          # noqa: F821
-            a = a + v[x]
-        return a + [w * 2 for w in columns]     # noqa: F821
-
-    indexed = {name for name, attribute in Code(f.__code__).pairs if attribute == "[]"}
-    assert {"data", "x", "rows", "columns"} <= indexed and "other_data" not in indexed
-
-
-# What code reads of which name, in the body of `def f(w, x)` inside a function with a cell `outer`.
-# Bytecode says it otherwise in every version of Python.
-READS = {
-    "return x.mean() + w.sum()": "x.mean w.sum",
-    "return w * x.mean()": "x.mean",
-    "return w * x[0]": "x[]",
-    "return w[x[0]]": "w[] x[]",
-    "return w[x:]": "w[]",
-    "return w[0] + w[1:2]": "w[]",
-    "return w[x:x]": "w[]",
-    "return w[x, 0]": "w[]",
-    "return w.T[0]": "w.T T[]",
-    "return w.a.b[0]": "w.a a.b b[]",
-    "return w @ x[0]": "x[]",
-    "return x[0] < w[0] < data[0]": "x[] w[] data[]",
-    "return super().data[0] + super().other.mean()": "data[] other.mean",
-    "return [w[0] for v in x]": "w[] x[]",
-    "return [v * w for v in x if v.mean()]": "x[] v.mean",
-    "return {v: data[v] for v in x}": "data[] x[]",
-    "return [*w, x]": "w[]",
-    "return {x, *w}": "w[]",
-    "return 1 in data": "data[]",
-    "return data.mean() + outer.sum()": "data.mean outer.sum",
-    "return data[0] + outer[0]": "data[] outer[]",
-    "return np.sum(w, axis=x[0])": "np.sum x[]",
-    "return print(w, x[0])": "x[]",
-    "return lambda v: v[0] + data[1]": "v[] data[]",
-    "return w if x else data[0]": "data[]",
-    "return f'{w[0]} {x.y}'": "w[] x.y",
-    "y = x; return y.mean()": "y.mean",
-    "y = x; return y[0]": "y[]",
-    "y = w; return x[0]": "x[]",
-    "y, z = w": "w[]",
-    "y, *z = x": "x[]",
-    "for v in x: v.a": "x[] v.a",
-    "for v in data: z = v[0]": "data[] v[]",
-    "for y, z in w: y.a": "w[] y.a",
-    "w[0] += x": "w[]",
-    "w.a += x.b": "w.a x.b",
-    "with w.a as y: y.b": "w.a y.b",
-    "try: w.a\nexcept x.E as e: e.c\nfinally: data[0]": "w.a x.E e.c data[]",
-    "while x[0]: w.a": "x[] w.a",
-    "if (y := x)[0]: y.a": "x[] y.a",
-    "match x.a:\n case 1: w[0]": "x.a w[]",
-    "class C: a = data[0]; b = outer.sum()": "data[] outer.sum",
-    "def g(): return data[0], outer[1]": "data[] outer[]",
-    "yield from x": "x[]",
-    "assert x[0], w[0]": "x[] w[]",
-}
-STORES = {
-    "global data; data = x": "data",
-    "global data; data += x": "data",
-    "global data; del data": "data",
-    "global data\nfor data in x: pass": "data",
-    "nonlocal outer; outer = w.a": "outer",
-    "class C: nonlocal outer; outer = 1": "outer",
-    "x.a = w": "a",
-    "del x.a": "a",
-    "y = x; x.a = y": "a",
-    "x.a, x.b = w": "a b",
-    "for w.a in x: pass": "a",
-    "with x as w.a: pass": "a",
-    "y = w; z = x": "",
-}
-
-
-def code_of(body):
-    """The code of f(w, x) with this body."""
-    lines = "".join(f"   {line}\n" for line in body.split("\n"))
-    code = compile(f"class K:\n def make(outer):\n  def f(w, x):\n{lines}   outer\n  return f\n",
-                   "made.py", "exec")
-    while code.co_name != "f":
-        code = next(inner for inner in code.co_consts if isinstance(inner, types.CodeType))
-    return Code(code)
-
-
-@pytest.mark.parametrize("body", READS)
-def test_what_code_reads_of_names(body):
-    wanted = {tuple(pair.replace("[]", ".[]").split(".")) for pair in READS[body].split()}
-    assert wanted <= code_of(body).pairs
-
-
-@pytest.mark.parametrize("body", STORES)
-def test_what_code_binds(body):
-    code = code_of(body)
-    assert code.stores & {"data", "outer", "a", "b"} == set(STORES[body].split())
-    assert code.sets_attributes == bool(code.stores & {"a", "b"})
 
 
 def test_a_local_name_of_data_that_is_indexed():
@@ -820,10 +720,7 @@ def test_a_value_that_is_computed_once():
                 self.cache = 5.0
             return x * self.cache
 
-    f = fg.compile(Lazy().run)
-    for _ in range(4):
-        assert silent(f)(2.0) == 10.0
-    assert recorded(f) == 1
+    unreplayed(fg.compile(Lazy().run), Lazy().run, match="`cache`")
 
 
 def test_an_iterator():
@@ -927,18 +824,6 @@ def test_a_program_in_a_program():
     f = fg.compile(lambda x: inner(x) + 1)
     for scale in (2, 5, 2):
         assert silent(f)(3.0) == 3.0 * scale + 1
-
-
-def test_code_names():
-    def f(x):
-        def inner(y):
-            return np.linalg.norm(y) + helper(y)
-        return inner(x) + table["a"]
-
-    code = Code(f.__code__)
-    assert set(code.globals) == {"np", "helper", "table"}
-    assert {"linalg", "norm"} <= code.attributes
-    assert ("np", "linalg", "norm") in [chain for chain, _ in code.chains]
 
 
 def test_plain_functions_cost_few_comparisons():

@@ -15,6 +15,7 @@ cdef object refused_as(object error):
     it."""
     global last_refused
     error.refused = True
+    note_refusal(str(error), True)
     last_refused = type(error), str(error), user_line()     # (the error would hold its frames)
     return error
 

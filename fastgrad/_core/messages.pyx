@@ -180,7 +180,10 @@ def unruled(function, name, args, kwargs):
     if name is None:
         name = function_name(function)
     if lost(args) or lost(kwargs):
-        raise no_rule(name)
+        if not values_serve(args, kwargs):
+            raise refused_as(no_rule(name))
+        # (Not as a call of the graph: that would be differentiated to zero where it is loaded.)
+        return called_on_values(function, args, kwargs)
     if get_recorder() != NULL:
         return derived(name if CALLED.get(name) is function else None, function, tuple(args),
                        kwargs)

@@ -20,9 +20,11 @@ cdef extern from "Python.h":
     double PyFloat_AS_DOUBLE(object)
     bint PyList_Check(object)
     ctypedef struct PyTypeObject:
-        PyObject *tp_dict
         Py_ssize_t tp_vectorcall_offset
         unsigned long tp_flags
+        unsigned int tp_version_tag
+    PyTypeObject *Py_TYPE(PyObject *)
+    object PyObject_GenericGetDict(object, void *)
     unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     void PyType_Modified(PyTypeObject *)
     Py_ssize_t PyVectorcall_NARGS(size_t)
@@ -32,16 +34,27 @@ cdef extern from "Python.h":
     ctypedef struct PyFunctionObject:
         PyObject *func_code
         PyObject *func_defaults
+        PyObject *func_kwdefaults
 
 from types import CellType, FunctionType
 
 # Stands for a name that is not there.
 ABSENT = object()
 
-# One comparison of identity. What the kinds mean is said in _watch.py, which makes them.
+# One comparison, of identity but for the last kinds. _watch.py makes them.
 cdef enum:
-    CHECK_DICT, CHECK_CELL, CHECK_LIST, CHECK_LENGTH, CHECK_ATTR, CHECK_TYPE, CHECK_EQUAL,
-    CHECK_FUNCTION, CHECK_BYTES
+    CHECK_DICT          # holder[key] is expected
+    CHECK_CELL          # so are the contents of a cell,
+    CHECK_LIST          # an entry of a list,
+    CHECK_LENGTH        # (the length of a list or a dictionary)
+    CHECK_ATTR          # and an attribute
+    CHECK_BYTES         # an array holds what it held
+    CHECK_FUNCTION      # a function's code and defaults
+    CHECK_KEYWORDS      # and its defaults of arguments by name
+    CHECK_VERSION       # nothing was bound in a class or its bases
+    CHECK_INSTANCE      # an object's class and dictionary
+    CHECK_KEYS          # the keys of a dictionary, in order
+    CHECK_CALL          # key(holder) equals what is expected
 
 cdef struct Check:
     int kind
@@ -54,18 +67,33 @@ cdef struct Check:
 cdef object EXACT = frozenset([int, str, bytes])
 
 
-cdef tuple HOLDERS = (dict, CellType, list, (list, dict), object, type, object, FunctionType,
-                      (np.ndarray, core.Tensor))
+cdef tuple HOLDERS = (dict, CellType, list, (list, dict), object, (np.ndarray, core.Tensor),
+                      FunctionType, FunctionType, type, object, dict, object)
+
+
+def version_of(kind):
+    """A number that changes whenever something is bound in a class or in one of its bases; 0 where
+    CPython has given none."""
+    if not isinstance(kind, type):
+        raise TypeError(f"version_of: takes a class, not a {type(kind).__name__}")
+    try:                                # a class gets its number when something is looked up in it
+        type.__getattribute__(kind, "no such attribute")
+    except AttributeError:
+        pass
+    return (<PyTypeObject *>kind).tp_version_tag
 
 
 cdef int check_entry(kind, holder, key, expected, slot, Py_ssize_t captured) except -1:
     """What `hold` reads is of the types that it takes for granted."""
     if not 0 <= kind < len(HOLDERS) or not isinstance(holder, HOLDERS[kind]):
         raise TypeError(f"Checks: no check of kind {kind!r} is of a {type(holder).__name__}")
-    if (kind == CHECK_LIST or kind == CHECK_LENGTH) and (type(key) is not int or key < 0):
+    if (kind == CHECK_LIST or kind == CHECK_LENGTH or kind == CHECK_VERSION) and (
+            type(key) is not int or key < 0):
         raise TypeError(f"Checks: the place in a list is {key!r}")
     if kind == CHECK_BYTES and type(expected) is not np.ndarray:
         raise TypeError("Checks: contents are compared with an array")
+    if kind == CHECK_KEYS and type(key) is not tuple:
+        raise TypeError("Checks: keys are compared with a tuple")
     if type(slot) is not int or not -1 <= slot < captured:
         raise ValueError(f"Checks: there is no captured array {slot!r}")
     return 0
@@ -88,6 +116,7 @@ cdef class Checks:
     cdef Check *checks
     cdef Py_ssize_t count
     cdef list kept              # what the checks point to
+    cdef list shapes            # of what is captured, None for Tensors
     cdef readonly list captured
 
     def __cinit__(self, list entries, list captured):
@@ -98,6 +127,7 @@ cdef class Checks:
             raise TypeError("Checks: entries and captured are lists")
         entries = list(entries)
         self.captured = captured
+        self.shapes = [x.shape if type(x) is np.ndarray else None for x in captured]
         self.checks = <Check *>fg_malloc((len(entries) + 1) * sizeof(Check))
         if self.checks == NULL:
             raise MemoryError()
@@ -105,7 +135,7 @@ cdef class Checks:
             check_entry(kind, holder, key, expected, slot, len(captured))
             c = &self.checks[i]
             c.kind, c.slot, c.number = kind, slot, 0
-            if kind == CHECK_LIST or kind == CHECK_LENGTH:
+            if kind == CHECK_LIST or kind == CHECK_LENGTH or kind == CHECK_VERSION:
                 c.number = key
             self.kept.append((holder, key))
             self.kept.append(expected)
@@ -144,17 +174,10 @@ cdef class Checks:
                         else PyDict_Size(<object>c.holder)) != c.number:
                     return False
                 continue
-            elif c.kind == CHECK_TYPE:
-                found = PyDict_GetItemWithError(<object>(<PyTypeObject *>c.holder).tp_dict,
-                                                <object>c.key)
             elif c.kind == CHECK_ATTR:
                 made = getattr(<object>c.holder, <object>c.key, ABSENT)
                 found = NULL if made is ABSENT else <PyObject *>made
                 if found != c.expected and not self.accept(i, found):
-                    return False
-                continue
-            elif c.kind == CHECK_EQUAL:
-                if not PyObject_RichCompareBool(<object>c.holder, <object>c.expected, Py_EQ):
                     return False
                 continue
             elif c.kind == CHECK_FUNCTION:
@@ -163,11 +186,42 @@ cdef class Checks:
                         != c.expected):
                     return False
                 continue
+            elif c.kind == CHECK_VERSION:
+                if ((<PyTypeObject *>c.holder).tp_version_tag != <unsigned int>c.number
+                        or c.number == 0):
+                    return False
+                continue
+            elif c.kind == CHECK_INSTANCE:
+                if <PyObject *>Py_TYPE(c.holder) != c.key:
+                    return False
+                if c.expected != <PyObject *>None:
+                    made = PyObject_GenericGetDict(<object>c.holder, NULL)
+                    if <PyObject *>made != c.expected:
+                        return False
+                continue
+            elif c.kind == CHECK_KEYS:
+                if not same_keys(<object>c.holder, <tuple><object>c.key):
+                    return False
+                continue
+            elif c.kind == CHECK_KEYWORDS:
+                if object_or_none((<PyFunctionObject *>c.holder).func_kwdefaults) != c.expected:
+                    return False
+                continue
+            elif c.kind == CHECK_CALL:
+                made = (<object>c.key)(<object>c.holder)
+                if not PyObject_RichCompareBool(made, <object>c.expected, Py_EQ):
+                    return False
+                continue
             else:
                 if not same_bytes(<object>c.holder, <object>c.expected):
                     return False
                 continue
             if found != c.expected and not self.accept(i, found):
+                return False
+        for i in range(PyList_GET_SIZE(self.captured)):
+            found = PyList_GET_ITEM(self.captured, i)
+            if <PyObject *>PyList_GET_ITEM(self.shapes, i) != <PyObject *>None and not same_shape(
+                    <ndarray>found, <tuple>PyList_GET_ITEM(self.shapes, i)):
                 return False
         return True
 
@@ -196,6 +250,23 @@ cdef class Checks:
         return True
 
 
+cdef bint same_keys(object d, tuple keys) except -1:
+    """Whether a dictionary has these keys, in this order."""
+    cdef Py_ssize_t at = 0, k = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef PyObject *wanted
+    if PyDict_Size(d) != len(keys):
+        return False
+    while PyDict_Next(d, &at, &key, &value) and k < len(keys):
+        wanted = PyTuple_GET_ITEM(keys, k)
+        if key != wanted and (type(<object>key) is not type(<object>wanted)
+                              or type(<object>key) not in EXACT or <object>key != <object>wanted):
+            return False
+        k += 1
+    return k == len(keys)
+
+
 cdef inline PyObject *object_or_none(PyObject *o) noexcept:
     return <PyObject *>None if o == NULL else o
 
@@ -207,6 +278,17 @@ cdef bint same_kind(ndarray a, ndarray b) noexcept:
         return False
     for k in range(PyArray_NDIM(a)):
         if PyArray_DIMS(a)[k] != PyArray_DIMS(b)[k]:
+            return False
+    return True
+
+
+cdef bint same_shape(ndarray a, tuple shape) except -1:
+    """Whether an array, whose shape may be assigned to, still has the one it had."""
+    cdef int k
+    if PyArray_NDIM(a) != len(shape):
+        return False
+    for k in range(PyArray_NDIM(a)):
+        if PyArray_DIMS(a)[k] != <Py_ssize_t>shape[k]:
             return False
     return True
 

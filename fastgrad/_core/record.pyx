@@ -91,6 +91,7 @@ cdef class Recorder:
     cdef readonly list arguments    # Tensors to call the function with
     cdef readonly list captured     # arrays and Tensors from outside, in the order of their use
     cdef readonly str reason        # why the recording must not be replayed, or None
+    cdef readonly bint refused      # a Tensor has refused something: the function may have caught that
     cdef readonly list guards       # (id of a node, kind, outcome, line)
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
     cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard
@@ -98,6 +99,7 @@ cdef class Recorder:
     cdef readonly bint plain        # nobody differentiates by its inputs, or maps over them
     cdef uint32_t *ids              # the recorded nodes, oldest first, each counted once
     cdef int64_t count, size
+    cdef uint64_t oldest            # the place of its first node, once `survivors` was asked
     cdef uint32_t serial
     cdef dict inputs                # id of a node: its place among the inputs
     cdef list holders               # Tensors of these nodes
@@ -193,7 +195,9 @@ cdef class Recorder:
             return n.b == self.serial or id in self.inputs
         # Nodes of one recording carry its number nowhere: the outermost recording's oldest node
         # tells them from older ones.
-        return self.count != 0 and not node_before(id, self.ids[0])
+        if self.count == 0:
+            return self.oldest != 0 and place_of(id) >= self.oldest     # it is over
+        return not node_before(id, self.ids[0])
 
     cdef bint traced(self, Tensor t) except -1:
         """Whether the value depends on an input; one from outside becomes an input."""
@@ -366,6 +370,33 @@ cdef class Recorder:
         if changed:
             self.refuse("an array is changed after it was used")
         return 0
+
+    def made_here(self, Tensor t):
+        """Whether the Tensor was made by this recording, or is an argument of it."""
+        return t.node.flags & FG_LEAF and t.id in self.inputs and bool(
+            t.node.flags & FG_ARGUMENT) or self.made(t)
+
+    def survivors(self):
+        """The Tensors of this recording that somebody still has, after it: its nodes are let go,
+        since rules and loops among them keep Tensors themselves."""
+        cdef int64_t i, count = self.count
+        cdef uint32_t id
+        cdef FgNode *n
+        cdef list handles = []
+        if count:
+            self.oldest = place_of(self.ids[0])
+        self.arguments = []
+        self.arrays, self.indices, self.aliases = {}, {}, {}
+        for x in {*self.inputs, *[self.ids[i] for i in range(count)]}:
+            n = node_at(<uint32_t>x)
+            if n.handle != NULL and (not n.flags & FG_LEAF or n.flags & FG_ARGUMENT):
+                handles.append((x, <size_t>n.handle))
+        self.holders = []
+        self.count = 0
+        for i in range(count):
+            node_drop(self.ids[i])
+        return [<object>node_at(<uint32_t>x).handle for x, handle in handles
+                if node_lives(node_at(<uint32_t>x)) and <size_t>node_at(<uint32_t>x).handle == handle]
 
     def vouch(self, array):
         """Its contents never change."""

@@ -166,7 +166,7 @@ cdef class Tensor:
             the Tensor itself keeps the derivative, ``.detach().numpy()`` is an array to look at.
         """
         if keeps_derivative(self):
-            raise TypeError(
+            raise refused(
                 f"numpy(): this Tensor depends on what is being differentiated or mapped over"
                 f"{user_line()}; the Tensor itself keeps the derivative, and functions of NumPy's "
                 "take it as it is; .detach().numpy() is an array to look at")
@@ -233,7 +233,7 @@ cdef class Tensor:
         cdef bint needs = self.node.flags & FG_NEEDS_GRAD != 0
         if needs and (not self.is_leaf or self.node.flags & FG_ARGUMENT):
             if get_depth() == 0 or not compiled_alone():
-                raise TypeError(
+                raise refused(
                     f"pickle: this Tensor is recorded, and a copy made of bytes would have no "
                     f"derivative{user_line()}; copy.deepcopy keeps the derivative, and .detach() "
                     "can be pickled")
@@ -391,7 +391,8 @@ cdef class Tensor:
         return decided(self, "int", int(tensor_value(self).item()))
 
     cdef object number_for(self, str what, str cure):
-        if self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype) and not for_text():
+        if (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)
+                and not handed_out(self) and not for_text()):
             raise refused(f"{what}(): this Tensor is recorded, and the result would have no "
                           f"derivative{user_line()}; write {cure}")
         return item_number(self, ())
@@ -408,6 +409,8 @@ cdef class Tensor:
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
+        if get_recorder() != NULL and self.node.flags & FG_NEEDS_GRAD and handed_out(self):
+            return repr(settled_value(self))    # (what the plain function writes)
         return tensor_repr(self)
 
     def __str__(self):
@@ -424,6 +427,11 @@ cdef class Tensor:
         method = METHODS.get(name)
         if method is None and name in NUMBER_METHODS and self.node.rank == 0:
             method = NUMBER_METHODS[name]
+        if method is None and not name.startswith("__") and hasattr(settled_type(self), name):
+            if handed_out(self):
+                note_refusal(f"the attribute {name!r} of a recorded value is used", False)
+                return getattr(settled_value(self), name)
+            note_refusal(f"the attribute {name!r} of a recorded value is asked for", True)
         if method is None:
             cure = "; .detach().numpy() is an array that has it" * hasattr(np_ndarray, name)
             raise AttributeError(f"Tensor has no attribute {name!r}{cure}")
@@ -436,7 +444,7 @@ cdef class Tensor:
     # ---- NumPy's protocols ------------------------------------------------------------------
 
     def __array__(self, dtype=None, copy=None):
-        if lost(self):
+        if lost(self) and not handed_out(self):
             raise refused_as(no_array(self))
         a = tensor_ndarray(self)
         if dtype is not None and dtype != a.dtype:
@@ -446,7 +454,13 @@ cdef class Tensor:
         return np.array(a) if copy else a
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        return array_ufunc(ufunc, method, inputs, kwargs)
+        cdef dict given = dict(kwargs) if kwargs else kwargs
+        try:
+            return array_ufunc(ufunc, method, inputs, kwargs)
+        except (TypeError, ValueError, NotImplementedError):
+            if not values_serve(inputs, given):
+                raise
+        return called_on_values(getattr(ufunc, method), inputs, given)
 
     def __array_function__(self, func, types, args, kwargs):
         implementation = ARRAY_FUNCTIONS.get(func)
@@ -454,7 +468,12 @@ cdef class Tensor:
             return written_by(func, args, kwargs)
         if implementation is None:
             return unruled(func, None, args, kwargs)
-        return implementation(*args, **kwargs)
+        try:
+            return implementation(*args, **kwargs)
+        except (TypeError, ValueError, NotImplementedError):
+            if not values_serve(args, kwargs):
+                raise
+        return called_on_values(func, args, kwargs)
 
     # ---- operators --------------------------------------------------------------------------
 
@@ -953,6 +972,22 @@ cdef object tensor_ndarray(Tensor t):
     return tensor_value(t)
 
 
+def let_go(Tensor t):
+    """Make a Tensor that has outlived the recording it was made in a plain one, without history:
+    where it is kept it is a constant from now on."""
+    cdef Unseen unseen = Unseen()
+    try:
+        point = is_point(t)
+        made = t.detach()
+        t.parent = None
+        tensor_become(t, made)
+        t.node.c = 0
+        if point:
+            point_made(t)
+    finally:
+        unseen.end()
+
+
 def value_seen(Tensor t):
     """The value of a Tensor, read-only, whatever it depends on; a recording takes it for one that
     gets out."""
@@ -1062,6 +1097,80 @@ def number_method(str name):
 
 
 NUMBER_METHODS = {name: number_method(name) for name in ("as_integer_ratio", "hex", "is_integer")}
+
+
+cdef bint handed_out(Tensor t) except -1:
+    """Whether the value may leave though the Tensor is recorded: a program is recorded and nothing
+    else goes on, so that no derivative is lost; the recording is marked by whoever looks at the
+    value. The user's own parameters are Tensors in the plain function as well. A step of a loop has
+    no one value: its recording ends here, and it is recorded at each step."""
+    cdef Recorder r = recorder()
+    if (r is None or not compiled_alone() or (t.node.flags & (FG_LEAF | FG_NEEDS_GRAD | FG_ARGUMENT)
+                                              == FG_LEAF | FG_NEEDS_GRAD)):
+        return False
+    if r.known is None and r.traced(t):
+        r.refuse("the value of a Tensor leaves it as a number or an array")
+        raise refused_as(Unrecordable("the value of a Tensor leaves a step that is recorded once"))
+    return True
+
+
+cdef int note_refusal(str why, bint refused) except -1:
+    """What a Tensor does not do, the plain function may have done: the recording is marked, since
+    the function may catch the error. `refused`: nothing has been done in its place."""
+    if get_recorder() != NULL:
+        (<Recorder>get_recorder()).refuse(why)
+        (<Recorder>get_recorder()).refused |= refused
+    return 0
+
+
+cdef object settled_type(Tensor t):
+    """What stands in the plain function in place of the Tensor."""
+    return (float if t.node.flags & FG_WEAK and is_float(t.node.dtype) else np_ndarray
+            if t.node.rank or is_point(t) else dtypes[t.node.dtype].type)
+
+
+cdef object settled_value(Tensor t):
+    """The value as the plain function has it."""
+    cdef object a
+    if t.node.flags & FG_WEAK and is_float(t.node.dtype):
+        return item_number(t, ())
+    a = tensor_ndarray(t)
+    return a if t.node.rank or is_point(t) else a[()]
+
+
+cdef bint values_serve(object args, object kwargs) except -1:
+    """Whether a function that has refused Tensors may be called with their values: `handed_out`."""
+    cdef Recorder r = recorder()
+    if r is None or not compiled_alone():
+        return False
+    if r.known is None and (holds_traced(tuple(args)) or holds_traced(tuple(kwargs.values()))):
+        r.refuse("a function is called that does not take Tensors in this way")
+        raise refused_as(Unrecordable("a step calls a function that does not take Tensors so"))
+    return True
+
+
+cdef object called_on_values(object function, object args, object kwargs):
+    """What it returns, or raises, in the plain function; what it raises marks no recording."""
+    cdef object result = function(*[handed_value(x) for x in args],
+                                  **{key: handed_value(x) for key, x in kwargs.items()})
+    note_refusal(f"{getattr(function, '__name__', 'a function')} of a recorded value is used", False)
+    return result
+
+
+cdef object handed_value(object x):
+    """The value of a Tensor, also in tuples and lists, as the plain function has it; no recording
+    is marked."""
+    if isinstance(x, Tensor):
+        a = tensor_value(<Tensor>x)
+        return a if settled_type(<Tensor>x) is np_ndarray else (
+            a.item() if settled_type(<Tensor>x) is float else a[()])
+    if type(x) is tuple or type(x) is list:
+        descend()
+        try:
+            return type(x)([handed_value(y) for y in x])
+        finally:
+            ascend()
+    return x
 
 
 cdef struct Visit:
@@ -1200,9 +1309,9 @@ cdef Py_hash_t hash_inside(Tensor t) except? -1:
         inside = depends(t.id)
     if not inside:
         return <Py_ssize_t><void *>t >> 4
-    if plain and t.node.rank == 0:
-        return hash(item_number(t, ()))
-    raise TypeError(
+    if plain and handed_out(t):
+        return hash(settled_value(t))
+    raise refused(
         f"hash(): a Tensor that is computed inside a transformation is found by what it is, not by "
         f"its value{user_line()}, so it is no key of a dict, a set, a Counter or a cache; write "
         ".detach().item() for the number, .detach().tolist() for a list of them")
@@ -1751,7 +1860,7 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
                  "np.add.at", False)
         return None
     if method == "at" and isinstance(inputs[0], Tensor):
-        raise no_rule(f"{ufunc_name(ufunc)}.at")
+        raise refused_as(no_rule(f"{ufunc_name(ufunc)}.at"))
     return unruled(getattr(ufunc, method), f"{ufunc_name(ufunc)}.{method}", inputs, kwargs)
 
 
@@ -1776,6 +1885,7 @@ cdef bint is_lost(object x) except -1:
     if not isinstance(x, Tensor) or r is not None and r.known is not None and compiled_alone():
         return False                    # a function that is compiled and nothing else: nothing is
     if r is not None and r.known is None and r.traced(<Tensor>x):
+        handed_out(<Tensor>x)           # (which ends the recording of a step)
         return True                     # as a lane of vmap, or a step of a loop, has others
     return lost(x)
 
@@ -1795,7 +1905,7 @@ cdef bint holds_lost(object tree) except -1:
 
 
 cdef object cannot_hold(str name):
-    return TypeError(
+    return refused(
         f"{name}: an ndarray cannot hold a recorded Tensor{user_line()}; make the array with "
         "fnp.zeros(...) (fastgrad.numpy), or write fg.tensor(a) for its values. (`a += t` binds "
         "the name a to a Tensor where nothing else has the array: a is no parameter, no view, and "

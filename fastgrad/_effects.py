@@ -1,0 +1,732 @@
+"""What a function changes that outlives its calls, as far as its code tells.
+
+A program repeats what a function computes, not what else it does. `effect` reads the code of a
+function and of those it calls (_code.py), with the objects that its names are bound to, and finds
+the first thing that a call would change: a global, a cell, an attribute, an item or the contents of
+an object that was there before the call. What is made inside the function is its own and may be
+changed freely; arrays among its arguments are written at each replay. So a value is looked at for
+what it may be:
+
+- `Known`: an object from outside;
+- `Own`: made in the call, with what is known of its class and contents;
+- `Bound`: a method of one of these;
+- ARGUMENT: a number, an array or a container among the arguments, or a part of one;
+- COMPUTED: a number or an array that was computed from one of these;
+- nothing: anybody's guess. What such code changes is found after the run (_run.py).
+
+While a call is recorded, Tensors stand in the place of what is ARGUMENT or COMPUTED. Code that asks
+for their types would get another answer than in the plain function, which is found here, too.
+"""
+
+import builtins
+import collections
+import functools
+import operator
+import os
+import sys
+import types
+from typing import NamedTuple
+
+import numpy as np
+
+from fastgrad import _trees
+from fastgrad._core import core
+
+from . import _watch
+from ._code import Value, origins, read
+
+__all__ = ["Effects", "effects"]
+
+Tensor = core.Tensor
+
+FUNCTIONS = 400             # so many are read for one; what others change is found after the run
+PARTS = 64                  # so many entries of a container are told apart
+
+# ---- tables ---------------------------------------------------------------------------------
+
+# Methods of C that change the object they are called on.
+_CHANGING = {
+    list: "append extend insert remove pop clear sort reverse __setitem__ __delitem__ __iadd__ "
+          "__imul__",
+    dict: "update setdefault pop popitem clear __setitem__ __delitem__ __ior__ move_to_end "
+          "subtract",
+    set: "add update discard remove pop clear difference_update intersection_update "
+         "symmetric_difference_update __ior__ __iand__ __isub__ __ixor__",
+    collections.deque: "append appendleft extend extendleft insert remove pop popleft clear rotate "
+                       "reverse __setitem__ __delitem__",
+    bytearray: "append extend insert remove pop clear reverse",
+    np.ndarray: "fill sort partition put itemset resize setflags setfield byteswap __setitem__ "
+                "__iadd__ __isub__ __imul__ __itruediv__",
+    np.random.Generator: "shuffle",
+}
+_CHANGING = {kind: frozenset(names.split()) for kind, names in _CHANGING.items()}
+
+# Functions that change their first argument; those of `operator` stand for ``a += b``.
+_CHANGING_FIRST = frozenset([
+    np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal, setattr, delattr,
+    object.__setattr__, object.__delattr__, type.__setattr__, operator.setitem, operator.delitem,
+    next, *[getattr(operator, name) for name in (
+        "iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "imatmul", "iand", "ior",
+        "ixor", "ilshift", "irshift", "iconcat")]])
+_CHANGING_NAMES = {
+    "heapq": frozenset(["heappush", "heappop", "heapify", "heapreplace", "heappushpop"]),
+    "bisect": frozenset(["insort", "insort_left", "insort_right"]),
+    "random": frozenset(["shuffle"])}
+
+# What `op=` changes in place; numbers, texts and tuples are bound anew by it.
+_IN_PLACE = (np.ndarray, list, set, dict, collections.deque, bytearray, Tensor)
+
+# What a call of these gives is, or shows, what it was given.
+_SAME = frozenset([np.asarray, np.asanyarray, np.ravel, np.reshape, np.squeeze, np.transpose,
+                   np.atleast_1d, np.atleast_2d, np.atleast_3d, np.swapaxes, np.moveaxis,
+                   np.broadcast_to, np.expand_dims, np.diagonal, np.real, np.ascontiguousarray])
+_SAME_METHODS = frozenset("reshape ravel view transpose swapaxes squeeze diagonal T real flat "
+                          "__enter__ __getitem__".split())
+
+# What a call of these gives holds the same parts in another container.
+_SAME_PARTS = frozenset([list, tuple, zip, enumerate, reversed, sorted, iter, map, filter, set,
+                         frozenset, dict, collections.deque])
+_SAME_PARTS_METHODS = frozenset("values items get copy setdefault keys __iter__".split())
+
+
+# ---- what a value may be --------------------------------------------------------------------
+
+class Known(NamedTuple):
+    """An object from outside the call; `label` is what code calls it."""
+    object: object
+    label: str
+
+
+class Own(NamedTuple):
+    """An object that the call has made: its class or None, and values it may hold."""
+    kind: object
+    parts: tuple
+
+
+class Bound(NamedTuple):
+    """A method: its function, and the value it is bound to."""
+    function: object
+    owner: object
+
+
+class Made(NamedTuple):
+    """A function that the call has made: the `Value` of kind "function", and where."""
+    value: Value
+    frame: object
+
+
+ARGUMENT, COMPUTED = "an argument", "computed from one"
+_NUMBERS = (ARGUMENT, COMPUTED)
+
+
+class Effects(NamedTuple):
+    """What `effects` finds.
+
+    Attributes
+    ----------
+    reason : str or None
+        What a call changes, or asks that a Tensor would answer otherwise, with the line; None where
+        nothing is found.
+    writes : bool
+        Whether it may write to its arguments.
+    """
+    reason: str | None
+    writes: bool
+
+
+def effects(function, args=(), kwargs=None):
+    """What a call of a function would change.
+
+    Parameters
+    ----------
+    function : callable
+    args, kwargs
+        What it would be called with.
+    """
+    search = _Search({type(x) for x in _trees.flatten((args, kwargs or {}))[0]
+                      if isinstance(x, (float, np.generic, np.ndarray))})
+    search.call([Known(function, "")], [[search.given(x)] for x in args],
+                {name: [search.given(x)] for name, x in (kwargs or {}).items()})
+    return Effects(search.reason, search.writes)
+
+
+class _Frame:
+    """Code that is looked at for one call: its function, and what its parameters may be."""
+
+    def __init__(self, code, function=None, outer=None):
+        self.code, self.function, self.outer = code, function, outer
+        self.bound, self.known = {}, {}
+
+    def cell(self, name):
+        """The value of a cell from outside, in a list."""
+        frame = self
+        while frame is not None and frame.function is None:
+            frame = frame.outer
+        if frame is not None:
+            free = frame.function.__code__.co_freevars
+            if name in free:
+                try:
+                    content = frame.function.__closure__[free.index(name)].cell_contents
+                except ValueError:
+                    return []
+                return [Known(content, name)]
+        return []
+
+    @property
+    def globals(self):
+        return self.function.__globals__
+
+
+class _Search:
+    """A walk over the code that a call runs through."""
+
+    def __init__(self, kinds):
+        self.reason, self.writes = None, False
+        self.kinds = kinds              # of the arguments that are numbers and arrays
+        self.tensors = False            # whether they are Tensors in the plain function, too
+        self._done, self._active, self._count = {}, set(), 0
+
+    def found(self, what, value):
+        if self.reason is None:
+            self.reason = f"it changes {what}, which outlives the call{_line(value)}"
+
+    def asked(self, values, same, value):
+        """Code asks something of one of these that depends on its type: `same` tells whether a type
+        answers as a Tensor does."""
+        kinds = set(self.kinds)
+        if self.tensors:
+            return
+        if COMPUTED in values:
+            kinds |= {float, np.float64, np.ndarray}
+        elif ARGUMENT not in values:
+            return
+        if self.reason is None and not all(map(same, kinds)):
+            self.reason = ("it asks for the type of what is a Tensor while it is recorded"
+                           f"{_line(value)}")
+
+    @staticmethod
+    def given(x):
+        """What an argument of the call is."""
+        if (type(x) is float or isinstance(x, (np.generic, np.ndarray, Tensor, tuple, list, dict))
+                or not isinstance(x, type) and hasattr(x, "__dataclass_fields__")):
+            return ARGUMENT
+        return Known(x, type(x).__name__)
+
+    # ---- calls ----------------------------------------------------------------------------
+
+    def call(self, callees, args, names, value=None):
+        """What calling one of these gives. Arguments are lists of what each may be."""
+        results = []
+        for callee in callees:
+            if self.reason is None:
+                results += self._one_call(callee, args, names, value)
+        return results
+
+    def _one_call(self, callee, args, names, value):
+        if isinstance(callee, Bound):
+            if isinstance(callee.function, str):
+                return self._method_of_c(callee, args, value)
+            return self._one_call(Known(callee.function, ""), [[callee.owner], *args], names, value)
+        if isinstance(callee, Made):
+            return self._made_call(callee, args, names)
+        if not isinstance(callee, Known):
+            self._passed(args, names, value)
+            return []
+        target = callee.object
+        if isinstance(target, types.FunctionType) and hasattr(target, "dispatch") and args:
+            self.asked(args[0], lambda kind: target.dispatch(kind) is target.dispatch(Tensor),
+                       value)
+        if isinstance(target, types.FunctionType) and not _of_library(target):
+            return self._function(target, args, names)
+        if isinstance(target, types.MethodType):
+            return self._one_call(Known(target.__func__, callee.label),
+                                  [[Known(target.__self__, callee.label)], *args], names, value)
+        if isinstance(target, functools.partial):
+            bound = {k: [Known(x, k)] for k, x in target.keywords.items()}
+            return self._one_call(
+                Known(target.func, callee.label),
+                [*[[Known(x, type(x).__name__)] for x in target.args], *args], {**bound, **names},
+                value)
+        if isinstance(target, type):
+            return self._class(target, args, names, value)
+        if (isinstance(target, (types.BuiltinMethodType, types.MethodWrapperType))
+                and not isinstance(target.__self__, (types.ModuleType, type(None)))):
+            return self._method_of_c(Bound(target.__name__, Known(
+                target.__self__, f"{callee.label or target.__name__}")), args, value)
+        wrapped = getattr(target, "__wrapped__", None)
+        if wrapped is not None and (getattr(target, "__module__", None) or "").startswith("numpy"):
+            wrapped = None              # NumPy's own functions are in the tables
+        if wrapped is not None:         # programs, derivatives, functools.lru_cache
+            # A derivative gives its function Tensors, compiled or not.
+            before, self.tensors = self.tensors, self.tensors or _transforms(target)
+            self._one_call(Known(wrapped, callee.label), args, names, value)
+            self.tensors = before
+            return []
+        method = _class_attribute(type(target), "__call__")
+        if isinstance(method, types.FunctionType):
+            return self._one_call(Known(method, callee.label), [[callee], *args], names, value)
+        return self._library(target, args, names, value)
+
+    def _function(self, function, args, names):
+        code = read(function.__code__)
+        frame = _Frame(code, function)
+        self._bind(frame, code, args, names)
+        defaults, place = function.__defaults__ or (), code.code.co_argcount
+        for k, default in enumerate(defaults):
+            parameter = code.parameters[place - len(defaults) + k]
+            if parameter not in frame.bound:
+                frame.bound[parameter] = [Known(default, parameter.name)]
+        for name, default in (function.__kwdefaults__ or {}).items():
+            if code.variables[name] not in frame.bound:
+                frame.bound[code.variables[name]] = [Known(default, name)]
+        key = (id(function), self.tensors, tuple([(parameter.name, tuple(map(_key, values)))
+                                    for parameter, values in frame.bound.items()]))
+        return self._body(key, frame)
+
+    def _made_call(self, made, args, names):
+        code = made.value.name
+        if not hasattr(code, "parameters"):
+            return []
+        frame = _Frame(code, None, made.frame)
+        frame.known = made.frame.known
+        frame.bound = made.frame.bound
+        self._bind(frame, code, args, names)
+        return [x for part in code.returned for x in self.look(part, frame)]
+
+    def _body(self, key, frame):
+        if key in self._done:
+            return self._done[key]
+        self._count += 1
+        if key in self._active or self._count > FUNCTIONS:
+            return []
+        self._active.add(key)
+        try:
+            self._search(frame)
+            self._done[key] = ([] if self.reason is not None else
+                               [x for part in frame.code.returned for x in self.look(part, frame)])
+        except RecursionError:          # code as deep as that tells nothing
+            self._done[key] = []
+        finally:
+            self._active.discard(key)
+        return self._done[key]
+
+    def _bind(self, frame, code, args, names):
+        raw = code.code
+        count = raw.co_argcount
+        for parameter, values in zip(code.parameters[:count], args):
+            frame.bound[parameter] = values
+        if len(args) > count and raw.co_flags & 0x04:
+            rest = code.parameters[count + raw.co_kwonlyargcount]
+            frame.bound[rest] = [Own(tuple, tuple([x for part in args[count:] for x in part]))]
+        others = []
+        for name, values in names.items():
+            parameter = code.variables.get(name)
+            if parameter is not None and parameter.parameter:
+                frame.bound[parameter] = values
+            else:
+                others += values
+        if raw.co_flags & 0x08:
+            frame.bound[code.parameters[-1]] = [Own(dict, tuple(others))]
+
+    def _class(self, kind, args, names, value):
+        """An instance that the call makes."""
+        if kind is type and len(args) == 1:
+            self.asked(args[0], lambda _: False, value)
+        if kind in _SAME_PARTS:
+            self._passed(args, names, value)
+            return [Own(kind, tuple([x for part in args for whole in part
+                                     for x in (self.parts(whole) if kind is not map else ())]))]
+        own = Own(kind, ())
+        for name in ("__init__", "__post_init__", "__new__"):
+            method = _class_attribute(kind, name)
+            if isinstance(method, types.FunctionType):
+                first = Known(kind, kind.__name__) if name == "__new__" else own
+                self._one_call(Known(method, kind.__name__),
+                               [[first], *(() if name == "__post_init__" else args)],
+                               {} if name == "__post_init__" else names, None)
+        self._passed(args, names, value)
+        return [own]
+
+    def _library(self, target, args, names, value):
+        """A function that is not written in Python, or of a known library."""
+        module, name = getattr(target, "__module__", None), getattr(target, "__name__", "")
+        changing = _hashable_in(target, _CHANGING_FIRST) or name in _CHANGING_NAMES.get(
+            (module or "").lstrip("_"), ())
+        if changing and args:
+            for first in args[0]:
+                self._changes(first, value)
+        for out in names.get("out", ()):
+            self._changes(out, value)
+        if getattr(target, "__objclass__", None) in _CHANGING and args:     # list.append(a, x)
+            for first in args[0]:
+                self._method_of_c(Bound(name, first), args[1:], value)
+        self._passed(args, names, value)
+        if target is isinstance and len(args) == 2:
+            self._asks_for(args[0], args[1], value)
+        elif target in (hasattr, getattr) and len(args) > 1:
+            asked = [x.object for x in args[1] if isinstance(x, Known)]
+            self.asked(args[0], lambda kind: bool(asked) and all(
+                [hasattr(kind, x) == (hasattr(Tensor, x) or x in core.METHODS) for x in asked]),
+                value)
+        elif target is callable and args:
+            self.asked(args[0], lambda kind: True, value)
+        if _hashable_in(target, _SAME) and args:
+            return args[0]
+        if target is vars and args:
+            return [Known(vars(x.object), x.label) for x in args[0]
+                    if isinstance(x, Known) and hasattr(x.object, "__dict__")]
+        if target is getattr and len(args) > 1:
+            return [y for name in args[1]
+                    if isinstance(name, Known) and isinstance(name.object, str)
+                    for x in args[0] for y in self.attribute(x, name.object)]
+        return [COMPUTED] if _numbers_among(args) else [Own(None, ())]
+
+    def _passed(self, args, names, value):
+        """Functions among the arguments are called, with what nothing is known of."""
+        for values in (*args, *names.values()):
+            for x in values:
+                if isinstance(x, Bound) or isinstance(x, Known) and isinstance(
+                        x.object, (types.FunctionType, types.MethodType, types.BuiltinMethodType)):
+                    self._one_call(x, [[]], {}, value)
+
+    def _method_of_c(self, bound, args, value):
+        """A method of an object that is no instance of a class written in Python."""
+        name, owner = bound
+        kind = type(owner.object) if isinstance(owner, Known) else (
+            owner.kind if isinstance(owner, Own) else None)
+        if kind is np.ufunc and name == "at" and args:
+            for first in args[0]:
+                self._changes(first, value)
+        if owner is ARGUMENT and any([name in names for names in _CHANGING.values()]):
+            self.writes = True
+        elif isinstance(owner, Known) and any(
+                [isinstance(owner.object, base) and name in names
+                 for base, names in _CHANGING.items()]):
+            self._changes(owner, value)
+        elif isinstance(owner, Known) and name in (
+                "__setattr__", "__delattr__", "__next__", "send"):
+            self._changes(owner, value)
+        self._passed(args, {}, value)
+        if name in _SAME_METHODS:
+            return [owner]
+        if name in _SAME_PARTS_METHODS and kind is not None:
+            return [Own(None, tuple(self.parts(owner))), *(
+                self.parts(owner) if name in ("get", "setdefault") else ())]
+        if name == "pop":
+            return self.parts(owner)
+        return [COMPUTED] if owner in _NUMBERS or _numbers_among(args) else [Own(None, ())]
+
+    def _changes(self, x, value):
+        """x is changed by what `value` does."""
+        if x is ARGUMENT:
+            self.writes = True
+        elif isinstance(x, Known) and not isinstance(
+                x.object, (int, float, complex, str, bytes, tuple, frozenset, type(None), range,
+                           np.generic)):
+            self.found(f"`{x.label}`", value)
+
+    # ---- what code does -------------------------------------------------------------------
+
+    def _search(self, frame):
+        """Look at everything that the code of a frame does, and that nested in it."""
+        for value in frame.code.everything:
+            if self.reason is not None:
+                return
+            kind = value.kind
+            if kind in ("store", "delete"):
+                self._binds(value, frame)
+            elif kind in ("set attribute", "delete attribute"):
+                for x in self.look(value.parts[0], frame):
+                    if isinstance(x, Known):
+                        self.found(f"`{x.label}.{value.name}`" if x.label else f"`{value.name}`",
+                                   value)
+            elif kind in ("set item", "delete item"):
+                for x in self.look(value.parts[0], frame):
+                    self._changes(x, value)
+            elif kind == "inplace":
+                for x in self.look(value.parts[0], frame):
+                    if x is ARGUMENT or isinstance(x, Known) and (
+                            isinstance(x.object, _IN_PLACE) or _has_own(x.object, "__i")):
+                        self._changes(x, value)
+            elif kind in ("call", "attribute", "enter", "operator", "unary", "compare", "item",
+                          "match"):
+                self.look(value, frame)
+
+    def _binds(self, value, frame):
+        """A store to a name, or its deletion."""
+        if value.kind == "store" and len(value.parts) < 2 or not value.parts:
+            self.found(f"`{value.name}`", value)
+        elif value.parts[-1].outer:
+            self.found(f"`{value.parts[-1].name}`", value)
+
+    # ---- what values may be ---------------------------------------------------------------
+
+    def look(self, value, frame):
+        """All that a value may be, as far as it is known."""
+        found = {}
+        for origin in origins(value):
+            for x in self._origin(origin, frame):
+                if len(found) < PARTS:
+                    found.setdefault(_key(x), x)
+        return list(found.values())
+
+    def _origin(self, value, frame):
+        known = frame.known.get(value)
+        if known is None:
+            frame.known[value] = []             # while it is looked for: a loop adds nothing
+            known = frame.known[value] = self._find(value, frame)
+        return known
+
+    def _find(self, value, frame):
+        kind = value.kind
+        if kind == "constant":
+            return [Known(value.name, repr(value.name))]
+        if kind == "global":
+            root = frame
+            while root.function is None:
+                root = root.outer
+            space = root.globals
+            x = space.get(value.name, getattr(builtins, value.name, _watch.ABSENT))
+            return [] if x is _watch.ABSENT else [Known(x, value.name)]
+        if kind == "variable":
+            return frame.bound.get(value, frame.cell(value.name) if value.outer else [])
+        if kind == "attribute":
+            return [y for x in self.look(value.parts[0], frame)
+                    for y in self.attribute(x, value.name, value)]
+        if kind == "element" and value.name == "iter":
+            return self.look(value.parts[0], frame)
+        if kind in ("item", "element"):
+            key = _constant(value.parts[1]) if kind == "item" else None
+            return [y for x in self.look(value.parts[0], frame) for y in self.item(x, key)]
+        if kind == "import":
+            module = sys.modules.get(value.name)
+            return [] if module is None else [Known(module, value.name)]
+        if kind == "call":
+            return self._called(value, frame)
+        if kind == "built":
+            return [Own(getattr(builtins, value.name, None), tuple(
+                [x for part in value.parts for x in self.look(part, frame)][:PARTS]))]
+        if kind == "function":
+            return [Made(value, frame)]
+        if kind == "inplace":
+            return [x for x in self.look(value.parts[0], frame)
+                    if x is ARGUMENT or isinstance(x, Known) and isinstance(x.object, _IN_PLACE)
+                    ] or self._operator(value, frame)
+        if kind == "enter":
+            return [x for x in self.look(value.parts[0], frame) if not isinstance(x, Own)]
+        if kind in ("operator", "unary", "compare"):
+            return self._operator(value, frame)
+        if kind == "match" and len(value.parts) > 1:
+            self._matched(value, frame)
+        return [Own(None, ())] if kind in ("format", "test", "match") else []
+
+    def _matched(self, value, frame):
+        """``case float():`` and its like."""
+        self._asks_for(self.look(value.parts[0], frame), self.look(value.parts[1], frame), value)
+
+    def _asks_for(self, values, classes, value):
+        """Code asks whether one of these is an instance of one of those classes."""
+        classes = [part.object for x in classes
+                   for part in (x.parts if isinstance(x, Own) else (x,)) if isinstance(part, Known)]
+        self.asked(values, lambda kind: bool(classes) and all(
+            [_subclass(kind, x) == _subclass(Tensor, x) for x in classes]), value)
+
+    def _operator(self, value, frame):
+        """What an operator gives, and methods of the user's classes that it calls."""
+        if value.kind == "compare" and value.name in ("is", "is not") and any(
+                [_constant(part) in (True, False) and isinstance(_constant(part), bool)
+                 for part in value.parts]):
+            for part in value.parts:
+                self.asked(self.look(part, frame), lambda _: False, value)
+        if value.kind == "operator":
+            name = _OPERATORS.get(value.name)
+            for x in self.look(value.parts[0], frame):
+                if name and isinstance(x, Known):
+                    method = _class_attribute(type(x.object), name)
+                    if isinstance(method, types.FunctionType):
+                        self._one_call(Known(method, x.label), [[x], []], {}, None)
+        return [COMPUTED] if any(
+            [x in _NUMBERS for part in value.parts for x in self.look(part, frame)]) else (
+                [Own(None, ())])
+
+    def _called(self, value, frame):
+        callees = self.look(value.parts[0], frame)
+        if value.name is None:          # with * or **
+            args = [[y for x in self.look(value.parts[1], frame) for y in self.parts(x)]] * 8
+            return self.call(callees, args, {}, value)
+        first = len(value.parts) - len(value.name)
+        args = [self.look(part, frame) for part in value.parts[1:first]]
+        names = {name: self.look(part, frame)
+                 for name, part in zip(value.name, value.parts[first:])}
+        return self.call(callees, args, names, value)
+
+    def attribute(self, x, name, value=None):
+        """What an attribute may be."""
+        if x in _NUMBERS:
+            if name == "__class__":
+                self.asked([x], lambda _: False, value)
+            return [Bound(name, x)] if name in _METHODS or (
+                callable(getattr(np.ndarray, name, None))) else [x]
+        if isinstance(x, Own):
+            return self._of_class(x.kind, name, x) if isinstance(x.kind, type) else (
+                [Bound(name, x)])
+        if not isinstance(x, Known):
+            return []
+        holder, label = x.object, f"{x.label}.{name}" if x.label else name
+        if isinstance(holder, types.ModuleType):
+            found = vars(holder).get(name, _watch.ABSENT)
+            if found is _watch.ABSENT and _watch._known_module(holder.__name__):
+                found = getattr(holder, name, found)        # loaded when it is first asked for
+            return [] if found is _watch.ABSENT else [Known(found, label)]
+        if isinstance(holder, type):
+            found = _class_attribute(holder, name)
+            found = getattr(found, "__func__", found) if isinstance(found, staticmethod) else found
+            if isinstance(found, classmethod):
+                return [Bound(found.__func__, x)]
+            return [] if found is _watch.ABSENT else [Known(found, label)]
+        space = getattr(holder, "__dict__", None)
+        if isinstance(space, dict) and name in space:
+            return [Known(space[name], label)]
+        if name == "__dict__" and isinstance(space, dict):
+            return [Known(space, label)]
+        return self._of_class(type(holder), name, x, label)
+
+    def _of_class(self, kind, name, owner, label=""):
+        """An attribute that instances find in their class."""
+        found = _class_attribute(kind, name)
+        if found is _watch.ABSENT:
+            getter = _class_attribute(kind, "__getattr__")
+            if isinstance(getter, types.FunctionType):
+                self._one_call(Known(getter, label), [[owner], []], {}, None)
+            return []
+        if isinstance(found, types.FunctionType):
+            return [Bound(found, owner)]
+        if isinstance(found, staticmethod):
+            return [Known(found.__func__, label)]
+        if isinstance(found, classmethod):
+            return [Bound(found.__func__, Known(kind, kind.__name__))]
+        if isinstance(found, (property, functools.cached_property)):
+            function = found.fget if isinstance(found, property) else found.func
+            return self._one_call(Known(function, label), [[owner]], {}, None)
+        if isinstance(found, types.MemberDescriptorType) and isinstance(owner, Known):
+            try:
+                return [Known(getattr(owner.object, name), label)]
+            except AttributeError:
+                return []
+        if isinstance(found, (types.MethodDescriptorType, types.WrapperDescriptorType)):
+            return [Bound(name, owner)]
+        if isinstance(found, types.GetSetDescriptorType):
+            return [owner] if name in _SAME_METHODS else []
+        return [Known(found, label)]
+
+    def item(self, x, key=None):
+        """What an entry may be, or what comes out of iteration."""
+        if x in _NUMBERS:
+            return [x]
+        if isinstance(x, Known):
+            holder = x.object
+            if isinstance(holder, (np.ndarray, Tensor)):
+                return [x]              # a view
+            if isinstance(holder, (list, tuple, dict, collections.deque)) and key is not None:
+                try:
+                    return [Known(holder[key], f"{x.label}[{key!r}]")]
+                except Exception:
+                    return []
+            method = _class_attribute(type(holder), "__getitem__")
+            if isinstance(method, types.FunctionType):
+                return self._one_call(Known(method, x.label), [[x], []], {}, None)
+        return self.parts(x)
+
+    @staticmethod
+    def parts(x):
+        """What a container may hold."""
+        if x in _NUMBERS:
+            return [x]
+        if isinstance(x, Own):
+            # (What a zip or an enumeration gives is unpacked once more.)
+            return [x, *x.parts] if x.kind in (None, zip, enumerate) and x.parts else list(x.parts)
+        if not isinstance(x, Known):
+            return []
+        holder = x.object
+        if isinstance(holder, (np.ndarray, Tensor)):
+            return [x]
+        values = holder.values() if isinstance(holder, dict) else holder if isinstance(
+            holder, (list, tuple, set, frozenset, collections.deque)) else ()
+        return [Known(part, f"{x.label}[...]") for part, _ in zip(list(values), range(PARTS))]
+
+
+_METHODS = frozenset().union(*_CHANGING.values())
+_OPERATORS = {"+": "__add__", "-": "__sub__", "*": "__mul__", "/": "__truediv__", "@": "__matmul__",
+              "**": "__pow__", "//": "__floordiv__", "%": "__mod__", "<<": "__lshift__",
+              ">>": "__rshift__", "&": "__and__", "|": "__or__", "^": "__xor__"}
+
+
+def _line(value):
+    """Where code does something, for messages; "" if that is not known."""
+    return "" if value is None else (
+        f", at {os.path.basename(value.code.code.co_filename)}:{value.line}")
+
+
+def _key(x):
+    """What tells two values apart, in the key of a call."""
+    if isinstance(x, Known):
+        return id(x.object)
+    if isinstance(x, Own):
+        return id(x.kind), tuple(map(_key, x.parts))
+    if isinstance(x, Bound):
+        return id(x.function), _key(x.owner)
+    return id(x.value) if isinstance(x, Made) else (x, None)
+
+
+def _subclass(kind, x):
+    """Whether one is a subclass of the other, which may be no class at all."""
+    try:
+        return issubclass(kind, x)
+    except TypeError:
+        return None
+
+
+def _constant(value):
+    """The object, where a value is a constant."""
+    return value.name if value.kind == "constant" else None
+
+
+def _transforms(x):
+    """Whether x is made by a transformation of another function."""
+    return hasattr(type(x), "_parts") or isinstance(x, types.FunctionType) and (
+        x.__globals__.get("__name__", "").startswith("fastgrad."))
+
+
+def _of_library(function):
+    """Whether a function is of code that is taken to be the same always."""
+    return _watch._known_file(function.__code__.co_filename)
+
+
+def _numbers_among(args):
+    return any([x in _NUMBERS for values in args for x in values])
+
+
+def _hashable_in(x, table):
+    try:
+        return x in table
+    except TypeError:
+        return False
+
+
+def _class_attribute(kind, name):
+    """What a class has under a name, as it stands there."""
+    for base in kind.__mro__:
+        if name in vars(base):
+            return vars(base)[name]
+    return _watch.ABSENT
+
+
+def _has_own(x, start):
+    """Whether the class of x, written in Python, has operators in place of its own."""
+    return any([name.startswith(start) and name in _IN_PLACE_METHODS for base in type(x).__mro__
+                if not _watch._known_module(base.__module__) for name in vars(base)])
+
+
+_IN_PLACE_METHODS = frozenset(
+    f"__i{name}__" for name in "add sub mul truediv floordiv mod pow matmul and or xor lshift "
+                               "rshift".split())

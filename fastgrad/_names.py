@@ -1,0 +1,213 @@
+"""What the names in a function's code stand for, as far as that can be told without running it.
+
+`Names` is what a code object names, whatever that is; `Scope` looks it up for one function: in its
+globals and cells, in modules and classes.
+"""
+
+import builtins
+import functools
+import sys
+import types
+
+from fastgrad._core.program import ABSENT
+
+from ._code import Value, origins, read
+
+__all__ = ["Names", "Scope", "names_in", "static_attribute"]
+
+# Names of functions that are called with the names of attributes: which arguments these are.
+_NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
+          "methodcaller": slice(1, 2)}
+
+_TEXTS = frozenset(["str", "repr", "format", "ascii", "print"])
+
+
+class Names:
+    """What a code object, with those nested in it, names.
+
+    Attributes
+    ----------
+    code : Code
+    globals : dict
+        Name of a global or builtin -> the values that read it.
+    attributes : set of str
+        All that are read, those in constant strings of getattr and the like included.
+    reads : list of Value
+        Those of kind "attribute", and what stands for calls of getattr.
+    imports : list of Value
+    calls : list of Value
+    dynamic : list of (Value, int)
+        What reads attributes that are not told: the value, and which of its parts is looked into.
+    lines : dict
+        Name -> line where it is first read.
+    asked : set of str
+        Attributes that may be absent: of hasattr and getattr.
+    texts : bool
+        Whether it makes texts of objects.
+    stores, sets_attributes
+        Names of globals, cells and attributes that are bound; whether any attribute is.
+    """
+
+    def __init__(self, code):
+        self.code = code
+        self.globals, self.attributes, self.reads, self.lines = {}, set(), [], {}
+        self.imports, self.calls, self.dynamic, self.stores = [], [], [], set()
+        self.stands_for = {}            # a call of getattr -> the attribute
+        self.sets_attributes = self.texts = False
+        self.asked = set()
+        for value in code.everything:
+            kind = value.kind
+            if kind == "global":
+                self.globals.setdefault(value.name, []).append(value)
+                self.texts = self.texts or value.name in _TEXTS
+            elif kind == "attribute":
+                self._attribute(value)
+            elif kind == "import":
+                self.imports.append(value)
+            elif kind == "call":
+                self.calls.append(value)
+                self._call(value)
+            elif kind == "format" or kind in ("operator", "inplace") and value.name[0] == "%":
+                self.texts = True
+            elif kind == "match" and isinstance(value.name, int) and value.name:
+                self.dynamic.append((value, 0))         # a class pattern by position
+            elif kind in ("store", "delete"):
+                self.stores.add(value.name)
+            elif kind in ("set attribute", "delete attribute"):
+                self.stores.add(value.name)
+                self.sets_attributes = True
+            if kind in ("global", "attribute"):
+                self.lines.setdefault(value.name, value.line)
+            for part in value.parts:
+                if part.kind == "variable" and part.outer:
+                    self.lines.setdefault(part.name, value.line)
+
+    def _attribute(self, value):
+        self.attributes.add(value.name)
+        self.texts = self.texts or value.name == "format"
+        self.reads.append(value)
+        if value.name == "__dict__":
+            self.dynamic.append((value, 0))
+
+    def _call(self, value):
+        for function in origins(value.parts[0]):
+            if function.kind not in ("global", "attribute"):
+                continue
+            if function.name == "vars":
+                self.dynamic.append((value, 1))
+            told = _NAMED.get(function.name)
+            if told is None:
+                continue
+            texts = [x for part in value.parts[told] for x in origins(part)]
+            if value.name is None or not texts or not all(
+                    [x.kind == "constant" and isinstance(x.name, str) for x in texts]):
+                self.dynamic.append((value, 1))
+                continue
+            for text in texts:
+                self.attributes.update(text.name.split("."))
+            if told.stop == 3:
+                self.asked.add(texts[0].name)
+                made = Value("attribute", texts[0].name, [value.parts[1]], value.line, value.code)
+                self.stands_for[value] = made
+                self._attribute(made)
+
+
+@functools.lru_cache(maxsize=4096)
+def names_in(code):
+    """The `Names` of a code object."""
+    return Names(read(code))
+
+
+def static_attribute(kind, name):
+    """What a class or its bases hold under a name, without the methods that are bound by looking;
+    ABSENT where there is none."""
+    for base in kind.__mro__:
+        found = vars(base).get(name, ABSENT)
+        if found is not ABSENT:
+            return found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
+    return ABSENT
+
+
+class Scope:
+    """What the values of a function's code are.
+
+    Parameters
+    ----------
+    function : function
+    """
+
+    def __init__(self, function):
+        self.function, self.names = function, names_in(function.__code__)
+        self.cells = dict(zip(function.__code__.co_freevars, function.__closure__ or ()))
+        self._known = {}
+
+    def objects(self, value):
+        """What a value may be.
+
+        Returns
+        -------
+        list
+            Objects.
+        bool
+            Whether these are all.
+        """
+        known = self._known.get(value)
+        if known is None:
+            self._known[value] = [], False      # where it is asked for on the way
+            found, whole = [], True
+            for origin in origins(value):
+                more, all_of_it = self._of(origin)
+                found += more
+                whole = whole and all_of_it
+            known = self._known[value] = found, whole
+        return known
+
+    def _of(self, value):
+        if value.kind == "constant":
+            return [value.name], True
+        if value.kind == "global":
+            found = self.look_up(value.name)
+            return ([], False) if found is ABSENT else ([found], True)
+        if value.kind == "variable" and value.outer:
+            try:
+                return [self.cells[value.name].cell_contents], True
+            except (KeyError, ValueError):
+                return [], False
+        if value.kind == "import":
+            module = self._imported(value)
+            return ([], False) if module is None else ([module], True)
+        value = self.names.stands_for.get(value, value)
+        if value.kind == "attribute":
+            bases, whole = self.objects(value.parts[0])
+            found = [self.attribute(base, value.name) for base in bases]
+            told = [x for x in found if x is not ABSENT]
+            return told, whole and len(told) == len(found) > 0
+        return [], False
+
+    def _imported(self, value):
+        """The module that an import statement finds, if it has been loaded."""
+        level, asked = [part.name for part in value.parts]
+        name = value.name
+        if level:
+            package = self.function.__globals__.get("__package__") or ""
+            name = ".".join([*package.split(".")[:len(package.split(".")) + 1 - level], name])
+        return sys.modules.get(name if asked else name.partition(".")[0])
+
+    def look_up(self, name):
+        if not name.isidentifier():         # of pytest, for the message of an assertion that fails
+            return ABSENT
+        found = self.function.__globals__.get(name, ABSENT)
+        return getattr(builtins, name, ABSENT) if found is ABSENT else found
+
+    @staticmethod
+    def attribute(base, name):
+        """An attribute of a module or a class, as far as looking runs no code of the user's."""
+        if isinstance(base, types.ModuleType):
+            found = vars(base).get(name, ABSENT)
+            if found is ABSENT and "__getattr__" in vars(base):
+                return getattr(base, name, ABSENT) if base.__name__.partition(".")[0] in (
+                    "numpy", "scipy", "fastgrad") else ABSENT
+            return found
+        if isinstance(base, type):
+            return static_attribute(base, name)
+        return ABSENT

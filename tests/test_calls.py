@@ -1,0 +1,711 @@
+"""What a call of a compiled function does: as often as it is called, and nothing but what f does.
+
+Each case is run beside the plain function, with state of its own: results, arguments and state must
+agree after every call.
+"""
+
+import collections
+import copy
+import dataclasses
+import datetime
+import decimal
+import fractions
+import functools
+import json
+import math
+import operator
+import pickle
+import random
+import struct
+import sys
+import threading
+import types
+
+import numpy as np
+import pytest
+from sides import Particle, description, recorded, side_by_side
+
+import fastgrad as fg
+from fastgrad import trees
+from fastgrad._effects import effects
+
+pytestmark = pytest.mark.filterwarnings("ignore:compile", "ignore:the matrix subclass",
+                                        "ignore:.*does not depend on the arguments")
+
+X, Y = np.array([1.0, 2.0, 3.0]), np.array([3.0, 1.0, 2.0])
+
+
+# ---- one call is one run ----------------------------------------------------------------------
+
+def counted(body):
+    """f that counts its runs in a list, in a way that only shows after the first."""
+    runs, note = [], operator.methodcaller("append", 1)
+
+    def f(*args):
+        note(runs)
+        return body(*args)
+    assert effects(f, (2.0,)).reason is None
+    return f, lambda: len(runs)
+
+
+# What a Tensor of a transformation refuses, of a float and of an array.
+USES = {
+    "float": lambda x: float(x) * 2, "int": lambda x: int(x) * x, "math": lambda x: math.sin(x) * x,
+    "complex": lambda x: abs(complex(x)), "hash": lambda x: {2.0: 5.0}.get(x, 1.0) * x,
+    "set": lambda x: len({x, x * 1.0}) * x, "pickle": lambda x: pickle.loads(pickle.dumps(x)) * 2,
+    "struct": lambda x: struct.unpack("d", struct.pack("d", x))[0], "text": lambda x: f"{x:.2f}",
+    "repr": lambda x: repr(x), "str": lambda x: str(x * 2), "%": lambda x: "%r %s" % (x, x),
+    "is_integer": lambda x: x.is_integer(), "hex": lambda x: x.hex(),
+    "imag": lambda x: x.imag + x.real + x.conjugate(), "gamma": lambda x: math.gamma(x) + math.pi,
+    "deepcopy": lambda x: copy.deepcopy([x])[0] * 2, "in": lambda x: x in (2.0, 5.0),
+}
+ARRAY_USES = {
+    "asarray": lambda x: np.sum(np.asarray(x) * 2), "matrix": lambda x: np.matrix(x) * 2,
+    "matrix product": lambda x: float((np.matrix(x) * np.matrix(x).T)[0, 0]),
+    "array": lambda x: np.array([x[0], x[1] * 2]), "tolist": lambda x: x.tolist()[0] * 2,
+    "no rule": lambda x: np.unwrap(x)[0] + np.i0(x)[1], "no method": lambda x: x.cumprod(),
+    "rank": lambda x: np.linalg.matrix_rank(np.outer(x, x)),
+    "where=": lambda x: np.sum(x, where=x > 1.5), "order": lambda x: np.ravel(x, order="K"),
+    "median": lambda x: np.median(x), "argsort": lambda x: np.argsort(x)[0] * x[0],
+    "pickle": lambda x: pickle.loads(pickle.dumps(x)) * 2, "bytes": lambda x: x.tobytes(),
+    "sorted": lambda x: sorted(x.tolist()), "text": lambda x: f"{x}", "repr": lambda x: repr(x),
+    "histogram": lambda x: np.histogram(x, 2)[0], "unique": lambda x: np.unique(x),
+    "counter": lambda x: collections.Counter(x.tolist())[1.0],
+}
+
+
+def written(body):
+    def f(x):
+        a = np.zeros(3)
+        a = body(a, x) if body(a, x) is not None else a
+        return a * 2
+    return f
+
+
+def rows(a, x):
+    a[0] = x[1]
+    a[1:] = x[:2]
+
+
+def whole(a, x):
+    a[:] = x
+
+
+def added(a, x):
+    a += x
+    return a
+
+
+ARRAY_USES |= {"rows": written(rows), "whole": written(whole), "+=": written(added),
+               "out=": written(lambda a, x: np.add(x, 1.0, out=a)),
+               "copyto": written(lambda a, x: np.copyto(a, x)),
+               "at": written(lambda a, x: np.add.at(a, [0, 1, 1], x))}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_uses_of_a_number(name):
+    plain, (f, count) = USES[name], counted(USES[name])
+    for program in (fg.compile(f), fg.compile(plain)):
+        for x in (2.0, 3.5, -0.5 if name != "gamma" else 0.5, 2.0):
+            assert description(program(x)) == description(plain(x))
+    assert count() == 4
+
+
+@pytest.mark.parametrize("name", ARRAY_USES)
+def test_uses_of_an_array(name):
+    plain, (f, count) = ARRAY_USES[name], counted(ARRAY_USES[name])
+    for program in (fg.compile(f), fg.compile(plain)):
+        for x in (X, Y, X * 2, X[::-1].copy()):
+            got, wanted = program(x.copy()), plain(x.copy())
+            assert type(got) is type(wanted) and description(got) == description(wanted)
+    assert count() == 4
+
+
+@pytest.mark.parametrize("use", [
+    lambda x: json.loads(json.dumps(x)), lambda x: float(decimal.Decimal(x)),
+    lambda x: float(fractions.Fraction(x)), lambda x: datetime.timedelta(seconds=x).total_seconds(),
+    lambda x: [5.0, 6.0, 7.0, 8.0][round(x)] * x])
+def test_what_others_refuse(use):
+    """Functions of C that take no Tensor: the plain function is called, if nothing has happened."""
+    program = fg.compile(use)
+    for x in (2.0, 3.0, 0.0):
+        assert description(program(x)) == description(use(x))
+
+
+def test_draws_are_not_lost():
+    for body in (lambda x, rng: float(fractions.Fraction(x)) * rng.normal(),
+                 lambda x, rng: rng.normal() * float(fractions.Fraction(x)),
+                 lambda x, rng: rng.normal() * float(json.dumps(x)),
+                 lambda x, rng: float(x) * rng.normal(), lambda x, rng: x * rng.normal()):
+        mine, theirs = np.random.default_rng(3), np.random.default_rng(3)
+        f = fg.compile(lambda x: body(x, mine))
+        assert [f(2.0) for _ in range(4)] == [body(2.0, theirs) for _ in range(4)]
+
+
+def test_draws_of_the_global_generators():
+    f = fg.compile(lambda x: np.random.normal() * float(fractions.Fraction(x)))
+    np.random.seed(5)
+    got = [f(1.0) for _ in range(3)]
+    np.random.seed(5)
+    assert got == [np.random.normal() for _ in range(3)]
+    f = fg.compile(lambda x: random.random() * float(fractions.Fraction(x)))
+    random.seed(5)
+    got = [f(1.0) for _ in range(3)]
+    random.seed(5)
+    assert got == [random.random() for _ in range(3)]
+
+
+# ---- types ------------------------------------------------------------------------------------
+
+@functools.singledispatch
+def dispatched(x):
+    return -x
+
+
+@dispatched.register
+def _(x: float):
+    return x * 2
+
+
+@dispatched.register
+def _(x: np.ndarray):
+    return np.sum(x) * 3
+
+
+def matched(x):
+    match x:
+        case float():
+            return x * 2
+        case _:
+            return -x
+
+
+def checked(x):
+    if not isinstance(x, (float, np.ndarray)):
+        raise TypeError("a number, please")
+    return x * 2
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: x * 2 if isinstance(x, float) else -x, lambda x: x * 2 if type(x) is float else -x,
+    lambda x: x * 2 if x.__class__ is float else -x, lambda x: 1.0 if hasattr(x, "shape") else 2.0,
+    lambda x: x if isinstance(x * 2, np.ndarray) else -x,
+    lambda x: [x * 2 if isinstance(y, float) else -x for y in [x]][0],
+    lambda x: x * 2 if isinstance(x, (int, float)) else -x, dispatched, matched, checked,
+    lambda x: x if (x is not None) and isinstance(x, (float, str)) else -x,
+    lambda x: type(x).__name__, lambda x: getattr(x, "ndim", 7) * 1.0])
+def test_code_that_asks_for_types(f):
+    program = fg.compile(f)
+    for x in (2.0, X, 3.0, Y, np.float64(2.0)):
+        got, wanted = program(x), f(x)
+        assert type(got) is type(wanted)
+        np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: x * 2 if isinstance(x, (list, tuple)) else -x, lambda x: x if x is not None else 0.0,
+    lambda x, n=3: x * n if isinstance(n, int) else -x, lambda x: x * 2 if not isinstance(x, str)
+    else -x])
+def test_types_that_decide_nothing_are_replayed(f):
+    program = fg.compile(f)
+    assert [program(2.0), program(3.0)] == [f(2.0), f(3.0)]
+    assert recorded(program) == 1
+
+
+# ---- refusals that f swallows -------------------------------------------------------------------
+
+def log(x):
+    try:
+        return math.log(x)
+    except (TypeError, ValueError):
+        return -1.0
+
+
+def table(x):
+    try:
+        return {2.0: 1.0}[x] * x
+    except (TypeError, KeyError):
+        return -x
+
+
+def into_an_array(x):
+    a = np.zeros(2)
+    try:
+        a[:] = x
+    except Exception:
+        return -x
+    return np.sum(a)
+
+
+def bare(x):
+    try:
+        return json.loads(json.dumps(float(x)))
+    except:             # noqa: E722
+        return -1.0
+
+
+@pytest.mark.parametrize("f", [log, table, into_an_array, bare], ids=lambda f: f.__name__)
+def test_swallowed(f):
+    program = fg.compile(f)
+    for x in (2.0, 3.0, -1.0, 2.0):
+        assert float(program(x)) == float(f(x))
+
+
+@pytest.mark.parametrize("f", [log, table, bare], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("transform", [
+    lambda f: fg.vmap(f), lambda f: fg.vmap(fg.grad(f)),
+    lambda f: lambda v: fg.scan(lambda c, x: (c + f(x), f(x)), 0.0, v)[0],
+    lambda f: lambda v: fg.fori_loop(0, 3, lambda k, c: c + f(v[k]), 0.0),
+    lambda f: lambda v: np.sum(fg.vmap(f)(v) * v)],
+    ids=["vmap", "vmap grad", "scan", "fori", "sum"])
+def test_swallowed_in_lanes_and_loops(f, transform):
+    program, inner = fg.compile(transform(f)), transform(fg.compile(f))
+    for v in (np.array([1.0, 2.0, 3.0]), np.array([-3.0, 2.0, 1.0]), np.array([1.0, -2.0, 2.0])):
+        np.testing.assert_array_equal(program(v), transform(f)(v))
+        np.testing.assert_array_equal(inner(v), transform(f)(v))
+
+
+# ---- what cannot be kept of a result ------------------------------------------------------------
+
+def test_a_closure_that_is_returned():
+    f = fg.compile(lambda x: lambda y: x * y)
+    two, three = f(2.0), f(3.0)
+    assert (two(5.0), three(5.0)) == (10.0, 15.0)
+    assert type(two.__closure__[0].cell_contents) is float
+
+
+def test_a_generator_that_is_returned():
+    def f(x, n):
+        return (x * k for k in range(n))
+
+    program = fg.compile(f)
+    for x in (1.0, 2.0):
+        assert list(program(x, 3)) == list(f(x, 3)) and type(next(program(x, 3))) is float
+
+    def echo(x):
+        got = yield x * 2
+        while got is not None:
+            got = yield got * x
+        return x
+
+    program = fg.compile(lambda x: echo(x))
+    for x in (2.0, 3.0):
+        g = program(x)
+        assert [next(g), g.send(5.0), g.send(1.0)] == [2 * x, 5 * x, x]
+        with pytest.raises(StopIteration) as stopped:
+            g.send(None)
+        assert stopped.value.value == x
+
+
+def test_objects_that_are_returned():
+    f = fg.compile(lambda x: Particle(x).move(x))
+    for x in (1.0, 2.0, 3.0):
+        assert description(f(x)) == description(Particle(x).move(x))
+    f = fg.compile(lambda x: ({x: x * 2}, {x}, frozenset([x, 5.0])))
+    for x in (1.0, 2.0):
+        assert description(f(x)) == description(f.function(x))
+    f = fg.compile(lambda x: (x, iter([1.0, 2.0]), object()))
+    assert [list(f(1.0)[1]) for _ in range(3)] == [[1.0, 2.0]] * 3
+    assert f(1.0)[2] is not f(1.0)[2]
+    f = fg.compile(lambda x: x * 1j)
+    assert [f(1.0), f(2.0)] == [1j, 2j]
+    f = fg.compile(lambda x: np.exp(1j * x.item() if hasattr(x, "item") else 1j * x))
+    assert [f(1.0), f(2.0)] == [np.exp(1j), np.exp(2j)]
+
+
+# ---- arguments --------------------------------------------------------------------------------
+
+def test_lists_and_dicts_among_the_arguments():
+    def update(p):
+        p["w"] = p["w"] * 2
+        p["n"] = p.get("n", 0) + 1
+        p["inner"]["hist"].append(p["w"])
+        return p["w"] + 1
+
+    side_by_side(lambda: (update, lambda: 0), ({"w": 1.0, "inner": {"hist": []}},),
+                 ({"w": 2.0, "inner": {"hist": [1.0]}},), ({"w": X, "inner": {"hist": [X]}},))
+    side_by_side(lambda: (lambda p: p.append(p[0] * 2) or p[1], lambda: 0), ([1.0, 2.0],),
+                 ([2.0, 3.0],))
+    side_by_side(lambda: (lambda p: p.pop() * 2, lambda: 0), ([1.0, 2.0],), ([2.0, 3.0],))
+
+    def in_place(p):
+        p["w"] -= 0.1 * p["w"]
+        return np.sum(p["w"])
+
+    f = side_by_side(lambda: (in_place, lambda: 0), ({"w": X},), ({"w": Y},), ({"w": X * 3},))
+    assert recorded(f) == 1         # which a program can do
+    p = {"w": X.copy()}
+    before = p["w"]
+    f(p)
+    assert p["w"] is before
+
+
+def test_the_same_array_in_a_list_stays_the_same():
+    f = fg.compile(lambda p: (p.append(p[0]), np.sum(p[0]))[1])
+    p = [X.copy()]
+    assert f(p) == 6.0 and p[1] is p[0]
+
+
+@dataclasses.dataclass
+class Pair:
+    a: object
+    b: object
+
+
+def test_a_dataclass_among_the_arguments():
+    def swap(p):
+        p.a, p.b = p.b * 2, p.a
+        return p.a
+
+    side_by_side(lambda: (swap, lambda: 0), (Pair(1.0, 2.0),), (Pair(X, Y),))
+
+
+class Average:
+    m = 0.0
+
+    def average(self, x):
+        self.m = 0.9 * self.m + x
+        return self.m
+
+
+def test_an_object_among_the_arguments():
+    side_by_side(lambda: (lambda x, model: model.average(x), lambda: 0), (1.0, Average()),
+                 (2.0, Average()))
+    model = Average()
+    f = fg.compile(lambda x, model: model.average(x) * 2)
+    assert [f(1.0, model), f(1.0, model)] == [2.0, 3.8] and model.m == 1.9
+
+
+class Equal:
+    """All are equal."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def __eq__(self, other):
+        return type(other) is Equal
+
+    def __hash__(self):
+        return 1
+
+
+class Text(str):
+    pass
+
+
+def tagged(n):
+    text = Text("text")
+    text.n = n
+    return text
+
+
+STATICS = {
+    "==": ([Equal(1), Equal(2), Equal(3)], lambda s: s.n),
+    "bool": ([1, True, 1], lambda s: 5 if type(s) is bool else 7),
+    "frozenset": ([frozenset([1]), frozenset([True]), frozenset([1.0])],
+                  lambda s: {int: 1, bool: 2, float: 3}[type(next(iter(s)))]),
+    "frozenset of tuples": ([frozenset([(0.0,)]), frozenset([(-0.0,)])],
+                            lambda s: math.copysign(1, next(iter(s))[0])),
+    "-0j": ([1 + 0j, complex(1, -0.0), 1 + 0j], lambda s: math.copysign(1, s.imag)),
+    "nan": ([complex(float("nan"), 1), complex(float("nan"), 2)], lambda s: s.imag),
+    "slice": ([slice(1, 2), slice(True, 2), slice(1.0, 2)],
+              lambda s: {int: 1, bool: 2, float: 3}[type(s.start)]),
+    "decimal": ([decimal.Decimal("1.0"), decimal.Decimal("1.00")], lambda s: len(str(s))),
+    "datetime": ([datetime.datetime(2020, 1, 1, h, tzinfo=datetime.timezone(
+        datetime.timedelta(hours=h))) for h in (0, 5)], lambda s: s.hour),
+    "subclass": ([tagged(1), tagged(2)], lambda s: s.n),
+    "str": ([Text("a"), "a"], lambda s: 5 if type(s) is str else 7),
+    "class": ([int, bool], lambda s: s(3)), "dtype": ([np.dtype("f4"), np.dtype("f8")],
+                                                     lambda s: s.itemsize),
+    "range": ([range(3), range(0, 3, 1), range(0, 4, 2)], lambda s: sum(s) + s.step),
+    "tuple": ([(1, (True,)), (True, (1,))], lambda s: 5 if type(s[0]) is bool else 7),
+    "partial": ([functools.partial(pow, 2), functools.partial(pow, 3)], lambda s: s(2)),
+}
+
+
+@pytest.mark.parametrize("name", STATICS)
+@pytest.mark.parametrize("transform", [lambda f: f, lambda f: fg.grad(f), lambda f: fg.vmap(
+    f, in_axes=(0, None))], ids=["", "grad", "vmap"])
+def test_static_arguments(name, transform):
+    values, of = STATICS[name]
+    f = transform(fg.compile(lambda x, s: x * of(s), static_argnums=1))
+    x = np.array([2.0, 3.0]) if transform is not STATICS and "vmap" in repr(
+        transform.__code__.co_names) else 2.0
+    for _ in range(2):
+        for value in values:
+            np.testing.assert_array_equal(f(x, value), np.multiply(
+                1.0 if "grad" in transform.__code__.co_names else x, of(value)))
+
+
+def test_a_static_argument_that_changes():
+    e = Equal(1)
+    f = fg.compile(lambda x, s: x * s.n)
+    got = []
+    for e.n in (1, 2, 3):
+        got.append(f(2.0, e))
+    assert got == [2.0, 4.0, 6.0]
+
+
+def test_static_arguments_in_a_file(tmp_path):
+    f = fg.compile(lambda x, s: x * (2 if s is True else 3))
+    f(1.0, True), f(1.0, 1)
+    f.save(tmp_path / "f.fgp")
+    g = fg.load(tmp_path / "f.fgp")
+    assert (g(2.0, True), g(2.0, 1)) == (4.0, 6.0)
+    with pytest.raises(TypeError, match="recorded with"):
+        g(2.0, 2)
+
+
+# ---- bad input ----------------------------------------------------------------------------------
+
+def test_errors_at_the_first_call_and_at_the_third():
+    limit = 10.0
+
+    def f(x):
+        if x > limit:
+            raise ValueError("too much")
+        return x * 2
+
+    f, count = counted(f)
+    program = fg.compile(f)
+    for x in (20.0, 1.0, 2.0, 30.0, 3.0, 20.0):
+        try:
+            assert program(x) == 2 * x
+        except ValueError as error:
+            assert str(error) == "too much" and x > limit
+    assert count() == 6
+    state = types.SimpleNamespace(fails=False)
+
+    def third(x):
+        if state.fails:
+            raise KeyError("third")
+        return x * 2
+
+    program = fg.compile(third)
+    assert program(1.0) == 2.0 and program(2.0) == 4.0
+    state.fails = True
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            program(3.0)
+    state.fails = False
+    assert program(3.0) == 6.0
+
+
+def test_an_error_of_ones_own_is_no_second_run():
+    for error in (ValueError("mine"), TypeError("mine"), RuntimeError("mine"), KeyError("mine")):
+        def body(x):
+            for k in range(5):
+                x = x * 2
+                if k == 3:
+                    raise error
+            return x
+
+        program = fg.compile(body)
+        for _ in range(3):
+            assert calls_of(body, lambda: pytest.raises(type(error), program, 1.0)) == 1
+
+
+def calls_of(function, run):
+    """How often a function is called meanwhile."""
+    calls = []
+    sys.setprofile(lambda frame, event, _: event == "call" and frame.f_code is function.__code__
+                   and calls.append(1))
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return len(calls)
+
+
+@pytest.mark.parametrize("name", USES)
+def test_a_use_of_a_number_is_one_run(name):
+    f = USES[name]
+    for transform in (lambda f: f, lambda f: lambda x: fg.scan(
+            lambda c, k: (c, f(x)), 0.0, length=1)[1] if name not in ("text", "repr", "str", "%", "hex")
+            else f(x)):
+        program = fg.compile(transform(f))
+        for x in (2.0, 3.0):
+            assert calls_of(f, lambda: program(x)) <= (1 if transform(f) is f else 3)
+
+
+def test_what_was_done_before_an_error_is_done_once():
+    def make():
+        box = {"n": 0, "list": []}
+
+        def f(x):
+            box["n"] += 1
+            box["list"].append(x)
+            if x > 2:
+                raise ValueError(box["n"])
+            return x
+
+        return f, lambda: box
+
+    (f, state), (plain, plain_state) = make(), make()
+    f = fg.compile(f)
+    for x in (1.0, 3.0, 2.0, 5.0):
+        for function in (f, plain):
+            try:
+                function(x)
+            except ValueError:
+                pass
+        assert description(state()) == description(plain_state())
+
+
+def test_a_change_that_was_not_seen_and_an_error():
+    """The change is not made twice; the error says so, and the next call is right."""
+    hist = []
+    program = fg.compile(lambda x: float((operator.methodcaller("append", x)(hist),
+                                          fractions.Fraction(x))[1]))
+    with pytest.raises(TypeError) as caught:
+        program(1.0)
+    assert hist == [1.0] and type(hist[0]) is float
+    assert "the call was recorded" in "".join(caught.value.__notes__)
+    assert program(2.0) == 2.0 and hist == [1.0, 2.0]
+
+
+RATE = 2.0
+
+
+def test_a_name_that_is_bound_anew_while_f_runs(monkeypatch):
+    def rebind():
+        globals()["RATE"] = RATE + 1
+
+    def f(x, call):
+        before = x * RATE
+        call()
+        return before * RATE
+
+    for call in (rebind, lambda: monkeypatch.setitem(globals(), "RATE", RATE + 1)):
+        monkeypatch.setitem(globals(), "RATE", 2.0)
+        program = fg.compile(f)
+        assert [program(1.0, call), program(1.0, call), program(1.0, call)] == [6.0, 12.0, 20.0]
+
+
+def test_a_name_that_is_deleted():
+    space = {"rate": 2.0}
+    exec("def f(x):\n    global rate\n    y = x * rate\n    del rate\n    return y\n", space)
+    program = fg.compile(space["f"])
+    assert program(1.0) == 2.0 and "rate" not in space
+    with pytest.raises(NameError):
+        program(1.0)
+    space["rate"] = 5.0
+    assert program(1.0) == 5.0
+
+
+def test_recursion_without_an_end():
+    deep = fg.compile(lambda x: deep(x) + 1)
+    wide = fg.compile(lambda x: wide(x) + wide(x))
+    ends = fg.compile(lambda x: 1.0 if x < 0 else ends(x - 1.0) * 2)
+    for _ in range(2):
+        for f in (deep, wide):
+            with pytest.raises(RecursionError):
+                f(1.0)
+        assert ends(2.0) == 8.0
+
+
+def test_threads_that_call_while_another_changes_what_is_read():
+    """Each answer is one of before or of after."""
+    space = types.SimpleNamespace(scale=2, array=np.full(4, 2.0))
+    program = fg.compile(lambda x: np.sum(x * space.scale) + 0.0 * x[0])
+    stop, wrong = threading.Event(), []
+
+    def change():
+        n = 2
+        while not stop.is_set():
+            n = 5 - n
+            space.scale = n
+
+    def call():
+        for _ in range(400):
+            y = program(np.ones(2))
+            if y not in (4.0, 6.0):
+                wrong.append(y)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    changing = threading.Thread(target=change)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in (changing, *threads):
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        stop.set()
+        changing.join()
+        sys.setswitchinterval(before)
+    assert not wrong
+
+
+class Doubled:
+    def __init__(self):
+        self.w = 2.0
+
+    def __call__(self, x):
+        return x * self.w
+
+    def method(self, x):
+        return x * self.w
+
+    @classmethod
+    def made(cls, x):
+        return x * 3
+
+    @staticmethod
+    def free(x):
+        return x * 4
+
+
+OTHERS = [
+    (sum, ([1.0, 2.0],)), (math.sin, (1.0,)), (max, (1.0, 2.0)), (len, (X,)), (float, (1.0,)),
+    (complex, (1.0,)), (list, (X,)), (abs, (-1.0,)), (pow, (2.0, 3.0)), (np.float64, (2.0,)),
+    (str, (2.0,)), (sorted, (X,)), (isinstance, (1.0, float)), (type, (1.0,)), (callable, (1.0,)),
+    (repr, (2.0,)), (hash, (2.0,)), (X.dot, (Y,)), ({1.0: 5}.get, (1.0,)),
+    (operator.mul, (2.0, 3.0)),
+    (operator.itemgetter(0), (X,)), (operator.methodcaller("sum"), (X,)), (Doubled(), (2.0,)),
+    (Doubled().method, (2.0,)), (Doubled.made, (2.0,)), (Doubled.free, (2.0,)), (Particle, (2.0,)),
+    (functools.partial(operator.mul, 2.0), (3.0,)), (functools.partial(Doubled().method), (3.0,)),
+    (staticmethod(lambda x: x * 2), (2.0,)), (np.vectorize(lambda x: x * 2), (X,)),
+    (functools.reduce, (operator.mul, [1.0, 2.0])), (functools.lru_cache(lambda x: x * 2), (2.0,)),
+    (types.SimpleNamespace, ()), (trees.flatten if hasattr(trees, "flatten") else abs, (1.0,)),
+]
+
+
+@pytest.mark.parametrize("f, args", OTHERS, ids=lambda x: getattr(x, "__name__", ""))
+def test_callables_of_all_kinds(f, args):
+    program = fg.compile(f)
+    for _ in range(3):
+        got, wanted = program(*args), f(*args)
+        assert type(got) is type(wanted) or isinstance(wanted, tuple)
+        assert description(got) == description(wanted)
+
+
+def test_methods_of_c_that_change_their_object():
+    box, hist = [1.0, 2.0, 3.0], []
+    pop, append = fg.compile(box.pop), fg.compile(hist.append)
+    assert [pop(), pop()] == [3.0, 2.0] and box == [1.0]
+    append(1.0), append(X)
+    assert hist[0] == 1.0 and type(hist[0]) is float and hist[1] is X
+    numbers = iter([1.0, 2.0])
+    following = fg.compile(numbers.__next__)
+    assert [following(), following()] == [1.0, 2.0]
+
+
+def test_an_instance_that_is_called_and_changes():
+    model = Doubled()
+    f = fg.compile(model)
+    got = [f(1.0), f(2.0)]
+    model.w = 5.0
+    assert [*got, f(1.0)] == [2.0, 4.0, 5.0]
+
+
+def test_a_coroutine_that_is_returned():
+    async def later(x):
+        return x * 2
+
+    f = fg.compile(lambda x: later(x))
+    for x in (1.0, 2.0):
+        with pytest.raises(StopIteration) as done:
+            f(x).send(None)
+        assert done.value.value == 2 * x and type(done.value.value) is float
