@@ -47,7 +47,7 @@ def buffer_row():
 
 @written()
 def buffer_out():
-    work = np.empty(3)
+    work = np.zeros(3)
 
     def f(x):
         np.multiply(x, 2.0, out=work)
