@@ -48,13 +48,13 @@ def test_many_random_states(mode, first):
 # ---- what would be noticed --------------------------------------------------------------------
 
 def test_programs_are_what_they_say():
-    """They read and store, branch, loop, draw, raise, catch; the world changes between the calls."""
+    """They read, store, branch, loop, draw, raise, catch; the world changes between the calls."""
     texts = [draw(SEED, k) for k in range(150)]
     bodies = [text.partition("def f(")[2].partition("yield f")[0] for text in texts]
     after = "\n".join(text.partition("yield f")[2] for text in texts)
     source = "\n".join(bodies)
-    for part in ("model.", "hist.append(", "calls += 1", "cell = ", "buffer[", "rng.", "if ", "else:",
-                 "for ", "try:", "raise ValueError", "np.argmax", "globals()", "return "):
+    for part in ("model.", "hist.append(", "calls += 1", "cell = ", "buffer[", "rng.", "if ",
+                 "else:", "for ", "try:", "raise ValueError", "np.argmax", "globals()", "return "):
         assert part in source, part
     for part in ("rate = ", "weights[", "model.scale = ", "hist.append(", "Model.factor = "):
         assert part in after, part
