@@ -301,6 +301,7 @@ def _from_fastgrad(error):
         trace = trace.tb_next
     file = trace.tb_frame.f_code.co_filename
     return ("fastgrad" in file and "tests" not in pathlib.Path(file).parts
+            or "a Tensor that is computed inside a transformation" in str(error)
             or "this Tensor is recorded" in str(error))
 
 
