@@ -700,8 +700,10 @@ def _transforms(x):
 
 
 def _of_library(function):
-    """Whether a function is of code that is taken to be the same always."""
-    return _watch._known_file(function.__code__.co_filename)
+    """Whether a function is of code that is taken to be the same always, or installed: what that
+    changes is found after the run."""
+    file = function.__code__.co_filename
+    return "-packages" in file or _watch._known_file(file)
 
 
 def _numbers_among(args):
