@@ -363,7 +363,7 @@ class _Search:
         self._passed(args, names, value)
         if target is isinstance and len(args) == 2:
             self._asks_for(args[0], args[1], value)
-        elif target in (hasattr, getattr) and len(args) > 1:
+        elif target is hasattr and len(args) == 2 or target is getattr and len(args) == 3:
             asked = [x.object for x in args[1] if isinstance(x, Known)]
             self.asked(args[0], lambda kind: bool(asked) and all(
                 [hasattr(kind, x) == (hasattr(Tensor, x) or x in core.METHODS) for x in asked]),
