@@ -363,7 +363,7 @@ class _Search:
         self._passed(args, names, value)
         if target is isinstance and len(args) == 2:
             self._asks_for(args[0], args[1], value)
-        elif target in (hasattr, getattr) and len(args) > 1:
+        elif target is hasattr and len(args) == 2 or target is getattr and len(args) == 3:
             asked = [x.object for x in args[1] if isinstance(x, Known)]
             self.asked(args[0], lambda kind: bool(asked) and all(
                 [hasattr(kind, x) == (hasattr(Tensor, x) or x in core.METHODS) for x in asked]),
@@ -528,6 +528,8 @@ class _Search:
         """Code asks whether one of these is an instance of one of those classes."""
         classes = [part.object for x in classes
                    for part in (x.parts if isinstance(x, Own) else (x,)) if isinstance(part, Known)]
+        if classes == [Tensor]:
+            return                      # (who asks for that is told what there is)
         self.asked(values, lambda kind: bool(classes) and all(
             [_subclass(kind, x) == _subclass(Tensor, x) for x in classes]), value)
 
@@ -698,8 +700,10 @@ def _transforms(x):
 
 
 def _of_library(function):
-    """Whether a function is of code that is taken to be the same always."""
-    return _watch._known_file(function.__code__.co_filename)
+    """Whether a function is of code that is taken to be the same always, or installed: what that
+    changes is found after the run."""
+    file = function.__code__.co_filename
+    return "-packages" in file or _watch._known_file(file)
 
 
 def _numbers_among(args):
