@@ -82,6 +82,7 @@ _UNNAMED = frozenset(f"__{name}__" for name in (
     "rfloordiv ifloordiv mod rmod imod divmod rdivmod pow rpow ipow matmul rmatmul imatmul neg pos "
     "abs invert and rand iand or ror ior xor rxor ixor lshift rlshift ilshift rshift rrshift "
     "irshift eq ne lt le gt ge round trunc floor ceil hash instancecheck subclasscheck").split())
+_INSIDES = frozenset(["__globals__", "__closure__", "__code__", "__dict__", "__builtins__"])
 _TEXTS = frozenset(["__str__", "__repr__", "__format__"])
 
 _BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
@@ -437,12 +438,16 @@ class Watch:
         for name in names.globals:
             if not name.isidentifier():
                 continue                # pytest's, for the message of an assertion that fails
+            if name == "hash" and function.__name__ == "__hash__":
+                continue                # (it tells only where a dictionary looks first)
             self.readers.setdefault((id(space), name), []).append(function)
             value = space.get(name, ABSENT)
             self._compare(DICT, space, name, value)
             if value is ABSENT:
                 self.tokens.append(("builtin", name))
                 value = getattr(builtins, name, ABSENT)
+                if not _known.function(value):      # ... as long as it is none of Python's own
+                    self._compare(DICT, vars(builtins), name, value)
                 if value is ABSENT:
                     continue            # it will be an error, or is never read
             if (isinstance(value, types.ModuleType)
@@ -519,9 +524,12 @@ class Watch:
         """An attribute that code reads of a module, a class or a function."""
         if isinstance(base, types.FunctionType):
             if not _known_file(base.__code__.co_filename):
+                if value.name in _INSIDES:
+                    self._refuse(f"it reads `{_text(value)}`", self._at(scope.function, value.line))
+                    return
                 found = getattr(base, value.name, ABSENT)
                 self._compare(ATTR, base, value.name, found)
-                if found is not ABSENT and not value.name.startswith("__"):
+                if found is not ABSENT:
                     self._visit(found, f"{base.__name__}.{value.name}", None)
             return
         text = _text(value)
@@ -602,6 +610,11 @@ class Watch:
         bases = []
         if k < len(value.parts):
             bases, _ = scope.objects(value.parts[k])
+        part = origins(value.parts[k]) if k < len(value.parts) else ()
+        if any([x.kind == "attribute" and x.name == "__class__"
+                or x.kind == "call" and x.parts[0].name == "type" for x in part]):
+            self._refuse("it reads names of a class that are told at run time only",
+                         self._at(scope.function, value.line))
         if k >= len(value.parts) or any([
                 isinstance(x, type) or isinstance(x, types.ModuleType)
                 and not (_known_module(x.__name__) and _known.of_functions(x)) for x in bases]):
