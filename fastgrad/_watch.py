@@ -198,7 +198,8 @@ class Watch:
         self.met_again = set()          # ids of what has been reached on two ways
         self.readers = {}               # (id of a globals dict, name) -> functions that read it
         self.functions, self.scopes = [], []
-        self.in_classes, self.asked = set(), set()      # names: found there; asked for by hasattr
+        self.in_classes = {}            # class -> names that are found there, or in its bases
+        self.asked = set()              # names that hasattr is asked for
         self.methods = {}               # name -> functions that classes have by it
         self.reason = None
         self._seen = {}
@@ -800,7 +801,7 @@ class Watch:
                 if (name in more or name in _UNNAMED or name in self.wanted
                         or name in _TEXTS and "__str__" in self.wanted):
                     self.tokens.append(("name", name))
-                    self.in_classes.add(name)
+                    self.in_classes.setdefault(kind, set()).add(name)
                     if name in _TEXTS and hasattr(item, "__wrapped__"):
                         item = item.__wrapped__         # of a dataclass
                     function = getattr(item, "fget", None) or getattr(item, "func", None) or (
@@ -812,8 +813,7 @@ class Watch:
     def _attributes(self, value, label):
         """All the attributes of an object."""
         space = vars(value)
-        self._compare(INSTANCE, value, type(value), space)
-        self._compare(LENGTH, space, len(space), None)
+        self._compare(INSTANCE, value, (type(value), len(space)), space)
         for name in list(space):
             self.tokens.append(("name", name))
             self._compare(DICT, space, name, space[name])
@@ -832,9 +832,10 @@ class Watch:
             self._compare(ATTR, value, "args", value.args)
             self._visit(value.args, f"{label}.args", None)
         space = getattr(value, "__dict__", None)
-        if isinstance(space, dict):
-            self._compare(INSTANCE, value, kind, space)
-            self._compare(LENGTH, space, len(space), None)
+        if space is not None and type(space) is not dict:
+            self._unknown(space, f"{label}.__dict__")
+        elif space is not None:
+            self._compare(INSTANCE, value, (kind, len(space)), space)
             if "__getattr__" in self.methods or "__getattribute__" in self.methods:
                 self.everything = True
             whole = self.all or isinstance(value, enum.Enum) or any(
@@ -846,10 +847,11 @@ class Watch:
                 self._visit(item, f"{label}.{name}" if label else name,
                             (value, "attribute", name))
             # (Another attribute may have gone where one of these has come.)
-            for name in sorted(self.wanted & (self.in_classes | self.asked) - space.keys()):
+            for name in sorted(self.wanted & (self.in_classes.get(kind, set()) | self.asked)
+                               - space.keys()):
                 self._compare(DICT, space, name, ABSENT)
         else:
-            self._compare(INSTANCE, value, kind, None)
+            self._compare(INSTANCE, value, (kind, 0), None)
         self._slots(value, kind, label, self.all)
 
     def _slots(self, value, kind, label, whole):
