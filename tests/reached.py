@@ -187,7 +187,6 @@ b=B()""", 'x*b.g()', ['B.k=5', 'A.g=lambda s: 9']),
         ["d['a']=5."]),
     'date.today': ('import datetime; d0=datetime.date(2020,1,1)', 'x*float(d0.year)',
         ['d0=datetime.date(2021,1,1)']),
-    'shape change': ('d=np.arange(6.)', 'x*np.sum(d*x*0+1.)*d.shape[0]', ['d.shape=(2,3)']),
     'named tuple': ("""import collections
 P=collections.namedtuple('P','a b')
 p=P(2,3)""", 'x*p.a*p._replace(b=4).b', ['p=P(5,3)', 'p=p._replace(b=6)']),

@@ -303,6 +303,7 @@ def test_a_static_argument_is_no_tensor():
         assert f(X, 2) == np.sum(X * d) * float(np.sum(2 * d))
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 def test_an_array_whose_shape_is_assigned_to():
     d = np.arange(3.0)
     f = fg.compile(lambda x: np.sum(x * d))
