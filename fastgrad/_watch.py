@@ -82,6 +82,7 @@ _UNNAMED = frozenset(f"__{name}__" for name in (
     "rfloordiv ifloordiv mod rmod imod divmod rdivmod pow rpow ipow matmul rmatmul imatmul neg pos "
     "abs invert and rand iand or ror ior xor rxor ixor lshift rlshift ilshift rshift rrshift "
     "irshift eq ne lt le gt ge round trunc floor ceil hash instancecheck subclasscheck").split())
+_INSIDES = frozenset(["__globals__", "__closure__", "__code__", "__dict__", "__builtins__"])
 _TEXTS = frozenset(["__str__", "__repr__", "__format__"])
 
 _BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
@@ -197,7 +198,8 @@ class Watch:
         self.met_again = set()          # ids of what has been reached on two ways
         self.readers = {}               # (id of a globals dict, name) -> functions that read it
         self.functions, self.scopes = [], []
-        self.in_classes, self.asked = set(), set()      # names: found there; asked for by hasattr
+        self.in_classes = {}            # class -> names that are found there, or in its bases
+        self.asked = set()              # names that hasattr is asked for
         self.methods = {}               # name -> functions that classes have by it
         self.reason = None
         self._seen = {}
@@ -437,12 +439,16 @@ class Watch:
         for name in names.globals:
             if not name.isidentifier():
                 continue                # pytest's, for the message of an assertion that fails
+            if name == "hash" and function.__name__ == "__hash__":
+                continue                # (it tells only where a dictionary looks first)
             self.readers.setdefault((id(space), name), []).append(function)
             value = space.get(name, ABSENT)
             self._compare(DICT, space, name, value)
             if value is ABSENT:
                 self.tokens.append(("builtin", name))
                 value = getattr(builtins, name, ABSENT)
+                if not _known.function(value):      # ... as long as it is none of Python's own
+                    self._compare(DICT, vars(builtins), name, value)
                 if value is ABSENT:
                     continue            # it will be an error, or is never read
             if (isinstance(value, types.ModuleType)
@@ -519,9 +525,12 @@ class Watch:
         """An attribute that code reads of a module, a class or a function."""
         if isinstance(base, types.FunctionType):
             if not _known_file(base.__code__.co_filename):
+                if value.name in _INSIDES:
+                    self._refuse(f"it reads `{_text(value)}`", self._at(scope.function, value.line))
+                    return
                 found = getattr(base, value.name, ABSENT)
                 self._compare(ATTR, base, value.name, found)
-                if found is not ABSENT and not value.name.startswith("__"):
+                if found is not ABSENT:
                     self._visit(found, f"{base.__name__}.{value.name}", None)
             return
         text = _text(value)
@@ -602,6 +611,11 @@ class Watch:
         bases = []
         if k < len(value.parts):
             bases, _ = scope.objects(value.parts[k])
+        part = origins(value.parts[k]) if k < len(value.parts) else ()
+        if any([x.kind == "attribute" and x.name == "__class__"
+                or x.kind == "call" and x.parts[0].name == "type" for x in part]):
+            self._refuse("it reads names of a class that are told at run time only",
+                         self._at(scope.function, value.line))
         if k >= len(value.parts) or any([
                 isinstance(x, type) or isinstance(x, types.ModuleType)
                 and not (_known_module(x.__name__) and _known.of_functions(x)) for x in bases]):
@@ -787,7 +801,7 @@ class Watch:
                 if (name in more or name in _UNNAMED or name in self.wanted
                         or name in _TEXTS and "__str__" in self.wanted):
                     self.tokens.append(("name", name))
-                    self.in_classes.add(name)
+                    self.in_classes.setdefault(kind, set()).add(name)
                     if name in _TEXTS and hasattr(item, "__wrapped__"):
                         item = item.__wrapped__         # of a dataclass
                     function = getattr(item, "fget", None) or getattr(item, "func", None) or (
@@ -799,8 +813,7 @@ class Watch:
     def _attributes(self, value, label):
         """All the attributes of an object."""
         space = vars(value)
-        self._compare(INSTANCE, value, type(value), space)
-        self._compare(LENGTH, space, len(space), None)
+        self._compare(INSTANCE, value, (type(value), len(space)), space)
         for name in list(space):
             self.tokens.append(("name", name))
             self._compare(DICT, space, name, space[name])
@@ -819,9 +832,10 @@ class Watch:
             self._compare(ATTR, value, "args", value.args)
             self._visit(value.args, f"{label}.args", None)
         space = getattr(value, "__dict__", None)
-        if isinstance(space, dict):
-            self._compare(INSTANCE, value, kind, space)
-            self._compare(LENGTH, space, len(space), None)
+        if space is not None and type(space) is not dict:
+            self._unknown(space, f"{label}.__dict__")
+        elif space is not None:
+            self._compare(INSTANCE, value, (kind, len(space)), space)
             if "__getattr__" in self.methods or "__getattribute__" in self.methods:
                 self.everything = True
             whole = self.all or isinstance(value, enum.Enum) or any(
@@ -833,10 +847,11 @@ class Watch:
                 self._visit(item, f"{label}.{name}" if label else name,
                             (value, "attribute", name))
             # (Another attribute may have gone where one of these has come.)
-            for name in sorted(self.wanted & (self.in_classes | self.asked) - space.keys()):
+            for name in sorted(self.wanted & (self.in_classes.get(kind, set()) | self.asked)
+                               - space.keys()):
                 self._compare(DICT, space, name, ABSENT)
         else:
-            self._compare(INSTANCE, value, kind, None)
+            self._compare(INSTANCE, value, (kind, 0), None)
         self._slots(value, kind, label, self.all)
 
     def _slots(self, value, kind, label, whole):

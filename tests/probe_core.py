@@ -135,7 +135,7 @@ def examples():
                            ([(5, np.ones(3), None, np.ones(3), -1)], []),
                            ([(6, probe_of, probe_of.__code__, None, -1)], []),
                            ([(7, probe_of, None, None, -1), (8, int, 3, None, -1)], []),
-                           ([(9, probe_of, int, {}, -1), (10, {"a": 1}, ("a",), None, -1)], []),
+                           ([(9, probe_of, (int, 0), {}, -1), (10, {"a": 1}, ("a",), None, -1)], []),
                            ([(11, [1], len, 1, -1)], [])],
         "program.version_of": [(int,)],
         "program.branch_part": [(_trees.flatten((1.0, 2.0))[1],

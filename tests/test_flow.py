@@ -286,6 +286,15 @@ def test_arguments_by_position_and_as_a_tuple():
     assert len(f.paths) == len(g.paths) == 1
 
 
+def test_an_array_of_no_axes_is_read_again():
+    d = np.array(2.0)
+    f = fg.compile(lambda x: x * d)
+    for value in (2.0, 5.0, 7.0):
+        d[...] = value
+        assert f(3.0) == 3.0 * value
+    assert len(f.paths) == 1
+
+
 def test_a_static_argument_is_no_tensor():
     d = np.array([1.0, 2.0, 3.0])
     f = fg.compile(lambda x, n: np.sum(x * d) * float(np.sum(n * d)))
@@ -294,6 +303,7 @@ def test_a_static_argument_is_no_tensor():
         assert f(X, 2) == np.sum(X * d) * float(np.sum(2 * d))
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")
 def test_an_array_whose_shape_is_assigned_to():
     d = np.arange(3.0)
     f = fg.compile(lambda x: np.sum(x * d))

@@ -799,8 +799,19 @@ def test_partial_wraps_and_caches():
             assert f(1.5) == expected(1.5)
     scale = 2
     g = fg.compile(lambda x: x * cached(3))
-    assert g(1.0) == 6.0
+    with pytest.warns(UserWarning, match="`cached` keeps results"):
+        assert g(1.0) == 6.0
+    scale = 5
+    assert g(1.0) == 6.0                    # as the plain function, which has kept it
     cached.cache_clear()
+    assert g(1.0) == 15.0
+
+    @functools.lru_cache
+    def doubled(n):
+        return np.sqrt(n) * 2
+
+    h = fg.compile(lambda x: x * float(doubled(4.0)))
+    assert [silent(h)(1.0), silent(h)(2.0)] == [4.0, 8.0] and recorded(h) == 1
 
 
 def test_functions_with_rules():

@@ -52,7 +52,7 @@ cdef enum:
     CHECK_FUNCTION      # a function's code and defaults
     CHECK_KEYWORDS      # and its defaults of arguments by name
     CHECK_VERSION       # nothing was bound in a class or its bases
-    CHECK_INSTANCE      # an object's class and dictionary
+    CHECK_INSTANCE      # an object's class, and which dictionary it has, how long; key is both
     CHECK_KEYS          # the keys of a dictionary, in order
     CHECK_CALL          # key(holder) equals what is expected
 
@@ -90,6 +90,9 @@ cdef int check_entry(kind, holder, key, expected, slot, Py_ssize_t captured) exc
     if (kind == CHECK_LIST or kind == CHECK_LENGTH or kind == CHECK_VERSION) and (
             type(key) is not int or key < 0):
         raise TypeError(f"Checks: the place in a list is {key!r}")
+    if kind == CHECK_INSTANCE and not (type(key) is tuple and len(key) == 2 and isinstance(
+            key[0], type) and type(key[1]) is int and (expected is None or type(expected) is dict)):
+        raise TypeError("Checks: an object is compared with (class, length) and its dictionary")
     if kind == CHECK_BYTES and type(expected) is not np.ndarray:
         raise TypeError("Checks: contents are compared with an array")
     if kind == CHECK_KEYS and type(key) is not tuple:
@@ -140,6 +143,8 @@ cdef class Checks:
             self.kept.append((holder, key))
             self.kept.append(expected)
             c.holder, c.key = <PyObject *>holder, <PyObject *>key
+            if kind == CHECK_INSTANCE:
+                c.key, c.number = <PyObject *>key[0], key[1]
             c.expected = NULL if expected is ABSENT else <PyObject *>expected
             i += 1
         self.count = i
@@ -196,7 +201,7 @@ cdef class Checks:
                     return False
                 if c.expected != <PyObject *>None:
                     made = PyObject_GenericGetDict(<object>c.holder, NULL)
-                    if <PyObject *>made != c.expected:
+                    if <PyObject *>made != c.expected or PyDict_Size(made) != c.number:
                         return False
                 continue
             elif c.kind == CHECK_KEYS:
