@@ -589,6 +589,9 @@ class Watch:
                 self._refuse(f"it uses {text}, of which is not known that it depends on its "
                              "operands alone", self._at(scope.function, value.line))
             return
+        if found is sys.modules:        # (all there is)
+            self._refuse(f"it reads `{text}`", self._at(scope.function, value.line))
+            return
         told = _known.kind(found)
         if type(found) is float or told is not None and told.how == "value":
             return
