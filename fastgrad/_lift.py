@@ -89,11 +89,26 @@ def _only_computes(code, kind, name):
     return True
 
 
+_COMPUTES = ("operator", "inplace", "unary")
+
+
 def _is_number(value, computed):
     """Whether a value may be a number of Python's whatever the function is called with: a constant,
     something reached by a name, or computed from these alone."""
-    return any([origin in computed or origin.kind in ("constant", "global", "attribute")
-                or origin.kind == "variable" and origin.outer
-                or origin.kind in ("operator", "inplace", "unary")
-                and all([_is_number(part, computed) for part in origin.parts])
-                for origin in origins(value)])
+    found, origins_of, rest = set(), {}, [value]
+    while rest:                     # a value of a loop is computed from itself
+        part = rest.pop()
+        if part not in origins_of:
+            origins_of[part] = origins(part)
+            rest += [x for origin in origins_of[part] if origin.kind in _COMPUTES
+                     for x in origin.parts]
+    size = -1
+    while size != len(found):
+        size = len(found)
+        for part, known in reversed(origins_of.items()):
+            if any([origin in computed or origin.kind in ("constant", "global", "attribute")
+                    or origin.kind == "variable" and origin.outer
+                    or origin.kind in _COMPUTES and found.issuperset(origin.parts)
+                    for origin in known]):
+                found.add(part)
+    return value in found

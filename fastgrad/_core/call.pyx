@@ -749,7 +749,6 @@ cdef Tensor argument_leaf(object value, str where_):
             t.node.flags |= FG_INSIDE
             return t
         t = tensor(value)
-        t.node.uses += 1                # a constant of the program: the value has to stay
     elif type(value) is np_ndarray and is_float(PyArray_TYPE(value)) and PyArray_NDIM(value):
         operand_clear(&x)
         operand_array(<ndarray>value, &x)
@@ -787,6 +786,8 @@ cdef Tensor argument_leaf(object value, str where_):
     t.node.attr = reach_new()
     if t.node.flags & FG_LEAF:
         t.node.c = thread_mark()
+        if get_recorder() != NULL:
+            t.node.uses += 1            # a constant of the program: the value has to stay
     return t
 
 
