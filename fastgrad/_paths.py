@@ -126,6 +126,11 @@ class Path:
         floats = [lifted_value(watch, name) for name in self.lifted]
         return floats + values if all(type(x) is float for x in floats) else None
 
+    def present(self):
+        """The same at any time: `inputs` of what it was recorded with."""
+        return (self.inputs([], None, []) if self.watch is None else
+                self.inputs(self.watch.roots, self.watch.instance, []))
+
     def _same(self, state, old, copies):
         """Whether a state is the one recorded, but for the contents of captured arrays and floats
         that are inputs."""

@@ -228,33 +228,34 @@ def restore_program(data, classes=()):
 
 
 def program_state(program, what):
-    """The paths of a program as data; `what` is done with them, for messages."""
+    """The paths of a program as data; `what` is done with them, for messages. Without its function
+    nobody can tell a state of what it reads from another, so that only paths of the present one are
+    kept."""
     name = f"{what}: {program._name}"
     paths = []
     for key, entry in program._signatures.items():
         for path in entry.paths:
+            captured = path.present()
+            if captured is None:
+                continue
             paths.append({
                 "arguments": key[0], "kinds": [_kind(name, kind) for kind in key[1]],
-                "keywords": bool(key[2]), "graph": path.graph, "captured": _captured(path),
+                "keywords": bool(key[2]), "graph": path.graph,
+                "captured": [_plain(x) for x in captured],
                 "returned": path.returned, "written": [list(pair) for pair in path.written],
                 "places": [place if type(place) is int else ("static", place.value)
                            for place in path.places]})
     if not paths:
-        raise RuntimeError(f"{name} has no recorded path; call it once with arguments like those "
-                           "it is to serve")
+        raise RuntimeError(f"{name} has no recorded path that holds now; call it once with "
+                           "arguments like those it is to serve")
     return {"name": str(program._name), "paths": paths}
 
 
-def _captured(path):
+def _plain(x):
     """What a path reads besides its arguments, as it is now."""
-    from ._paths import lifted_value
-
-    found = list(path.captured)
-    if path.watch is not None:
-        found = [lifted_value(path.watch, name) for name in path.lifted]
-        found += [path.watch.arrays[k] for k in path.captured]
-    return [np.array(x.detach().numpy()) if hasattr(x, "detach") else
-            x if type(x) is float else np.array(x) for x in found]
+    if hasattr(x, "detach"):
+        x = x.detach().numpy()
+    return x if type(x) is float else np.array(x)
 
 
 def _kind(name, kind):

@@ -251,6 +251,8 @@ class Shares(Exception):
 
 def _of_tensors(error):
     """Whether an error may have come from a Tensor where an array, or a number, would do."""
+    if isinstance(error, IndexError) and "out of" in str(error):
+        return False                    # there is no such entry
     cause = error
     for _ in range(10):
         if getattr(cause, "refused", False):

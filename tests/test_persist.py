@@ -422,7 +422,7 @@ def test_programs_go_to_other_processes(tmp_path):
 
 
 def test_programs_that_cannot_be_saved(tmp_path):
-    with pytest.raises(RuntimeError, match="has no recorded path; call it once"):
+    with pytest.raises(RuntimeError, match="has no recorded path that holds now; call it once"):
         fg.compile(lambda x: x).save(tmp_path / "p")
     program = fg.compile(lambda x, f: f(x))
     program(1.0, np.sin)
