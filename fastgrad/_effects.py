@@ -34,6 +34,7 @@ from fastgrad._core import core
 
 from . import _watch
 from ._code import Value, origins, read
+from ._names import own_attribute
 
 __all__ = ["Effects", "effects"]
 
@@ -253,7 +254,7 @@ class _Search:
                 and not isinstance(target.__self__, (types.ModuleType, type(None)))):
             return self._method_of_c(Bound(target.__name__, Known(
                 target.__self__, f"{callee.label or target.__name__}")), args, value)
-        wrapped = getattr(target, "__wrapped__", None)
+        wrapped = own_attribute(target, "__wrapped__")
         if wrapped is not None and (getattr(target, "__module__", None) or "").startswith("numpy"):
             wrapped = None              # NumPy's own functions are in the tables
         if wrapped is not None:         # programs, derivatives, functools.lru_cache

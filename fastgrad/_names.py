@@ -13,7 +13,7 @@ from fastgrad._core.program import ABSENT
 
 from ._code import Value, origins, read
 
-__all__ = ["Names", "Scope", "names_in", "static_attribute"]
+__all__ = ["Names", "Scope", "names_in", "own_attribute", "static_attribute"]
 
 # Names of functions that are called with the names of attributes: which arguments these are.
 _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
@@ -126,6 +126,14 @@ def static_attribute(kind, name):
         if found is not ABSENT:
             return found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
     return ABSENT
+
+
+def own_attribute(x, name):
+    """An attribute of x as `object` finds it, without code of the user's; None if there is none."""
+    try:
+        return object.__getattribute__(x, name)
+    except Exception:
+        return None
 
 
 class Scope:

@@ -218,6 +218,7 @@ class Run:
         tensors, targets = self._tensors, self.call.targets
         again = isinstance(error, (Shares, Refused)) or (
             isinstance(error, _REFUSALS) and not isinstance(error, RecursionError)
+            and (getattr(error, "refused", None) != "inside" or bool(self.lifted))
             and _of_tensors(error))
         written = [] if again else [(targets[k], np.array(core.settle_plain(tensors[k])))
                                     for k in changed(targets, tensors)]

@@ -19,6 +19,7 @@ import numpy as np
 from fastgrad._core import core
 
 from . import _watch
+from ._names import own_attribute
 
 __all__ = ["let_go", "settle", "settled_generator"]
 
@@ -208,30 +209,22 @@ class _Settling:
 
     def _instance(self, x):
         kind = type(x)
-        if hasattr(x, "cache_clear") and any([
+        if own_attribute(x, "cache_clear") is not None and any([
                 new is not old for old in gc.get_referents(x)
                 for new in [self._plain(old)] if not isinstance(old, dict)]):
             x.cache_clear()
         for name in ("__wrapped__", "_rule"):
-            self._plain(_own(x, name))
+            self._plain(own_attribute(x, name))
         self._plain(kind)
-        space = _own(x, "__dict__")
+        space = own_attribute(x, "__dict__")
         if isinstance(space, dict):
             self._plain(space)
         for base in kind.__mro__:
             for name, member in list(vars(base).items()):
                 if isinstance(member, types.MemberDescriptorType):
-                    value = _own(x, name)
+                    value = own_attribute(x, name)
                     if (new := self._plain(value)) is not value:
                         member.__set__(x, new)
-
-
-def _own(x, name):
-    """An attribute of x as `object` finds it, without code of the user's; None if there is none."""
-    try:
-        return object.__getattribute__(x, name)
-    except Exception:
-        return None
 
 
 @functools.lru_cache(maxsize=10_000)

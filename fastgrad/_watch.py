@@ -38,7 +38,7 @@ from fastgrad._core.program import ABSENT, version_of
 
 from . import _known
 from ._code import origins
-from ._names import Scope, names_in
+from ._names import Scope, names_in, own_attribute
 from ._told import (
     CONTAINERS,
     GENERATORS,
@@ -340,8 +340,9 @@ class Watch:
 
     def _unknown(self, value, label):
         """Neither code that can be read nor in the tables."""
-        if callable(value) and hasattr(value, "__name__"):
-            what = f"it may call `{label or value.__name__}`, of which is not known that it "\
+        name = own_attribute(value, "__name__")
+        if callable(value) and name is not None:
+            what = f"it may call `{label or name}`, of which is not known that it "\
                    "depends on its operands alone"
         else:
             kind = type(value)
@@ -880,7 +881,9 @@ def _text(value):
     if value.kind == "attribute":
         return f"{_text(value.parts[0])}.{value.name}"
     if value.kind in ("join", "store") or value.kind == "variable" and value.parts:
-        return _text(origins(value)[0])
+        first = origins(value)[0]
+        if first is not value:          # (an argument or a cell that is bound anew)
+            return _text(first)
     return str(value.name)
 
 

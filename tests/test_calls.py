@@ -20,6 +20,7 @@ import struct
 import sys
 import threading
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -709,3 +710,41 @@ def test_a_coroutine_that_is_returned():
         with pytest.raises(StopIteration) as done:
             f(x).send(None)
         assert done.value.value == 2 * x and type(done.value.value) is float
+
+
+class Answering:
+    """Has every attribute, and says when it is asked for one."""
+
+    def __init__(self):
+        self.__dict__["asked"] = []
+
+    def __getattr__(self, name):
+        self.asked.append(name)
+        raise KeyError(name)
+
+    def __call__(self, x):
+        return x * 2.0
+
+
+def test_no_attribute_is_asked_for_by_running_code():
+    everything = Answering()
+
+    def f(x):
+        return np.sum(everything(x))
+
+    def g(x):
+        return np.sum(x) if everything is not None else 0.0
+
+    def h(x):
+        kept.append(x)
+        return np.sum(everything(x))
+
+    kept = []
+    x = np.array([1.0, 2.0])
+    for function in (f, g, h):
+        for compiled in (fg.compile(function), fg.compile(fg.grad(function))):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for k in (1.0, 2.0, 3.0):
+                    compiled(k * x)
+    assert everything.asked == []

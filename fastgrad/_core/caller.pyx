@@ -12,9 +12,9 @@ cdef object refused(str text):
 
 cdef object refused_as(object error):
     """An error of what a Tensor refuses, recognised again where NumPy has put another one around
-    it."""
+    it; "inside" a transformation, which refuses it whether the function is compiled or not."""
     global last_refused
-    error.refused = True
+    error.refused = True if compiled_alone() else "inside"
     note_refusal(str(error), True)
     last_refused = type(error), str(error), user_line()     # (the error would hold its frames)
     return error

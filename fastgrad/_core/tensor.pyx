@@ -1905,11 +1905,13 @@ cdef bint holds_lost(object tree) except -1:
 
 
 cdef object cannot_hold(str name):
-    return refused(
+    error = refused(
         f"{name}: an ndarray cannot hold a recorded Tensor{user_line()}; make the array with "
         "fnp.zeros(...) (fastgrad.numpy), or write fg.tensor(a) for its values. (`a += t` binds "
         "the name a to a Tensor where nothing else has the array: a is no parameter, no view, and "
         "no other name's.)")
+    error.refused = True                # a recording has the array, too
+    return error
 
 
 # Functions that write into their first argument.
