@@ -103,6 +103,7 @@ cdef class Recorder:
     cdef uint32_t serial
     cdef dict inputs                # id of a node: its place among the inputs
     cdef list holders               # Tensors of these nodes
+    cdef list left                  # numbers and Tensors (borrowed) of nodes, once they are let go
     cdef dict known                 # id of an object: the object; None: all are
     cdef dict arrays                # id of an array: (array, the Tensor that stands for it)
     cdef dict vouched               # id of an array: array
@@ -377,25 +378,27 @@ cdef class Recorder:
             t.node.flags & FG_ARGUMENT) or self.made(t)
 
     def survivors(self):
-        """The Tensors of this recording that somebody still has, after it: its nodes are let go,
-        since rules and loops among them keep Tensors themselves."""
+        """The Tensors of this recording that somebody still has, after it. The first time its nodes
+        are let go, since rules and loops among them keep Tensors themselves; from then on numbers
+        of nodes may be others'."""
         cdef int64_t i, count = self.count
         cdef uint32_t id
         cdef FgNode *n
-        cdef list handles = []
-        if count:
-            self.oldest = place_of(self.ids[0])
-        self.arguments = []
-        self.arrays, self.indices, self.aliases = {}, {}, {}
-        for x in {*self.inputs, *[self.ids[i] for i in range(count)]}:
-            n = node_at(<uint32_t>x)
-            if n.handle != NULL and (not n.flags & FG_LEAF or n.flags & FG_ARGUMENT):
-                handles.append((x, <size_t>n.handle))
-        self.holders = []
-        self.count = 0
-        for i in range(count):
-            node_drop(self.ids[i])
-        return [<object>node_at(<uint32_t>x).handle for x, handle in handles
+        if self.left is None:
+            self.left = []
+            if count:
+                self.oldest = place_of(self.ids[0])
+            self.arguments = []
+            self.arrays, self.indices, self.aliases = {}, {}, {}
+            for x in {*self.inputs, *[self.ids[i] for i in range(count)]}:
+                n = node_at(<uint32_t>x)
+                if n.handle != NULL and (not n.flags & FG_LEAF or n.flags & FG_ARGUMENT):
+                    self.left.append((x, <size_t>n.handle))
+            self.holders = []
+            self.count = 0
+            for i in range(count):
+                node_drop(self.ids[i])
+        return [<object>node_at(<uint32_t>x).handle for x, handle in self.left
                 if node_lives(node_at(<uint32_t>x)) and <size_t>node_at(<uint32_t>x).handle == handle]
 
     def vouch(self, array):
