@@ -241,7 +241,8 @@ def program_state(program, what):
             paths.append({
                 "arguments": key[0], "kinds": [_kind(name, kind) for kind in key[1]],
                 "keywords": bool(key[2]), "graph": path.graph,
-                "captured": [_plain(x) for x in captured],
+                "captured": [x if k < len(path.lifted) else _plain(x)
+                             for k, x in enumerate(captured)],
                 "returned": path.returned, "written": [list(pair) for pair in path.written],
                 "places": [place if type(place) is int else ("static", place.value)
                            for place in path.places]})
@@ -253,9 +254,7 @@ def program_state(program, what):
 
 def _plain(x):
     """What a path reads besides its arguments, as it is now."""
-    if hasattr(x, "detach"):
-        x = x.detach().numpy()
-    return x if type(x) is float else np.array(x)
+    return np.array(x.detach().numpy() if hasattr(x, "detach") else x)
 
 
 def _kind(name, kind):
