@@ -169,7 +169,8 @@ def fill(names, a, shape):
     """An array of that shape, made of the entries of another, no two of them alike."""
     n = math.prod(shape)
     weights = names.cos(names.arange(n, dtype=getattr(a, "dtype", None) or float) * 0.7)
-    return names.reshape(names.ravel(a)[[k % getattr(a, "size", 1) for k in range(n)]] * weights, shape)
+    size = getattr(a, "size", 1)
+    return names.reshape(names.ravel(a)[[k % size for k in range(n)]] * weights, shape)
 
 
 def stored(x):

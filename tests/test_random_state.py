@@ -6,6 +6,7 @@ import pytest
 import random_state
 import worlds
 from random_state import draw, shrink, story, wrong
+from worlds import first_answer, twice
 
 SEED = 2026
 
@@ -63,27 +64,6 @@ def replaced(compiler):
     return replaced_differs
 
 
-def remembered(f):
-    """A compiler that returns whatever the first call returned."""
-    results = []
-
-    def again(*args):
-        if not results:
-            results.append(f(*args))
-        return results[0]
-
-    return again
-
-
-def twice(f):
-    """A compiler that calls the function once too often."""
-    def called(*args):
-        f(*args)
-        return f(*args)
-
-    return called
-
-
 def by_first_globals(f):
     """A compiler that never looks at a global again."""
     frozen = types.FunctionType(f.__code__, dict(f.__globals__), f.__name__, None, f.__closure__)
@@ -92,13 +72,13 @@ def by_first_globals(f):
 
 def test_what_is_wrong_is_noticed():
     texts = [draw(SEED, k) for k in range(60)]
-    assert sum(bool(replaced(remembered)(text)) for text in texts) > 50
+    assert sum(bool(replaced(first_answer)(text)) for text in texts) > 50
     assert sum(bool(replaced(twice)(text)) for text in texts) == 60
     assert sum(bool(replaced(by_first_globals)(text)) for text in texts) > 3
     assert sum(bool(replaced(lambda f: f)(text)) for text in texts) == 0
 
 
-@pytest.mark.parametrize("compiler, left", [(remembered, "return"), (by_first_globals, "rate")])
+@pytest.mark.parametrize("compiler, left", [(first_answer, "return"), (by_first_globals, "rate")])
 def test_what_differs_becomes_small(compiler, left):
     noticed = replaced(compiler)
     text = next(text for k in range(60) if noticed(text := draw(SEED, k)))

@@ -10,7 +10,7 @@ import re
 
 import pytest
 import worlds
-from worlds import MODES, STORIES, Refused
+from worlds import MODES, STORIES, Refused, first_answer, twice
 from written.known import LIES, REFUSED, REPLAYED
 
 worlds.load_all()
@@ -99,26 +99,6 @@ def counting():
         return x.sum()
 
     yield f, calls
-
-
-def first_answer(f):
-    """A compiler that replays whatever the first call returned."""
-    answers = []
-
-    def again(*args):
-        if not answers:
-            answers.append(f(*args))
-        return answers[0]
-
-    return again
-
-
-def twice(f):
-    """A compiler that runs f once more than it should."""
-    def called(*args):
-        f(*args)
-        return f(*args)
-    return called
 
 
 @pytest.mark.parametrize("story, compiler, noticed", [

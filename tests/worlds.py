@@ -474,6 +474,28 @@ def load_all():
     return STORIES
 
 
+# ---- compilers that are wrong -----------------------------------------------------------------
+
+def first_answer(f):
+    """A compiler that replays whatever the first call returned."""
+    answers = []
+
+    def again(*args):
+        if not answers:
+            answers.append(f(*args))
+        return answers[0]
+
+    return again
+
+
+def twice(f):
+    """A compiler that runs f once more than it should."""
+    def called(*args):
+        f(*args)
+        return f(*args)
+    return called
+
+
 # ---- what is true today -----------------------------------------------------------------------
 
 KINDS = {                               # a pattern of what `differences` says, and a word for it
