@@ -265,7 +265,8 @@ def _of_tensors(error):
     code = trace.tb_frame.f_code
     if not 0 <= trace.tb_lasti < len(code.co_code):
         return True
-    own = dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+    own = (dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+           and not trace.tb_frame.f_globals.get("__name__", "").startswith("fastgrad."))
     return not own or not _ASKING.isdisjoint(code.co_names)
 
 

@@ -27,6 +27,7 @@ import pytest
 from sides import Particle, description, recorded, side_by_side
 
 import fastgrad as fg
+import fastgrad.numpy as fnp
 from fastgrad import trees
 from fastgrad._effects import effects
 
@@ -748,3 +749,17 @@ def test_no_attribute_is_asked_for_by_running_code():
                 for k in (1.0, 2.0, 3.0):
                     compiled(k * x)
     assert everything.asked == []
+
+
+@pytest.mark.parametrize("order", [2, "nuc"])
+def test_what_only_a_recording_would_need_is_not_asked_for(order):
+    """A recorded sweep needs second derivatives, which the plain one does without."""
+    def f(x):
+        return fnp.linalg.norm(x, order)
+
+    compiled = fg.compile(fg.value_and_grad(f))
+    with pytest.warns(UserWarning, match="no second derivative"):
+        for k in (1.0, 2.0):
+            x = k * np.array([[1.0, 2.0], [3.0, 5.0]])
+            for got, wanted in zip(compiled(x), fg.value_and_grad(f)(x), strict=True):
+                np.testing.assert_array_equal(got, wanted)
