@@ -91,6 +91,7 @@ class Path:
         """Compare with this state from now on. `known` are copies of its arrays from before they
         were found to be the same: they may change at any time."""
         slots = {id(watch.arrays[k]): slot for slot, k in enumerate(self.captured)}
+        by_contents = {id(watch.arrays[k]) for k in self.by_value.union(self.compared)}
         holders = collections.Counter(id(entry[3]) for entry in watch.entries)
         places = {(id(holder), key) for holder, key in
                   [_place(watch, *name) for name in self.lifted]}
@@ -98,13 +99,16 @@ class Path:
         for kind, holder, key, expected in watch.entries:
             if (id(holder), None if kind == CELL else key) in places:
                 continue
+            # What stands in a slot may be another array at the next call; where contents count,
+            # the copy is one of this array.
             slot = slots.get(id(expected), -1)
-            if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray):
+            if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray
+                              or id(expected) in by_contents):
                 slot = -1
             entries.append((kind, holder, key, expected, slot))
         copies = [None] * len(watch.arrays)
         for k, array in enumerate(watch.arrays):
-            if id(array) not in slots or k in self.compared or k in self.by_value:
+            if id(array) not in slots or id(array) in by_contents:
                 copies[k] = np.array(contents(array)) if known[k] is None else known[k]
                 entries.append((BYTES, array, None, copies[k], -1))
         self.armed = watch, copies, Checks(entries, [watch.arrays[k] for k in self.captured])

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from worlds import bind_anew
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
@@ -209,6 +210,19 @@ def test_an_array_that_is_used_by_value_as_well(body, way):
         close(f(x), WAYS[way](plain)(x))
     if way == "compile":
         assert [path.calls for path in f.paths] == [4, 2, 2, 2]         # replayed, all the same
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("body", BY_VALUE)
+def test_an_array_that_is_bound_anew(body, way):
+    """Another array under the same name, while the one that was recorded stays what it was."""
+    plain, space = by_hand(f"lambda x: {body}")
+    f, x = fg.compile(WAYS[way](plain)), argument(way)
+    for change in [lambda d: None, *CHANGES, lambda d: None]:
+        bind_anew(space)
+        change(space["d"])
+        close(f(x), WAYS[way](plain)(x))
+        close(f(x), WAYS[way](plain)(x))
 
 
 def test_the_example_of_the_sum():

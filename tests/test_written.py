@@ -16,7 +16,7 @@ from written.known import LIES, REFUSED, REPLAYED
 worlds.load_all()
 
 # The quick run compiles each function, and takes each third or fourth in the other modes.
-EVERY = {"compile": 1, "grad": 3, "vmap": 4, "scan": 4, "save": 4}
+EVERY = {"compile": 1, "rebound": 2, "grad": 3, "vmap": 4, "scan": 4, "save": 4}
 
 replayed = {}                           # name -> whether it is, as the tests find it
 

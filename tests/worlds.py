@@ -105,8 +105,8 @@ class World:
     """One telling of a story: the function `f`, and what is looked at."""
 
     def __init__(self, story):
-        scope = dict(story.__globals__)
-        self.told = types.FunctionType(story.__code__, scope, story.__name__)()
+        self.scope = dict(story.__globals__)
+        self.told = types.FunctionType(story.__code__, self.scope, story.__name__)()
         first = next(self.told)
         self.f, self.looked_at = first if type(first) is tuple else (first, None)
         self.data = [story.data[name] for name, parameter
@@ -117,6 +117,11 @@ class World:
     def change(self):
         next(self.told, None)
 
+    def rebind(self):
+        """Put equal arrays in the place of those that f reaches by a name, of which the story
+        changes the new ones alone."""
+        bind_anew(self.f, self.scope)
+
     def arguments(self, step):
         return [make(step) for make in self.data]
 
@@ -126,6 +131,39 @@ class World:
         leaves = [_trees.flatten(x)[0] for x in self.arguments(0)]
         return tuple([k for k, found in enumerate(leaves) if all(
             [type(x) is float or getattr(x, "dtype", None) == np.float64 for x in found])])
+
+
+def bind_anew(*roots):
+    """Put equal arrays in the place of those that are reached from here by names: cells, globals
+    of functions that are among the roots, attributes, entries of dicts and lists."""
+    rest, met, copies = list(roots), {}, {}
+
+    def equal(x):
+        return copies.setdefault(id(x), (x, x.copy()))[1]
+
+    while rest:
+        x = rest.pop()
+        if id(x) in met:
+            continue
+        met[id(x)] = x
+        if isinstance(x, types.FunctionType):
+            rest += x.__closure__ or ()
+        elif isinstance(x, types.CellType):
+            with contextlib.suppress(ValueError):               # an empty one
+                if type(x.cell_contents) is np.ndarray:
+                    x.cell_contents = equal(x.cell_contents)
+                rest.append(x.cell_contents)
+        elif isinstance(x, (dict, list)):
+            for key, found in list(x.items() if isinstance(x, dict) else enumerate(x)):
+                if type(found) is np.ndarray:
+                    x[key] = equal(found)
+                rest.append(found)
+        elif isinstance(x, types.MethodType):
+            rest += [x.__func__, x.__self__]
+        elif isinstance(x, functools.partial):
+            rest.append(x.func)
+        elif type(getattr(x, "__dict__", None)) is dict and not inspect.ismodule(x):
+            rest.append(vars(x))
 
 
 # ---- what is compared -------------------------------------------------------------------------
@@ -248,14 +286,17 @@ def outcome(call, arguments, world, values=False):
                    printed=printed.getvalue(), runs=runs.count)
 
 
-def play(story, transform=None, values=False):
-    """A story from its beginning to its end: the outcomes, and what was called."""
+def play(story, transform=None, values=False, rebind=False):
+    """A story from its beginning to its end: the outcomes, and what was called. With `rebind`, what
+    it changes in place are other arrays each time."""
     world = World(story)
     call = world.f if transform is None else transform(world)
     found = []
     try:
         for step in range(STEPS):
             if step:
+                if rebind:
+                    world.rebind()
                 world.change()
             found.append(outcome(call, world.arguments(step), world, values))
     finally:
@@ -314,6 +355,13 @@ def compiled(story):
     plain, _ = play(story)
     other, program = play(story, compiling)
     return differences(plain, other), program
+
+
+def rebound(story):
+    """The same, where arrays are bound anew instead of being changed in place."""
+    plain, _ = play(story, rebind=True)
+    other, _ = play(story, compiling, rebind=True)
+    return differences(plain, other)
 
 
 def replays(program):
@@ -463,8 +511,8 @@ def saved(story):
     return ""
 
 
-MODES = {"compile": lambda story: compiled(story)[0], "grad": differentiated, "vmap": mapped,
-         "scan": scanned, "save": saved}
+MODES = {"compile": lambda story: compiled(story)[0], "rebound": rebound, "grad": differentiated,
+         "vmap": mapped, "scan": scanned, "save": saved}
 
 
 def load_all():
