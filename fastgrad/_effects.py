@@ -12,6 +12,8 @@ what it may be:
 - `Bound`: a method of one of these;
 - ARGUMENT: a number, an array or a container among the arguments, or a part of one;
 - COMPUTED: a number or an array that was computed from one of these;
+- TENSOR: the same where a transformation hands it on, so that it is a Tensor in the plain function
+  as well;
 - nothing: anybody's guess. What such code changes is found after the run (_run.py).
 
 While a call is recorded, Tensors stand in the place of what is ARGUMENT or COMPUTED. Code that asks
@@ -34,9 +36,10 @@ from fastgrad._core import core
 
 from . import _watch
 from ._code import Value, origins, read
-from ._names import own_attribute
+from ._names import names_in, own_attribute
+from ._wrapped import parts_of
 
-__all__ = ["Effects", "effects"]
+__all__ = ["Effects", "changed_array", "effects"]
 
 Tensor = core.Tensor
 
@@ -116,8 +119,9 @@ class Made(NamedTuple):
     frame: object
 
 
-ARGUMENT, COMPUTED = "an argument", "computed from one"
-_NUMBERS = (ARGUMENT, COMPUTED)
+ARGUMENT, COMPUTED, TENSOR = "an argument", "computed from one", "a Tensor in any case"
+_NUMBERS = (ARGUMENT, COMPUTED, TENSOR)
+_GIVEN = (ARGUMENT, TENSOR)
 
 
 class Effects(NamedTuple):
@@ -149,6 +153,86 @@ def effects(function, args=(), kwargs=None):
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
     return Effects(search.reason, search.writes)
+
+
+def changed_array(function, args, kwargs):
+    """An array from outside that a call with Tensors changes, in words, or None."""
+    if not _may_change(function):       # 3 us, and a search takes 200
+        return None
+    search = _ArraySearch(set())
+    search.tensors = True
+    search.call([Known(function, "")], [[search.given(x)] for x in args],
+                {name: [search.given(x)] for name, x in kwargs.items()})
+    return search.reason
+
+
+# Of code that changes something: what its values are, and what it names.
+_STORES = frozenset(["store", "delete", "set attribute", "delete attribute", "set item",
+                     "delete item", "inplace"])
+_CHANGING_WORDS = frozenset([*[name for names in _CHANGING.values() for name in names],
+                             *[name for names in _CHANGING_NAMES.values() for name in names],
+                             *[f.__name__ for f in _CHANGING_FIRST]])
+
+
+@functools.lru_cache(maxsize=4096)
+def _code_may_change(code):
+    """Whether code has anything that may change an object."""
+    names = names_in(code)
+    return (not _STORES.isdisjoint([value.kind for value in names.code.everything])
+            or not _CHANGING_WORDS.isdisjoint(names.attributes)
+            or not _CHANGING_WORDS.isdisjoint(names.globals))
+
+
+def _may_change(function):
+    """Whether code that a function reaches has anything that may change an object."""
+    rest, met = [(function, ())], set()
+    while rest:
+        x, attributes = rest.pop()
+        if id(x) in met or len(met) > FUNCTIONS:
+            continue
+        met.add(id(x))
+        if isinstance(x, types.FunctionType):
+            if "__wrapped__" in vars(x):
+                rest.append((x.__wrapped__, ()))
+            if _of_library(x):
+                continue
+            if _code_may_change(x.__code__):
+                return True
+            names = names_in(x.__code__)
+            rest += [(x.__globals__[name], names.attributes) for name in names.globals
+                     if name in x.__globals__]
+            for cell in x.__closure__ or ():
+                if cell != _EMPTY:
+                    rest.append((cell.cell_contents, names.attributes))
+            rest += [(default, names.attributes) for default in x.__defaults__ or ()]
+        elif isinstance(x, types.MethodType):
+            rest += [(x.__func__, ()), (x.__self__, names_in(x.__func__.__code__).attributes
+                                        if isinstance(x.__func__, types.FunctionType) else ())]
+        elif isinstance(x, functools.partial):
+            rest += [(part, ()) for part in (x.func, *x.args, *x.keywords.values())]
+        elif isinstance(x, (list, tuple)):
+            rest += [(part, attributes) for part in x[:PARTS]]
+        elif isinstance(x, dict):
+            rest += [(part, attributes) for part in list(x.values())[:PARTS]]
+        elif isinstance(x, (types.ModuleType, np.ndarray, Tensor)):
+            continue
+        else:
+            kind = x if isinstance(x, type) else type(x)
+            if "__wrapped__" in getattr(x, "__dict__", ()):
+                rest.append((x.__wrapped__, ()))
+            if _watch._known_module(kind.__module__):
+                continue
+            held = getattr(x, "__dict__", {})
+            for name in {"__call__", "__init__", "__post_init__", *attributes}:
+                found = _class_attribute(kind, name)
+                rest.append((found.fget if isinstance(found, property) else
+                             getattr(found, "__func__", found), attributes))
+                if name in held:
+                    rest.append((held[name], attributes))
+    return False
+
+
+_EMPTY = types.CellType()
 
 
 class _Frame:
@@ -259,7 +343,12 @@ class _Search:
             wrapped = None              # NumPy's own functions are in the tables
         if wrapped is not None:         # programs, derivatives, functools.lru_cache
             # A derivative gives its function Tensors, compiled or not.
-            before, self.tensors = self.tensors, self.tensors or _transforms(target)
+            before, differentiated = self.tensors, _differentiated(target, len(args))
+            if differentiated is None:
+                self.tensors = self.tensors or _transforms(target)
+            else:
+                args = [[TENSOR if x in _NUMBERS else x for x in values] if k in differentiated
+                        else values for k, values in enumerate(args)]
             self._one_call(Known(wrapped, callee.label), args, names, value)
             self.tensors = before
             return []
@@ -358,6 +447,8 @@ class _Search:
                 self._changes(first, value)
         for out in names.get("out", ()):
             self._changes(out, value)
+        if getattr(target, "__module__", None) == "fastgrad._implicit" and self.reason is None:
+            self.reason = f"it solves an equation anew at each call{_line(value)}"
         if getattr(target, "__objclass__", None) in _CHANGING and args:     # list.append(a, x)
             for first in args[0]:
                 self._method_of_c(Bound(name, first), args[1:], value)
@@ -380,7 +471,7 @@ class _Search:
             return [y for name in args[1]
                     if isinstance(name, Known) and isinstance(name.object, str)
                     for x in args[0] for y in self.attribute(x, name.object)]
-        return [COMPUTED] if _numbers_among(args) else [Own(None, ())]
+        return _computed(args)
 
     def _passed(self, args, names, value):
         """Functions among the arguments are called, with what nothing is known of."""
@@ -398,7 +489,7 @@ class _Search:
         if kind is np.ufunc and name == "at" and args:
             for first in args[0]:
                 self._changes(first, value)
-        if owner is ARGUMENT and any([name in names for names in _CHANGING.values()]):
+        if owner in _GIVEN and any([name in names for names in _CHANGING.values()]):
             self.writes = True
         elif isinstance(owner, Known) and any(
                 [isinstance(owner.object, base) and name in names
@@ -415,11 +506,11 @@ class _Search:
                 self.parts(owner) if name in ("get", "setdefault") else ())]
         if name == "pop":
             return self.parts(owner)
-        return [COMPUTED] if owner in _NUMBERS or _numbers_among(args) else [Own(None, ())]
+        return _computed([[owner], *args])
 
-    def _changes(self, x, value):
+    def _changes(self, x, value, frame=None):
         """x is changed by what `value` does."""
-        if x is ARGUMENT:
+        if x in _GIVEN:
             self.writes = True
         elif isinstance(x, Known) and not isinstance(
                 x.object, (int, float, complex, str, bytes, tuple, frozenset, type(None), range,
@@ -443,12 +534,12 @@ class _Search:
                                    value)
             elif kind in ("set item", "delete item"):
                 for x in self.look(value.parts[0], frame):
-                    self._changes(x, value)
+                    self._changes(x, value, frame)
             elif kind == "inplace":
                 for x in self.look(value.parts[0], frame):
-                    if x is ARGUMENT or isinstance(x, Known) and (
+                    if x in _GIVEN or isinstance(x, Known) and (
                             isinstance(x.object, _IN_PLACE) or _has_own(x.object, "__i")):
-                        self._changes(x, value)
+                        self._changes(x, value, frame)
             elif kind in ("call", "attribute", "enter", "operator", "unary", "compare", "item",
                           "match"):
                 self.look(value, frame)
@@ -511,7 +602,7 @@ class _Search:
             return [Made(value, frame)]
         if kind == "inplace":
             return [x for x in self.look(value.parts[0], frame)
-                    if x is ARGUMENT or isinstance(x, Known) and isinstance(x.object, _IN_PLACE)
+                    if x in _GIVEN or isinstance(x, Known) and isinstance(x.object, _IN_PLACE)
                     ] or self._operator(value, frame)
         if kind == "enter":
             return [x for x in self.look(value.parts[0], frame) if not isinstance(x, Own)]
@@ -548,9 +639,7 @@ class _Search:
                     method = _class_attribute(type(x.object), name)
                     if isinstance(method, types.FunctionType):
                         self._one_call(Known(method, x.label), [[x], []], {}, None)
-        return [COMPUTED] if any(
-            [x in _NUMBERS for part in value.parts for x in self.look(part, frame)]) else (
-                [Own(None, ())])
+        return _computed([self.look(part, frame) for part in value.parts])
 
     def _called(self, value, frame):
         callees = self.look(value.parts[0], frame)
@@ -689,6 +778,20 @@ def _subclass(kind, x):
         return None
 
 
+class _ArraySearch(_Search):
+    """The same for arrays alone, where no Tensor is written: they refuse that."""
+
+    def found(self, what, value):
+        pass
+
+    def _changes(self, x, value, frame=None):
+        written = [] if frame is None else [
+            y for part in value.parts[1:] for y in self.look(part, frame)]
+        if isinstance(x, Known) and isinstance(x.object, np.ndarray) and not any(
+                [y in _NUMBERS for y in written]):
+            super().found(f"`{x.label}`", value)
+
+
 def _constant(value):
     """The object, where a value is a constant."""
     return value.name if value.kind == "constant" else None
@@ -707,8 +810,35 @@ def _of_library(function):
     return "-packages" in file or _watch._known_file(file)
 
 
-def _numbers_among(args):
-    return any([x in _NUMBERS for values in args for x in values])
+def _computed(operands):
+    """What may be computed from operands, each of which may be one of several values."""
+    if any([TENSOR in values and ARGUMENT not in values and COMPUTED not in values
+            for values in operands]):
+        return [TENSOR]
+    found = {x for values in operands for x in values if x in _NUMBERS}
+    return [COMPUTED, TENSOR] if TENSOR in found else [COMPUTED] if found else [Own(None, ())]
+
+
+# Transformations whose first option is which arguments are Tensors.
+_BY_ARGNUMS = frozenset("grad value_and_grad differentiated elementwise_grad jacobian hessian "
+                        "hessian_diag hvp laplacian".split())
+
+
+def _differentiated(target, count):
+    """Which of so many arguments a derivative gives to its function as Tensors; None: nobody
+    knows, or all."""
+    parts = parts_of(target)
+    if parts is None:
+        return None
+    maker, (argnums, *_) = parts[0], (*parts[1], None)
+    if isinstance(maker, functools.partial):
+        if maker.keywords.get("argnames") is not None:
+            return None
+        maker = maker.func
+    if getattr(maker, "__name__", None) not in _BY_ARGNUMS:
+        return None
+    count -= maker.__name__ == "hvp"
+    return [k + count * (k < 0) for k in (argnums if type(argnums) is tuple else (argnums,))]
 
 
 def _hashable_in(x, table):

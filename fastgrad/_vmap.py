@@ -19,6 +19,7 @@ from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 
+from ._effects import changed_array
 from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import LANE, Replay, filled, function_of, has_slots
@@ -970,6 +971,8 @@ class _Call:
 
     def run(self, out_axes, known):
         given = [self.with_lanes_first(k) for k in self.mapped]
+        if changed_array(self.f, *self.tree):       # no run but those of the lanes
+            return self.lane_by_lane(out_axes, given)
         try:
             shared = [self.leaves[k] for k in self.shared]
             recording = record(self.function, [_one_lane(x) for x in given] + shared, None)

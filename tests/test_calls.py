@@ -123,6 +123,18 @@ def test_uses_of_an_array(name):
     assert count() == 4
 
 
+@pytest.mark.parametrize("name", [*USES, *ARRAY_USES])
+@pytest.mark.parametrize("transform", [fg.grad, fg.jacobian, fg.hessian])
+def test_uses_of_what_is_not_differentiated(name, transform):
+    """To a derivative's function it is a number or an array, as without `compile`."""
+    use = (USES | ARRAY_USES)[name]
+    plain = transform(lambda w, x: (w * w, use(x)), has_aux=True)
+    program = fg.compile(plain)
+    for x in (2.0, 3.5, 0.5, 2.0) if name in USES else (X, Y, X * 2, X[::-1].copy()):
+        got, wanted = program(2.0, x), plain(2.0, x)
+        assert description(got) == description(wanted)
+
+
 @pytest.mark.parametrize("use", [
     lambda x: json.loads(json.dumps(x)), lambda x: float(decimal.Decimal(x)),
     lambda x: float(fractions.Fraction(x)), lambda x: datetime.timedelta(seconds=x).total_seconds(),
@@ -202,6 +214,20 @@ def test_code_that_asks_for_types(f):
         got, wanted = program(x), f(x)
         assert type(got) is type(wanted)
         np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("asks", [
+    lambda x: isinstance(x, float), lambda x: type(x) is float, lambda x: x.__class__ is float,
+    lambda x: not hasattr(x, "shape"), lambda x: isinstance(x * 2.0, (float, np.float64))])
+def test_types_of_what_is_not_differentiated(asks):
+    f = fg.grad(lambda w, x: w * np.sum(x) * (2.0 if asks(x) else 3.0))
+    program = fg.compile(f)
+    for x in (2.0, X, 3.0, Y, np.float64(2.0)):
+        np.testing.assert_array_equal(program(5.0, x), f(5.0, x))
+    last = fg.grad(lambda x, w: w * np.sum(x) * (2.0 if asks(w) else 3.0), argnums=-1)
+    program = fg.compile(last)
+    for x in (2.0, X):
+        np.testing.assert_array_equal(program(x, 5.0), last(x, 5.0))
 
 
 @pytest.mark.parametrize("f", [

@@ -11,21 +11,14 @@ from worlds import first_answer, twice
 SEED = 2026
 
 
-def differs(text, mode):
-    """What is wrong with a program. To be mended: a function that catches what a transformation
-    refuses runs once more."""
-    found = wrong(text, mode)
-    return "" if mode == "grad" and "ran 2 times, plain 1" in found else found
-
-
 @pytest.mark.parametrize("mode, first, count", [
     *[("compile", first, 25) for first in range(0, 300, 25)],
     *[("grad", first, 25) for first in range(0, 100, 25)]])
 def test_random_state(mode, first, count):
     found = {k: difference for k in range(first, first + count)
-             if (difference := differs(draw(SEED, k), mode))}
+             if (difference := wrong(draw(SEED, k), mode))}
     assert not found, "\n\n".join([
-        f"{k}: {found[k]}\n{shrink(draw(SEED, k), lambda text: differs(text, mode))}"
+        f"{k}: {found[k]}\n{shrink(draw(SEED, k), lambda text: wrong(text, mode))}"
         for k in found])
 
 
@@ -33,7 +26,7 @@ def test_random_state(mode, first, count):
 @pytest.mark.parametrize("mode", ["compile", "grad"])
 @pytest.mark.parametrize("first", range(0, 400, 200))
 def test_many_random_states(mode, first):
-    found = [k for k in range(first, first + 200) if differs(draw(SEED + 1, k), mode)]
+    found = [k for k in range(first, first + 200) if wrong(draw(SEED + 1, k), mode)]
     assert found == []
 
 

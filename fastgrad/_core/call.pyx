@@ -464,11 +464,13 @@ cdef class inside:
         self.open = True
         self.before = get_depth()
         set_depth(self.before + 1)
+        set_lanes(get_lanes() + 1)
 
     def __exit__(self, kind, error, trace):
         if self.open:
             self.open = False
             set_depth(self.before)
+            set_lanes(get_lanes() - 1)
         return False
 
 

@@ -12,10 +12,12 @@ cdef object refused(str text):
 
 cdef object refused_as(object error):
     """An error of what a Tensor refuses, recognised again where NumPy has put another one around
-    it; "inside" a transformation, which refuses it whether the function is compiled or not."""
+    it; "inside" a transformation, which refuses it whether the function is compiled or not, so that
+    a function that catches it goes the same way."""
     global last_refused
-    error.refused = True if compiled_alone() else "inside"
-    note_refusal(str(error), True)
+    cdef bint alone = compiled_alone()
+    error.refused = True if alone else "inside"
+    note_refusal(str(error), alone)
     last_refused = type(error), str(error), user_line()     # (the error would hold its frames)
     return error
 

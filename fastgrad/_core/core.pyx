@@ -70,6 +70,8 @@ cdef extern from *:
     static FG_TLS int fg_not_recording;
     static FG_TLS int fg_depth;
     static FG_TLS int fg_scopes;
+    /* How many blocks of `inside` there are: a function is called for lanes or steps one by one. */
+    static FG_TLS int fg_lanes;
     /* How many of them there were when the function of a user's rule was called. */
     static FG_TLS int fg_outside;
     /* How deep the destructors of Tensors are inside one another, and those put off (borrowed). */
@@ -91,6 +93,8 @@ cdef extern from *:
     #define set_not_recording(x) (fg_not_recording = (x))
     #define get_depth() (fg_depth)
     #define set_depth(x) (fg_depth = (x))
+    #define get_lanes() (fg_lanes)
+    #define set_lanes(x) (fg_lanes = (x))
     #define get_scopes() (fg_scopes)
     #define set_scopes(x) (fg_scopes = (x))
     #define get_outside() (fg_outside)
@@ -147,6 +151,8 @@ cdef extern from *:
     void set_not_recording(int) nogil
     int get_depth() nogil
     void set_depth(int) nogil
+    int get_lanes() nogil
+    void set_lanes(int) nogil
     int get_scopes() nogil
     void set_scopes(int) nogil
     int get_outside() nogil

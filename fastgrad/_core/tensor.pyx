@@ -232,7 +232,7 @@ cdef class Tensor:
     def __reduce__(self):
         cdef bint needs = self.node.flags & FG_NEEDS_GRAD != 0
         if needs and (not self.is_leaf or self.node.flags & FG_ARGUMENT):
-            if get_depth() == 0 or not compiled_alone():
+            if get_depth() == 0 or not of_programs_alone(self):
                 raise refused(
                     f"pickle: this Tensor is recorded, and a copy made of bytes would have no "
                     f"derivative{user_line()}; copy.deepcopy keeps the derivative, and .detach() "
@@ -431,7 +431,8 @@ cdef class Tensor:
             if handed_out(self):
                 note_refusal(f"the attribute {name!r} of a recorded value is used", False)
                 return getattr(settled_value(self), name)
-            note_refusal(f"the attribute {name!r} of a recorded value is asked for", True)
+            note_refusal(f"the attribute {name!r} of a recorded value is asked for",
+                         compiled_alone())
         if method is None:
             cure = "; .detach().numpy() is an array that has it" * hasattr(np_ndarray, name)
             raise AttributeError(f"Tensor has no attribute {name!r}{cure}")
@@ -1067,6 +1068,40 @@ cdef bint compiled_alone():
     return depth == 0
 
 
+cdef bint of_programs_alone(Tensor t) except -1:
+    """Whether the value depends on what a program is given and on no argument of a transformation
+    that goes on inside it: an array to the plain function, whose value may leave."""
+    cdef Recorder r = recorder()
+    if compiled_alone():
+        return True
+    if r is None or not r.plain or r.known is None:
+        return False
+    return not (depends(t.id) if t.node.flags & FG_NEEDS_GRAD else comes_of_arguments(t.id))
+
+
+cdef bint comes_of_arguments(uint32_t id) except -1:
+    """The same as `depends` of a recorded value without derivative: an index, a comparison, what
+    was detached."""
+    cdef FgNode *n
+    cdef int k
+    cdef list rest = [id]
+    cdef set seen = set()
+    while rest:
+        id = rest.pop()
+        if id in seen or id == FG_NO_ID:
+            continue
+        seen.add(id)
+        n = node_at(id)
+        if n.flags & FG_NEEDS_GRAD:
+            if depends(id):
+                return True
+        elif n.op == FG_dual or n.flags & FG_CONSUMED:
+            return True
+        elif not n.flags & FG_LEAF:
+            rest += [operand_at(n, k) for k in range(operand_count(n)) if operand_at(n, k)]
+    return False
+
+
 cdef inline bint keeps_derivative(Tensor t) except -1:
     """Whether a floating value depends on an argument of a function that is being differentiated or
     mapped: as a Python number it would lose a derivative."""
@@ -1100,13 +1135,13 @@ NUMBER_METHODS = {name: number_method(name) for name in ("as_integer_ratio", "he
 
 
 cdef bint handed_out(Tensor t) except -1:
-    """Whether the value may leave though the Tensor is recorded: a program is recorded and nothing
-    else goes on, so that no derivative is lost; the recording is marked by whoever looks at the
+    """Whether the value may leave though the Tensor is recorded: it is what a program is given or
+    comes of that alone, so that no derivative is lost; the recording is marked by whoever looks at the
     value. The user's own parameters are Tensors in the plain function as well. A step of a loop has
     no one value: its recording ends here, and it is recorded at each step."""
     cdef Recorder r = recorder()
-    if (r is None or not compiled_alone() or (t.node.flags & (FG_LEAF | FG_NEEDS_GRAD | FG_ARGUMENT)
-                                              == FG_LEAF | FG_NEEDS_GRAD)):
+    if r is None or (t.node.flags & (FG_LEAF | FG_NEEDS_GRAD | FG_ARGUMENT)
+                     == FG_LEAF | FG_NEEDS_GRAD) or not of_programs_alone(t):
         return False
     if r.known is None and r.traced(t):
         r.refuse("the value of a Tensor leaves it as a number or an array")
@@ -1141,12 +1176,26 @@ cdef object settled_value(Tensor t):
 cdef bint values_serve(object args, object kwargs) except -1:
     """Whether a function that has refused Tensors may be called with their values: `handed_out`."""
     cdef Recorder r = recorder()
-    if r is None or not compiled_alone():
+    if r is None or not (hold_programs_alone(args) and hold_programs_alone(kwargs)):
         return False
     if r.known is None and (holds_traced(tuple(args)) or holds_traced(tuple(kwargs.values()))):
         r.refuse("a function is called that does not take Tensors in this way")
         raise refused_as(Unrecordable("a step calls a function that does not take Tensors so"))
     return True
+
+
+cdef bint hold_programs_alone(object tree) except -1:
+    """`of_programs_alone` of all Tensors in tuples, lists and dictionaries of arguments."""
+    if type(tree) is tuple or type(tree) is list or type(tree) is dict:
+        descend()
+        try:
+            for x in (tree.values() if type(tree) is dict else tree):
+                if not hold_programs_alone(x):
+                    return False
+        finally:
+            ascend()
+        return True
+    return not isinstance(tree, Tensor) or of_programs_alone(<Tensor>tree)
 
 
 cdef object called_on_values(object function, object args, object kwargs):
@@ -1298,8 +1347,9 @@ cdef Py_hash_t hash_inside(Tensor t) except? -1:
     """hash() while a function is transformed: Python's numbers and NumPy's are found by their
     value, a Tensor would be found by what it is. The user's own stay what they are, and what is
     computed from them with a derivative."""
-    cdef bint inside, plain = compiled_alone()
+    cdef bint inside, plain
     t.fresh()
+    plain = not get_lanes() and of_programs_alone(t)
     if not t.node.flags & FG_NEEDS_GRAD:
         inside = not t.node.flags & FG_LEAF or t.node.c != 0
     elif plain:
@@ -1882,8 +1932,9 @@ cdef bint into_arrays(object out) except -1:
 cdef bint is_lost(object x) except -1:
     """Whether something would be lost if the value of x went into an ndarray."""
     cdef Recorder r = recorder()
-    if not isinstance(x, Tensor) or r is not None and r.known is not None and compiled_alone():
-        return False                    # a function that is compiled and nothing else: nothing is
+    if not isinstance(x, Tensor) or (r is not None and r.known is not None
+                                     and of_programs_alone(<Tensor>x)):
+        return False                    # an array to the function that is compiled
     if r is not None and r.known is None and r.traced(<Tensor>x):
         handed_out(<Tensor>x)           # (which ends the recording of a step)
         return True                     # as a lane of vmap, or a step of a loop, has others
@@ -1905,13 +1956,11 @@ cdef bint holds_lost(object tree) except -1:
 
 
 cdef object cannot_hold(str name):
-    error = refused(
+    return refused(
         f"{name}: an ndarray cannot hold a recorded Tensor{user_line()}; make the array with "
         "fnp.zeros(...) (fastgrad.numpy), or write fg.tensor(a) for its values. (`a += t` binds "
         "the name a to a Tensor where nothing else has the array: a is no parameter, no view, and "
         "no other name's.)")
-    error.refused = True                # a recording has the array, too
-    return error
 
 
 # Functions that write into their first argument.

@@ -737,13 +737,20 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
     return value, answer
 
 
+cdef object wrong_result(str text):
+    """The error of what a transformation does not take from its function, compiled or not."""
+    error = TypeError(text)
+    error.refused = "inside"
+    return error
+
+
 def check_results(str name, result):
     """Complain of what a function returned unless it is a tree of real numbers and arrays; views
     among them follow their parents."""
     if not check_result(name, result):
         what = "None" if result is None else f"a {type(result).__name__} without numbers"
-        raise TypeError(f"{name}: the function returned {what}; it must return numbers, arrays, or "
-                        "tuples, lists and dicts of them")
+        raise wrong_result(f"{name}: the function returned {what}; it must return numbers, arrays, "
+                           "or tuples, lists and dicts of them")
 
 
 cdef bint check_result(str name, object y) except -1:
@@ -756,15 +763,16 @@ cdef bint check_result(str name, object y) except -1:
         return True
     if PyArray_Check(y) or isinstance(y, np_generic):
         if array_kind(y) is not None:
-            raise TypeError(f"{name}: the function returned a {type(y).__name__}; {array_kind(y)}")
+            raise wrong_result(f"{name}: the function returned a {type(y).__name__}; "
+                               f"{array_kind(y)}")
         if y.dtype.kind not in "fiub":
-            raise TypeError(f"{name}: the function returned an array of dtype {y.dtype}, which has no "
-                            "derivative; it must return real numbers")
+            raise wrong_result(f"{name}: the function returned an array of dtype {y.dtype}, which has "
+                               "no derivative; it must return real numbers")
         return True
     children = children_of(y)
     if children is None:
-        raise TypeError(f"{name}: the function must return numbers, arrays, or tuples, lists and "
-                        f"dicts of them, not {type(y).__name__}")
+        raise wrong_result(f"{name}: the function must return numbers, arrays, or tuples, lists and "
+                           f"dicts of them, not {type(y).__name__}")
     descend()
     try:
         for x in children:

@@ -105,10 +105,6 @@ print_side_effect
 """.split(),
     },
     "grad": {
-        "runs more often than it is called": """
-try_math_log try_float string_in_result custom_root implicit_fixed_point out_into_array
-returns_generator
-""".split(),
         "does not change what the plain function changes": """
 print_side_effect
 """.split(),
@@ -118,7 +114,7 @@ print_side_effect
 memory_of_value
 """.split(),
         "has a result that is not the plain function's": """
-scratch_restored branch_isinstance type_of_value
+branch_isinstance type_of_value
 """.split(),
     },
     "scan": {
