@@ -34,6 +34,14 @@ def pytest_configure(config):
                     "python setup.py build_ext --inplace", returncode=pytest.ExitCode.USAGE_ERROR)
 
 
+def pytest_itemcollected(item):
+    """Tests that do more with --slow can be asked for: -m "slow or volume"."""
+    if " at 0x" in item.nodeid:
+        raise pytest.UsageError(f"{item.nodeid}: another name at each run; give it ids")
+    if "some" in item.fixturenames:
+        item.add_marker("volume")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """Leave out what is marked slow, unless --slow, -m or the name of a test asks for it."""

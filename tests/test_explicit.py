@@ -97,7 +97,7 @@ def test_methods_and_attributes():
     lambda a: fnp.clip(a, -1, 1), lambda a: np.transpose(a), lambda a: fnp.swapaxes(a, 0, 1),
     lambda a: fnp.meshgrid(a[0], a[1])[0], lambda a: np.split(a, 3, axis=1)[1],
     lambda a: fnp.round(a, 1), lambda a: np.float64(2) * a,
-], ids=str)
+])
 def test_functions(build):
     check(build, A)
     check(build, A, shape=(2, 3))

@@ -117,7 +117,7 @@ def steps(opt, gradients, params):
     (optim.AdamW(0.1, weight_decay=0), optim.Adam(0.1)),
     (optim.SGD(0.1), optim.SGD(optim.Constant(0.1))),
     (optim.SGD(0.1), optim.SGD(lambda step: 0.1)),
-], ids=str)
+])
 def test_equal_optimizers(one, other, rng):
     x, gradients = rng.normal(size=5), rng.normal(size=(4, 5))
     np.testing.assert_array_equal(steps(one, gradients, x), steps(other, gradients, x))

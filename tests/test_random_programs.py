@@ -25,17 +25,15 @@ def stress(*arguments):
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@pytest.mark.parametrize("first", range(0, 60, 30))
+@pytest.mark.parametrize("first", range(0, 40, 10))
 def test_random_programs(first):
-    stress("--seed", SEED, "--first", first, "--count", 30)
+    stress("--seed", SEED, "--first", first, "--count", 10)
 
 
-# To be two thousand again: program 33 of this seed differs ("files": AttributeError, a float that
-# has no size), and making it small takes minutes.
 @pytest.mark.slow
-@pytest.mark.parametrize("first", [0])
+@pytest.mark.parametrize("first", range(0, 2000, 100))
 def test_many_random_programs(first):
-    stress("--seed", SEED + 1, "--first", first, "--count", 20)
+    stress("--seed", SEED + 1, "--first", first, "--count", 100)
 
 
 # ---- what would be noticed --------------------------------------------------------------------

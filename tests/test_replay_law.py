@@ -417,9 +417,9 @@ def test_every_name_is_under_the_law_or_has_a_reason():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_functions_on_fresh_data(name):
+def test_functions_on_fresh_data(name, some):
     namespace = special if name.startswith("special.") else fnp
-    for number, (kind, call, shapes) in enumerate(law_of(name)):
+    for number, (kind, call, shapes) in some(enumerate(law_of(name)), 8):
         def f(*xs, call=call, kind=kind):
             results = call(namespace, *map(KINDS[kind], xs))
             return tuple(part for part in parts(results)

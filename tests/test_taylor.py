@@ -115,7 +115,7 @@ def test_polynomials_are_exact():
     (np.arcsinh, mpmath.asinh), (lambda x: x ** 2.5, lambda x: x ** 2.5),
     (lambda x: x ** x, lambda x: x ** x),
     (lambda x: np.exp(-x * x) / np.cos(x), lambda x: mpmath.exp(-x * x) / mpmath.cos(x)),
-], ids=str)
+])
 def test_high_orders(f, g):
     with mpmath.workdps(60):
         wanted = [float(c) for c in mpmath.taylor(g, mpmath.mpf("0.75"), 16)]
