@@ -114,7 +114,8 @@ def main():
             run(builder, "setup.py", "build_ext", "--inplace", cwd=sources)
             for numpy in dict.fromkeys((oldest, newest)):
                 inside = environment(base / numpy, python, numpy)
-                command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+                command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "auto",
+                           "--dist", "loadfile", *tests]
                 done = subprocess.run(command, cwd=sources, text=True, stdout=subprocess.PIPE,
                                       stderr=subprocess.STDOUT)
                 closing = (done.stdout.strip().splitlines() or ["nothing was printed"])[-1]
