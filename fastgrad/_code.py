@@ -125,6 +125,8 @@ class Code:
                 found = self._variable(name)
                 found.outer = True
             self.variables[name] = found
+        for name in code.co_cellvars:   # a nested function may be the only one that uses it
+            self._variable(name)
         count = code.co_argcount + code.co_kwonlyargcount
         count += bool(code.co_flags & 0x04) + bool(code.co_flags & 0x08)
         self.parameters = [self._variable(name) for name in code.co_varnames[:count]]
