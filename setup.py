@@ -98,7 +98,7 @@ if MODE == "release":
 elif MODE == "debug":
     FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG", "-DFG_CHECKED"]
 elif SANITIZE:
-    FLAGS += ["-O1", "-g", "-UNDEBUG", "-DFG_CHECKED", "-fno-omit-frame-pointer", SANITIZERS]
+    FLAGS += ["-O1", "-g1", "-UNDEBUG", "-DFG_CHECKED", "-fno-omit-frame-pointer", SANITIZERS]
 else:
     FLAGS += ["-O0", "-g", "--coverage", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"]
 
