@@ -399,7 +399,7 @@ cdef class Recorder:
             for i in range(count):
                 node_drop(self.ids[i])
         return [<object>node_at(<uint32_t>x).handle for x, handle in self.left
-                if node_lives(node_at(<uint32_t>x)) and <size_t>node_at(<uint32_t>x).handle == handle]
+                if node_has(<uint32_t>x, <size_t>handle)]
 
     def vouch(self, array):
         """Its contents never change."""
@@ -511,6 +511,16 @@ cdef class Recorder:
             e.looked_check()
         inputs = [e.numbers[node] for node, place in sorted(self.inputs.items(), key=second)]
         return e.rows(), e.operands, e.shapes, e.attrs, inputs, numbers, kinds, guards
+
+
+cdef bint node_has(uint32_t id, size_t handle) noexcept:
+    """Whether that Tensor stands for a node, which may be gone with its segment."""
+    cdef FgSegment *s = directory[id >> FG_SEGMENT_BITS]
+    cdef FgNode *n
+    if s == NULL:
+        return False
+    n = node_at(id)
+    return node_lives(n) and <size_t>n.handle == handle
 
 
 cdef bint put_back(object a, object contents) except -1:
