@@ -18,6 +18,9 @@ worlds.load_all()
 # The quick run compiles each function, and takes some of them in the other modes.
 EVERY = {"compile": 1, "rebound": 4, "grad": 5, "vmap": 6, "scan": 6, "save": 6}
 
+# Replayed by some Pythons alone; known.py is written by 3.11.
+SOMETIMES = {"dataclass_asdict"}        # which copies its floats until 3.11
+
 replayed = {}                           # name -> whether it is, as the tests find it
 
 
@@ -58,8 +61,8 @@ def test_replayed():
         if name not in replayed:        # its test has not been run
             checked(name, "compile")
     found = [name for name in STORIES if replayed[name]]
-    assert sorted(set(REPLAYED) - set(found)) == [], "no longer replayed"
-    assert sorted(set(found) - set(REPLAYED)) == [], "replayed now: write known.py anew"
+    assert sorted(set(REPLAYED) - set(found) - SOMETIMES) == [], "no longer replayed"
+    assert sorted(set(found) - set(REPLAYED) - SOMETIMES) == [], "replayed now: write known.py anew"
 
 
 def test_the_list():
