@@ -36,10 +36,10 @@ from fastgrad._core import core
 
 from . import _watch
 from ._code import Value, origins, read
-from ._names import names_in, own_attribute
+from ._names import own_attribute
 from ._wrapped import parts_of
 
-__all__ = ["Effects", "changed_array", "effects"]
+__all__ = ["Effects", "effects"]
 
 Tensor = core.Tensor
 
@@ -153,86 +153,6 @@ def effects(function, args=(), kwargs=None):
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
     return Effects(search.reason, search.writes)
-
-
-def changed_array(function, args, kwargs):
-    """An array from outside that a call with Tensors changes, in words, or None."""
-    if not _may_change(function):       # 3 us, and a search takes 200
-        return None
-    search = _ArraySearch(set())
-    search.tensors = True
-    search.call([Known(function, "")], [[search.given(x)] for x in args],
-                {name: [search.given(x)] for name, x in kwargs.items()})
-    return search.reason
-
-
-# Of code that changes something: what its values are, and what it names.
-_STORES = frozenset(["store", "delete", "set attribute", "delete attribute", "set item",
-                     "delete item", "inplace"])
-_CHANGING_WORDS = frozenset([*[name for names in _CHANGING.values() for name in names],
-                             *[name for names in _CHANGING_NAMES.values() for name in names],
-                             *[f.__name__ for f in _CHANGING_FIRST]])
-
-
-@functools.lru_cache(maxsize=4096)
-def _code_may_change(code):
-    """Whether code has anything that may change an object."""
-    names = names_in(code)
-    return (not _STORES.isdisjoint([value.kind for value in names.code.everything])
-            or not _CHANGING_WORDS.isdisjoint(names.attributes)
-            or not _CHANGING_WORDS.isdisjoint(names.globals))
-
-
-def _may_change(function):
-    """Whether code that a function reaches has anything that may change an object."""
-    rest, met = [(function, ())], set()
-    while rest:
-        x, attributes = rest.pop()
-        if id(x) in met or len(met) > FUNCTIONS:
-            continue
-        met.add(id(x))
-        if isinstance(x, types.FunctionType):
-            if "__wrapped__" in vars(x):
-                rest.append((x.__wrapped__, ()))
-            if _of_library(x):
-                continue
-            if _code_may_change(x.__code__):
-                return True
-            names = names_in(x.__code__)
-            rest += [(x.__globals__[name], names.attributes) for name in names.globals
-                     if name in x.__globals__]
-            for cell in x.__closure__ or ():
-                if cell != _EMPTY:
-                    rest.append((cell.cell_contents, names.attributes))
-            rest += [(default, names.attributes) for default in x.__defaults__ or ()]
-        elif isinstance(x, types.MethodType):
-            rest += [(x.__func__, ()), (x.__self__, names_in(x.__func__.__code__).attributes
-                                        if isinstance(x.__func__, types.FunctionType) else ())]
-        elif isinstance(x, functools.partial):
-            rest += [(part, ()) for part in (x.func, *x.args, *x.keywords.values())]
-        elif isinstance(x, (list, tuple)):
-            rest += [(part, attributes) for part in x[:PARTS]]
-        elif isinstance(x, dict):
-            rest += [(part, attributes) for part in list(x.values())[:PARTS]]
-        elif isinstance(x, (types.ModuleType, np.ndarray, Tensor)):
-            continue
-        else:
-            kind = x if isinstance(x, type) else type(x)
-            if "__wrapped__" in getattr(x, "__dict__", ()):
-                rest.append((x.__wrapped__, ()))
-            if _watch._known_module(kind.__module__):
-                continue
-            held = getattr(x, "__dict__", {})
-            for name in {"__call__", "__init__", "__post_init__", *attributes}:
-                found = _class_attribute(kind, name)
-                rest.append((found.fget if isinstance(found, property) else
-                             getattr(found, "__func__", found), attributes))
-                if name in held:
-                    rest.append((held[name], attributes))
-    return False
-
-
-_EMPTY = types.CellType()
 
 
 class _Frame:
@@ -776,20 +696,6 @@ def _subclass(kind, x):
         return issubclass(kind, x)
     except TypeError:
         return None
-
-
-class _ArraySearch(_Search):
-    """The same for arrays alone, where no Tensor is written: they refuse that."""
-
-    def found(self, what, value):
-        pass
-
-    def _changes(self, x, value, frame=None):
-        written = [] if frame is None else [
-            y for part in value.parts[1:] for y in self.look(part, frame)]
-        if isinstance(x, Known) and isinstance(x.object, np.ndarray) and not any(
-                [y in _NUMBERS for y in written]):
-            super().found(f"`{x.label}`", value)
 
 
 def _constant(value):

@@ -19,7 +19,7 @@ from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 
-from ._effects import changed_array
+from ._array_effects import changed_array
 from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import LANE, Replay, filled, function_of, has_slots

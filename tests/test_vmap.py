@@ -1074,3 +1074,48 @@ def test_an_array_of_the_caller_that_lanes_change_is_changed_once_a_lane():
     x = np.ones((LANES, 3))
     near(fg.vmap(f)(x), np.array([0.0, 3.0, 6.0]))
     near(seen, np.full(3, 3.0))
+
+
+class Weighted:
+    def __init__(self):
+        self.w, self.runs = np.array([1.0, 2.0, 3.0]), 0
+
+    def restored(self, x):
+        self.w[0] += 1.0
+        y = np.sum(x * self.w)
+        self.w[0] -= 1.0
+        return y
+
+    def by_a_helper(self, x):
+        self.scaled(2.0)
+        y = np.sum(x * self.w)
+        self.scaled(0.5)
+        return y
+
+    def scaled(self, by):
+        self.w *= by
+
+    def by_another_name(self, x):
+        w = self.w
+        w += 1.0
+        y = np.sum(x * self.w)
+        np.subtract(w, 1.0, out=w)
+        return y
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"{name} is asked for by running code")
+
+
+@pytest.mark.parametrize("name", ["restored", "by_a_helper", "by_another_name"])
+@pytest.mark.parametrize("transform", [lambda f: f, fg.grad], ids=["value", "grad"])
+def test_an_array_that_a_lane_changes_and_restores(name, transform):
+    plain, model = Weighted(), Weighted()
+    f = transform(getattr(plain, name))
+    x = np.random.default_rng(5).uniform(-1.0, 1.0, (LANES, 3))
+    expected = np.stack([f(row) for row in x])
+    for mapped in (fg.vmap(transform(getattr(model, name))),
+                   fg.compile(fg.vmap(transform(getattr(model, name)))),
+                   fg.vmap(lambda x: transform(getattr(model, name))(x))):
+        for _ in range(2):
+            near(mapped(x), expected)
+            near(model.w, plain.w)
