@@ -10,6 +10,8 @@ import pytest
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true",
                      help="more volume: the tests marked slow too, and all points of the others")
+    parser.addoption("--every", type=int, default=1, metavar="N",
+                     help="a sample: each N-th test of those that are chosen")
 
 
 def pytest_configure(config):
@@ -44,13 +46,15 @@ def pytest_itemcollected(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out what is marked slow, unless --slow, -m or the name of a test asks for it."""
-    if config.option.slow or config.option.markexpr or any("::" in arg for arg in config.args):
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    """Leave out what is marked slow, unless --slow, -m or the name of a test asks for it; of the
+    rest each N-th with --every."""
+    asked = config.option.slow or config.option.markexpr or any("::" in arg for arg in config.args)
+    chosen = [item for item in items if asked or not item.get_closest_marker("slow")]
+    chosen = chosen[::config.option.every]
+    if len(chosen) < len(items):
+        kept = set(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = chosen
 
 
 def settings():
