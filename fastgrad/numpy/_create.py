@@ -394,6 +394,9 @@ def _axes_with_first_at(ndim, axis):
     return axes
 
 
+_LIST_OF_GRIDS = type(np.meshgrid([1.0], sparse=True, copy=False)) is list      # until NumPy 2.4
+
+
 @implements(np.meshgrid, views=True)
 def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     """Coordinate matrices from coordinate vectors. As `numpy.meshgrid`; a tuple.
@@ -418,6 +421,6 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
              for x, place in zip(xi, places, strict=True)]
     if not sparse:
         grids = [core.broadcast_to(grid, shape) for grid in grids]
-    if sparse and not copy:
-        return grids                # a list in NumPy, too
+    if sparse and not copy and _LIST_OF_GRIDS:
+        return grids
     return tuple([grid.copy() for grid in grids] if copy else grids)
