@@ -106,7 +106,8 @@ def in_error(f, w):
 @reusing
 @linux
 @pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("shape", [(), (10,), (5000,)], ids=str)
+@pytest.mark.parametrize("shape", [(), (10,), pytest.param((5000,), marks=pytest.mark.slow)],
+                         ids=str)
 def test_loops_are_flat(loop, shape):
     w = leaf(np.full(shape, 1.5))
     f = vector_loss if shape else scalar_loss

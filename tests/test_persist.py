@@ -634,6 +634,7 @@ def everything(x, y, flag):
     return x
 
 
+@pytest.mark.slow
 def test_fields_of_every_type_of_json():
     """Whatever stands in a header: of another type it is refused, or it does not matter, and then
     the file is the same again when it is written."""
