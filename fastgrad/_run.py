@@ -218,8 +218,7 @@ class Run:
         tensors, targets = self._tensors, self.call.targets
         again = isinstance(error, (Shares, Refused)) or (
             isinstance(error, _REFUSALS) and not isinstance(error, RecursionError)
-            and (getattr(error, "refused", None) != "inside" or bool(self.lifted))
-            and _of_tensors(error))
+            and (_refused(error) != "inside" or bool(self.lifted)) and _of_tensors(error))
         written = [] if again else [(targets[k], np.array(core.settle_plain(tensors[k])))
                                     for k in changed(targets, tensors)]
         if not again:
@@ -250,15 +249,22 @@ class Shares(Exception):
     that stood for them did not."""
 
 
+def _refused(error):
+    """The mark of what a Tensor has refused (`refused_as`), of an error or of its cause: NumPy, and
+    dicts since Python 3.15, raise another one."""
+    for _ in range(10):
+        if error is None or getattr(error, "refused", False):
+            break
+        error = error.__cause__ or error.__context__
+    return getattr(error, "refused", False)
+
+
 def _of_tensors(error):
     """Whether an error may have come from a Tensor where an array, or a number, would do."""
     if isinstance(error, IndexError) and "out of" in str(error):
         return False                    # there is no such entry
-    cause = error
-    for _ in range(10):
-        if getattr(cause, "refused", False):
-            return True
-        cause = None if cause is None else cause.__cause__ or cause.__context__
+    if _refused(error):
+        return True
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next

@@ -2,6 +2,10 @@
 fixtures."""
 
 import gc
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:     # or the threads of each process's BLAS spin on all cores
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

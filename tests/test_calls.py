@@ -584,7 +584,7 @@ def test_a_change_that_was_not_seen_and_an_error():
     """The change is not made twice; the error says so, and the next call is right."""
     hist = []
     program = fg.compile(lambda x: float((operator.methodcaller("append", x)(hist),
-                                          fractions.Fraction(x))[1]))
+                                          decimal.Decimal(x))[1]))
     with pytest.raises(TypeError) as caught:
         program(1.0)
     assert hist == [1.0] and type(hist[0]) is float
