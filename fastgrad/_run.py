@@ -250,8 +250,9 @@ class Shares(Exception):
 
 
 def _refused(error):
-    """The mark of what a Tensor has refused (`refused_as`), of an error or of its cause: NumPy, and
-    dicts since Python 3.15, raise another one."""
+    """The mark of what a Tensor has refused (`refused_as`), of an error or of its cause."""
+    if isinstance(error, TypeError) and "hash(): a Tensor that is computed" in str(error):
+        return "inside"                 # dicts raise another one since Python 3.15, without cause
     for _ in range(10):
         if error is None or getattr(error, "refused", False):
             break
