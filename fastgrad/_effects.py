@@ -23,6 +23,7 @@ for their types would get another answer than in the plain function, which is fo
 import builtins
 import collections
 import functools
+import inspect
 import operator
 import os
 import sys
@@ -367,7 +368,8 @@ class _Search:
                 self._changes(first, value)
         for out in names.get("out", ()):
             self._changes(out, value)
-        if getattr(target, "__module__", None) == "fastgrad._implicit" and self.reason is None:
+        # (The solver looks at values, and a sweep through its solution cannot be recorded.)
+        if module == "fastgrad._implicit" and self.reason is None:
             self.reason = f"it solves an equation anew at each call{_line(value)}"
         if getattr(target, "__objclass__", None) in _CHANGING and args:     # list.append(a, x)
             for first in args[0]:
@@ -429,7 +431,7 @@ class _Search:
         return _computed([[owner], *args])
 
     def _changes(self, x, value, frame=None):
-        """x is changed by what `value` does."""
+        """x is changed by what `value` does; `frame` is that of an assignment."""
         if x in _GIVEN:
             self.writes = True
         elif isinstance(x, Known) and not isinstance(
@@ -725,9 +727,13 @@ def _computed(operands):
     return [COMPUTED, TENSOR] if TENSOR in found else [COMPUTED] if found else [Own(None, ())]
 
 
-# Transformations whose first option is which arguments are Tensors.
-_BY_ARGNUMS = frozenset("grad value_and_grad differentiated elementwise_grad jacobian hessian "
-                        "hessian_diag hvp laplacian".split())
+@functools.lru_cache(maxsize=64)
+def _takes_argnums(maker):
+    """Whether a transformation's first option is which arguments are differentiated."""
+    try:
+        return list(inspect.signature(maker).parameters)[1:2] == ["argnums"]
+    except (TypeError, ValueError):
+        return False
 
 
 def _differentiated(target, count):
@@ -741,7 +747,7 @@ def _differentiated(target, count):
         if maker.keywords.get("argnames") is not None:
             return None
         maker = maker.func
-    if getattr(maker, "__name__", None) not in _BY_ARGNUMS:
+    if not _takes_argnums(maker):
         return None
     count -= maker.__name__ == "hvp"
     return [k + count * (k < 0) for k in (argnums if type(argnums) is tuple else (argnums,))]

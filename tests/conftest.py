@@ -4,7 +4,7 @@ fixtures."""
 import gc
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ:     # or the threads of each process's BLAS spin on all cores
+if "PYTEST_XDIST_WORKER" in os.environ:     # or the threads of every BLAS spin on all cores
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np

@@ -199,30 +199,21 @@ CHANGES = [lambda d: d.__setitem__(0, 5.0), lambda d: d.__setitem__(1, -7.0),
            lambda d: d.__setitem__(slice(None), [0.5, 9.0, 2.0])]
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["changed", "bound anew"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("body", BY_VALUE)
-def test_an_array_that_is_used_by_value_as_well(body, way):
+def test_an_array_that_is_used_by_value_as_well(body, way, anew):
+    """It changes, or another one has its name while the one that was recorded stays what it was."""
     plain, space = by_hand(f"lambda x: {body}")
     f, x = fg.compile(WAYS[way](plain)), argument(way)
     for change in [lambda d: None, *CHANGES, lambda d: None]:
+        if anew:
+            bind_anew(space)
         change(space["d"])
         close(f(x), WAYS[way](plain)(x))
         close(f(x), WAYS[way](plain)(x))
-    if way == "compile":
+    if way == "compile" and not anew:
         assert [path.calls for path in f.paths] == [4, 2, 2, 2]         # replayed, all the same
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("body", BY_VALUE)
-def test_an_array_that_is_bound_anew(body, way):
-    """Another array under the same name, while the one that was recorded stays what it was."""
-    plain, space = by_hand(f"lambda x: {body}")
-    f, x = fg.compile(WAYS[way](plain)), argument(way)
-    for change in [lambda d: None, *CHANGES, lambda d: None]:
-        bind_anew(space)
-        change(space["d"])
-        close(f(x), WAYS[way](plain)(x))
-        close(f(x), WAYS[way](plain)(x))
 
 
 def test_the_example_of_the_sum():

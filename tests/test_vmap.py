@@ -1078,7 +1078,7 @@ def test_an_array_of_the_caller_that_lanes_change_is_changed_once_a_lane():
 
 class Weighted:
     def __init__(self):
-        self.w, self.runs = np.array([1.0, 2.0, 3.0]), 0
+        self.w = np.array([1.0, 2.0, 3.0])
 
     def restored(self, x):
         self.w[0] += 1.0
