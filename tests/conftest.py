@@ -3,6 +3,7 @@ fixtures."""
 
 import gc
 import os
+import zlib
 
 if "PYTEST_XDIST_WORKER" in os.environ:     # or the threads of every BLAS spin on all cores
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -20,6 +21,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Refuse to test a binary that was built from other sources."""
+    gc.disable()        # until all tests are collected: a quarter of that time, and nothing is freed
     import importlib.util
     from pathlib import Path
 
@@ -41,11 +43,16 @@ def pytest_configure(config):
 
 
 def pytest_itemcollected(item):
-    """Tests that do more with --slow can be asked for: -m "slow or volume"."""
+    """Tests that do more with --slow can be asked for: -m "slow or volume". Of a law over thousands
+    of cases the quick run takes a part. It is drawn by name: each row and dtype meets some of the
+    laws, and a new case moves no other one."""
     if " at 0x" in item.nodeid:
         raise pytest.UsageError(f"{item.nodeid}: another name at each run; give it ids")
     if "some" in item.fixturenames:
         item.add_marker("volume")
+    sampled = item.get_closest_marker("sampled")
+    if sampled and zlib.crc32(item.name.encode()) % sampled.args[0]:
+        item.add_marker("slow")
 
 
 @pytest.hookimpl(trylast=True)
@@ -81,6 +88,7 @@ def freeze():
 def pytest_collection_finish(session):
     from fastgrad._core import core
 
+    gc.enable()
     freeze()
     if core.tape_info()["nodes"]:
         raise pytest.UsageError("a test module keeps a recorded Tensor; make it inside a function")

@@ -40,7 +40,7 @@ def run(*command, **options):
 def not_sources(folder):
     """What of a folder is not copied: what was built there, and the copies."""
     patterns = shutil.ignore_patterns("build", "dist", ".git", ".venv", "venv", "*.so",
-                                      "*.egg-info", "__pycache__", ".pytest_cache", ".hypothesis",
+                                      "*.egg-info", "__pycache__", ".pytest_cache",
                                       ".benchmarks")
     return lambda path, names: patterns(path, names) | {
         name for name in names if Path(path, name).resolve() == folder.resolve()}

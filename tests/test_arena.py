@@ -1151,6 +1151,7 @@ UNARY = [numpy_row(row) for row in laws.ROWS if row.kind == "unary" and row.nump
 BINARY = [numpy_row(row) for row in laws.ROWS if row.kind == "binary" and row.numpy and row.smooth]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("seed", range(150))
 def test_random_programs(seed, threshold):
     program = Program(seed)

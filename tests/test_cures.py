@@ -103,6 +103,7 @@ def plain(x):
     return x.numpy() if isinstance(x, fg.Tensor) else x
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", sorted(UNRULED))
 def test_what_has_no_rule_is_named_and_computes_what_is_detached(name):

@@ -688,12 +688,14 @@ def waiting(request):
     core.lazy_threshold(before)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
 def test_what_is_kept_of_a_row_changes_nothing(row, waiting):
     args = operands(row, "float64", [(3, 1), (2,), (3, 2)][:row.arity], key="kept")
     check_kept(core.functions[row.name], args, wanted(row), row.name)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", SHAPED)
 def test_what_is_kept_of_a_shaped_operator_changes_nothing(name, dtype, waiting):

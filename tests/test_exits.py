@@ -150,6 +150,7 @@ KEPT = {
 DECIDING = ("sorted", "median")         # vmap names fnp.where
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way, transformation", [
     (way, transformation) for way in KEPT for transformation in DIFFERENTIATING
     if way not in DECIDING or "vmap" not in transformation])
@@ -238,6 +239,7 @@ REFUSED = {
 LINE_IS_PYTHONS = ("statistics.mean", "statistics.fmean", "Counter")      # as it stands, Python's
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("transformation", DIFFERENTIATING)
 @pytest.mark.parametrize("way", REFUSED)
 def test_what_is_refused(way, transformation):
@@ -525,6 +527,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("transformation", [*DIFFERENTIATING, "compile"])
 @pytest.mark.parametrize("text", TEXTS)
 def test_texts_show_the_value(text, transformation):

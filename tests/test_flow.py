@@ -199,6 +199,7 @@ CHANGES = [lambda d: d.__setitem__(0, 5.0), lambda d: d.__setitem__(1, -7.0),
            lambda d: d.__setitem__(slice(None), [0.5, 9.0, 2.0])]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("anew", [False, True], ids=["changed", "bound anew"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("body", BY_VALUE)

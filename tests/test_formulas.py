@@ -273,6 +273,7 @@ CASES = [(name, point, {(0,) * (i + 1): value for i, value in enumerate(values)}
          for name, point, values in POINTS] + MIXED
 
 
+@pytest.mark.sampled(2)
 @both_modes
 @every_dtype
 @pytest.mark.parametrize("name, point, expected", CASES,

@@ -76,6 +76,7 @@ def check_accuracy(row, values, args, exact):
         f"of {float(exact[worst])!r}; {sum(errors > allowed)} of {len(errors)} points")
 
 
+@pytest.mark.sampled(2)
 @every_row
 @laws.on_every_isa
 def test_accuracy(row, isa):

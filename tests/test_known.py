@@ -46,6 +46,7 @@ def restored():
         del sys.modules[name]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("way", ["compile", "grad"])
 @pytest.mark.parametrize("name", COMPARED)
 def test_what_is_compared(name, way, tmp_path, restored):

@@ -157,6 +157,7 @@ def assert_memory(mine_of, numpys_of, make, where):
                 np.testing.assert_array_equal(value(t), a, err_msg=f"{where}: result {k}")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", [name for name in ALL if name not in WITHOUT_CALLS])
 def test_values_and_memory_are_numpys(name):
@@ -281,6 +282,7 @@ NOT_REPLAYED = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", [name for name in ALL if name not in WITHOUT_CALLS])
 def test_replays_share_what_numpy_shares(name):

@@ -43,6 +43,7 @@ from fastgrad.numpy._dispatch import implements
 
 # ---- laws -----------------------------------------------------------------------------------
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("call, shapes", named(CALLS + VALUES))
 def test_plain_operands_get_numpys_own_result(call, shapes, dtype):
@@ -52,6 +53,7 @@ def test_plain_operands_get_numpys_own_result(call, shapes, dtype):
         assert_same(mine, numpys, dtype)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("call, shapes", named(CALLS))
 def test_tensors_get_numpys_values(call, shapes, dtype):
@@ -66,6 +68,7 @@ def test_tensors_get_numpys_values(call, shapes, dtype):
         assert_same(mine, numpys, dtype)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("call, shapes", named(CALLS + VALUES))
 def test_numpys_dispatch_is_the_same_function(call, shapes):
     tensors = [fg.tensor(a, requires_grad=True) for a in draw(shapes)]
@@ -86,6 +89,7 @@ def test_values_without_derivative(call, shapes):
         assert_same(mine, numpys)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.filterwarnings("ignore:.*does not depend on the arguments:UserWarning")
 @pytest.mark.parametrize("call, shapes", named(CALLS))
 def test_gradient_is_that_of_central_differences(call, shapes):
@@ -118,6 +122,7 @@ def test_gradient_is_that_of_central_differences(call, shapes):
         np.testing.assert_allclose(gradient, precise, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("call, shapes", named(CALLS))
 def test_integer_tensors_are_computed_by_value(call, shapes):
     arrays = [np.arange(1, a.size + 1).reshape(a.shape) for a in draw(shapes)]
@@ -134,6 +139,7 @@ def test_integer_tensors_are_computed_by_value(call, shapes):
 
 # Calls of one array that do not ask it for methods, operators or copies of its own kind, nor
 # are functions of the core, which say what to write instead.
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("call, shapes", [
     case for case in named(CALLS)
     if len(case.values[1]) == 1 and case.values[1][0] and 0 not in case.values[1][0]

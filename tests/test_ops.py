@@ -110,6 +110,7 @@ def test_plain_operands_give_plain_results(row):
     assert laws.ulp_distance(value, reference(row, args)).max() <= NEAR["float64"]
 
 
+@pytest.mark.sampled(3)
 @every_row
 @every_dtype
 @laws.on_every_isa
@@ -198,6 +199,7 @@ def test_gradient_is_linear_in_the_seed(row, dtype):
         np.testing.assert_allclose(gradient, one * seed, **CLOSE[dtype])
 
 
+@pytest.mark.sampled(2)
 @every_row
 @every_dtype
 def test_each_operand_alone(row, dtype):
@@ -209,6 +211,7 @@ def test_each_operand_alone(row, dtype):
         assert laws.same_bits(alone, expected)
 
 
+@pytest.mark.sampled(2)
 @every_row
 @every_dtype
 @laws.on_every_isa
@@ -291,6 +294,7 @@ def test_zero_partials_have_no_kernel(row, dtype):
         assert not core.functions[row.name](*tensors).requires_grad
 
 
+@pytest.mark.sampled(2)
 @every_row
 @every_dtype
 @laws.on_every_isa
@@ -312,6 +316,7 @@ def test_strong_zero(row, dtype, isa):
             assert not np.isfinite(found[partial != 0]).any()
 
 
+@pytest.mark.sampled(2)
 @rows(lambda row: not row.steps)
 @every_dtype
 def test_strong_zero_of_a_sweep(row, dtype):
@@ -327,6 +332,7 @@ def test_strong_zero_of_a_sweep(row, dtype):
         assert all(gradient == 0 for gradient in found)
 
 
+@pytest.mark.sampled(2)
 @every_row
 @every_dtype
 @laws.on_every_isa
@@ -344,6 +350,7 @@ def test_formulas_read_as_python(row, dtype, isa):
                                    **CLOSE[dtype])
 
 
+@pytest.mark.sampled(2)
 @every_row
 @every_dtype
 @laws.on_every_isa
@@ -396,6 +403,7 @@ def check_broadcast(row, dtype, shapes):
                                    **CLOSE[dtype])
 
 
+@pytest.mark.sampled(2)
 @rows(lambda row: row.arity > 1)
 @every_dtype
 @pytest.mark.parametrize("base", [(2, 3, 4), (2, 0, 4), (0, 3, 1), (5, 1, 0)], ids=str)
@@ -459,6 +467,7 @@ def layouts(x):
     yield pair["x"]
 
 
+@pytest.mark.sampled(2)
 @every_row
 @every_dtype
 @pytest.mark.parametrize("limit", [1, 10 ** 9], ids=["lazy", "eager"])
@@ -481,6 +490,7 @@ def test_layouts(row, dtype, limit, threshold):
             assert laws.same_bits(found[0], alone), (turn, k)
 
 
+@pytest.mark.sampled(2)
 @every_row
 @every_dtype
 @pytest.mark.parametrize("limit", [1, 10 ** 9], ids=["lazy", "eager"])
@@ -588,6 +598,7 @@ def check_constants(row, dtype, kind, shape, k):
                                rtol=2e-4 if dtype == "float32" else 1e-7, atol=1e-5)
 
 
+@pytest.mark.sampled(2)
 @rows(lambda row: row.arity > 1)
 @every_dtype
 def test_constants_on_either_side(row, dtype):
@@ -652,6 +663,7 @@ DTYPE_CASES = [(row, name) for row in ROWS + COMPARISONS
                for name in row.numpy if isinstance(getattr(np, name, None), np.ufunc)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row, name", DTYPE_CASES, ids=[name for _, name in DTYPE_CASES])
 def test_dtypes_as_numpy(row, name):
     """NEP 50: for every combination of operand kinds the dtype that NumPy has, and its value."""
@@ -685,6 +697,7 @@ def test_weak_scalars_stay_weak():
 
 # ---- eager and lazy -------------------------------------------------------------------------
 
+@pytest.mark.sampled(3)
 @every_row
 @every_dtype
 @pytest.mark.parametrize("shape", [(3,), (2, 700), (1100,)], ids=str)
@@ -709,6 +722,7 @@ def test_eager_and_lazy_agree(row, dtype, shape, threshold):
     assert all(map(laws.same_bits, lazy_gradients, eager_gradients))
 
 
+@pytest.mark.sampled(2)
 @every_row
 @pytest.mark.parametrize("limit", [1, 10 ** 9], ids=["lazy", "eager"])
 def test_a_result_used_as_all_operands(row, limit, threshold):

@@ -256,6 +256,7 @@ def test_dicts_are_matched_by_key():
     assert repr(new) == "{'a': 1.5, 'b': array([0.5, 0.5])}"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("block", [2, 3, 7, 1000])
 @pytest.mark.parametrize("view", [
     lambda a: a, lambda a: a.T, lambda a: a[::2, ::-1], lambda a: np.asfortranarray(a),

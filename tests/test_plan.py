@@ -73,6 +73,7 @@ def reference(row, xs, dtype, shape):
             fg._core.core.tensor(np.asarray(x)) for x in xs]).numpy(), dtype)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("row", ROWS + COMPARISONS, ids=name_of)
 def test_every_row(row, dtype):
@@ -98,6 +99,7 @@ def test_every_row(row, dtype):
             same(plan.run([x if x.shape else x[()] for x in xs])[0], reference(row, xs, out, shape))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
 def test_special_values(row, dtype):

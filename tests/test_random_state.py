@@ -11,6 +11,7 @@ from worlds import first_answer, twice
 SEED = 2026
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("mode, first, count", [
     *[("compile", first, 25) for first in range(0, 150, 25)],
     *[("grad", first, 25) for first in range(0, 50, 25)]])

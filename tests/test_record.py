@@ -45,6 +45,7 @@ def norm_of_singular_values(call):
             and call.__defaults__[-1] in UNREPLAYABLE)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("call, shapes", namespace.named(namespace.CALLS + namespace.VALUES))
 def test_values_of_every_function(call, shapes, dtype):
@@ -57,6 +58,7 @@ def test_values_of_every_function(call, shapes, dtype):
     agrees(lambda v: flat(call(fnp, *v)), values, others)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("call, shapes", namespace.named(namespace.CALLS))
 def test_gradients_of_every_function(call, shapes):
     if norm_of_singular_values(call) and len(shapes[0]) > 1:

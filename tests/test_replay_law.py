@@ -295,6 +295,7 @@ def test_what_is_looked_up_by_value_is_looked_up_anew(f):
     agree(f, [(A,), (B,), (C,), (D,)], f.__name__)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f"{f.__name__}-{f.__code__.co_firstlineno}")
 def test_so_are_derivatives_of_it(f):
     def weighted(x):
@@ -333,6 +334,7 @@ def looped(f):
     return scanned, counted
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("f", FUNCTIONS, ids=lambda f: f"{f.__name__}-{f.__code__.co_firstlineno}")
 def test_so_are_the_steps_of_loops(f):
     with warnings.catch_warnings():
@@ -416,6 +418,7 @@ def test_every_name_is_under_the_law_or_has_a_reason():
     assert {*ROWS, *PLAIN} <= listed
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ALL)
 def test_functions_on_fresh_data(name, some):
     namespace = special if name.startswith("special.") else fnp

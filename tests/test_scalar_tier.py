@@ -51,6 +51,7 @@ def assert_same_bits(got, wanted, message=""):
     assert same.all(), f"{message} {got[~same][:5]} instead of {wanted[~same][:5]}"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 @pytest.mark.parametrize("name", ROWS)
 def test_each_row_alone(name, dtype, rng):
@@ -70,6 +71,7 @@ def test_each_row_alone(name, dtype, rng):
                                  f"{name}({x}, {y}, {z})")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE])
 @pytest.mark.parametrize("name", ROWS)
 def test_each_row_in_a_run(name, dtype, rng):
@@ -134,6 +136,7 @@ def random_program(rng, n, singles, products, numbers, wide):
     return operations, start, kept, names[:inputs]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("numbers", [SPECIAL, list(np.linspace(-2, 2, 41))],
                          ids=["special", "usual"])
 @pytest.mark.parametrize("singles", [False, True], ids=["float64", "mixed"])

@@ -46,6 +46,7 @@ def agrees(f, *args, exact=True, **kwargs):
 
 # ---- the rows of the table ------------------------------------------------------------------
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", SMOOTH_ROWS, ids=lambda row: row.name)
 def test_the_gradient_of_a_row_is_the_derivative_of_its_value(row, rng):
     from fastgrad._core import core

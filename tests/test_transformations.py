@@ -278,6 +278,7 @@ def gradient_of_weighted(tree):
         for k, x in enumerate(leaves, 1)])
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients_are_built_like_the_argument(way, tree):
@@ -629,6 +630,7 @@ def unchanged(call, error, *words):
     return text
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("what", REFUSED)
 @pytest.mark.parametrize("name", CALLS)
 def test_arguments_without_derivative(name, what):

@@ -127,6 +127,7 @@ OF_A_FLOAT = {name: getattr(np, name) for row in ROWS if row.arity == 1
     "nan_to_num": np.nan_to_num, "float_power": lambda y: np.float_power(y, 2)}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", OF_A_FLOAT)
 @pytest.mark.parametrize("other", [np.ones(3, np.float32), np.array(2, np.float32), np.float32(2),
                                    np.ones(3)], ids=["float32", "0-d", "scalar", "float64"])
