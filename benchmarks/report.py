@@ -313,7 +313,7 @@ def build_flags():
     if not script.exists():
         return "unknown (no setup.py)"
     lists = [
-        [ast.literal_eval(flag) for flag in node.value.elts]
+        [flag.value for flag in node.value.elts if isinstance(flag, ast.Constant)]
         for node in ast.walk(ast.parse(script.read_text()))
         if isinstance(node, ast.Assign | ast.AugAssign)
         and isinstance(node.value, ast.List)
