@@ -12,6 +12,7 @@ import types
 import numpy as np
 
 from fastgrad._core import core
+from fastgrad._core.program import ABSENT
 
 from . import _watch
 from ._effects import (
@@ -28,15 +29,46 @@ from ._effects import (
 )
 from ._names import names_in, own_attribute
 
-__all__ = ["changed_array"]
+__all__ = ["NOTHING", "changed_array", "may_change"]
 
 Tensor = core.Tensor
 
 
+class Reached:
+    """What the code of a function that changes nothing names, as long as that is not told by the
+    contents of something: while all of it is the same, the function changes nothing again."""
+
+    def __init__(self, told=True):
+        self.told = told
+        self.functions, self.names, self.cells = [], [], []
+
+    def same(self):
+        if not self.told:
+            return False
+        for function, code, defaults in self.functions:
+            if function.__code__ is not code or function.__defaults__ is not defaults:
+                return False
+        for names, name, found in self.names:
+            now = names.get(name, ABSENT)
+            if now is not found and type(now) is not found:
+                return False
+        for cell, found in self.cells:
+            now = ABSENT if cell == _EMPTY else cell.cell_contents
+            if now is not found and type(now) is not found:
+                return False
+        return True
+
+    @staticmethod
+    def known_by(x):
+        """x, or its type, which is enough of an array and keeps none alive."""
+        return type(x) if isinstance(x, (np.ndarray, Tensor)) else x
+
+
+NOTHING = Reached(told=False)
+
+
 def changed_array(function, args, kwargs):
     """An array from outside that a call with Tensors changes, in words, or None."""
-    if not _may_change(function):       # 3 us, and a search takes 200
-        return None
     search = _ArraySearch(set())
     search.tensors = True
     search.call([Known(function, "")], [[search.given(x)] for x in args],
@@ -61,9 +93,10 @@ def _code_may_change(code):
             or not _CHANGING_WORDS.isdisjoint(names.globals))
 
 
-def _may_change(function):
-    """Whether code that a function reaches has anything that may change an object."""
-    rest, met = [(function, ())], set()
+def may_change(function):
+    """None where code that a function reaches has something that may change an object; otherwise
+    what it reaches."""
+    rest, met, reached = [(function, ())], set(), Reached()
     while rest:
         x, attributes = rest.pop()
         if id(x) in met or len(met) > FUNCTIONS:
@@ -71,26 +104,38 @@ def _may_change(function):
         met.add(id(x))
         if isinstance(x, types.FunctionType):
             if "__wrapped__" in vars(x):
+                reached.told = False
                 rest.append((x.__wrapped__, ()))
+            reached.functions.append((x, x.__code__, x.__defaults__))
             if _of_library(x):
                 continue
             if _code_may_change(x.__code__):
-                return True
+                return None
             names = names_in(x.__code__)
-            rest += [(x.__globals__[name], names.attributes) for name in names.globals
-                     if name in x.__globals__]
+            for name in names.globals:
+                found = x.__globals__.get(name, ABSENT)
+                reached.names.append((x.__globals__, name, reached.known_by(found)))
+                if found is not ABSENT:
+                    rest.append((found, names.attributes))
             for cell in x.__closure__ or ():
-                if cell != _EMPTY:      # (which compares no contents)
+                if cell == _EMPTY:      # (which compares no contents)
+                    reached.told = False
+                else:
+                    reached.cells.append((cell, reached.known_by(cell.cell_contents)))
                     rest.append((cell.cell_contents, names.attributes))
             rest += [(default, names.attributes) for default in x.__defaults__ or ()]
         elif isinstance(x, types.MethodType):
+            reached.told = False
             rest += [(x.__func__, ()), (x.__self__, names_in(x.__func__.__code__).attributes
                                         if isinstance(x.__func__, types.FunctionType) else ())]
         elif isinstance(x, functools.partial):
+            reached.told = False
             rest += [(part, ()) for part in (x.func, *x.args, *x.keywords.values())]
         elif type(x) in (list, tuple):
+            reached.told = reached.told and type(x) is tuple
             rest += [(part, attributes) for part in x[:PARTS]]
         elif type(x) is dict:
+            reached.told = False
             rest += [(part, attributes) for part in list(x.values())[:PARTS]]
         elif isinstance(x, (types.ModuleType, np.ndarray, Tensor)):
             continue
@@ -99,6 +144,7 @@ def _may_change(function):
             rest.append((own_attribute(x, "__wrapped__"), ()))
             if _watch._known_module(kind.__module__):
                 continue
+            reached.told = False
             held = {} if kind is x else own_attribute(x, "__dict__") or {}
             for name in {"__call__", "__init__", "__post_init__", *attributes}:
                 found = _class_attribute(kind, name)
@@ -106,7 +152,7 @@ def _may_change(function):
                              getattr(found, "__func__", found), attributes))
                 if name in held:
                     rest.append((held[name], attributes))
-    return False
+    return reached
 
 
 _EMPTY = types.CellType()

@@ -92,7 +92,7 @@ def _recording(recorder, outputs, extracted):
     rows, operands, shapes, attrs, inputs, numbers, kinds, guards = extracted
     graph = Graph(rows.view(NODE), operands, shapes, attrs, inputs, numbers, kinds,
                   [Guard(*guard) for guard in guards])
-    if any(type(attribute) is Loop for attribute in attrs):
+    if any([type(attribute) is Loop for attribute in attrs]):
         from ._loop_nodes import tidy_loops      # which needs this module
 
         graph = tidy_loops(graph)

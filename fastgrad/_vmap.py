@@ -19,7 +19,7 @@ from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 
-from ._array_effects import changed_array
+from ._array_effects import NOTHING, changed_array, may_change
 from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
 from ._record import record
 from ._replay import LANE, Replay, filled, function_of, has_slots
@@ -817,13 +817,6 @@ def _check_axes(name, axes):
         _check_axes(name, child)
 
 
-def _same(a, b):
-    """Whether arrays of one shape hold the same bits."""
-    if a.dtype.kind in "biu":
-        return np.array_equal(a, b)
-    return a.tobytes() == b.tobytes()
-
-
 def _axes_of(spec, tree, what):
     """The axis of each leaf of a tree, or None, from a tree that may end earlier."""
     if spec is None or hasattr(spec, "__index__"):
@@ -850,6 +843,14 @@ class _Known:
 
     def __init__(self):
         self.last = None
+        self.reached = NOTHING
+
+    def changes(self, function, args, kwargs):
+        """Whether a call changes an array from outside."""
+        if self.reached.same():         # 1 us; a look at all that it names takes 5, a search 200
+            return False
+        self.reached = may_change(function) or NOTHING
+        return self.reached is NOTHING and changed_array(function, args, kwargs) is not None
 
     def mapped(self, graph, count, lanes, plain):
         """What runs a graph of which `count` inputs are mapped, on plain values or on Tensors, and
@@ -933,6 +934,21 @@ class _Call:
 
     def _lanes(self):
         """How many lanes there are."""
+        count = None
+        for leaf, axis in zip(self.leaves, self.axes):
+            if axis is None:
+                continue
+            shape = getattr(leaf, "shape", ())
+            if not -len(shape) <= axis < len(shape) or count not in (None, shape[axis]):
+                count = None
+                break
+            count = shape[axis]
+        if count is None:
+            self._complain()
+        return count
+
+    def _complain(self):
+        """Say what is wrong with the mapped axes."""
         lengths = {}
         for k, (leaf, axis) in enumerate(zip(self.leaves, self.axes)):
             if axis is None:
@@ -949,12 +965,10 @@ class _Call:
         if not lengths:
             raise ValueError("vmap: nothing is mapped: in_axes is None for all arguments"
                              if self.leaves else "vmap: there are no arguments to map over")
-        if len(set(lengths.values())) > 1:
-            found = "; ".join(
-                f"{self._place(k)} has the shape {tuple(self.leaves[k].shape)} and length {length} "
-                f"along axis {self.axes[k]}" for k, length in lengths.items())
-            raise ValueError(f"vmap: the mapped axes must have one length, but {found}")
-        return next(iter(lengths.values()))
+        found = "; ".join(
+            f"{self._place(k)} has the shape {tuple(self.leaves[k].shape)} and length {length} "
+            f"along axis {self.axes[k]}" for k, length in lengths.items())
+        raise ValueError(f"vmap: the mapped axes must have one length, but {found}")
 
     def with_lanes_first(self, k):
         """Mapped leaf k, lanes in front."""
@@ -971,27 +985,26 @@ class _Call:
 
     def run(self, out_axes, known):
         given = [self.with_lanes_first(k) for k in self.mapped]
-        if changed_array(self.f, *self.tree):       # no run but those of the lanes
+        if known.changes(self.f, *self.tree):       # no run but those of the lanes
             return self.lane_by_lane(out_axes, given)
         try:
             shared = [self.leaves[k] for k in self.shared]
             recording = record(self.function, [_one_lane(x) for x in given] + shared, None)
-            given_too = shared + recording.captured
-            plain = not core.nested() and not any([isinstance(x, Tensor)
-                                                   for x in given + given_too])
+            inputs = given + shared + recording.captured
+            plain = not core.nested() and not any([isinstance(x, Tensor) for x in inputs])
             if recording.reason is not None:
                 raise Unmappable(recording.reason)
             if recording.ruled and not plain:
                 raise Unmappable("a derivative rule, which the graph does not tell")
             program, has = known.mapped(recording.graph, len(given), self.lanes, plain)
             if plain:
-                results = program.run(given + given_too)
+                results = program.run(inputs)
                 if type(results) is int:
                     raise Unmappable("lanes of which some take another path")
             else:
                 if core.recording_program():
                     _tell(recording)
-                results = program(given + given_too, core.nested() or None)
+                results = program(inputs, core.nested() or None)
         except (Unmappable, GuardError, core.Unrecordable):
             return self.lane_by_lane(out_axes, given)
         axes = self.result_axes(out_axes, len(results))
@@ -1004,25 +1017,27 @@ class _Call:
         leaves = list(self.leaves)
         for k, argument in zip(self.mapped + self.shared, arguments):
             leaves[k] = argument
+        args, kwargs = leaves, {}
+        if self.structure is not None:
+            args, kwargs = _trees.unflatten(self.structure, leaves)
+        result = self.restoring(args, kwargs) if self.arrays else self.f(*args, **kwargs)
+        core.check_results("vmap", result)
+        results, self.returned = _flat(result)
+        return results
+
+    def restoring(self, args, kwargs):
+        """Call f; the next lane finds the arrays as they were."""
         before = [array.copy("K") for array in self.arrays]
         written = False
         try:
-            if self.structure is None:
-                result = self.f(*leaves)
-            else:
-                args, kwargs = _trees.unflatten(self.structure, leaves)
-                result = self.f(*args, **kwargs)
+            return self.f(*args, **kwargs)
         finally:
-            # Each lane finds the array as it was.
             for array, copy in zip(self.arrays, before):
                 if not _same(array, copy):
                     array[...] = copy
                     written = True
-        if written and core.recording_program():
-            core.unreplayable("an array that is the same in all lanes is changed")
-        core.check_results("vmap", result)
-        results, self.returned = _flat(result)
-        return results
+            if written and core.recording_program():
+                core.unreplayable("an array that is the same in all lanes is changed")
 
     def result_axes(self, out_axes, count):
         """The axis of each of so many leaves of the result."""

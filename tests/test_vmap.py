@@ -1119,3 +1119,48 @@ def test_an_array_that_a_lane_changes_and_restores(name, transform):
         for _ in range(2):
             near(mapped(x), expected)
             near(model.w, plain.w)
+
+
+def quiet(x, w):
+    return np.sum(x * w)
+
+
+def by_item(x, w):
+    w[0] += 1.0
+    y = np.sum(x * w)
+    w[0] -= 1.0
+    return y
+
+
+def test_a_helper_is_looked_at_anew_when_its_name_stands_for_another():
+    """Of what a function reaches, what tells that it changes no array is remembered."""
+    def mapped_of(step, hold):
+        def in_a_cell(x):
+            return step(x, w)
+
+        def by_default(x, step=step):
+            return step(x, w)
+
+        def in_a_list(x):
+            return steps[0](x, w)
+
+        def bind(other):
+            nonlocal step
+            step = steps[0] = other
+            by_default.__defaults__ = (other,)
+
+        w, steps = np.array([1.0, 2.0, 3.0]), [step]
+        f = {"cell": in_a_cell, "default": by_default, "list": in_a_list}[hold]
+        return fg.vmap(f), bind, w
+
+    x = np.random.default_rng(6).uniform(-1.0, 1.0, (LANES, 3))
+    for hold in ("cell", "default", "list"):
+        mapped, bind, w = mapped_of(quiet, hold)
+        for _ in range(2):
+            near(mapped(x), x @ [1.0, 2.0, 3.0])
+        for _ in range(2):
+            bind(by_item)
+            near(mapped(x), x @ [2.0, 2.0, 3.0])
+            near(w, np.array([1.0, 2.0, 3.0]))
+            bind(quiet)
+            near(mapped(x), x @ [1.0, 2.0, 3.0])

@@ -17,9 +17,20 @@ cdef enum:
     WALK = 256                  # nodes that one look at them may visit
     OWN_NODES = 64
     OWN_BYTES = 1 << 16
+    SMALL_NODES = 1 << 16       # below both of these, what expressions could keep alive is little, ...
+    SMALL_BYTES = 1 << 20       # ... and the oldest goes when a new one needs its place
 
 cdef extern from *:
     int __builtin_ctzll(unsigned long long x) nogil
+
+cdef extern from "Python.h":    # sys._getframe costs as much as all the rest of a decision
+    ctypedef struct PyFrameObject:
+        pass
+    ctypedef struct PyCodeObject:
+        pass
+    PyFrameObject *PyEval_GetFrame()
+    PyCodeObject *PyFrame_GetCode(PyFrameObject *frame)     # owned
+    int PyFrame_GetLasti(PyFrameObject *frame)
 
 cdef void *made_known[MADE]     # borrowed: an expression takes itself out when it dies
 cdef int made_next = 0          # where the next one is looked for a place
@@ -97,6 +108,8 @@ cdef void made_leave(Made m) noexcept:
 
 
 @cython.final
+@cython.no_gc
+@cython.freelist(16)
 cdef class Taken:
     """A decision, and by what."""
     cdef uint32_t reach
@@ -104,7 +117,8 @@ cdef class Taken:
     cdef FgTape *tape
     cdef uint64_t place
     cdef str kind
-    cdef object outcome, line   # the line: as text, or code and instruction
+    cdef object outcome, line   # the line: as text, or as code ...
+    cdef int at                 # ... and instruction
     cdef Made made
 
 
@@ -157,21 +171,21 @@ cdef Made made_new(int op, tuple args):
     known."""
     global made_next, made_count
     cdef Made m
-    cdef int i
+    cdef FgTape *tape
     for x in args:
         if x is UNKNOWN:
             return None
-    if made_count >= made_limit:
+    tape = get_thread_tape()
+    if made_count >= made_limit and (pool_used > SMALL_BYTES
+                                     or tape != NULL and tape.live > SMALL_NODES):
         made_prune()
     m = Made.__new__(Made)
     m.op = op
     m.args = args
-    for i in range(MADE):
-        if made_known[made_next] == NULL:
-            break
-        made_next = (made_next + 1) % MADE
-    else:
+    if made_count == MADE:
         (<Made>made_known[made_next]).let_go()
+    while made_known[made_next] != NULL:
+        made_next = (made_next + 1) % MADE
     m.slot = made_next
     made_count += 1
     made_known[made_next] = <void *>m
@@ -191,31 +205,33 @@ cdef Tensor made_put(Tensor t, Made m):
 
 cdef Tensor made_elementwise(Tensor t, int op, int arity, Operand *x):
     """The same of an element-wise operator or comparison."""
-    cdef list args = []
+    cdef tuple args = PyTuple_New(arity)
+    cdef object value
     cdef FgNode *n
     cdef int i
     for i in range(arity):
         n = x[i].node
         if n != NULL and x[i].id and not n.flags & FG_CONSUMED and (
                 x[i].needs or n.flags & FG_NEEDS_GRAD or n.flags & FG_LEAF and not n.attr):
-            args.append(held_of(x[i].id, n))
+            value = held_of(x[i].id, n)
         elif x[i].looked:
-            m = made_of(<Tensor>n.handle) if n != NULL and x[i].id and n.handle != NULL else None
-            if m is None:
+            value = made_of(<Tensor>n.handle) if n != NULL and x[i].id and n.handle != NULL else None
+            if value is None:
                 return t
-            args.append(m)
         elif x[i].needs:
             return t
         elif x[i].shape == NULL:
             if not x[i].weak:
-                args.append(dtypes[x[i].dtype].type(x[i].number))
+                value = dtypes[x[i].dtype].type(x[i].number)
             else:
-                args.append(x[i].number if is_float(x[i].dtype) else int(x[i].number))
+                value = x[i].number if is_float(x[i].dtype) else int(x[i].number)
         elif x[i].shape.size * item_size(x[i].dtype) > OWN_BYTES or x[i].value == NULL:
             return t
         else:
-            args.append(np.array(value_ndarray(x[i].shape, x[i].value, x[i].dtype, False)))
-    return made_put(t, made_new(op, tuple(args)))
+            value = np.array(value_ndarray(x[i].shape, x[i].value, x[i].dtype, False))
+        Py_INCREF(value)
+        PyTuple_SET_ITEM(args, i, value)
+    return made_put(t, made_new(op, args))
 
 
 cdef int made_call(object result, object name, object function, object args,
@@ -452,25 +468,27 @@ def tell_line(line):
 cdef object user_code = None    # of the last decision: looking for the user's frame takes longer
                                 # than all the rest
 
-cdef tuple decision_frame():
+cdef int decision_frame(Taken d) except -1:
     """Code and instruction that decide."""
     global user_code
-    cdef object frame
-    try:
-        frame = sys._getframe(0)
-    except ValueError:
-        return None, 0
-    if frame.f_code is not user_code:
-        frame = user_frame()
-        user_code = frame.f_code
-    return user_code, frame.f_lasti
+    cdef PyFrameObject *frame = PyEval_GetFrame()
+    if frame == NULL:
+        return 0
+    d.line = <object>PyFrame_GetCode(frame)
+    Py_DECREF(d.line)                   # (counted once more by the assignment)
+    d.at = PyFrame_GetLasti(frame)
+    if d.line is not user_code:
+        found = user_frame()
+        d.line = user_code = found.f_code
+        d.at = found.f_lasti
+    return 0
 
 
-cdef str line_text(object line):
+cdef str line_text(object line, int at):
     """As `user_line` has it."""
     if type(line) is str:
         return line
-    code, at = line
+    code = line
     if code is None:
         return ""
     lines = [number for start, end, number in code.co_lines() if start <= at < end]
@@ -496,7 +514,10 @@ cdef int decision_take(Made m, uint32_t reach, str kind, object outcome) except 
     d.place = place_next(tape)
     d.kind = kind
     d.outcome = outcome
-    d.line = decision_frame() if line_told is None else line_told
+    if line_told is None:
+        decision_frame(d)
+    else:
+        d.line = line_told
     d.made = m
     decisions_taken.append(d)
     if len(decisions_taken) > MADE:
@@ -508,12 +529,13 @@ cdef int decision_take(Made m, uint32_t reach, str kind, object outcome) except 
 cdef int decision_by(Tensor t, str kind, object outcome) except -1:
     """The same by the value of a Tensor."""
     cdef uint32_t reach = reach_looked(t.node)
-    cdef Made m = None
+    cdef Made m
     if reach == 0 or reach == FG_REACH_NONE:
         return 0
-    if made_wanted():
-        m = made_of(t) if not t.node.flags & FG_NEEDS_GRAD \
-            else made_new(MADE_ITSELF, (made_operand(t),))
+    if not made_wanted():               # (in a transformation: a branch of each step)
+        return decision_reach(reach)
+    m = made_of(t) if not t.node.flags & FG_NEEDS_GRAD \
+        else made_new(MADE_ITSELF, (made_operand(t),))
     return decision_take(m, reach, kind, outcome)
 
 
@@ -641,7 +663,7 @@ cdef int decisions_guard(Recorder r, list found) except -1:
                     True if d.kind == "same" else d.outcome):
                 raise undecided()
             for i in range(before, len(r.guards)):
-                r.guards[i] = (*r.guards[i][:3], line_text(d.line))
+                r.guards[i] = (*r.guards[i][:3], line_text(d.line, d.at))
     except (TypeError, ValueError, IndexError):
         raise undecided()                   # (what was fine with the values of then)
     finally:
