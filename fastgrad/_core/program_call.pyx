@@ -30,6 +30,7 @@ cdef extern from "Python.h":
     Py_ssize_t PyVectorcall_NARGS(size_t)
     void *PyCapsule_GetPointer(object, const char *) except NULL
     bint PyDict_Next(object, Py_ssize_t *, PyObject **, PyObject **)
+    Py_ssize_t PyTuple_GET_SIZE(object)
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
     ctypedef struct PyFunctionObject:
         PyObject *func_code
@@ -257,19 +258,20 @@ cdef class Checks:
 
 cdef bint same_keys(object d, tuple keys) except -1:
     """Whether a dictionary has these keys, in this order."""
-    cdef Py_ssize_t at = 0, k = 0
+    cdef Py_ssize_t at = 0, k, count = PyTuple_GET_SIZE(keys)
     cdef PyObject *key
     cdef PyObject *value
     cdef PyObject *wanted
-    if PyDict_Size(d) != len(keys):
+    if PyDict_Size(d) != count:
         return False
-    while PyDict_Next(d, &at, &key, &value) and k < len(keys):
+    for k in range(count):
+        if not PyDict_Next(d, &at, &key, &value):
+            return False
         wanted = PyTuple_GET_ITEM(keys, k)
         if key != wanted and (type(<object>key) is not type(<object>wanted)
                               or type(<object>key) not in EXACT or <object>key != <object>wanted):
             return False
-        k += 1
-    return k == len(keys)
+    return True
 
 
 cdef inline PyObject *object_or_none(PyObject *o) noexcept:
