@@ -156,12 +156,17 @@ class Flow:
         self.functions = {f: code for f, code in self.functions.items() if code in alive}
 
     def _functions_by_name(self, value):
-        if value.kind == "attribute":
-            return [*self.state.methods.get(value.name, ()),
-                    *[x for x in self._objects(value) if isinstance(x, types.FunctionType)]]
-        if value.kind == "global" or value.kind == "variable" and value.outer:
-            return [x for x in self._objects(value) if isinstance(x, types.FunctionType)]
-        return []
+        if value.kind != "attribute" and value.kind != "global" and not (
+                value.kind == "variable" and value.outer):
+            return []
+        found = [] if value.kind != "attribute" else [*self.state.methods.get(value.name, ())]
+        for x in self._objects(value):
+            function = _transformed(x)
+            if function is not x and isinstance(function, types.MethodType):
+                function = function.__func__
+            if isinstance(function, types.FunctionType):
+                found.append(function)
+        return found
 
     def _may_call(self, call):
         """Whether a call may run an object of the user's: it is one, or is handed on."""
@@ -238,6 +243,8 @@ class Flow:
     def _target(self, x):
         if _known.function(x):
             return []
+        if _transforms(x):
+            return self._target(_transformed(x))
         if isinstance(x, types.MethodType):
             return [(code, 1) for code, _ in self._target(x.__func__)]
         if isinstance(x, types.FunctionType):
@@ -278,9 +285,7 @@ class Flow:
                 function, skipped = function.__func__, skipped + 1
             elif isinstance(function, functools.partial):
                 function, skipped = function.func, skipped + len(function.args)
-            elif type(function).__module__.startswith("fastgrad") and (
-                    hasattr(function, "__wrapped__") and not hasattr(function, "defvjp")
-                    and not hasattr(function, "defjvp")):
+            elif _transforms(function):
                 function = function.__wrapped__
             else:
                 return
@@ -384,7 +389,7 @@ class Flow:
 
     def _objects_outside(self, call):
         """Whether a call may run what is no code of the user's as well."""
-        return any([not self._target(x) for origin in origins(call.parts[0])
+        return any([_transforms(x) or not self._target(x) for origin in origins(call.parts[0])
                     for x in self._objects(origin)])
 
     # ---- which arrays a value may be --------------------------------------------------------
@@ -558,6 +563,20 @@ def _certain(level):
 def _any(levels):
     """Of an operator: it is recorded if one of its operands is a Tensor."""
     return 0 if 0 in levels else _OPEN if _OPEN in levels else None
+
+
+def _transforms(x):
+    """Whether x is a derivative of a function, a mapped or compiled one: it calls the function with
+    the arguments that it is given, or Tensors in their place."""
+    return (type(x).__module__ + ".").startswith("fastgrad.") and hasattr(x, "__wrapped__") and not (
+        hasattr(x, "defvjp") or hasattr(x, "defjvp"))
+
+
+def _transformed(x):
+    """The function, where x is such a one."""
+    while _transforms(x):
+        x = x.__wrapped__
+    return x
 
 
 def _creates(x):

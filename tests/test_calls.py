@@ -135,6 +135,35 @@ def test_uses_of_what_is_not_differentiated(name, transform):
         assert description(got) == description(wanted)
 
 
+# To the lanes and steps of these, what the program is given is from outside, and always the same.
+INSIDE = {
+    "vmap": lambda use, x: fg.vmap(lambda v: (v * 2, use(x)))(X),
+    "grad of vmap": lambda use, x: fg.grad(
+        lambda w: (np.sum(fg.vmap(lambda v: (v * w, use(x))[0])(X)), use(x)), has_aux=True)(2.0),
+    "vmap of grad": lambda use, x: fg.vmap(fg.grad(lambda v: (use(x), v * v)[1]))(X),
+    "scan": lambda use, x: fg.scan(lambda c, v: (c * v, (use(x), c + v)[1]), 1.0, X),
+    "grad of scan": lambda use, x: fg.grad(
+        lambda w: fg.scan(lambda c, v: (c * v, (use(x), c + v)[1]), w, X)[0])(2.0),
+    "jacobian in vmap": lambda use, x: fg.vmap(
+        lambda v: fg.jacobian(lambda w: (use(x), w * w * v)[1])(Y))(X),
+}
+
+
+@pytest.mark.parametrize("name", [*USES, *ARRAY_USES])
+@pytest.mark.parametrize("way", INSIDE)
+def test_uses_inside_of_lanes_and_steps(name, way):
+    use, inside = (USES | ARRAY_USES)[name], INSIDE[way]
+    numeric = name not in ("text", "repr", "str", "%", "hex", "bytes", "is_integer", "in")
+
+    def looked(x):                      # only numbers and arrays are results of a lane
+        y = use(x)
+        return np.sum(np.asarray(y, float)) if numeric else float(len(str(y)))
+
+    program = fg.compile(lambda x: inside(looked, x))
+    for x in (2.0, 3.5, 0.5, 2.0) if name in USES else (X, Y, X * 2, X[::-1].copy()):
+        assert description(program(x)) == description(inside(looked, x))
+
+
 @pytest.mark.parametrize("use", [
     lambda x: json.loads(json.dumps(x)), lambda x: float(decimal.Decimal(x)),
     lambda x: float(fractions.Fraction(x)), lambda x: datetime.timedelta(seconds=x).total_seconds(),

@@ -133,6 +133,16 @@ def restored_elsewhere(x):
 
 def change(a, by):
     a += by
+
+def squares(v, a):
+    return np.sum((v * a) ** 2)
+
+slope = fg.grad(lambda v: np.sum((v * d) ** 2))
+slope_of_both = fg.grad(lambda v: np.sum(v * v * d) * float(np.mean(d)))
+slope_at = fg.grad(squares)
+twice = fg.compile(fg.value_and_grad(lambda v: squares(v, d)))
+mapped = fg.vmap(scale)
+m.slope = fg.grad(m.weigh)
 """
 
 
@@ -194,6 +204,9 @@ BY_VALUE = [
     "np.sum(x * d) * sum(map(float, d))", "np.sum(x * d) * max(*d)", "bound(x)", "unpacked(x)",
     "np.sum(x * d) * (lambda a: float(a[0]))([*d])", "joined(x)", "together(x)",
     "np.sum(x * d) * functools.reduce(lambda a, b: a + float(b), d, 0.0)",
+    "np.sum(slope(x)) * float(d[0])", "np.sum(slope_of_both(x))", "np.sum(slope(d) * x * d)",
+    "np.sum(slope_at(x, d)) * helper(d)", "np.sum(m.slope(x) * m.X * x) * m.X.max()",
+    "np.sum(mapped(fnp.stack([x, x]))) * float(d[1])", "twice(x)[0] * helper(d)",
 ]
 CHANGES = [lambda d: d.__setitem__(0, 5.0), lambda d: d.__setitem__(1, -7.0),
            lambda d: d.__setitem__(slice(None), [0.5, 9.0, 2.0])]
@@ -261,6 +274,8 @@ LIVE = [
     "names(x)", "error(x)", "sum([np.sum(w * x) * i for i, w in enumerate(ds)])",
     "np.sum(x * d.reshape(3))", "np.sum(x * m.data)", "np.sum(x * m.get())", "m(x) * 2",
     "np.sum(x * getattr(m, 'X'))", "np.sum(x * d) if isinstance(d, np.ndarray) else 0 * x",
+    "np.sum(slope(x))", "np.sum(slope(x) * x) + np.sum(d * x)",
+    "np.sum(mapped(fnp.stack([x, x])))", "twice(x)[0] + np.sum(twice(x * 2)[1])",
 ]
 
 

@@ -49,6 +49,19 @@ cdef inline Recorder recorder():
     return <Recorder>get_recorder() if get_recorder() != NULL else None
 
 
+cdef list live_places(object plain):
+    """The nodes that an index of an operation was computed by."""
+    cdef void *r = get_recorder()
+    while r != NULL:
+        entry = (<Recorder>r).indices.get(id(plain))
+        if entry is not None:
+            index = entry[1]
+            return [(<Tensor>i).id for i in (index if type(index) is tuple else (index,))
+                    if isinstance(i, Tensor)]
+        r = (<Recorder>r).outer
+    return []
+
+
 @cython.final
 cdef class Unseen:
     """From its making to `end` no recording for a program sees what is done, and derivatives are
@@ -319,11 +332,41 @@ cdef class Recorder:
 
     cdef int escape(self, Tensor t) except -1:
         """Its value is about to be seen by Python code."""
+        if self.outer != NULL and not self.gave(t):     # the same at each lane or step
+            if t.node.flags & FG_LEAF and t.node.b == self.serial:
+                return 0                # a constant
+            return (<Recorder>self.outer).escape(t)
         if self.traced(t):
             self.refuse("the value of a Tensor leaves it as a number or an array")
-        if self.outer != NULL and not self.made(t):
-            (<Recorder>self.outer).escape(t)
         return 0
+
+    cdef bint gave(self, Tensor t) except -1:
+        """Whether the value depends on an argument of this recording. What does not is computed of
+        what is outside, and the same at each of its runs."""
+        cdef FgNode *n
+        cdef uint32_t id
+        cdef int k
+        cdef list rest = [t.id]
+        cdef set seen = set()
+        while rest:
+            id = rest.pop()
+            if id in seen or id == FG_NO_ID:
+                continue
+            seen.add(id)
+            n = node_at(id)
+            place = self.inputs.get(id)
+            if place is not None and place < len(self.arguments):
+                return True
+            if n.flags & FG_LEAF or self.count and not self.own(id, n):     # (older than any)
+                continue
+            if n.op == FG_dual or n.flags & FG_CONSUMED:        # (what of is not told)
+                return True
+            rest += [operand_at(n, k) for k in range(operand_count(n)) if operand_at(n, k)]
+            if id in self.aliases:
+                rest.append((<Argument>self.aliases[id]).id)
+            if n.op == FG_gather or n.op == FG_scatter or n.op == FG_assign:
+                rest += live_places(graph_attribute(n))
+        return False
 
     cdef bint made(self, Tensor t) except -1:
         """Whether the Tensor was made by this recording."""

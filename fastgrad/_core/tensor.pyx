@@ -1071,12 +1071,22 @@ cdef bint compiled_alone():
 cdef bint of_programs_alone(Tensor t) except -1:
     """Whether the value depends on what a program is given and on no argument of a transformation
     that goes on inside it: an array to the plain function, whose value may leave."""
-    cdef Recorder r = recorder()
+    cdef Recorder r
     if compiled_alone():
         return True
+    r = maker_of(t)
     if r is None or not r.plain or r.known is None:
         return False
     return not (depends(t.id) if t.node.flags & FG_NEEDS_GRAD else comes_of_arguments(t.id))
+
+
+cdef Recorder maker_of(Tensor t):
+    """The innermost recording of those that go on by whose arguments the value varies: to lanes and
+    steps inside of that it is always the same. The outermost, where it varies by none."""
+    cdef void *r = get_recorder()
+    while r != NULL and (<Recorder>r).outer != NULL and not (<Recorder>r).gave(t):
+        r = (<Recorder>r).outer
+    return None if r == NULL else <Recorder>r
 
 
 cdef bint comes_of_arguments(uint32_t id) except -1:
@@ -1143,7 +1153,8 @@ cdef bint handed_out(Tensor t) except -1:
     if r is None or (t.node.flags & (FG_LEAF | FG_NEEDS_GRAD | FG_ARGUMENT)
                      == FG_LEAF | FG_NEEDS_GRAD) or not of_programs_alone(t):
         return False
-    if r.known is None and r.traced(t):
+    if of_a_step(t):
+        r = maker_of(t)
         r.refuse("the value of a Tensor leaves it as a number or an array")
         raise refused_as(Unrecordable("the value of a Tensor leaves a step that is recorded once"))
     return True
@@ -1178,10 +1189,24 @@ cdef bint values_serve(object args, object kwargs) except -1:
     cdef Recorder r = recorder()
     if r is None or not (hold_programs_alone(args) and hold_programs_alone(kwargs)):
         return False
-    if r.known is None and (holds_traced(tuple(args)) or holds_traced(tuple(kwargs.values()))):
+    if of_a_step(tuple(args)) or of_a_step(tuple(kwargs.values())):
         r.refuse("a function is called that does not take Tensors in this way")
         raise refused_as(Unrecordable("a step calls a function that does not take Tensors so"))
     return True
+
+
+cdef bint of_a_step(object x) except -1:
+    """Whether a value, or one in tuples and lists, is that of one lane or step among others."""
+    cdef Recorder r
+    if type(x) is list or type(x) is tuple:
+        for y in x:
+            if of_a_step(y):
+                return True
+        return False
+    if not isinstance(x, Tensor):
+        return False
+    r = maker_of(<Tensor>x)
+    return r is not None and r.known is None and r.traced(<Tensor>x)
 
 
 cdef bint hold_programs_alone(object tree) except -1:
@@ -1931,11 +1956,13 @@ cdef bint into_arrays(object out) except -1:
 
 cdef bint is_lost(object x) except -1:
     """Whether something would be lost if the value of x went into an ndarray."""
-    cdef Recorder r = recorder()
-    if not isinstance(x, Tensor) or (r is not None and r.known is not None
-                                     and of_programs_alone(<Tensor>x)):
+    cdef Recorder r
+    if not isinstance(x, Tensor):
+        return False
+    r = maker_of(<Tensor>x)
+    if r is not None and r.known is not None and of_programs_alone(<Tensor>x):
         return False                    # an array to the function that is compiled
-    if r is not None and r.known is None and r.traced(<Tensor>x):
+    if of_a_step(x):
         handed_out(<Tensor>x)           # (which ends the recording of a step)
         return True                     # as a lane of vmap, or a step of a loop, has others
     return lost(x)
