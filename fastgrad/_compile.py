@@ -13,6 +13,7 @@ anything, waiting for another thread's call included. Two threads that meet the 
 both record; the path of the second is dropped if that of the first serves.
 """
 
+import contextlib
 import functools
 import inspect
 import pickle
@@ -34,7 +35,7 @@ from ._graph import GuardError
 from ._lift import liftable
 from ._paths import Path, Static, argument_parts, captured_value
 from ._replay import replay
-from ._run import DTYPES, Run, Shares, filled, meet
+from ._run import DTYPES, Run, Shares, alike, filled, meet
 from ._signature import (
     MISSES,
     WINDOW,
@@ -657,6 +658,8 @@ class Program(Functionless, Caller):
                 entry.plain = entry.plain or not entry.paths
                 self._warn(reason, reason)
             return run.answer
+        if run.disturbed and not self._confirmed(entry, run):
+            return run.answer
         if run.changed:
             entry.changed += 1
             if entry.changed > 1:
@@ -684,6 +687,23 @@ class Program(Functionless, Caller):
         if least is not None:
             self._leave([least], f"the path used least of more than {self._limit}")
         return run.answer
+
+    @staticmethod
+    def _confirmed(entry, run):
+        """Whether to believe a run during which another thread had a turn: not if the state has
+        changed, and else once it is the third in a row that has given the same."""
+        last, count = entry.disturbed
+        if run.changed:
+            entry.disturbed = None, 0
+        else:
+            count = count + 1 if last is not None and alike(run.found(), last) else 1
+            entry.disturbed = run.found(), count
+            if count == 3:
+                entry.disturbed = None, 0
+                return True
+        with contextlib.suppress(IndexError):
+            entry.recorded.pop()        # (which is no miss)
+        return False
 
     def _serves(self, path, call):
         """Whether a path takes these arguments."""

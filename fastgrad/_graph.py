@@ -13,7 +13,7 @@ import numpy as np
 from fastgrad._core import core
 
 __all__ = ["Graph", "Guard", "GuardError", "Loop", "Slot", "NODE", "INPUT", "WEAK", "LITERAL", "MANY",
-           "STOP", "OPS", "NAMES"]
+           "STOP", "OPS", "NAMES", "same_bits", "same_graph"]
 
 # One operation. `a`, `b`, `c` are numbers of nodes, or -1; with MANY, `a` is where the operands
 # begin in Graph.operands and `b` how many there are. The core knows the layout as GraphNode.
@@ -267,6 +267,34 @@ class Builder:
                      for i in outputs]
         return Graph(nodes, self._operands, self.shapes, self.attrs, self.inputs, outputs, kinds,
                      guards, self.lines)
+
+
+def same_graph(one, other):
+    """Whether two graphs do the same with the same values."""
+    return (one.outputs == other.outputs and one.inputs == other.inputs
+            and one.nodes.tobytes() == other.nodes.tobytes()
+            and one.operands.tobytes() == other.operands.tobytes()
+            and one.shapes == other.shapes and one.kinds == other.kinds
+            and one.guards == other.guards and one.lines == other.lines
+            and len(one.attrs) == len(other.attrs)
+            and all(map(_same_attribute, one.attrs, other.attrs)))
+
+
+def same_bits(a, b):
+    """Whether two arrays hold the same."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def _same_attribute(one, other):
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_same_attribute, one, other))
+    if isinstance(one, np.ndarray):
+        return same_bits(one, other)
+    return same_graph(one, other) if isinstance(one, Graph) else bool(one == other)
 
 
 core.use_slots(Slot)

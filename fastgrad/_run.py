@@ -11,14 +11,23 @@ import dis
 import gc
 import inspect
 import struct
+import sys
+import threading
 import types
 
 import numpy as np
+
+try:
+    import resource                     # Linux tells it of a thread
+    resource.RUSAGE_THREAD
+except (ImportError, AttributeError):
+    resource = None
 
 from fastgrad import _trees
 from fastgrad._core import core
 
 from . import _record, _stored, _told, _watch
+from ._graph import same_graph
 from ._paths import Static, changes, contents, lifted_value
 from ._watch import Watch
 
@@ -39,6 +48,34 @@ DTYPES = frozenset("?bhilqBHILQfd")      # that programs take and return
 # Results that are the same at each call if they are equal; others by what they are.
 _VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), slice,
            range, np.dtype)
+
+
+_NOT_TOLD = (-1, -1)
+
+
+def _turns():
+    """How often the system has taken this thread off its processor, as it does when Python lets
+    another thread run; None where there is no other one."""
+    if threading.active_count() == 1:
+        return None
+    if resource is None or not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return _NOT_TOLD
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_nvcsw, usage.ru_nivcsw
+
+
+def alike(one, other):
+    """Whether two runs, as `found` tells of them, have given the same."""
+    return (one[1] == other[1] and len(one[2]) == len(other[2])
+            and all(map(_same_place, one[2], other[2])) and same_graph(one[0], other[0]))
+
+
+def _same_place(a, b):
+    if type(a) is int or type(b) is int:
+        return a == b
+    a, b = a.value, b.value
+    return a is b or type(a) is type(b) and type(a) in (int, float, complex, bool, str, bytes) and (
+        repr(a) == repr(b))
 
 
 class Run:
@@ -68,6 +105,9 @@ class Run:
     recording : Recording
     copies : list of ndarray
         What the arrays of `state` held before.
+    disturbed : bool
+        Whether another thread may have run meanwhile: what it has changed and put back, the state
+        after the run does not tell.
     """
 
     def __init__(self, function, call, arguments, state, lifted):
@@ -84,8 +124,10 @@ class Run:
 
     def go(self):
         """Run the function."""
+        turns = _turns()
         self.recording = _record.record(self._function, self._values, self.state.arrays, plain=True,
                                         recorder=self._recorder)
+        self.disturbed = turns is not None and (turns != _turns() or turns == _NOT_TOLD)
         if self._recorder.refused:
             raise Refused(self.recording.reason)
         results = self.recording.results
@@ -102,6 +144,10 @@ class Run:
         self.recording.outputs = None
         self.answer = _trees.unflatten(self.returned, filled(self.places, results))
         self._settle()
+
+    def found(self):
+        """What it has recorded, for `alike`."""
+        return self.recording.graph, self.returned, self.places
 
     def _function(self, tensors):
         """The function with Tensors; its results as a list, then what it has written to."""

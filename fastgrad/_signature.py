@@ -42,6 +42,7 @@ class Signature:
         self._paths = Cell(())
         self.recording = Cell(())   # a token for each call that records now
         self.recorded = collections.deque(maxlen=MISSES + 1)    # at which calls
+        self.disturbed = None, 0    # the last run during which other threads ran, how many like it
         self.changed = 0            # recordings that changed what they reach
         self.plain = False          # call the function as it is
         self.history = False        # ... and let it return Tensors

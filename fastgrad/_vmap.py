@@ -20,7 +20,21 @@ from fastgrad._core import core
 from fastgrad._core.program import Plan
 
 from ._array_effects import NOTHING, changed_array, may_change
-from ._graph import INPUT, MANY, NAMES, OPS, STOP, WEAK, Builder, Graph, GuardError, Loop, Slot
+from ._graph import (
+    INPUT,
+    MANY,
+    NAMES,
+    OPS,
+    STOP,
+    WEAK,
+    Builder,
+    Graph,
+    GuardError,
+    Loop,
+    Slot,
+    same_bits,
+    same_graph,
+)
 from ._record import record
 from ._replay import LANE, Replay, filled, function_of, has_slots
 from .transforms import _LEAVES, _built, _Derivative, _flat, _function, of_programs
@@ -863,30 +877,6 @@ class _Known:
         return last[2:]
 
 
-def same_graph(one, other):
-    """Whether two graphs do the same with the same values."""
-    return (one.outputs == other.outputs and one.inputs == other.inputs
-            and one.nodes.tobytes() == other.nodes.tobytes()
-            and one.operands.tobytes() == other.operands.tobytes()
-            and one.shapes == other.shapes and one.kinds == other.kinds
-            and one.guards == other.guards and one.lines == other.lines
-            and len(one.attrs) == len(other.attrs) and all(map(_same, one.attrs, other.attrs)))
-
-
-def _same(one, other):
-    """Whether two attributes are the same."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, np.ndarray):
-        return (one.dtype == other.dtype and one.shape == other.shape
-                and one.tobytes() == other.tobytes())
-    return same_graph(one, other) if isinstance(one, Graph) else bool(one == other)
-
-
 class _Call:
     """One call of a mapped function."""
 
@@ -1033,7 +1023,7 @@ class _Call:
             return self.f(*args, **kwargs)
         finally:
             for array, copy in zip(self.arrays, before):
-                if not _same(array, copy):
+                if not same_bits(array, copy):
                     array[...] = copy
                     written = True
             if written and core.recording_program():

@@ -695,6 +695,54 @@ def test_threads_that_call_while_another_changes_what_is_read():
     assert not wrong
 
 
+def test_what_another_thread_changes_and_puts_back_while_f_is_recorded():
+    """The state after the run is that of before it, and what f has read in between may have been
+    another one: no later call may meet such a mixture."""
+    space = types.SimpleNamespace(scale=2)
+
+    def program():
+        def f(x):
+            y = 0.0
+            for _ in range(30):
+                y = y + x * space.scale
+                for _ in range(500):
+                    pass
+            return y
+        return fg.compile(f)
+
+    def change():
+        while not stop.is_set():
+            space.scale = 5 - space.scale
+
+    stop, changing, before = threading.Event(), threading.Thread(target=change), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        changing.start()
+        programs = [program() for _ in range(30)]
+        for f in programs * 2:
+            assert 60.0 <= f(1.0) <= 90.0
+    finally:
+        stop.set()
+        changing.join()
+        sys.setswitchinterval(before)
+    for f in programs:
+        for space.scale in (2, 3, 2):
+            assert f(1.0) == 30.0 * space.scale
+
+
+def test_a_run_that_others_may_have_disturbed_is_believed_the_third_time(monkeypatch):
+    turns, scale = iter(range(100)), [3]
+    monkeypatch.setattr("fastgrad._run._turns", lambda: next(turns))
+    program = fg.compile(lambda x: x * scale[0])
+    assert (program(1.0), program(1.0), len(program.paths)) == (3.0, 3.0, 0)
+    scale[0] = 4
+    assert [program(1.0) for _ in range(2)] == [4.0] * 2 and not program.paths
+    assert program(1.0) == 4.0 and len(program.paths) == 1
+    monkeypatch.setattr("fastgrad._run._turns", lambda: None)
+    scale[0] = 5
+    assert program(1.0) == 5.0 and len(program.paths) == 2
+
+
 class Doubled:
     def __init__(self):
         self.w = 2.0
