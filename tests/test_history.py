@@ -61,6 +61,21 @@ DECISIONS = {
     "item": branch(lambda w: fnp.maximum(w, 0.5)[1] > 0.5),
     "matmul": branch(lambda w: w @ w > 5.0),
     "float32": lambda w: branch(lambda v: v[0] > 1)(w.astype(np.float32)),
+    "a sum of what is detached": branch(lambda w: w.detach().sum() > 1),
+    "a mean": branch(lambda w: np.mean(w.detach() * 2.0) > 1.0),
+    "its product": branch(lambda w: w.detach().prod() > 1.0),
+    "its largest": branch(lambda w: w.detach().max(axis=0, keepdims=True)[0] > 2.0),
+    "its deviation": branch(lambda w: np.std(w.detach()) > 0.5),
+    "a product of matrices": branch(lambda w: (w.detach() @ np.array([1.0, 2.0])) > 2.0),
+    "of integers": branch(lambda w: (w > 0.2).astype(int) @ np.array([1, 2]) > 2),
+    "joined": branch(lambda w: np.concatenate([w.detach(), w.detach()[:1]]).sum() > 3.0),
+    "a slice of a mask": branch(lambda w: (w > 0.5)[:1].all()),
+    "a mask in another shape": branch(lambda w: (w > 0.5).reshape(2, 1)[0].all()),
+    "a slice of a slice": branch(lambda w: w.detach()[::-1][:1].sum() > 0.5),
+    "sums under no_grad": branch(lambda w: fg.no_grad()(lambda: np.sum(w * 2) > 2)()),
+    "how many": branch(lambda w: len(np.nonzero(w > 0.5)[0]) > 1),
+    "how many, in a shape": branch(lambda w: np.where(w > 0.5)[0].size > 1),
+    "how many of them": lambda w: w * np.flatnonzero(w > 0.5).size,
 }
 
 

@@ -74,6 +74,9 @@ cdef enum:
     MADE_CALL = -2              # a function that programs know by name
     MADE_ITEM = -3
     MADE_DETACHED = -4
+    MADE_VIEW = -5
+    MADE_REDUCED = -6
+    MADE_PRODUCT = -7
 
 
 @cython.final
@@ -130,7 +133,14 @@ cdef inline bint made_wanted() noexcept:
 cdef Made made_of(Tensor t):
     """What a value was computed by, if that is known."""
     cdef Made m
-    if t.extra is None or t.extra.made is None or t.parent is not None:
+    if t.extra is None:
+        return None
+    if t.parent is not None:
+        m = made_new(MADE_VIEW, (made_operand(t.parent),))
+        if m is not None:
+            m.part = t.extra.how
+        return m
+    if t.extra.made is None:
         return None
     m = <Made>t.extra.made
     return m if m.id == t.id and m.version == t.version and m.args is not None else None
@@ -203,44 +213,87 @@ cdef Tensor made_put(Tensor t, Made m):
     return t
 
 
+cdef object made_taken(Operand *x):
+    """What stands for an operand that has been looked at, or UNKNOWN."""
+    cdef FgNode *n = x.node
+    cdef Made m
+    if n != NULL and x.id and not n.flags & FG_CONSUMED and (
+            x.needs or n.flags & FG_NEEDS_GRAD or n.flags & FG_LEAF and not n.attr):
+        return held_of(x.id, n)
+    if x.looked:
+        m = made_of(<Tensor>n.handle) if n != NULL and x.id and n.handle != NULL else None
+        return UNKNOWN if m is None else m
+    if x.needs:
+        return UNKNOWN
+    if x.shape == NULL:
+        if not x.weak:
+            return dtypes[x.dtype].type(x.number)
+        return x.number if is_float(x.dtype) else int(x.number)
+    if x.shape.size * item_size(x.dtype) > OWN_BYTES or x.value == NULL:
+        return UNKNOWN
+    return np.array(value_ndarray(x.shape, x.value, x.dtype, False))
+
+
 cdef Tensor made_elementwise(Tensor t, int op, int arity, Operand *x):
     """The same of an element-wise operator or comparison."""
     cdef tuple args = PyTuple_New(arity)
     cdef object value
-    cdef FgNode *n
     cdef int i
     for i in range(arity):
-        n = x[i].node
-        if n != NULL and x[i].id and not n.flags & FG_CONSUMED and (
-                x[i].needs or n.flags & FG_NEEDS_GRAD or n.flags & FG_LEAF and not n.attr):
-            value = held_of(x[i].id, n)
-        elif x[i].looked:
-            value = made_of(<Tensor>n.handle) if n != NULL and x[i].id and n.handle != NULL else None
-            if value is None:
-                return t
-        elif x[i].needs:
+        value = made_taken(&x[i])
+        if value is UNKNOWN:
             return t
-        elif x[i].shape == NULL:
-            if not x[i].weak:
-                value = dtypes[x[i].dtype].type(x[i].number)
-            else:
-                value = x[i].number if is_float(x[i].dtype) else int(x[i].number)
-        elif x[i].shape.size * item_size(x[i].dtype) > OWN_BYTES or x[i].value == NULL:
-            return t
-        else:
-            value = np.array(value_ndarray(x[i].shape, x[i].value, x[i].dtype, False))
         Py_INCREF(value)
         PyTuple_SET_ITEM(args, i, value)
     return made_put(t, made_new(op, args))
 
 
+cdef inline bint made_asked(object result) except -1:
+    """Whether a result depends on leaves without having a derivative, outside of transformations."""
+    return (isinstance(result, Tensor) and (<Tensor>result).node.attr != 0
+            and (<Tensor>result).node.flags & (FG_LEAF | FG_NEEDS_GRAD) == FG_LEAF and made_wanted())
+
+
+cdef object made_reduced(object result, int op, Operand *x, uint64_t mask, bint keepdims):
+    """The same of a sum, product, maximum and the like."""
+    cdef Made m
+    if made_asked(result):
+        m = made_new(MADE_REDUCED, (made_taken(x),))
+        if m is not None:
+            m.part = op, mask, keepdims
+            made_put(<Tensor>result, m)
+    return result
+
+
+cdef object made_product(object result, Operand *x):
+    """The same of a matrix product."""
+    if made_asked(result):
+        made_put(<Tensor>result, made_new(MADE_PRODUCT, (made_taken(&x[0]), made_taken(&x[1]))))
+    return result
+
+
+cdef object made_joined(object result, object name, object function, tuple args):
+    """The same of a function that programs know by name."""
+    if made_asked(result):
+        made_results(result, name, function, args, None)
+    return result
+
+
 cdef int made_call(object result, object name, object function, object args,
                    object kwargs) except -1:
-    """The same of what a function has returned: of Tensors, or a decision."""
+    """The same of what a function has returned: of Tensors, or a decision. How many entries there
+    are in a result may be one, too."""
     cdef uint32_t reach
     cdef Made m = None
     if name is not None and made_wanted():
         m = made_results(result, name, function, args, kwargs)
+    if name in COUNTED and len(args) == 1 and name != "numpy.ix_":
+        reach = reach_among(args)
+        if made_wanted():
+            m = made_results(None, "numpy.count_nonzero", np.count_nonzero, args, None)
+        decision_take(m, reach, "int", len(result[0]) if type(result) is tuple else len(result))
+    elif name in UNCOUNTED or name == "numpy.ix_":
+        decision_reach(reach_among(args))
     if isinstance(result, (bool, int)):         # np.allclose, np.count_nonzero
         reach = reach_among(args)
         if kwargs:
@@ -621,6 +674,18 @@ cdef object remade(Recorder r, Made m):
         return args[0][args[1]]
     if m.op == MADE_DETACHED:
         return args[0].detach()
+    if m.op == MADE_VIEW:
+        return view_derive(<Tensor>args[0], m.part)
+    if m.op == MADE_PRODUCT:
+        return push_matmul(args[0], args[1])
+    if m.op == MADE_REDUCED:
+        operand_clear(&x[0])
+        operand_ready(args[0], &x[0])
+        try:
+            return (push_sum(&x[0], m.part[1], m.part[2]) if m.part[0] == FG_sum
+                    else push_reduction(m.part[0], &x[0], m.part[1], m.part[2]))
+        finally:
+            operands_drop(x, 1)
     if m.op == MADE_CALL:
         if CALLED.get(m.name) is not m.function:
             raise undecided()               # programs do not know the function

@@ -718,7 +718,7 @@ cdef object reduced(int op, object a, object axis, bint keepdims):
                        {"axis": axis, "keepdims": keepdims})
     operands_hold(&x, 1)
     try:
-        return push_reduction(op, &x, mask, keepdims)
+        return made_reduced(push_reduction(op, &x, mask, keepdims), op, &x, mask, keepdims)
     finally:
         operands_let_go(&x, 1)
 
@@ -758,10 +758,10 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
         return derived("numpy.sum", np.sum, (t,), {"axis": axis, "keepdims": keepdims})
     axes_of(axis, x.shape.rank if x.shape != NULL else 0, &mask, "sum")
     if x.shape == NULL or x.shape.size < UNLOCK and mask_full(&x, mask):
-        return push_sum(&x, mask, keepdims)
+        return made_reduced(push_sum(&x, mask, keepdims), FG_sum, &x, mask, keepdims)
     operands_hold(&x, 1)
     try:
-        return push_sum(&x, mask, keepdims)
+        return made_reduced(push_sum(&x, mask, keepdims), FG_sum, &x, mask, keepdims)
     finally:
         operands_let_go(&x, 1)
 

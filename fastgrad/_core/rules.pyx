@@ -1306,8 +1306,11 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                            (items,) if scalars else (items, axis), {})
         if dtype == -2 or not needs:
             parts = [operand_ndarray(&x[i]) for i in range(count)]
-            return mask_noted(tensor_constant(np.array(parts) if scalars
-                                              else np.concatenate(parts, axis)), x, count)
+            return made_joined(
+                mask_noted(tensor_constant(np.array(parts) if scalars
+                                           else np.concatenate(parts, axis)), x, count),
+                "numpy.array" if scalars else "numpy.concatenate",
+                np.array if scalars else np.concatenate, (items,) if scalars else (items, axis))
         for i in range(count):
             operand_convert(&x[i], dtype)
             if x[i].shape != NULL and x[i].value == NULL:
@@ -1838,7 +1841,10 @@ cdef object push_matmul(object left, object right):
         if dtype == -2 and (x[0].needs or x[1].needs):
             return derived("numpy.matmul", np.matmul, (left, right), {})
         if dtype == -2:
-            return tensor_constant(np.matmul(operand_ndarray(&x[0]), operand_ndarray(&x[1])))
+            return made_joined(
+                mask_noted(tensor_constant(np.matmul(operand_ndarray(&x[0]),
+                                                     operand_ndarray(&x[1]))), x, 2),
+                "numpy.matmul", np.matmul, (left, right))
         for i in range(2):
             operand_convert(&x[i], dtype)
             if x[i].value == NULL:
@@ -1854,7 +1860,8 @@ cdef object push_matmul(object left, object right):
             number = scalar_number(v.data, dtype)
             value_release(v)
             v = NULL
-        return push_shaped(FG_matmul, dtype, 0, shape, v, number, &x[0], &x[1], 0, 0)
+        return made_product(
+            push_shaped(FG_matmul, dtype, 0, shape, v, number, &x[0], &x[1], 0, 0), x)
     finally:
         operands_drop(x, 2)
         if held:
