@@ -571,6 +571,12 @@ class Watch:
 
     def _library(self, scope, found, value, text, module=None):
         """Something of a library that code names."""
+        if (module is not None and value.name in vars(module)
+                and _package(module.__name__) not in ("numpy", "fastgrad")):
+            # Somebody may put another one there. (Not in NumPy: at each call, of each name, that
+            # costs 3 % of the call of a small program.)
+            self.tokens.append(("library", id(found)))
+            self._compare(DICT, vars(module), value.name, found)
         if _known.function(found):
             if id(found) in _READERS and not self._only_called(scope.names.code, [value]):
                 self.everything = True
@@ -766,6 +772,9 @@ class Watch:
         for name in sorted(self.wanted & space.keys()):
             item = space[name]
             if known and (_known.function(item) or type(item) is float):
+                if _package(value.__name__) not in ("numpy", "fastgrad"):
+                    self.tokens.append(("library", id(item)))
+                    self._compare(DICT, space, name, item)
                 continue
             self.tokens.append(("name", name))
             self._compare(DICT, space, name, item)

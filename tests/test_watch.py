@@ -4,6 +4,8 @@ import collections
 import dataclasses
 import functools
 import itertools
+import math
+import operator
 import random
 import time
 import types
@@ -212,6 +214,27 @@ def test_a_dictionary_that_grows():
     finally:
         del table["b"]
     same(silent(f), plain, 2.0)
+
+
+def via(module, x):
+    return np.sum(x) * module.sqrt(4.0)
+
+
+@pytest.mark.parametrize("f, module, name, other", [
+    (lambda x: np.sum(x) * math.sqrt(4.0), math, "sqrt", lambda v: 7.0),
+    (lambda x: np.sum(x) * math.pi, math, "pi", 3.0),
+    (lambda x: via(math, x), math, "sqrt", lambda v: 7.0),
+    (lambda x: [math.floor(v) for v in (2.5, 3.5)][0] * x[0], math, "floor", lambda v: 9),
+    (lambda x: x[0] * operator.mul(2.0, 3.0), operator, "mul", lambda a, b: a + b),
+], ids=["call", "constant", "handed on", "in a comprehension", "operator"])
+def test_a_library_that_is_patched(f, module, name, other, monkeypatch):
+    compiled, x = fg.compile(f), np.array([1.0, 2.0])
+    first = [compiled(x), compiled(x)]
+    assert first == [f(x)] * 2 and len(compiled.paths) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, other)
+        assert compiled(x) == f(x) != first[0]
+    assert compiled(x) == first[0] == f(x)
 
 
 def test_a_name_that_hides_a_builtin(monkeypatch):

@@ -1344,6 +1344,7 @@ def alive():
     """What the core holds, counted in checked builds, and how the calling thread's recording stands:
     what a call that fails leaves as it was."""
     cdef FgTape *tape = get_thread_tape()
+    made_prune()
     return {"values": values_alive, "shapes": shapes_alive, "attributes": attrs_alive,
             "leaves": leaves_alive, "blocks": fg_blocks() - blocks_kept,
             "nodes": tape.live if tape != NULL else 0,
