@@ -292,3 +292,14 @@ def test_what_a_rule_holds_is_no_reason_to_keep_a_decision():
         np.sort(f(fg.tensor(np.array([3.0, 1.0]), requires_grad=True)))
     gc.collect()
     assert core.tape_info()["nodes"] == 0
+
+
+def test_a_view_of_a_view_without_end():
+    w = parameter()
+    mask, loss = w > 0.5, w * w
+    for _ in range(100_000):
+        mask = mask[:]
+    if mask.all():
+        loss = loss * 2.0
+    with pytest.raises(RuntimeError, match="decided"):
+        fg.function([w], loss)

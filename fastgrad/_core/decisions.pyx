@@ -15,6 +15,7 @@ been taken (`decision_put`): histories that depend on it are refused.
 cdef enum:
     MADE = 64                   # expressions that are known at a time (one bit each in made_prune)
     WALK = 256                  # nodes that one look at them may visit
+    VIEWS = 16                  # that are views of each other
     OWN_NODES = 64
     OWN_BYTES = 1 << 16
     SMALL_NODES = 1 << 16       # below both of these, what expressions could keep alive is little, ...
@@ -136,14 +137,27 @@ cdef Made made_of(Tensor t):
     if t.extra is None:
         return None
     if t.parent is not None:
-        m = made_new(MADE_VIEW, (made_operand(t.parent),))
-        if m is not None:
-            m.part = t.extra.how
-        return m
+        return made_view(t)
     if t.extra.made is None:
         return None
     m = <Made>t.extra.made
     return m if m.id == t.id and m.version == t.version and m.args is not None else None
+
+
+cdef Made made_view(Tensor t):
+    """The same of a view, if not of a view of a view ... without end: each looks at its parent."""
+    cdef Tensor parent = t.parent
+    cdef Made m
+    cdef int depth = 0
+    while parent is not None:
+        parent = parent.parent
+        depth += 1
+        if depth > VIEWS:
+            return None
+    m = made_new(MADE_VIEW, (made_operand(t.parent),))
+    if m is not None:
+        m.part = t.extra.how
+    return m
 
 
 cdef object made_operand(object x):
@@ -194,6 +208,8 @@ cdef Made made_new(int op, tuple args):
     m.args = args
     if made_count == MADE:
         (<Made>made_known[made_next]).let_go()
+        if made_count == MADE:          # (what it kept alive has made another one, at its end)
+            return None
     while made_known[made_next] != NULL:
         made_next = (made_next + 1) % MADE
     m.slot = made_next
