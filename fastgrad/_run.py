@@ -31,7 +31,7 @@ from ._graph import same_graph
 from ._paths import Static, changes, contents, lifted_value
 from ._watch import Watch
 
-__all__ = ["Run", "Shares", "changed", "filled", "meet"]
+__all__ = ["Run", "Shares", "alike", "changed", "filled", "meet"]
 
 Tensor = core.Tensor
 
@@ -49,8 +49,7 @@ DTYPES = frozenset("?bhilqBHILQfd")      # that programs take and return
 _VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), slice,
            range, np.dtype)
 
-
-_NOT_TOLD = (-1, -1)
+_NOT_TOLD = (-1, -1)                    # how often, where no system tells
 
 
 def _turns():
