@@ -35,9 +35,9 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._core import core
 
-from . import _watch
+from . import _known, _watch
 from ._code import Value, origins, read
-from ._names import own_attribute
+from ._names import certain, own_attribute
 from ._wrapped import parts_of
 
 __all__ = ["Effects", "effects"]
@@ -191,6 +191,7 @@ class _Search:
         self.kinds = kinds              # of the arguments that are numbers and arrays
         self.tensors = False            # whether they are Tensors in the plain function, too
         self._done, self._active, self._count = {}, set(), 0
+        self.first = None               # the code that runs in any case
 
     def found(self, what, value):
         if self.reason is None:
@@ -280,6 +281,7 @@ class _Search:
 
     def _function(self, function, args, names):
         code = read(function.__code__)
+        self.first = self.first or code
         frame = _Frame(code, function)
         self._bind(frame, code, args, names)
         defaults, place = function.__defaults__ or (), code.code.co_argcount
@@ -341,6 +343,7 @@ class _Search:
 
     def _class(self, kind, args, names, value):
         """An instance that the call makes."""
+        self._handed_over(kind, args, names, value)
         if kind is type and len(args) == 1:
             self.asked(args[0], lambda _: False, value)
         if kind in _SAME_PARTS:
@@ -360,6 +363,7 @@ class _Search:
 
     def _library(self, target, args, names, value):
         """A function that is not written in Python, or of a known library."""
+        self._handed_over(target, args, names, value)
         module, name = getattr(target, "__module__", None), getattr(target, "__name__", "")
         changing = _hashable_in(target, _CHANGING_FIRST) or name in _CHANGING_NAMES.get(
             (module or "").lstrip("_"), ())
@@ -394,6 +398,15 @@ class _Search:
                     if isinstance(name, Known) and isinstance(name.object, str)
                     for x in args[0] for y in self.attribute(x, name.object)]
         return _computed(args)
+
+    def _handed_over(self, target, args, names, value):
+        """What refuses a Tensor would end the recording halfway, and the function would have run
+        twice. (A branch that is never taken is no reason.)"""
+        if (self.reason is None and value is not None and value.code is self.first
+                and _known.strict(target) and certain(value)
+                and any([x in _NUMBERS for values in (*args, *names.values()) for x in values])):
+            self.reason = (f"{getattr(target, '__name__', 'a function')} takes no Tensor"
+                           f"{_line(value)}")
 
     def _passed(self, args, names, value):
         """Functions among the arguments are called, with what nothing is known of."""

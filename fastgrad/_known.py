@@ -36,7 +36,8 @@ import typing
 import numpy as np
 
 __all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "Kind", "READS_ALL", "READS_NAMED", "base_class",
-           "calls", "class_method", "function", "kind", "of_functions", "seeded", "wants_tensors"]
+           "calls", "class_method", "function", "kind", "of_functions", "seeded", "strict",
+           "wants_tensors"]
 
 
 # ---- functions that depend on their operands alone ------------------------------------------
@@ -311,3 +312,15 @@ def base_class(x):
     """Whether a class of a library may be the base of a class of the user's."""
     return (x in _BASES or x.__module__ in ("abc", "typing", "collections.abc", "contextlib")
             or issubclass(x, BaseException))
+
+
+# Modules whose functions and classes take numbers of Python's own alone, and no Tensor for one.
+_STRICT = frozenset("""
+_ctypes _datetime _decimal _json _struct array binascii ctypes datetime decimal ipaddress json
+json.decoder json.encoder marshal struct uuid zoneinfo
+""".split())
+
+
+def strict(x):
+    """Whether a function or class refuses a Tensor."""
+    return getattr(x, "__module__", None) in _STRICT

@@ -5,6 +5,7 @@ globals and cells, in modules and classes.
 """
 
 import builtins
+import dis
 import functools
 import sys
 import types
@@ -13,7 +14,7 @@ from fastgrad._core.program import ABSENT
 
 from ._code import Value, origins, read
 
-__all__ = ["Names", "Scope", "names_in", "own_attribute", "static_attribute"]
+__all__ = ["Names", "Scope", "certain", "names_in", "own_attribute", "static_attribute"]
 
 # Names of functions that are called with the names of attributes: which arguments these are.
 _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
@@ -219,3 +220,26 @@ class Scope:
         if isinstance(base, type):
             return static_attribute(base, name)
         return ABSENT
+
+
+def certain(value):
+    """Whether a line of code is reached in any case: before all branches, and nothing is caught."""
+    code = value.code.code
+    return (value.line is not None and not getattr(code, "co_exceptiontable", b"")
+            and value.line < _branches_from(code))
+
+
+@functools.lru_cache(maxsize=4096)
+def _branches_from(code):
+    """The first line with a branch or a loop."""
+    line, first = None, float("inf")
+    for step in dis.get_instructions(code):
+        start = step.positions.lineno if step.positions is not None else None
+        line = line if start is None else start
+        if step.opcode in _BRANCHES:
+            first = min(first, line if line is not None else 0)
+    return first
+
+
+_BRANCHES = frozenset([number for name, number in dis.opmap.items()
+                       if "JUMP" in name and "NO_INTERRUPT" not in name or name == "FOR_ITER"])
