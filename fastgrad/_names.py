@@ -20,6 +20,10 @@ __all__ = ["Names", "Scope", "certain", "names_in", "own_attribute", "static_att
 _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
           "methodcaller": slice(1, 2)}
 
+# Operators, methods and functions that ask whether objects are equal.
+_EQUALITY = frozenset(["==", "!=", "in", "index", "count", "remove", "eq", "ne", "contains", "countOf",
+                       "indexOf", "__eq__", "__ne__"])
+
 _TEXTS = frozenset(["str", "repr", "format", "ascii", "print"])
 
 
@@ -45,6 +49,8 @@ class Names:
         Attributes that may be absent: of hasattr and getattr.
     texts : bool
         Whether it makes texts of objects.
+    compares : bool
+        Whether it may ask if objects are equal.
     stores, sets_attributes
         Names of globals, cells and attributes that are bound; whether any attribute is.
     """
@@ -54,7 +60,7 @@ class Names:
         self.globals, self.attributes, self.reads, self.lines = {}, set(), [], {}
         self.imports, self.calls, self.dynamic, self.stores = [], [], [], set()
         self.stands_for = {}            # a call of getattr -> the attribute
-        self.sets_attributes = self.texts = False
+        self.sets_attributes = self.texts = self.compares = False
         self.asked = set()
         for value in code.everything:
             kind = value.kind
@@ -77,11 +83,15 @@ class Names:
             elif kind in ("set attribute", "delete attribute"):
                 self.stores.add(value.name)
                 self.sets_attributes = True
+            self.compares = self.compares or kind == "match" or (
+                value.name in _EQUALITY if kind in ("compare", "attribute", "global") else False)
             if kind in ("global", "attribute"):
                 self.lines.setdefault(value.name, value.line)
             for part in value.parts:
                 if part.kind == "variable" and part.outer:
                     self.lines.setdefault(part.name, value.line)
+
+        self.compares = self.compares or bool(self.dynamic)
 
     def _attribute(self, value):
         self.attributes.add(value.name)

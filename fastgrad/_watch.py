@@ -119,6 +119,13 @@ def _known_file(file):
                for folder in _FOLDERS)
 
 
+def _compares_fields(kind, item):
+    """Whether a method is the __eq__ that dataclass() writes. Objects that have it are no keys."""
+    told = vars(kind).get("__dataclass_params__")
+    return (told is not None and told.eq and kind.__hash__ is None
+            and isinstance(item, types.FunctionType) and item.__code__.co_filename == "<string>")
+
+
 def _known_module(name):
     """The same of the module of that name, which need not be a file. A user's module may have the
     name of one of the standard library's."""
@@ -434,6 +441,8 @@ class Watch:
             return
         self.names |= names.attributes
         self.asked |= names.asked
+        if names.compares:
+            self.names.add("==")
         if names.texts:
             self.names.add("__str__")
         space = function.__globals__
@@ -571,12 +580,6 @@ class Watch:
 
     def _library(self, scope, found, value, text, module=None):
         """Something of a library that code names."""
-        if (module is not None and value.name in vars(module)
-                and _package(module.__name__) not in ("numpy", "fastgrad")):
-            # Somebody may put another one there. (Not in NumPy: at each call, of each name, that
-            # costs 3 % of the call of a small program.)
-            self.tokens.append(("library", id(found)))
-            self._compare(DICT, vars(module), value.name, found)
         if _known.function(found):
             if id(found) in _READERS and not self._only_called(scope.names.code, [value]):
                 self.everything = True
@@ -772,9 +775,6 @@ class Watch:
         for name in sorted(self.wanted & space.keys()):
             item = space[name]
             if known and (_known.function(item) or type(item) is float):
-                if _package(value.__name__) not in ("numpy", "fastgrad"):
-                    self.tokens.append(("library", id(item)))
-                    self._compare(DICT, space, name, item)
                 continue
             self.tokens.append(("name", name))
             self._compare(DICT, space, name, item)
@@ -812,7 +812,9 @@ class Watch:
                 continue
             for name, item in list(vars(base).items()):
                 if (name in more or name in _UNNAMED or name in self.wanted
-                        or name in _TEXTS and "__str__" in self.wanted):
+                        or name in _TEXTS and "__str__" in self.wanted) and not (
+                            name == "__eq__" and "==" not in self.wanted and not self.all
+                            and _compares_fields(base, item)):
                     self.tokens.append(("name", name))
                     self.in_classes.setdefault(kind, set()).add(name)
                     if name in _TEXTS and hasattr(item, "__wrapped__"):

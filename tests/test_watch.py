@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import functools
 import itertools
-import math
 import operator
 import random
 import time
@@ -214,27 +213,6 @@ def test_a_dictionary_that_grows():
     finally:
         del table["b"]
     same(silent(f), plain, 2.0)
-
-
-def via(module, x):
-    return np.sum(x) * module.sqrt(4.0)
-
-
-@pytest.mark.parametrize("f, module, name, other", [
-    (lambda x: np.sum(x) * math.sqrt(4.0), math, "sqrt", lambda v: 7.0),
-    (lambda x: np.sum(x) * math.pi, math, "pi", 3.0),
-    (lambda x: via(math, x), math, "sqrt", lambda v: 7.0),
-    (lambda x: [math.floor(v) for v in (2.5, 3.5)][0] * x[0], math, "floor", lambda v: 9),
-    (lambda x: x[0] * operator.mul(2.0, 3.0), operator, "mul", lambda a, b: a + b),
-], ids=["call", "constant", "handed on", "in a comprehension", "operator"])
-def test_a_library_that_is_patched(f, module, name, other, monkeypatch):
-    compiled, x = fg.compile(f), np.array([1.0, 2.0])
-    first = [compiled(x), compiled(x)]
-    assert first == [f(x)] * 2 and len(compiled.paths) == 1
-    with monkeypatch.context() as patched:
-        patched.setattr(module, name, other)
-        assert compiled(x) == f(x) != first[0]
-    assert compiled(x) == first[0] == f(x)
 
 
 def test_a_name_that_hides_a_builtin(monkeypatch):
@@ -533,6 +511,29 @@ def test_a_dataclass_in_a_closure():
     assert f(3.0) == 15.0
     settings.name = "b"
     assert f(3.0) == 3.0
+
+
+@dataclasses.dataclass
+class Fields:
+    w: object
+    rate: float = 0.5
+
+
+def test_the_equality_of_a_dataclass_counts_where_it_is_asked_for():
+    one, other = Fields(np.ones(2)), Fields(np.ones(2))
+    compiled = fg.compile(lambda x: np.sum(x * one.w) * one.rate)
+    for value in (1.0, 2.0, 3.0):
+        one.w[0] = value
+        assert compiled(np.ones(2)) == (value + 1.0) * 0.5
+    assert [path.calls for path in compiled.paths] == [3]       # read again, and not compared
+    one, other = Fields(1), Fields(1)
+    for f in (lambda x: x * (2.0 if one == other else 3.0), lambda x: x * (2.0 if one in [other] else 3.0),
+              lambda x: x * (2.0 if [other].count(one) else 3.0),
+              lambda x: x * (2.0 if operator.eq(one, other) else 3.0)):
+        compiled = fg.compile(f)
+        for one.w, other.rate in ((1, 0.5), (2, 0.5), (1, 0.5), (1, 0.25)):
+            assert compiled(1.0) == f(1.0)
+            assert compiled(1.0) == f(1.0)
 
 
 def test_an_argument_that_is_an_object():
