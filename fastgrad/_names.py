@@ -235,20 +235,21 @@ class Scope:
 def certain(value):
     """Whether a line of code is reached in any case: before all branches, and nothing is caught."""
     code = value.code.code
-    return (value.line is not None and not getattr(code, "co_exceptiontable", b"")
-            and value.line < _branches_from(code))
+    return not code.co_exceptiontable and value.line in _certain_lines(code)
 
 
 @functools.lru_cache(maxsize=4096)
-def _branches_from(code):
-    """The first line with a branch or a loop."""
-    line, first = None, float("inf")
+def _certain_lines(code):
+    """The lines that are over before the first branch or loop. (What a conditional expression
+    chooses may stand on a line before its condition.)"""
+    line, before, after = None, set(), set()
+    branched = False
     for step in dis.get_instructions(code):
-        start = step.positions.lineno if step.positions is not None else None
-        line = line if start is None else start
-        if step.opcode in _BRANCHES:
-            first = min(first, line if line is not None else 0)
-    return first
+        if step.positions is not None and step.positions.lineno is not None:
+            line = step.positions.lineno
+        branched = branched or step.opcode in _BRANCHES
+        (after if branched else before).add(line)
+    return frozenset(before - after - {None})
 
 
 _BRANCHES = frozenset([number for name, number in dis.opmap.items()

@@ -21,7 +21,6 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """Refuse to test a binary that was built from other sources."""
-    gc.disable()        # until all tests are collected: a quarter of that time, and nothing is freed
     import importlib.util
     from pathlib import Path
 
@@ -85,10 +84,18 @@ def freeze():
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session):
+    gc.disable()                # a quarter of the time, and nothing of what is collected is freed
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish(session):
     from fastgrad._core import core
 
-    gc.enable()
     freeze()
     if core.tape_info()["nodes"]:
         raise pytest.UsageError("a test module keeps a recorded Tensor; make it inside a function")

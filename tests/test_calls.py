@@ -202,8 +202,13 @@ def test_a_branch_that_is_never_taken_stops_no_replay():
         except TypeError:
             return datetime.timedelta(seconds=float(x))
 
+    def chosen(x):
+        y = (datetime.timedelta(seconds=x)
+             if verbose else x * 2)
+        return y
+
     verbose, scale = False, 2.0
-    for f in (debugged, careful, lambda x: datetime.timedelta(seconds=x) if verbose else x * 2):
+    for f in (debugged, careful, chosen, lambda x: datetime.timedelta(seconds=x) if verbose else x * 2):
         program = fg.compile(f)
         assert [program(x) for x in (1.0, 2.0, 3.0)] == [2.0, 4.0, 6.0]
         assert len(program.paths) == 1
