@@ -14,7 +14,7 @@ import numpy as np
 from fastgrad._core import core
 from fastgrad._core.program import ABSENT
 
-from . import _watch
+from . import _known, _watch
 from ._effects import (
     _CHANGING,
     _CHANGING_FIRST,
@@ -142,7 +142,7 @@ def may_change(function):
         else:
             kind = x if isinstance(x, type) else type(x)
             rest.append((own_attribute(x, "__wrapped__"), ()))
-            if _watch._known_module(kind.__module__):
+            if _watch._known_module(_known.module_of(kind)):
                 continue
             reached.told = False
             held = {} if kind is x else own_attribute(x, "__dict__") or {}
@@ -159,7 +159,10 @@ _EMPTY = types.CellType()
 
 
 class _ArraySearch(_Search):
-    """A search for changes of arrays alone, where no Tensor is written: they refuse that."""
+    """A search for changes of arrays alone, where no Tensor is written: they refuse that.
+    What is found is remembered, so that no branch is shut for what a constant is now."""
+
+    whole = True
 
     def found(self, what, value):
         pass

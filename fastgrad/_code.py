@@ -56,12 +56,15 @@ class Value:
         ===================  ===================================================================
     line : int or None
     code : Code
+    place : int or None
+        Of its instruction, in `Code.ways`.
     """
 
-    __slots__ = ("kind", "name", "parts", "line", "code", "outer", "parameter")
+    __slots__ = ("kind", "name", "parts", "line", "code", "place", "outer", "parameter")
 
-    def __init__(self, kind, name=None, parts=(), line=None, code=None):
+    def __init__(self, kind, name=None, parts=(), line=None, code=None, place=None):
         self.kind, self.name, self.parts, self.line, self.code = kind, name, parts, line, code
+        self.place = place
         self.outer = self.parameter = False
 
     def __repr__(self):
@@ -114,11 +117,14 @@ class Code:
         This and all that is nested.
     unknown : list of (str, int)
         Instructions that are not known, with their lines.
+    ways : dict
+        Place of an instruction -> [(place of one that may follow, Value tested or None, whether the
+        test has to be true for it)].
     """
 
     def __init__(self, code, outer=None):
         self.code, self.values, self.unknown, self.nested = code, [], [], []
-        self.variables = {}
+        self.variables, self.ways = {}, {}
         for name in code.co_freevars:
             found = outer.variables.get(name) if outer is not None else None
             if found is None:
@@ -176,6 +182,24 @@ class Code:
                     for part, name in zip(value.parts[count:], value.name):
                         if name in function.name.variables:
                             function.name.variables[name].parts.append(part)
+
+    def reached(self, truth):
+        """Places of instructions that a run may come to.
+
+        Parameters
+        ----------
+        truth : callable
+            Tells of a Value that is tested if it is true, false, or None if nobody knows.
+        """
+        found, rest = set(), [0]
+        while rest:
+            place = rest.pop()
+            if place in found:
+                continue
+            found.add(place)
+            rest += [to for to, tested, when in self.ways.get(place, ())
+                     if tested is None or truth(tested) in (None, when)]
+        return found
 
     @functools.cached_property
     def returned(self):
@@ -259,6 +283,7 @@ _PSEUDO = frozenset((
     "SETUP_CLEANUP SETUP_FINALLY SETUP_WITH STORE_FAST_MAYBE_NULL TRACE_RECORD").split())
 
 _NULL = Value("null")
+_NONE = Value("constant")
 
 
 def known_instruction(opname):
@@ -275,6 +300,7 @@ class _Walk:
         self.made, self.code = made, made.code
         self.stack, self.line = [], self.code.co_firstlineno
         self.names = ()                 # of the next call's last arguments (until Python 3.12)
+        self.place, self.tested = 0, (None, None)       # the instruction, and what it tests
 
     def run(self):
         steps = list(dis.get_instructions(self.code))
@@ -295,11 +321,13 @@ class _Walk:
                     break
                 first = False
                 done.add(k)
-                step = steps[k]
+                step, self.place, self.tested = steps[k], k, (None, None)
                 if step.positions is not None and step.positions.lineno is not None:
                     self.line = step.positions.lineno
                 for handler in handlers:
                     start, end, target, depth, lasti = handler
+                    if start <= step.offset < end:
+                        self.way(k, place[target])
                     # (What cannot raise may be in the table with a stack that is too low.)
                     if start <= step.offset < end and depth <= len(self.stack) and (
                             handler not in met or k in labels):
@@ -308,7 +336,13 @@ class _Walk:
                                     + [Value("other", "exception")] * (1 + lasti))
                 if not self.step(step, place):
                     break
+                tested, when = self.tested
+                self.way(k, k + 1, tested, not when)
                 k += 1
+
+    def way(self, start, to, tested=None, when=None):
+        """One instruction may follow another."""
+        self.made.ways.setdefault(start, []).append((to, tested, when))
 
     def arrive(self, k, stack):
         """Come to a jump's target with this stack."""
@@ -360,6 +394,7 @@ class _Walk:
             after, self.stack = self.stack, list(self.jumping if name.startswith("JUMP_IF")
                                                  else self.stack)
             self.fit(before + reached)
+            self.way(self.place, place[step.argval], *self.tested)
             self.arrive(place[step.argval], self.stack)
             self.stack = after
         if name in _ENDS:
@@ -388,7 +423,7 @@ class _Walk:
         return parts
 
     def add(self, kind, name, parts):
-        value = Value(kind, name, parts, self.line, self.made)
+        value = Value(kind, name, parts, self.line, self.made, self.place)
         self.made.values.append(value)
         return value
 
@@ -556,7 +591,11 @@ class _Walk:
         self.push("test", None, self.pop(1))
 
     def pop_jump(self, step):
-        self.add("test", step.opname, self.pop(1))
+        tested = self.pop(1)
+        self.add("test", step.opname, tested)
+        if step.opname.endswith("NONE"):
+            tested = [Value("compare", "is", (*tested, _NONE), self.line, self.made)]
+        self.tested = tested[0], not step.opname.endswith(("IF_FALSE", "IF_NOT_NONE"))
 
     (pop_jump_if_false, pop_jump_if_true, pop_jump_if_none, pop_jump_if_not_none,
      pop_jump_forward_if_false, pop_jump_forward_if_true, pop_jump_forward_if_none,

@@ -37,7 +37,7 @@ from fastgrad._core import core
 
 from . import _known, _watch
 from ._code import Value, origins, read
-from ._names import certain, own_attribute
+from ._names import own_attribute
 from ._wrapped import parts_of
 
 __all__ = ["Effects", "effects"]
@@ -161,7 +161,7 @@ class _Frame:
 
     def __init__(self, code, function=None, outer=None):
         self.code, self.function, self.outer = code, function, outer
-        self.bound, self.known = {}, {}
+        self.bound, self.known, self.reached = {}, {}, {}
 
     def cell(self, name):
         """The value of a cell from outside, in a list."""
@@ -186,12 +186,13 @@ class _Frame:
 class _Search:
     """A walk over the code that a call runs through."""
 
+    whole = False               # whether to look at branches that constants shut as well
+
     def __init__(self, kinds):
         self.reason, self.writes = None, False
         self.kinds = kinds              # of the arguments that are numbers and arrays
         self.tensors = False            # whether they are Tensors in the plain function, too
         self._done, self._active, self._count = {}, set(), 0
-        self.first = None               # the code that runs in any case
 
     def found(self, what, value):
         if self.reason is None:
@@ -232,7 +233,7 @@ class _Search:
     def _one_call(self, callee, args, names, value):
         if isinstance(callee, Bound):
             if isinstance(callee.function, str):
-                return self._method_of_c(callee, args, value)
+                return self._method_of_c(callee, args, names, value)
             return self._one_call(Known(callee.function, ""), [[callee.owner], *args], names, value)
         if isinstance(callee, Made):
             return self._made_call(callee, args, names)
@@ -259,9 +260,9 @@ class _Search:
         if (isinstance(target, (types.BuiltinMethodType, types.MethodWrapperType))
                 and not isinstance(target.__self__, (types.ModuleType, type(None)))):
             return self._method_of_c(Bound(target.__name__, Known(
-                target.__self__, f"{callee.label or target.__name__}")), args, value)
+                target.__self__, f"{callee.label or target.__name__}")), args, names, value)
         wrapped = own_attribute(target, "__wrapped__")
-        if wrapped is not None and (getattr(target, "__module__", None) or "").startswith("numpy"):
+        if wrapped is not None and _known.package_of(target) == "numpy":
             wrapped = None              # NumPy's own functions are in the tables
         if wrapped is not None:         # programs, derivatives, functools.lru_cache
             # A derivative gives its function Tensors, compiled or not.
@@ -281,7 +282,6 @@ class _Search:
 
     def _function(self, function, args, names):
         code = read(function.__code__)
-        self.first = self.first or code
         frame = _Frame(code, function)
         self._bind(frame, code, args, names)
         defaults, place = function.__defaults__ or (), code.code.co_argcount
@@ -364,9 +364,9 @@ class _Search:
     def _library(self, target, args, names, value):
         """A function that is not written in Python, or of a known library."""
         self._handed_over(target, args, names, value)
-        module, name = getattr(target, "__module__", None), getattr(target, "__name__", "")
+        module, name = _known.module_of(target), getattr(target, "__name__", "")
         changing = _hashable_in(target, _CHANGING_FIRST) or name in _CHANGING_NAMES.get(
-            (module or "").lstrip("_"), ())
+            module.lstrip("_"), ())
         if changing and args:
             for first in args[0]:
                 self._changes(first, value)
@@ -377,7 +377,7 @@ class _Search:
             self.reason = f"it solves an equation anew at each call{_line(value)}"
         if getattr(target, "__objclass__", None) in _CHANGING and args:     # list.append(a, x)
             for first in args[0]:
-                self._method_of_c(Bound(name, first), args[1:], value)
+                self._method_of_c(Bound(name, first), args[1:], {}, value)
         self._passed(args, names, value)
         if target is isinstance and len(args) == 2:
             self._asks_for(args[0], args[1], value)
@@ -390,6 +390,8 @@ class _Search:
             self.asked(args[0], lambda kind: True, value)
         if _hashable_in(target, _SAME) and args:
             return args[0]
+        if target is next and args:
+            return [y for x in args[0] for y in self.parts(x)] or _computed(args)
         if target is vars and args:
             return [Known(vars(x.object), x.label) for x in args[0]
                     if isinstance(x, Known) and hasattr(x.object, "__dict__")]
@@ -401,26 +403,37 @@ class _Search:
 
     def _handed_over(self, target, args, names, value):
         """What refuses a Tensor would end the recording halfway, and the function would have run
-        twice. (A branch that is never taken is no reason.)"""
-        if (self.reason is None and value is not None and value.code is self.first
-                and _known.strict(target) and certain(value)
-                and any([x in _NUMBERS for values in (*args, *names.values()) for x in values])):
-            self.reason = (f"{getattr(target, '__name__', 'a function')} takes no Tensor"
-                           f"{_line(value)}")
+        twice, wherever it stands: nobody knows which branches will be taken."""
+        if _known.strict(target):
+            self._refuses(getattr(target, "__name__", "a function"), args, names, value)
+
+    def _refuses(self, what, args, names, value):
+        """A function that takes no Tensor is called."""
+        if self.reason is None and any(
+                [x in _NUMBERS for values in (*args, *names.values()) for x in values]):
+            self.reason = f"{what} takes no Tensor{_line(value)}"
 
     def _passed(self, args, names, value):
-        """Functions among the arguments are called, with what nothing is known of."""
+        """Functions among the arguments are called, with what nothing is known of, or with the
+        others."""
+        everything = [x for values in (*args, *names.values()) for x in values]
+        for x in everything:
+            if isinstance(x, Known) and callable(x.object) and _known.strict(x.object):
+                self._refuses(x.label, [[y, *self.parts(y)] for y in everything], {}, value)
         for values in (*args, *names.values()):
             for x in values:
                 if isinstance(x, Bound) or isinstance(x, Known) and isinstance(
                         x.object, (types.FunctionType, types.MethodType, types.BuiltinMethodType)):
                     self._one_call(x, [[]], {}, value)
 
-    def _method_of_c(self, bound, args, value):
+    def _method_of_c(self, bound, args, names, value):
         """A method of an object that is no instance of a class written in Python."""
         name, owner = bound
         kind = type(owner.object) if isinstance(owner, Known) else (
             owner.kind if isinstance(owner, Own) else None)
+        if kind is None and name in _known.strict_methods() or kind is not None and (
+                _known.strict(kind) or issubclass(kind, (int, float, complex))):
+            self._refuses(name, args, names, value)
         if kind is np.ufunc and name == "at" and args:
             for first in args[0]:
                 self._changes(first, value)
@@ -433,7 +446,7 @@ class _Search:
         elif isinstance(owner, Known) and name in (
                 "__setattr__", "__delattr__", "__next__", "send"):
             self._changes(owner, value)
-        self._passed(args, {}, value)
+        self._passed(args, names, value)
         if name in _SAME_METHODS:
             return [owner]
         if name in _SAME_PARTS_METHODS and kind is not None:
@@ -459,6 +472,8 @@ class _Search:
         for value in frame.code.everything:
             if self.reason is not None:
                 return
+            if not self._reached(value, frame):
+                continue
             kind = value.kind
             if kind in ("store", "delete"):
                 self._binds(value, frame)
@@ -504,8 +519,46 @@ class _Search:
             known = frame.known[value] = self._find(value, frame)
         return known
 
+    def _reached(self, value, frame):
+        """Whether a run may come to a value: not behind ``if verbose`` while that is False. (A program
+        is recorded anew when it changes.)"""
+        code = value.code
+        if self.whole or value.place is None:
+            return True
+        if code not in frame.reached:
+            frame.reached[code] = None          # nothing is known on the way
+            frame.reached[code] = code.reached(lambda tested: self._truth(tested, frame))
+        places = frame.reached[code]
+        return places is None or value.place in places
+
+    def _truth(self, value, frame):
+        """Whether a value that is tested is true; None if that is not certain."""
+        value, *others = origins(value)
+        if others:
+            return None
+        if value.kind == "test":
+            return self._truth(value.parts[0], frame)
+        if value.kind == "unary" and value.name == "not":
+            truth = self._truth(value.parts[0], frame)
+            return None if truth is None else not truth
+        if value.kind == "compare" and value.name in _SAMENESS:
+            known = [self._certain(part, frame) for part in value.parts]
+            return None if None in known else _SAMENESS[value.name](*[x.object for x in known])
+        known = self._certain(value, frame)
+        return None if known is None else bool(known.object)
+
+    def _certain(self, value, frame):
+        """The one constant that a value is, if it is one."""
+        if len(origins(value)) > 1:
+            return None
+        found = self.look(value, frame)
+        return found[0] if len(found) == 1 and isinstance(found[0], Known) and (
+            type(found[0].object) in (bool, int, str, type(None))) else None
+
     def _find(self, value, frame):
         kind = value.kind
+        if not self._reached(value, frame):
+            return []
         if kind == "constant":
             return [Known(value.name, repr(value.name))]
         if kind == "global":
@@ -579,12 +632,16 @@ class _Search:
     def _called(self, value, frame):
         callees = self.look(value.parts[0], frame)
         if value.name is None:          # with * or **
-            args = [[y for x in self.look(value.parts[1], frame) for y in self.parts(x)]] * 8
+            args = [[y for part in value.parts[1:] for x in self.look(part, frame)
+                     for y in self.parts(x)]] * 8
             return self.call(callees, args, {}, value)
         first = len(value.parts) - len(value.name)
         args = [self.look(part, frame) for part in value.parts[1:first]]
         names = {name: self.look(part, frame)
                  for name, part in zip(value.name, value.parts[first:])}
+        if not callees and value.parts[0].kind == "attribute" and (
+                value.parts[0].name in _known.strict_methods()):
+            self._refuses(value.parts[0].name, args, names, value)
         return self.call(callees, args, names, value)
 
     def attribute(self, x, name, value=None):
@@ -683,6 +740,7 @@ class _Search:
 
 
 _METHODS = frozenset().union(*_CHANGING.values())
+_SAMENESS = {"is": operator.is_, "is not": operator.is_not, "==": operator.eq, "!=": operator.ne}
 _OPERATORS = {"+": "__add__", "-": "__sub__", "*": "__mul__", "/": "__truediv__", "@": "__matmul__",
               "**": "__pow__", "//": "__floordiv__", "%": "__mod__", "<<": "__lshift__",
               ">>": "__rshift__", "&": "__and__", "|": "__or__", "^": "__xor__"}
@@ -784,7 +842,7 @@ def _class_attribute(kind, name):
 def _has_own(x, start):
     """Whether the class of x, written in Python, has operators in place of its own."""
     return any([name.startswith(start) and name in _IN_PLACE_METHODS for base in type(x).__mro__
-                if not _watch._known_module(base.__module__) for name in vars(base)])
+                if not _watch._known_module(_known.module_of(base)) for name in vars(base)])
 
 
 _IN_PLACE_METHODS = frozenset(

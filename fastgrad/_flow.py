@@ -243,7 +243,7 @@ class Flow:
     def _target(self, x):
         if _known.function(x):
             return []
-        if _transforms(x):
+        if _hands_on(x):
             return self._target(_transformed(x))
         if isinstance(x, types.MethodType):
             return [(code, 1) for code, _ in self._target(x.__func__)]
@@ -252,7 +252,7 @@ class Flow:
         if isinstance(x, type):
             return [(self.functions[f], 1) for f in self.state.methods.get("__init__", ())
                     if f in self.functions]
-        if isinstance(x, functools.partial) or type(x).__module__.startswith("fastgrad"):
+        if isinstance(x, functools.partial) or _known.package_of(type(x)) == "fastgrad":
             return [None]
         return [(self.functions[f], 1) for f in self.state.methods.get("__call__", ())
                 if f in self.functions]
@@ -285,7 +285,7 @@ class Flow:
                 function, skipped = function.__func__, skipped + 1
             elif isinstance(function, functools.partial):
                 function, skipped = function.func, skipped + len(function.args)
-            elif _transforms(function):
+            elif _hands_on(function):
                 function = function.__wrapped__
             else:
                 return
@@ -389,7 +389,7 @@ class Flow:
 
     def _objects_outside(self, call):
         """Whether a call may run what is no code of the user's as well."""
-        return any([_transforms(x) or not self._target(x) for origin in origins(call.parts[0])
+        return any([_hands_on(x) or not self._target(x) for origin in origins(call.parts[0])
                     for x in self._objects(origin)])
 
     # ---- which arrays a value may be --------------------------------------------------------
@@ -565,21 +565,20 @@ def _any(levels):
     return 0 if 0 in levels else _OPEN if _OPEN in levels else None
 
 
-def _transforms(x):
+def _hands_on(x):
     """Whether x is a derivative of a function, a mapped or compiled one: it calls the function with
     the arguments that it is given, or Tensors in their place."""
-    return (type(x).__module__ + ".").startswith("fastgrad.") and hasattr(x, "__wrapped__") and not (
+    return _known.package_of(type(x)) == "fastgrad" and hasattr(x, "__wrapped__") and not (
         hasattr(x, "defvjp") or hasattr(x, "defjvp"))
 
 
 def _transformed(x):
     """The function, where x is such a one."""
-    while _transforms(x):
+    while _hands_on(x):
         x = x.__wrapped__
     return x
 
 
 def _creates(x):
     """Whether a function makes a Tensor of no operand, while something is recorded."""
-    return (str(getattr(x, "__module__", "")).startswith("fastgrad")
-            and getattr(x, "__name__", "") in _CREATES)
+    return _known.package_of(x) == "fastgrad" and getattr(x, "__name__", "") in _CREATES

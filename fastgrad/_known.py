@@ -36,8 +36,8 @@ import typing
 import numpy as np
 
 __all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "Kind", "READS_ALL", "READS_NAMED", "base_class",
-           "calls", "class_method", "function", "kind", "of_functions", "seeded", "strict",
-           "wants_tensors"]
+           "calls", "class_method", "function", "kind", "module_of", "of_functions", "package_of", "seeded", "strict",
+           "strict_methods", "wants_tensors"]
 
 
 # ---- functions that depend on their operands alone ------------------------------------------
@@ -166,9 +166,8 @@ _CALL = frozenset([id(x) for x in (
 
 def calls(x):
     """Whether x may call what it is given: a function, or an object of the user's."""
-    return id(x) in _CALL or (_package(getattr(x, "__module__", None)) == "fastgrad"
-                              and not str(x.__module__).startswith(("fastgrad.numpy",
-                                                                    "fastgrad.special")))
+    return id(x) in _CALL or package_of(x) == "fastgrad" and not module_of(x).startswith(
+        ("fastgrad.numpy", "fastgrad.special"))
 
 
 # Without a seed they take one from the system.
@@ -194,21 +193,29 @@ def of_functions(module):
     return module.__name__ in _OF_FUNCTIONS
 
 
-def _package(module):
-    return (module or "").partition(".")[0]
+def module_of(x):
+    """The name of the module of a function or class. (Classes made by Cython may have a descriptor
+    in its place.)"""
+    found = getattr(x, "__module__", None)
+    return found if isinstance(found, str) else ""
+
+
+def package_of(x):
+    """The package that a function or class is of."""
+    return module_of(x).partition(".")[0]
 
 
 def function(x):
     """Whether x is a function, or a class, that depends on its operands alone."""
     if id(x) in _FUNCTIONS:
         return True
-    module = getattr(x, "__module__", None)
-    if not isinstance(module, str):
+    module = module_of(x)
+    if not module:
         return type(x) is np.ufunc and _ufunc_of_scipy(x)
     if module == "enum":                # which puts functions of its own into each class
         return True
-    if _package(module) == "fastgrad" and (
-            isinstance(x, type) or _package(type(x).__module__) != "fastgrad"):
+    if package_of(x) == "fastgrad" and (
+            isinstance(x, type) or package_of(type(x)) != "fastgrad"):
         # (But not what it has made of functions of the user's.)
         return getattr(x, "__closure__", None) is None or id(x) in _own_functions()
     if isinstance(x, type) and issubclass(x, BaseException):
@@ -242,7 +249,7 @@ def wants_tensors(x):
         return False
     if isinstance(x, np.ufunc):
         return True
-    return _package(getattr(x, "__module__", None)) in _TENSOR_PACKAGES and not isinstance(x, type)
+    return package_of(x) in _TENSOR_PACKAGES and not isinstance(x, type)
 
 
 # ---- types whose objects are told by their content ------------------------------------------
@@ -310,17 +317,33 @@ _BASES = frozenset([
 
 def base_class(x):
     """Whether a class of a library may be the base of a class of the user's."""
-    return (x in _BASES or x.__module__ in ("abc", "typing", "collections.abc", "contextlib")
+    return (x in _BASES or module_of(x) in ("abc", "typing", "collections.abc", "contextlib")
             or issubclass(x, BaseException))
 
 
 # Modules whose functions and classes take numbers of Python's own alone, and no Tensor for one.
 _STRICT = frozenset("""
-_ctypes _datetime _decimal _json _struct array binascii ctypes datetime decimal ipaddress json
-json.decoder json.encoder marshal struct uuid zoneinfo
+_ctypes _datetime _decimal _json _pydatetime _pydecimal binascii ctypes datetime decimal fractions
+ipaddress json json.decoder json.encoder marshal scipy.special.cython_special uuid zoneinfo
 """.split())
+
+_NUMBERS = (int, float, complex, np.generic, np.ndarray)
+_PASSES = (str, bytes, tuple, list, dict, set, collections.deque, np.ndarray)
 
 
 def strict(x):
     """Whether a function or class refuses a Tensor."""
-    return getattr(x, "__module__", None) in _STRICT
+    if isinstance(x, (types.MethodDescriptorType, types.WrapperDescriptorType)):
+        return issubclass(x.__objclass__, _NUMBERS)         # float.hex(x)
+    if isinstance(x, types.BuiltinMethodType) and isinstance(x.__self__, type):
+        x = x.__self__                                      # datetime.timedelta.__new__
+    return module_of(x) in _STRICT
+
+
+@functools.lru_cache(maxsize=1)
+def strict_methods():
+    """Names of methods that are theirs wherever they are found."""
+    names = {name for kind in (*vars(datetime).values(), fractions.Fraction)
+             if isinstance(kind, type) for name in vars(kind)}
+    return frozenset([name for name in names if not name.startswith("_")
+                      and not any([hasattr(kind, name) for kind in _PASSES])])

@@ -5,7 +5,6 @@ globals and cells, in modules and classes.
 """
 
 import builtins
-import dis
 import functools
 import sys
 import types
@@ -14,7 +13,7 @@ from fastgrad._core.program import ABSENT
 
 from ._code import Value, origins, read
 
-__all__ = ["Names", "Scope", "certain", "names_in", "own_attribute", "static_attribute"]
+__all__ = ["Names", "Scope", "names_in", "own_attribute", "static_attribute"]
 
 # Names of functions that are called with the names of attributes: which arguments these are.
 _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
@@ -230,27 +229,3 @@ class Scope:
         if isinstance(base, type):
             return static_attribute(base, name)
         return ABSENT
-
-
-def certain(value):
-    """Whether a line of code is reached in any case: before all branches, and nothing is caught."""
-    code = value.code.code
-    return not code.co_exceptiontable and value.line in _certain_lines(code)
-
-
-@functools.lru_cache(maxsize=4096)
-def _certain_lines(code):
-    """The lines that are over before the first branch or loop. (What a conditional expression
-    chooses may stand on a line before its condition.)"""
-    line, before, after = None, set(), set()
-    branched = False
-    for step in dis.get_instructions(code):
-        if step.positions is not None and step.positions.lineno is not None:
-            line = step.positions.lineno
-        branched = branched or step.opcode in _BRANCHES
-        (after if branched else before).add(line)
-    return frozenset(before - after - {None})
-
-
-_BRANCHES = frozenset([number for name, number in dis.opmap.items()
-                       if "JUMP" in name and "NO_INTERRUPT" not in name or name == "FOR_ITER"])

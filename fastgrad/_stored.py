@@ -18,7 +18,7 @@ import numpy as np
 
 from fastgrad._core import core
 
-from . import _watch
+from . import _known, _watch
 from ._names import own_attribute
 
 __all__ = ["let_go", "settle", "settled_generator"]
@@ -201,7 +201,8 @@ class _Settling:
                     space[name] = new
 
     def _namespace(self, x):
-        if _watch._known_module(x.__name__ if isinstance(x, types.ModuleType) else x.__module__):
+        if _watch._known_module(
+                x.__name__ if isinstance(x, types.ModuleType) else _known.module_of(x)):
             return
         for name, value in list(vars(x).items()):
             if (new := self._plain(value)) is not value:

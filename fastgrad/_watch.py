@@ -38,6 +38,7 @@ from fastgrad._core.program import ABSENT, version_of
 
 from . import _known
 from ._code import origins
+from ._known import module_of, package_of
 from ._names import Scope, names_in, own_attribute
 from ._told import (
     CONTAINERS,
@@ -95,10 +96,6 @@ _CACHED = type(functools.lru_cache(lambda: 0))
 _NAME_GETTERS = (operator.attrgetter, operator.methodcaller, operator.itemgetter)
 
 
-def _package(name):
-    return (name or "").partition(".")[0]
-
-
 def _folders():
     """Where code is that is taken to be the same always."""
     packages = os.path.dirname(os.path.dirname(np.__file__))
@@ -129,9 +126,10 @@ def _compares_fields(kind, item):
 def _known_module(name):
     """The same of the module of that name, which need not be a file. A user's module may have the
     name of one of the standard library's."""
-    if _package(name) not in _KNOWN_PACKAGES:
+    package = name.partition(".")[0]
+    if package not in _KNOWN_PACKAGES:
         return False
-    module = sys.modules.get(name) or sys.modules.get(_package(name))
+    module = sys.modules.get(name) or sys.modules.get(package)
     file = getattr(module, "__file__", None)
     return file is None or _known_file(file)
 
@@ -141,9 +139,9 @@ def _library_class(kind):
     is executed in a dictionary without a name says that it is of builtins.)"""
     if not kind.__flags__ & _HEAP_TYPE:
         return True
-    if not _known_module(kind.__module__):
+    if not _known_module(module_of(kind)):
         return False
-    found = sys.modules.get(kind.__module__)
+    found = sys.modules.get(module_of(kind))
     for name in kind.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is kind or kind.__module__ != "builtins"
@@ -314,7 +312,7 @@ class Watch:
             self._getter(value, kind)
         elif kind is _CACHED:
             self._cached(value, label)
-        elif _package(kind.__module__) == "fastgrad" and (
+        elif package_of(kind) == "fastgrad" and (
                 hasattr(value, "__wrapped__") or hasattr(value, "_reached")):
             self._wrapper(value, label)
         elif kind.__name__ == "cython_function_or_method":
@@ -332,7 +330,7 @@ class Watch:
                 self._iterator(value, label)
             else:
                 self._instance(value, label)
-        elif _package(kind.__module__) == "fastgrad" and kind.__flags__ & _HEAP_TYPE:
+        elif package_of(kind) == "fastgrad" and kind.__flags__ & _HEAP_TYPE:
             self.tokens.append(("object", kind))
             if hasattr(value, "__dict__"):
                 self._attributes(value, label)
@@ -398,7 +396,7 @@ class Watch:
             self.tokens.append(("object", id(function)))
             return
         self.tokens.append(("function", code))
-        if known and code not in _AROUND and _package(function.__module__) != "fastgrad":
+        if known and code not in _AROUND and package_of(function) != "fastgrad":
             self._unknown(function, label)
             return
         self.functions.append(function)
@@ -671,7 +669,7 @@ class Watch:
     def _compiled(self, value, label):
         """A function of Cython's: one of fastgrad's, perhaps around one of the user's."""
         self.tokens.append(("object", id(value)))
-        if _package(value.__globals__.get("__name__")) == "fastgrad" and hasattr(
+        if str(value.__globals__.get("__name__")).startswith("fastgrad.") and hasattr(
                 value, "__wrapped__"):
             self._visit(value.__wrapped__, label, None)
         elif not _known.function(value):
@@ -801,7 +799,7 @@ class Watch:
         self.tokens.append(("class", tuple(map(id, kind.__mro__))))
         self._compare(VERSION, kind, version_of(kind), None)
         meta = type(kind)
-        if meta not in _METAS and not _known_module(meta.__module__) and meta not in self._seen:
+        if meta not in _METAS and not _known_module(module_of(meta)) and meta not in self._seen:
             self._seen[meta] = len(self._seen)
             self._class(meta, label)
         for base in kind.__mro__:

@@ -169,9 +169,10 @@ def test_uses_inside_of_lanes_and_steps(name, way):
     lambda x: float(fractions.Fraction(x)), lambda x: datetime.timedelta(seconds=x).total_seconds(),
     lambda x: [5.0, 6.0, 7.0, 8.0][round(x)] * x])
 def test_what_others_refuse(use):
-    """Functions of C that take no Tensor: the plain function is called, if nothing has happened."""
+    """Functions of C that take no Tensor."""
     program = fg.compile(use)
     for x in (2.0, 3.0, 0.0):
+        assert calls_of(use, lambda: program(x)) == 1
         assert description(program(x)) == description(use(x))
 
 
@@ -212,6 +213,128 @@ def test_a_branch_that_is_never_taken_stops_no_replay():
         program = fg.compile(f)
         assert [program(x) for x in (1.0, 2.0, 3.0)] == [2.0, 4.0, 6.0]
         assert len(program.paths) == 1
+
+
+def test_branches_that_constants_shut():
+    """What stands behind a flag is nothing a call does, until the flag is another one."""
+    hist, flags = [], types.SimpleNamespace(verbose=False, log=None)
+
+    def f(x):
+        if flags.verbose:
+            hist.append(x)
+        if flags.log is not None:
+            flags.log.append(datetime.timedelta(seconds=x))
+        return x * 2 if not flags.verbose else x * 3
+
+    program = fg.compile(f)
+    assert [program(x) for x in (1.0, 2.0, 3.0)] == [2.0, 4.0, 6.0]
+    assert [path.calls for path in program.paths] == [3] and not hist
+    flags.verbose = True
+    assert [program(x) for x in (1.0, 2.0)] == [3.0, 6.0] and hist == [1.0, 2.0]
+    flags.verbose, flags.log = False, []
+    assert program(4.0) == 8.0 and flags.log == [datetime.timedelta(seconds=4)]
+
+
+def test_branches_that_a_number_opens():
+    """Nobody knows which way it will be when the function is recorded: it runs once all the same."""
+    def f(x):
+        if x > 1:
+            return datetime.timedelta(seconds=x).total_seconds()
+        return [decimal.Decimal(v) for v in [x]][0] if x < 0 else x * 2
+
+    program = fg.compile(f)
+    for x in (0.5, 2.0, -1.0, 0.5):
+        assert calls_of(f, lambda: program(x)) == 1
+        assert description(program(x)) == description(f(x))
+
+
+SECONDS = {"seconds": datetime.timedelta}
+HIDDEN = {
+    "vars": lambda x: vars(datetime)["timedelta"](seconds=x),
+    "a list": lambda x: [datetime.timedelta, float][0](seconds=x),
+    "a table": lambda x: SECONDS["seconds"](seconds=x), "get": lambda x: SECONDS.get("seconds")(x),
+    "a loop": lambda x: [kind(x) for kind in SECONDS.values()],
+    "map": lambda x: max(map(fractions.Fraction, [x, 1.0])),
+    "partial": lambda x: functools.partial(datetime.timedelta, seconds=x)(),
+    "methodcaller": lambda x: operator.methodcaller("replace", day=round(x))(datetime.date.max),
+    "stars": lambda x: datetime.timedelta(*[x]),
+    "names": lambda x: datetime.timedelta(**{"seconds": x}),
+    "passed on": lambda x: (lambda **a: datetime.timedelta(**a))(seconds=x),
+    "getattr": lambda x: getattr(datetime, "time" + "delta")(seconds=x),
+    "__new__": lambda x: datetime.timedelta.__new__(datetime.timedelta, x),
+    "eval": lambda x: eval("decimal.Decimal(x)"), "a descriptor": lambda x: float.__mul__(x, 2.0),
+    "a method": lambda x: (1.0).__add__(x), "key=": lambda x: sorted([x, 1], key=decimal.Decimal),
+    "vectorize": lambda x: np.vectorize(decimal.Decimal)(np.array([x]))[0],
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_takes_no_tensor_however_it_is_called(name):
+    f = HIDDEN[name]
+    program = fg.compile(f)
+    for x in (2.75, 3.25, 2.5):
+        assert calls_of(f, lambda: program(x)) == 1
+        assert description(program(x)) == description(f(x))
+
+
+# Numbers of other kinds, and what makes of a number one of Python's.
+C, H, HALF = np.array([1j, 2.0]), np.array([1.0, 2.0], np.float16), fractions.Fraction(1, 2)
+FOREIGN = {
+    "complex": lambda x: 1j * x + x * 1j, "power": lambda x: x ** (0.5 + 0j), "!=": lambda x: x != HALF,
+    "fraction": lambda x: HALF * x - x, "==": lambda x: x == HALF, "<": lambda x: HALF < x,
+    "timedelta": lambda x: datetime.timedelta(1) * x, "decimal": lambda x: decimal.Decimal(1) > x,
+    "complex64": lambda x: x * np.complex64(1j), "exp": lambda x: np.exp(1j * x).real,
+    "round": lambda x: [5.0, 6.0, 7.0][round(x)] * x, "floor": lambda x: 1 << math.floor(x),
+    "trunc": lambda x: math.trunc(x) ** 30 % 7, "ceil": lambda x: np.zeros(math.ceil(x)),
+    "int": lambda x: [5.0, 6.0][int(x)] * x, "types": lambda x: [round(x), math.floor(x), round(x, 1)],
+    "range": lambda x: sum(range(round(x))) * x, "comb": lambda x: math.comb(5, round(x)) * x,
+    "large": lambda x: round(x * 1e300), "divmod": lambda x: divmod(x, 0.5),
+}
+FOREIGN_ARRAYS = {
+    "complex": lambda x: x + C, "float16": lambda x: x * H, "@": lambda x: x @ C, "@@": lambda x: C @ x,
+    "longdouble": lambda x: x * H.astype(np.longdouble), "astype": lambda x: x.astype(complex) * 2,
+    "half": lambda x: x.astype(np.float16), "object": lambda x: x * H.astype(object),
+    "fraction": lambda x: (x * HALF)[0], "matrix": lambda x: x[:, None] @ C[None],
+    "datetime": lambda x: np.datetime64("2020-01-01") + x.astype("timedelta64[D]"),
+    "floor": lambda x: math.floor(x[0]) * x, "round": lambda x: round(x[1]) * x,
+}
+
+
+@pytest.mark.parametrize("name", [*FOREIGN, *FOREIGN_ARRAYS])
+def test_numbers_of_other_kinds(name):
+    f = (FOREIGN | FOREIGN_ARRAYS)[name]
+    program = fg.compile(f)
+    for x in (1.75, 0.5, 1.25, 0.75, 1.75) if name in FOREIGN and f is FOREIGN[name] else ():
+        assert calls_of(f, lambda: program(x)) <= 1
+        assert description(program(x)) == description(f(x))
+    f = FOREIGN_ARRAYS.get(name)
+    program = f and fg.compile(f)
+    for x in (np.array([1.75, 0.5]), np.array([0.25, 1.0]), np.array([2.75, 5.0])) if f else ():
+        assert calls_of(f, lambda: program(x)) <= 1
+        got, wanted = program(x.copy()), f(x.copy())
+        assert type(got) is type(wanted) and description(got) == description(wanted)
+
+
+def test_in_place_with_numbers_of_other_kinds():
+    def f(x):
+        y = x * 1
+        z = y
+        y *= H
+        z += 1
+        return y, z
+
+    program = fg.compile(f)
+    for x in (X[:2], Y[:2]):
+        assert description(program(x.copy())) == description(f(x.copy()))
+    with pytest.raises(TypeError):
+        fg.compile(lambda x: operator.iadd(x, 1j))(X.copy())
+
+
+def test_whole_numbers_are_guards():
+    program = fg.compile(lambda x: [1.0, 2.0, 3.0][int(x)] * x + round(x))
+    assert [program(x) for x in (0.25, 0.4, 1.25, 1.3, 0.3)] == [0.25, 0.4, 3.5, 3.6, 0.3]
+    assert sorted([path.calls for path in program.paths]) == [2, 3]
+    assert fg.grad(lambda x: round(x) * x)(1.75) == 2.0         # a Tensor where it is differentiated
 
 
 def test_draws_are_not_lost():
@@ -651,8 +774,8 @@ def test_what_was_done_before_an_error_is_done_once():
 def test_a_change_that_was_not_seen_and_an_error():
     """The change is not made twice; the error says so, and the next call is right."""
     hist = []
-    program = fg.compile(lambda x: (operator.methodcaller("append", x)(hist),
-                                    [4.0, 1.0, 2.0][round(x)])[1])
+    program = fg.compile(lambda x: (operator.methodcaller("append", x)(hist), copy.copy(
+        datetime.timedelta)(seconds=x).total_seconds())[1])
     with pytest.raises(TypeError) as caught:
         program(1.0)
     assert hist == [1.0] and type(hist[0]) is float

@@ -880,3 +880,25 @@ def test_a_numpy_scalar_that_changes(kind):
     assert [compiled(3.0), compiled(3.0)] == [6.0, 6.0]
     factor = kind(5)
     assert [compiled(3.0), compiled(3.0)] == [15.0, 15.0]
+
+
+class _NoModule(type):
+    """As Cython's metaclasses are."""
+
+
+_NoModule.__module__ = property(lambda kind: "elsewhere")
+
+
+class _Series(metaclass=_NoModule):
+    factor = 3.0
+
+    def scaled(self, x):
+        return x * self.factor
+
+
+def test_classes_whose_module_has_no_name(monkeypatch):
+    series = _Series()
+    f = fg.compile(lambda x: series.scaled(x))
+    assert f(2.0) == 6.0
+    monkeypatch.setattr(_Series, "factor", 4.0)
+    assert f(2.0) == 8.0

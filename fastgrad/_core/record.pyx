@@ -345,7 +345,6 @@ cdef class Recorder:
         what is outside, and the same at each of its runs."""
         cdef FgNode *n
         cdef uint32_t id
-        cdef int k
         cdef list rest = [t.id]
         cdef set seen = set()
         while rest:
@@ -361,11 +360,9 @@ cdef class Recorder:
                 continue
             if n.op == FG_dual or n.flags & FG_CONSUMED:        # (what of is not told)
                 return True
-            rest += [operand_at(n, k) for k in range(operand_count(n)) if operand_at(n, k)]
+            rest += sources_of(n)
             if id in self.aliases:
                 rest.append((<Argument>self.aliases[id]).id)
-            if n.op == FG_gather or n.op == FG_scatter or n.op == FG_assign:
-                rest += live_places(graph_attribute(n))
         return False
 
     cdef bint made(self, Tensor t) except -1:
@@ -779,6 +776,15 @@ cdef dict LENGTHS = {
 cdef object LENGTH_NAMES = frozenset((
     "axis", "axis1", "axis2", "shape", "keepdims", "n", "num", "k", "reps", "repeats", "offset",
     "ndmin", "endpoint", "retstep", "minlength", "return_index", "return_inverse", "return_counts"))
+
+cdef list sources_of(FgNode *n):
+    """The nodes that one was computed of: its operands, and the indices among its attributes."""
+    cdef int k
+    cdef list found = [operand_at(n, k) for k in range(operand_count(n)) if operand_at(n, k)]
+    if n.op == FG_gather or n.op == FG_scatter or n.op == FG_assign:
+        found += live_places(graph_attribute(n))
+    return found
+
 
 # ---- functions without derivative -----------------------------------------------------------
 

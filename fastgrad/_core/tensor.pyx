@@ -246,7 +246,12 @@ cdef class Tensor:
         """The same entries in another dtype; differentiable between float32 and float64."""
         if not copy and dtype == self.dtype and not self.node.flags & FG_WEAK:
             return self
-        result = cast(self, dtype)
+        try:
+            result = cast(self, dtype)
+        except (TypeError, ValueError, NotImplementedError):
+            if not values_serve((self,), {}):
+                raise
+            return called_on_values(np_ndarray.astype, (np.asarray(handed_value(self)), dtype), {})
         return self.clone() if copy and result is self else result
 
     # ---- differentiation --------------------------------------------------------------------
@@ -376,6 +381,8 @@ cdef class Tensor:
     def __int__(self):
         if self.size == 1 and not (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)):
             return decided(self, "int", int(tensor_value(self).item()))
+        if self.size == 1 and get_recorder() != NULL and handed_out(self):
+            return whole_number(self)
         return int(self.number_for("int", "int(t.detach()) for the number alone"))
 
     def __complex__(self):
@@ -399,7 +406,7 @@ cdef class Tensor:
 
     def __round__(self, ndigits=None):
         if ndigits is None:
-            return unary(FG_rint, self)
+            return rounded(FG_rint, self)
         scale = 10.0 ** ndigits
         return unary(FG_rint, self * scale) / scale
 
@@ -513,7 +520,14 @@ cdef class Tensor:
             return NotImplemented
         if is_sparse(left) or is_sparse(right):
             return sparse_product(left, right)
-        return push_matmul(left, right)
+        if get_recorder() == NULL:
+            return push_matmul(left, right)
+        try:
+            return push_matmul(left, right)
+        except (TypeError, ValueError, NotImplementedError):
+            if not values_serve((left, right), {}):
+                raise
+        return called_on_values(operator.matmul, (left, right), {})
 
     def __neg__(self):
         return unary(FG_negative, self)
@@ -525,13 +539,13 @@ cdef class Tensor:
         return unary(FG_abs, self)
 
     def __floor__(self):
-        return unary(FG_floor, self)
+        return rounded(FG_floor, self)
 
     def __ceil__(self):
-        return unary(FG_ceil, self)
+        return rounded(FG_ceil, self)
 
     def __trunc__(self):
-        return unary(FG_trunc, self)
+        return rounded(FG_trunc, self)
 
     def __iadd__(self, other):
         return in_place(self, binary(FG_add, self, other), "+=")
@@ -1093,7 +1107,6 @@ cdef bint comes_of_arguments(uint32_t id) except -1:
     """The same as `depends` of a recorded value without derivative: an index, a comparison, what
     was detached."""
     cdef FgNode *n
-    cdef int k
     cdef list rest = [id]
     cdef set seen = set()
     while rest:
@@ -1108,7 +1121,7 @@ cdef bint comes_of_arguments(uint32_t id) except -1:
         elif n.op == FG_dual or n.flags & FG_CONSUMED:
             return True
         elif not n.flags & FG_LEAF:
-            rest += [operand_at(n, k) for k in range(operand_count(n)) if operand_at(n, k)]
+            rest += sources_of(n)
     return False
 
 
@@ -1142,6 +1155,25 @@ def number_method(str name):
 
 
 NUMBER_METHODS = {name: number_method(name) for name in ("as_integer_ratio", "hex", "is_integer")}
+
+
+cdef object rounded(int op, Tensor t):
+    """round(), math.floor() and their like: Python's give an int, with which one may index, count
+    and shift, and so do these where no derivative is lost; else a Tensor of whole numbers."""
+    cdef object result = unary(op, t)
+    if (get_recorder() != NULL and t.node.rank == 0 and is_float(t.node.dtype)
+            and t.node.flags & FG_NEEDS_GRAD and handed_out(t)):
+        return whole_number(result)
+    return result
+
+
+cdef object whole_number(Tensor t):
+    """The integer that a value handed out is cut off to: a guard, if programs can compare it."""
+    cdef object number = int(tensor_value(t).item())
+    if -9_000_000_000_000_000_000 < number < 9_000_000_000_000_000_000:
+        return decided(t, "int", number)
+    item_number(t, ())          # (which ends the recording)
+    return number
 
 
 cdef bint handed_out(Tensor t) except -1:
@@ -1725,7 +1757,11 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
     cdef double number
     cdef bint scalar
     if not isinstance(result, Tensor):
-        return result
+        if not t.node.rank and not is_point(t) or not isinstance(result, (np_ndarray, np_generic)):
+            return result
+        if not np.can_cast(result.dtype, t.dtype, "same_kind"):
+            raise TypeError(f"{what}: a {result.dtype} result does not fit into a {t.dtype} Tensor")
+        result = tensor_constant(np.array(result, t.dtype))
     made = result
     if tensor_dims(made.node) != tensor_dims(t.node):
         raise ValueError(f"{what}: the result has shape {tensor_dims(made.node)}, which does not fit "
@@ -1844,17 +1880,62 @@ cdef object binary_any(int op, object left, object right):
         left = operand_settled(left)
     if isinstance(right, (list, tuple)):
         right = operand_settled(right)
+    if get_recorder() != NULL:
+        return binary_recorded(op, left, right)
+    return NotImplemented if binary_operands(left, right, x) else push(op, 2, x)
+
+
+cdef int binary_operands(object left, object right, Operand *x) except -1:
+    """Put the operands into x; 1 if one of them is of no kind that is known."""
     operand_clear(&x[1])
     if operand_of(left, &x[0], True):
-        return NotImplemented
+        return 1
     try:
         if operand_of(right, &x[1], True):
             operand_drop(&x[0])
-            return NotImplemented
+            return 1
     except BaseException:
         operand_drop(&x[0])
         raise
-    return push(op, 2, x)
+    return 0
+
+
+cdef object binary_recorded(int op, object left, object right):
+    """The same for a program: what refuses a Tensor in the place of a number (complex numbers and
+    fractions, float16, a timedelta) meets its value where that may leave."""
+    cdef Operand x[3]
+    cdef object other = left if isinstance(right, Tensor) else right
+    try:
+        if not binary_operands(left, right, x):
+            return push(op, 2, x)
+        if isinstance(other, Tensor) or other is None or takes_turn(other):
+            return NotImplemented
+    except (TypeError, ValueError, NotImplementedError):
+        if not values_serve((left, right), {}):
+            raise
+        return called_on_values(OPERATORS[op], (left, right), {})
+    if not values_serve((left, right), {}):
+        return NotImplemented
+    return called_on_values(OPERATORS[op], (left, right), {})
+
+
+cdef dict OPERATORS = {
+    FG_add: operator.add, FG_subtract: operator.sub, FG_multiply: operator.mul,
+    FG_divide: operator.truediv, FG_floor_divide: operator.floordiv, FG_mod: operator.mod,
+    FG_power: operator.pow, FG_less: operator.lt, FG_less_equal: operator.le,
+    FG_greater: operator.gt, FG_greater_equal: operator.ge, FG_equal: operator.eq,
+    FG_not_equal: operator.ne}
+
+
+cdef bint takes_turn(object x):
+    """Whether x may be of a class of the user's, whose own operators meet the Tensor. (Those of C and
+    of the standard library take numbers for what they know alone.)"""
+    cdef object module = getattr(type(x), "__module__", None)
+    return type(x).__flags__ & HEAPTYPE and str(module).partition(".")[0] not in OWN_NUMBERS
+
+
+HEAPTYPE = 1 << 9           # Py_TPFLAGS_HEAPTYPE: of a class statement, mostly
+cdef object OWN_NUMBERS = frozenset(["_decimal", "_pydecimal", "datetime", "decimal", "fractions"])
 
 
 cdef inline object unary(int op, object o):
