@@ -236,6 +236,10 @@ TERMS = {
 Link = namedtuple("Link", "of by term rows columns slopes note")
 
 
+# What these do not take has no path to the result, whatever that is.
+_SELECTING = frozenset(["where", "max", "min"])
+
+
 class _Reader:
     """The names, formulas, local derivatives and both sweeps of a recording."""
 
@@ -356,8 +360,15 @@ class _Reader:
     # ---- sweeps
 
     def _reverse(self):
+        finite = self.output is None or bool(np.isfinite(self.values[self.output]).all())
+
+        def product(node, adjoints, slopes):
+            if finite or self.nodes[node].op in _SELECTING:
+                return numbers("weigh", adjoints, slopes)
+            return numbers("chain", adjoints, slopes, False)
+
         return _symbolic.reverse([(link.of, link.by, link.rows, link.columns, link.slopes)
-                                  for link in self.links], self.output, self.values, numbers)
+                                  for link in self.links], self.output, self.values, product)
 
     def _forward(self, leaf):
         """The Jacobian of every node by a leaf; None if they are too large together."""

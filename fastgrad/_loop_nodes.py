@@ -101,7 +101,7 @@ class Rule:
 
     # ---- forward mode -----------------------------------------------------------------------
 
-    def push(self, tangents):
+    def push(self, tangents, finite=None):
         loop = self.loop
         carries, sequences, constants = self.parts(self.operands)
         given = self.parts(tangents)
@@ -109,11 +109,11 @@ class Rule:
         pattern = tuple([t is not None for t in (*given[1], *given[2])])
         tangent = _tangent_loop(loop, pattern)
         if tangent is None:
-            return self.unrolled_push(tangents)
+            return self.unrolled_push(tangents, finite)
         own = [_filled(given[0][k], carries[k]) for k in moving]
         results = loop_results(f"tangent of {self.name}", tangent, [
             *carries, *own, *sequences, *[t for t in given[1] if t is not None], *constants,
-            *[t for t in given[2] if t is not None]])
+            *[t for t in given[2] if t is not None], _mask(finite)])
         answer = [None] * len(loop.body.outputs)
         for k, t in zip(moving, results[loop.carries:]):
             answer[k] = t
@@ -122,22 +122,22 @@ class Rule:
             answer[k] = t
         return answer
 
-    def unrolled_push(self, tangents):
+    def unrolled_push(self, tangents, finite):
         active = [k for k, t in enumerate(tangents) if t is not None]
         moved = _floats(self.loop.body, self.loop.body.outputs)
         run = _Run("jvp", self.steps(active, moved), ([self.operands[k] for k in active],), {}, 0,
                    False)
         answer = [None] * len(self.loop.body.outputs)
-        for k, t in zip(moved, run.push([tangents[k] for k in active])):
+        for k, t in zip(moved, run.push([tangents[k] for k in active], finite=_mask(finite))):
             answer[k] = _tensor(t)
         return answer
 
     # ---- reverse mode -----------------------------------------------------------------------
 
-    def pull(self, cotangents, needed):
+    def pull(self, cotangents, needed, finite=None):
         loop = self.loop
         if loop.kind == "while":
-            return self.counted().pull(cotangents, needed)
+            return self.counted().pull(cotangents, needed, finite)
         needed = [bool(n) and loop.body.dtype(i).kind == "f"
                   for n, i in zip(needed, loop.body.inputs)]
         carries, sequences, constants = self.parts(self.operands)
@@ -146,14 +146,14 @@ class Rule:
         given = [t is not None for t in cotangents[loop.carries:]]
         adjoint = _adjoint_loop(loop, tuple(wanted[1]), tuple(wanted[2]), tuple(given))
         if adjoint is None:
-            return self.unrolled_pull(cotangents, needed)
+            return self.unrolled_pull(cotangents, needed, finite)
         stacks = loop_results(self.name, _stacking_loop(loop), self.operands)
         stacks = stacks[len(loop.body.outputs):]
         bars = [_filled(cotangents[k], carries[k]) for k in moving]
         sums = [_filled(None, t) for t, n in zip(constants, wanted[2]) if n]
         results = iter(loop_results(f"adjoint of {self.name}", adjoint, [
             *bars, *sums, *stacks, *sequences, *[t for t in cotangents[loop.carries:]
-                                                 if t is not None], *constants]))
+                                                 if t is not None], *constants, _mask(finite)]))
         answer = [None] * len(self.operands)
         for k in moving:
             answer[k] = next(results)
@@ -165,13 +165,13 @@ class Rule:
                 answer[loop.carries + k] = next(results)
         return [t if n else None for t, n in zip(answer, needed)]
 
-    def unrolled_pull(self, cotangents, needed):
+    def unrolled_pull(self, cotangents, needed, finite):
         active = [k for k, n in enumerate(needed) if n]
         moved = [k for k, t in enumerate(cotangents) if t is not None]
         run = _Run("vjp", self.steps(active, moved), ([self.operands[k] for k in active],), {}, 0,
                    False)
         answer = [None] * len(self.operands)
-        for k, t in zip(active, run.pull([cotangents[k] for k in moved])[0]):
+        for k, t in zip(active, run.pull([cotangents[k] for k in moved], _mask(finite))[0]):
             answer[k] = _tensor(t)
         return answer
 
@@ -201,6 +201,11 @@ def _own(name, t):
     if t.requires_grad and core.is_recording():
         return core.taken(t)
     return t.detach()
+
+
+def _mask(finite):
+    """Whether the result of the sweep that goes through a loop is finite, as an operand."""
+    return core.tensor(np.True_) if finite is None else finite
 
 
 def _tensor(x):
@@ -283,6 +288,7 @@ def _tangent_loop(loop, pattern):
         dots += take(len(along))
         values += take(loop.constants)
         dots += take(len(fixed))
+        finite, = take(1)
         where = moving + along + fixed
 
         def run(given):
@@ -293,14 +299,14 @@ def _tangent_loop(loop, pattern):
             return [results[k] for k in outputs], results[:c]
 
         derivative = _Run("jvp", run, ([values[k] for k in where],), {}, 0, True)
-        moved = derivative.push(dots)
+        moved = derivative.push(dots, finite=finite)
         return [*derivative.aux, *moved] if loop.kind == "scan" else [
             *derivative.aux, *moved[:len(moving)]]
 
     inputs = body.inputs
     carried = _examples(body, inputs[:c]) + _examples(body, [inputs[k] for k in moving], False)
     others = _examples(body, [*inputs[c:c + s], *[inputs[k] for k in along], *inputs[c + s:],
-                              *[inputs[k] for k in fixed]])
+                              *[inputs[k] for k in fixed]]) + [np.True_]
     graph = _derived(step, carried, others)
     if graph is None:
         return None
@@ -311,7 +317,7 @@ def _tangent_loop(loop, pattern):
             carried, others)
         if condition is None:
             return None
-    return Loop(loop.kind, graph, c + len(moving), s + len(along), loop.constants + len(fixed),
+    return Loop(loop.kind, graph, c + len(moving), s + len(along), loop.constants + len(fixed) + 1,
                 loop.length, loop.reverse, condition)
 
 
@@ -345,6 +351,7 @@ def _adjoint_loop(loop, along, fixed, given):
         values = take(c) + take(s)
         bars += take(len(stacked))
         values += take(loop.constants)
+        finite, = take(1)
 
         def run(given):
             operands = list(values)
@@ -354,7 +361,7 @@ def _adjoint_loop(loop, along, fixed, given):
             return [results[k] for k in moving + stacked]
 
         derivative = _Run("vjp", run, ([values[k] for k in where],), {}, 0, False)
-        found = derivative.pull(bars)[0]
+        found = derivative.pull(bars, finite)[0]
         n = len(moving)
         found[n:n + len(fixed)] = [a + b for a, b in zip(sums, found[n:])]
         return [_like(x, body, body.inputs[k]) for x, k in zip(found, where)]
@@ -363,11 +370,11 @@ def _adjoint_loop(loop, along, fixed, given):
     carried = _examples(body, [inputs[k] for k in moving + fixed], False)
     others = [*_examples(body, inputs[:c + s]), *_examples(body, [body.outputs[k] for k in stacked],
                                                            False),
-              *_examples(body, inputs[c + s:])]
+              *_examples(body, inputs[c + s:]), np.True_]
     graph = _derived(step, carried, others)
     if graph is None:
         return None
-    return Loop("scan", graph, len(moving) + len(fixed), c + s + len(stacked), loop.constants,
+    return Loop("scan", graph, len(moving) + len(fixed), c + s + len(stacked), loop.constants + 1,
                 loop.length, not loop.reverse)
 
 

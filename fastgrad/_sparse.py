@@ -541,6 +541,7 @@ class _Plan:
         self.blank = None               # a matrix without its three arrays
         self.groups = groups
         self.colours = colours          # forward and reverse sweeps: how many
+        self.turned = False             # whether the results are the columns
 
     def transpose(self):
         """Compute the transposed matrix."""
@@ -549,6 +550,7 @@ class _Plan:
         place[places] = np.arange(len(places))
         groups = [group._replace(target=place[group.target]) for group in self.groups]
         self.__init__(pattern, groups, self.colours)
+        self.turned = True
 
     def matrix(self, csr_array, trace):
         """The derivative, in arrays of its own."""
@@ -565,6 +567,8 @@ class _Plan:
     def values(self, trace):
         """The entries, in the order of the pattern."""
         dtype, data = trace.input_dtypes[0], None
+        wild = () if trace.results_finite() else np.flatnonzero(
+            ~np.isfinite(np.ravel(core.settled(trace.plain()[0]))))
         for group in self.groups:
             shape = trace.input_shapes[0] if group.forward else trace.shapes[0]
             size = math.prod(shape)
@@ -572,6 +576,8 @@ class _Plan:
             for (a, b), (start, stop) in zip(itertools.pairwise(group.seed_bounds),
                                              itertools.pairwise(group.bounds)):
                 ones = group.seeds[a:b]
+                if len(wild) and not group.forward:
+                    ones = np.setdiff1d(ones, wild)
                 seeds[ones] = 1
                 if group.forward:
                     seed = seeds.reshape((group.lanes, *shape))
@@ -582,7 +588,16 @@ class _Plan:
                 if data is None:
                     data = np.empty(len(self.columns), dtype=dtype)
                 data[group.target[start:stop]] = np.ravel(answer)[group.source[start:stop]]
-        return np.empty(0, dtype=dtype) if data is None else data
+        if data is None:
+            return np.empty(0, dtype=dtype)
+        of, by = (self.columns, self.pattern.rows) if self.turned else (
+            self.pattern.rows, self.columns)
+        for i in wild:                  # each such row is a sweep of its own
+            seed = np.zeros(trace.shapes[0])
+            seed.reshape(-1)[i] = 1
+            own = np.flatnonzero(of == i)
+            data[own] = np.ravel(trace.pull([seed])[0])[by[own]]
+        return data
 
 
 def _group(forward, colour, count, lanes, size, entry_colour, entry_place, entries=None):

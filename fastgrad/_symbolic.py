@@ -152,6 +152,7 @@ WORDED = {
     "copysign": "abs(a) if b >= 0 else -abs(a)",
     "relu": "max(a, 0)", "step": "1 if a > 0 else 0", "is_zero": "1 if a == 0 else 0",
     "sigmoid_da": "sigmoid(a) * (1 - sigmoid(a))", "weigh": "a * b", "hypot_da": "a / b",
+    "chain": "a * b", "settle": "a",
     "power_db": "c * log(a)",
     "weight_max": "1 if a > b else (c if a == b else 0)",
     "weight_min": "1 if a < b else (c if a == b else 0)",
@@ -401,16 +402,17 @@ def edges(recording):
             if depends[operand] and not (node.op == "where" and k == 2)]
 
 
-def reverse(jacobians, output, values, apply):
+def reverse(jacobians, output, values, product):
     """The adjoint of every node, flat: the chain rule from the result to the arguments.
 
-    `jacobians` are tuples (node, operand, rows, columns, coefficients), oldest first."""
+    `jacobians` are tuples (node, operand, rows, columns, coefficients), oldest first;
+    ``product(node, adjoints, coefficients)`` is the chain rule's."""
     adjoints = [np.zeros(value.size, value.dtype) for value in values]
     if output is not None:
         adjoints[output][:] = 1
     for node, operand, rows, columns, slopes in reversed(jacobians):
         np.add.at(adjoints[operand], columns,
-                  np.asarray(apply("weigh", adjoints[node][rows], slopes)))
+                  np.asarray(product(node, adjoints[node][rows], slopes)))
     return adjoints
 
 
@@ -633,7 +635,8 @@ def symbolic(f, /, *x, simplify=False, **kwargs):
             operands = recording.nodes[i].operands
             jacobians.append((i, operands[k], *jacobian_entries(
                 recording.nodes[i], k, [values[j] for j in operands], values[i], _sympy_row)))
-        adjoints = reverse(jacobians, recording.output, values, _sympy_row)
+        adjoints = reverse(jacobians, recording.output, values,
+                           lambda node, g, slopes: _sympy_row("weigh", g, slopes))
         gradient = [np.frompyfunc(_sympy_number, 1, 1)(g).reshape(s.shape) if s.size else s
                     for g, s in zip(adjoints, symbols)]
     if simplify:

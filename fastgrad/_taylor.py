@@ -9,6 +9,7 @@ Derivatives, 2nd ed., 2008, chapter 13). So coefficients are computed when they 
 The arithmetic is done with Tensors: within another transformation it is recorded.
 """
 
+import contextvars
 import functools
 import math
 
@@ -135,6 +136,8 @@ def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
     inputs = [_Series([_tensor(leaf, leaf), _tensor(direction, leaf)])
               for leaf, direction in zip(leaves, directions)]
     series = _propagate(nodes, results, inputs, order.__index__())
+    if not trace.results_finite():
+        _settle_results(series, nodes, results, inputs, order.__index__())
     if connected:
         values = [value if i is None else series[i][0] for i, value in zip(results, values)]
     coefficients = [_trees.unflatten(returned, values)] + [
@@ -145,6 +148,21 @@ def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
     if has_aux:
         return coefficients, _trees.tree_map(core.settled, kept[0])
     return coefficients
+
+
+def _settle_results(series, nodes, results, inputs, order):
+    """Entries of results that are not finite: there a zero that comes earlier in the chain does not
+    win over an infinity (see `_times`)."""
+    token = _infinite.set(True)
+    try:
+        others = _propagate(nodes, results, inputs, order)
+    finally:
+        _infinite.reset(token)
+    for i in {i for i in results if i is not None}:
+        finite = np.isfinite(plain(series[i][0]))
+        series[i] = _Series([series[i][0]] + [
+            t if t is None else _row["settle"](t, others[i][k], finite)
+            for k, t in enumerate(series[i].known) if k])
 
 
 def _tensor(value, like):
@@ -262,16 +280,23 @@ def _minus(a, b):
     return (a if b is None else _row["negative"](b) if a is None else _row["subtract"](a, b))
 
 
+_infinite = contextvars.ContextVar("_infinite", default=False)      # of results that are
+
+
 def _times(a, b):
-    """The chain rule's product, in which zero is stronger than infinity."""
-    return None if a is None or b is None else _row["weigh"](a, b)
+    """The chain rule's product, in which zero is stronger than infinity; of results that are not
+    finite only that of b, a partial, which comes later in the chain than the tangent a."""
+    if a is None or b is None:
+        return None
+    return _row["chain"](b, a, False) if _infinite.get() else _row["weigh"](a, b)
 
 
 def _cauchy(k, a, b, first=0, product=_times):
     """The sum of a[j] b[k - j] over j = first ... k."""
     total = None
     for j in range(first, k + 1):
-        total = _plus(total, product(_part(a, j), _part(b, k - j)))
+        x, y = _part(a, j), _part(b, k - j)
+        total = _plus(total, product(y, x) if j == 0 and product is _times else product(x, y))
     return total
 
 
@@ -375,10 +400,12 @@ _DIRECT = {
     "negative": lambda k, y, a: _minus(None, a[k]),
     "multiply": lambda k, y, a, b: _cauchy(k, a, b),
     "weigh": lambda k, y, a, b: _cauchy(k, a, b),
+    "chain": lambda k, y, a, b, finite: _cauchy(k, a, b),
     "square": lambda k, y, a: _cauchy(k, a, a),
     "divide": _quotient,
     "reciprocal": lambda k, y, a: _quotient(k, y, 1.0, a),
     "where": _chosen,
+    "settle": _chosen,
 }
 
 
@@ -431,7 +458,7 @@ def _extreme(function):
         value, back = run.value(), run.pull
         shares = constant(back(np.ones(np.shape(value)))[0])
         return _Series([reduced(a[0])], lambda k: None if a[k] is None else core.sum(
-            _times(a[k], shares), axis=node.attribute))
+            _row["weigh"](a[k], shares), axis=node.attribute))
     return series
 
 

@@ -39,7 +39,7 @@ def _arity(name):
 
 # By operator number: how many operands an element-wise row takes; -1: another kind of row.
 _ARITY = np.array([-1 if name is None else _arity(name) for name in NAMES])
-_PLAIN = np.array([n >= 0 and name != "where" and _ROWS[name].kind != "compare"
+_PLAIN = np.array([n >= 0 and not _ROWS[name].mask and _ROWS[name].kind != "compare"
                    for n, name in zip(_ARITY, NAMES)])
 
 
@@ -265,7 +265,7 @@ class _Check:
                   f"it compares {self.operand_dtypes[0]} with {self.operand_dtypes[1]}")
             return
         wrong(self.dtype not in _FLOATS, f"it is {self.dtype}")
-        if row.name == "where":
+        if row.mask:
             wrong(self.operand_dtypes[2] != _BOOL, "its third operand is not bool")
             self.same_dtypes(slice(2))
         else:

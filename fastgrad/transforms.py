@@ -340,14 +340,14 @@ class _Run:
     def value(self):
         return self.like_result(self.trace.plain())
 
-    def pull(self, cotangent):
+    def pull(self, cotangent, finite=None):
         """Reverse mode: one gradient for each argument."""
-        return self.like_inputs(self.trace.pull(self.cotangents(cotangent)))
+        return self.like_inputs(self.trace.pull(self.cotangents(cotangent), finite))
 
-    def push(self, *tangents):
+    def push(self, *tangents, finite=None):
         """Forward mode: the derivative of the result."""
         _count(self.name, tangents, len(self.positions))
-        return self.outputs(self.trace.push(self.tangent_leaves(tangents)))
+        return self.outputs(self.trace.push(self.tangent_leaves(tangents), finite))
 
     def outputs(self, leaves):
         """Derivatives of the results (None: there is none) as a tree like the result."""
@@ -834,10 +834,18 @@ def _blocks(run, mode, chunk):
     if mode == "auto":
         mode = "forward" if n <= m else "reverse"
     if run.recorded():
-        return _blocks_recorded(trace, mode)
-    if mode == "forward":
-        return _blocks_forward(trace, n, m, chunk)
-    return _blocks_reverse(trace)
+        if mode == "reverse" or not core.recording_program() and trace.results_finite():
+            return _blocks_recorded(trace, mode)
+        return [[trace.rows(k, *both) if trace.differentiable(k) else both[0] for both in zip(*rows)]
+                for k, rows in enumerate(zip(_blocks_recorded(trace, "forward"),
+                                             _blocks_recorded(trace, "reverse")))]
+    if mode == "reverse":
+        return _blocks_reverse(trace)
+    blocks = _blocks_forward(trace, n, m, chunk)
+    for k, i, gradients in _rows_not_finite(trace):
+        for block, gradient in zip(blocks[k], gradients):
+            block.reshape((math.prod(trace.shapes[k]), -1))[i] = np.ravel(gradient)
+    return blocks
 
 
 def _blocks_forward(trace, n, m, chunk):
@@ -861,6 +869,23 @@ def _blocks_forward(trace, n, m, chunk):
              if column is not None else np.zeros(out + shape, dtype)
              for start, size, shape, dtype in zip(starts, sizes, inputs, dtypes)]
             for column, out in zip(columns, outputs)]
+
+
+def _rows_not_finite(trace):
+    """Rows of the Jacobian, by reverse sweeps, where a result is not finite: a zero among the
+    tangents may be an underflow, and those of a unit vector are none. Yields the result, the entry
+    and the derivatives by each argument."""
+    if trace.results_finite():
+        return
+    shapes = trace.shapes
+    for k, y in enumerate(trace.plain()):
+        if not trace.differentiable(k):
+            continue
+        for i in np.flatnonzero(~np.isfinite(np.ravel(core.settled(y)))).tolist():
+            cotangents = [None] * len(shapes)
+            cotangents[k] = np.zeros(shapes[k])
+            cotangents[k].reshape(-1)[i] = 1
+            yield k, i, trace.pull(cotangents)
 
 
 def _identity(start, size, lanes, shape, dtype):
@@ -901,7 +926,7 @@ def _blocks_recorded(trace, mode):
             for seed in _units(shape, dtypes[k]):
                 tangents = [None] * len(inputs)
                 tangents[k] = seed
-                for j, part in enumerate(trace.push(tangents)):
+                for j, part in enumerate(trace.columns(tangents)):
                     columns[j][k].append(np.zeros(outputs[j]) if part is None else part)
     else:
         for j, shape in enumerate(outputs):
@@ -1079,6 +1104,8 @@ def _diagonals(trace, chunk):
             if part is not None:
                 diagonal[at:at + lanes] = np.diagonal(part.reshape(lanes, size), at)
         found.append(diagonal.reshape(shape))
+    for k, i, gradients in _rows_not_finite(trace):
+        found[k].reshape(-1)[i] = np.ravel(gradients[k])[i]
     return found
 
 
@@ -1088,11 +1115,15 @@ def _symmetrise(blocks, shapes):
         for j in range(i):
             rank = len(shapes[i])
             block = row[j].transpose([*range(rank, row[j].ndim), *range(rank)])
-            blocks[j][i] = block.copy(order="C")
+            _put_finite(blocks[j][i], block)
         size = math.prod(shapes[i])
         matrix = np.asarray(row[i]).reshape(size, size)
-        upper = np.triu_indices(size, 1)
-        matrix[upper] = matrix.T[upper]
+        _put_finite(matrix, np.where(np.tri(size, dtype=bool), matrix, matrix.T))
+
+
+def _put_finite(block, other):
+    """Write what is finite in both: rows of results that are not are what reverse sweeps gave."""
+    np.copyto(block, other, where=np.isfinite(block) & np.isfinite(other))
 
 
 @of_programs

@@ -233,7 +233,8 @@ typedef struct FgNode {
     uint8_t dtype;
     uint8_t rank;
     uint16_t flags;
-    uint16_t index;             /* a projection: which result                                     */
+    uint16_t index;             /* a projection: which result; a dual: whether it has a second    */
+                                /* tangent, and under which number (infinite.pyx)                 */
     /* 8: who needs it */
     uint32_t refs;              /* handles and recorded consumers: the node lives                 */
     uint32_t uses;              /* consumers that read the value: it lives (and with a handle)    */

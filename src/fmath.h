@@ -271,6 +271,7 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_copysign(...)        FG_TYPED(fg_copysign)(__VA_ARGS__)
 #define fg_select(...)          FG_TYPED(fg_select)(__VA_ARGS__)
 #define fg_weigh(...)           FG_TYPED(fg_weigh)(__VA_ARGS__)
+#define fg_chain(...)           FG_TYPED(fg_chain)(__VA_ARGS__)
 #define fg_is_zero(...)         FG_TYPED(fg_is_zero)(__VA_ARGS__)
 #define fg_sign(...)            FG_TYPED(fg_sign)(__VA_ARGS__)
 #define fg_step(...)            FG_TYPED(fg_step)(__VA_ARGS__)
@@ -429,6 +430,14 @@ FG_HELPER fg_weigh(FG_REAL a, FG_REAL b)
 {
     FG_REAL product = a * b;
     return ((a != 0) & (b != 0)) ? product : K(0);
+}
+
+/* The same in a sweep of a result that may not be finite: then b, which comes earlier in the chain,
+ * loses against an infinity or NaN, so that an underflow inside a logarithm gives NaN. */
+FG_HELPER fg_chain(FG_REAL a, FG_REAL b, FG_REAL finite)
+{
+    FG_REAL product = a * b;
+    return ((a != 0) & ((b != 0) | (finite == 0))) ? product : K(0);
 }
 
 /* sign, step and relu end in `a` for a NaN. */

@@ -135,6 +135,7 @@ def _nan_or(x, otherwise):
 HELPERS = {
     "fg_select": lambda mask, a, b: np.where(mask != 0, a, b),
     "fg_weigh": lambda a, b: np.where((a == 0) | (b == 0), 0.0, a * b),
+    "fg_chain": lambda a, b, c: np.where((a == 0) | ((b == 0) & (c != 0)), 0.0, a * b),
     "fg_is_zero": lambda a: np.where(a == 0, 1.0, 0.0),
     "fg_step": lambda a: _nan_or(a, a > 0),
     "fg_relu": lambda a: np.where(a <= 0, 0.0, a),
@@ -423,7 +424,7 @@ MP_HELPERS = {
     "fg_xlogy": lambda a, b: a * mpmath.log(b) if a else mpmath.mpf(0),
     "fg_sigmoid": lambda a: 1 / (1 + mpmath.exp(-a)),
     "fg_softplus": lambda a: _mp_logaddexp(a, mpmath.mpf(0)),
-    "fg_weigh": lambda a, b: a * b,
+    "fg_weigh": lambda a, b: a * b, "fg_chain": lambda a, b, c: a * b,
     "fg_log_da": lambda a: 1 / a,
     "fg_power_da": lambda a, b: b * mpmath.power(a, b - 1),
     "fg_power_db": lambda a, b, y: y * mpmath.log(a),

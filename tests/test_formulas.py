@@ -62,7 +62,8 @@ def test_a_helper_without_a_row_is_found():
 
 def test_inner_rows_are_called_and_have_no_public_name():
     called = {name[3:] for row in ROWS for text in row.partials for name, _ in calls(text)}
-    assert {row.name for row in INNER} - called == set()
+    # (The last two are what sweeps of results that may not be finite are made of.)
+    assert {row.name for row in INNER} - called == {"chain", "settle"}
     for row in INNER:
         assert not row.numpy and not row.python
         for namespace in (fg, fnp, fg.special, fg.Tensor, fg.tensor(1.0)):

@@ -8,8 +8,8 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     """Run a reverse sweep with numbers from a recorded Tensor, for the targets (Arguments flagged
     as wanted) or, with None, for everything. Afterwards the adjoints of leaves
     and wanted nodes are in s, until sweep_end, which the caller owes in any case. Where numbers do
-    not do, because of a rule of the user's, or (strict) of something that an enclosing
-    transformation differentiates, the answer is the graph for a sweep with Tensors."""
+    not do, because of a rule of the user's, of a result that is not finite, or (strict) of something
+    that an enclosing transformation differentiates, the answer is the graph for a sweep with Tensors."""
     cdef FgNode *root = t.node
     cdef uint32_t id = t.id
     cdef bint prune = targets is not None
@@ -24,8 +24,12 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
             mark(s, id)
             found = sweep_survey(s, &visited, targets, floor)
             if (found & (FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0))
-                    or get_recorder() != NULL):
+                    or get_recorder() != NULL or not node_finite(root, id, seed)):
                 return subgraph_visited(s, &visited, [argument_of(t)], found)
+        elif not node_finite(root, id, seed):
+            mark(s, id)
+            found = sweep_survey(s, &visited, targets, floor)
+            return subgraph_visited(s, &visited, [argument_of(t)], found)
         if root.rank == 0:
             mark(s, id)
             adjoint_slot(s, id).number = 1 if seed == NULL else seed.number
@@ -78,6 +82,7 @@ cdef int emit_from(Subgraph g, Tensor root, Tensor seed, bint recorded) except -
     if not recorded:
         set_not_recording(1)
     try:
+        g.finite = finite_from([argument_of(root)], [seed])
         g.add(root.id, seed)
         emit_reverse(g)
     finally:
@@ -1217,7 +1222,7 @@ cdef object differentiated_one(Differentiated d, object x):
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
                 and t.parent is None and is_float(t.node.dtype)
                 and not t.tape.consumed and not t.tape.stale and not t.tape.customs
-                and not t.tape.duals):
+                and not t.tape.duals and isfinite(t.node.re)):
             value = settle(t) if d.with_value else None
             sweep_begin(&s, t.tape, False)
             try:

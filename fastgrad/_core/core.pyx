@@ -30,7 +30,7 @@ cimport cython
 from cpython.object cimport (PyObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE)
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from libc.math cimport INFINITY, log
+from libc.math cimport INFINITY, NAN, isfinite, log
 from libc.stdint cimport (int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t)
 from libc.string cimport memcmp, memcpy, memset
 from numpy cimport (PyArray_DATA, PyArray_DIMS, PyArray_IS_C_CONTIGUOUS, PyArray_NDIM,
@@ -298,6 +298,7 @@ include "rules.pyx"
 include "formulas.pyx"
 include "emit.pyx"
 include "tangent.pyx"
+include "infinite.pyx"
 include "blas.pyx"
 include "messages.pyx"
 include "caller.pyx"

@@ -31,6 +31,7 @@ cdef class Subgraph:
     cdef FgTape *tape           # made inside a stream: its tape, whose operations it holds
     cdef int found              # FOUND_...: what else it depends on
     cdef bint pruned            # only what leads to the wanted nodes is there
+    cdef Tensor finite          # whether what the sweep starts from is; None: it is
 
     def __dealloc__(self):
         cdef int64_t i
@@ -354,7 +355,7 @@ cdef int emit_reverse(Subgraph s) except -1:
                 x = n.a if k == 0 else n.b if k == 1 else n.c
                 operand = s.find(x) if x else NULL
                 if operand != NULL:
-                    t = emit_term(n, id, k, g)
+                    t = emit_term(n, id, k, g, s.finite, False)
                     if t is not None:
                         s.add_at(operand, t)
         elif n.op == FG_item and n.attr == 0:
@@ -417,11 +418,11 @@ cdef int emit_shaped_reverse(Subgraph s, FgNode *n, uint32_t id, Tensor g) excep
         operand_tensor_ready(g, &o)
         t = push_gather(&o, attr_object(n.attr))
     elif op == FG_prod:
-        t = emit_two(FG_weigh, expand(g, n, x), others(node_tensor(n.a), n, x))
+        t = emit_chain(expand(g, n, x), others(node_tensor(n.a), n, x), s.finite)
     elif op == FG_max or op == FG_min:
         t = emit_two(FG_weigh, expand(g, n, x), weights_constant(n, x))
     elif op == FG_logsumexp:
-        t = emit_two(FG_weigh, expand(g, n, x), softmax_of(n, id, x))
+        t = emit_chain(expand(g, n, x), softmax_of(n, id, x), s.finite)
     else:
         raise SystemError(f"fastgrad: no recorded rule for {fg_op_info[op].name.decode()}")
     return s.add(n.a, t)
@@ -789,7 +790,7 @@ cdef Tensor emit_elementwise_forward(Subgraph s, FgNode *n, uint32_t id):
         t = s.get(x)
         if t is None:
             continue
-        term = emit_term(n, id, k, t)
+        term = emit_term(n, id, k, t, s.finite, True)
         if term is not None:
             total = term if total is None else emit_two(FG_add, total, term)
     return total
@@ -805,10 +806,10 @@ cdef Tensor emit_shaped_forward(Subgraph s, FgNode *n, uint32_t id):
         t = s.get(x) if x else None
         any_ = any_ or t is not None
         tangents.append(t)
-    return forward_shaped(n, id, tangents) if any_ else None
+    return forward_shaped(n, id, tangents, s.finite) if any_ else None
 
 
-cdef Tensor forward_shaped(FgNode *n, uint32_t id, list tangents):
+cdef Tensor forward_shaped(FgNode *n, uint32_t id, list tangents, Tensor finite):
     """The tangent of a shaped operation from those of its operands (None: zero)."""
     cdef int op = n.op
     cdef FgNode *x = node_at(n.a) if n.a and op != FG_concatenate else NULL
@@ -835,11 +836,11 @@ cdef Tensor forward_shaped(FgNode *n, uint32_t id, list tangents):
     if op == FG_scatter:
         return scatter(t, attr_object(n.attr), tensor_dims(n))
     if op == FG_prod:
-        return reduce_as(emit_two(FG_weigh, t, others(node_tensor(n.a), n, x)), n, x)
+        return reduce_as(emit_chain(others(node_tensor(n.a), n, x), t, finite), n, x)
     if op == FG_max or op == FG_min:
         return reduce_as(emit_two(FG_weigh, t, weights_constant(n, x)), n, x)
     if op == FG_logsumexp:
-        return reduce_as(emit_two(FG_weigh, t, softmax_of(n, id, x)), n, x)
+        return reduce_as(emit_chain(softmax_of(n, id, x), t, finite), n, x)
     operand_tensor_ready(t, &o)
     if op == FG_item:
         if n.attr == 0:
@@ -1015,8 +1016,10 @@ cdef int emit_custom_reverse(Subgraph s, FgNode *n, uint32_t id) except -1:
     Py_DECREF(entries)
     for place, t in entries:
         cotangents[place] = t if cotangents[place] is None else emit_two(FG_add, cotangents[place], t)
-    answer = rule_answer(rule, rule.pull(cotangents, [
-        x != 0 and node_at(<uint32_t>x).flags & FG_NEEDS_GRAD != 0 for x in ids]), len(ids))
+    needed = [x != 0 and node_at(<uint32_t>x).flags & FG_NEEDS_GRAD != 0 for x in ids]
+    # (The steps of a loop are a part of this sweep.)
+    answer = rule_answer(rule, rule.pull(cotangents, needed, s.finite) if hasattr(rule, "loop")
+                         else rule.pull(cotangents, needed), len(ids))
     still_there(s, n, id)
     for i in range(len(ids)):
         if ids[i] and answer[i] is not None:
@@ -1072,7 +1075,8 @@ cdef int emit_custom_forward(Subgraph s, FgNode *n, uint32_t id) except -1:
     cdef int64_t count = attr_items(n.attr)[0]
     if not any([t is not None for t in tangents]):
         return 0
-    answer = rule_answer(rule, rule.push(tangents), count)
+    answer = rule_answer(rule, rule.push(tangents, s.finite) if hasattr(rule, "loop")
+                         else rule.push(tangents), count)
     still_there(s, n, id)
     slot = s.find(id)
     Py_INCREF(answer)

@@ -36,7 +36,7 @@ cdef extern from "fg.h" nogil:
         FG_add, FG_subtract, FG_multiply, FG_divide, FG_power, FG_mod, FG_floor_divide
         FG_negative, FG_positive, FG_abs, FG_rint, FG_floor, FG_ceil, FG_trunc
         FG_less, FG_less_equal, FG_equal, FG_not_equal
-        FG_greater, FG_greater_equal, FG_where, FG_exp, FG_square, FG_weigh
+        FG_greater, FG_greater_equal, FG_maximum, FG_minimum, FG_where, FG_exp, FG_square, FG_weigh, FG_chain, FG_settle
         FG_leaf, FG_reshape, FG_transpose, FG_broadcast, FG_flip, FG_item, FG_gather, FG_scatter
         FG_assign, FG_cast, FG_concatenate, FG_sum, FG_prod, FG_max, FG_min, FG_logsumexp
         FG_matmul, FG_place, FG_custom, FG_call, FG_result, FG_dual

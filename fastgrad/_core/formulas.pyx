@@ -337,13 +337,28 @@ cdef bint is_one(Tensor t) noexcept:
             and t.node.re == 1 and not node_traced(t.id, t.node))
 
 
-cdef Tensor emit_term(FgNode *n, uint32_t id, int which, Tensor g):
-    """g times a partial of a recorded operation, of the shape that the two broadcast to; None
-    where the partial is zero everywhere."""
+cdef Tensor emit_chain(Tensor g, Tensor partial, Tensor finite):
+    """The chain rule's product in reverse mode: an adjoint and a partial."""
+    cdef Arg x[3]
+    if finite is None:
+        return emit_two(FG_weigh, g, partial)
+    x[0] = arg_tensor(g)
+    x[1] = arg_tensor(partial)
+    x[2] = arg_tensor(finite)
+    return emit(FG_chain, 3, x)
+
+
+cdef Tensor emit_term(FgNode *n, uint32_t id, int which, Tensor g, Tensor finite, bint forward):
+    """g, an adjoint or (forward) a tangent, times a partial of a recorded operation, of the shape
+    that the two broadcast to; None where the partial is zero everywhere. `finite`: whether the
+    result of the sweep is, as a Tensor; None: it is."""
     cdef Formula *f = formula_of(n.op, which)
-    cdef Arg x[2]
+    cdef Arg x[3]
+    cdef Arg swapped
     cdef Tensor keep
-    if f.kind == PARTIAL_ZERO:
+    # What a mask does not take has no path; what has no partial there is none in forward mode.
+    cdef bint strong = finite is None or fg_op_info[n.op].props & FG_MASK
+    if f.kind == PARTIAL_ZERO and (strong or forward or fg_op_info[n.op].props & FG_STEPS):
         return None
     if f.kind == PARTIAL_ONE:
         return g
@@ -352,7 +367,14 @@ cdef Tensor emit_term(FgNode *n, uint32_t id, int which, Tensor g):
     keep = emit_formula(f, n, id, &x[1])
     if keep is not None and n.rank == 0 and is_one(g) and keep.node.dtype == n.dtype:
         return keep
-    if x[1].node != NULL and wide_scalar(x[1].node) and wide_scalar(g.node):
+    if strong and x[1].node != NULL and wide_scalar(x[1].node) and wide_scalar(g.node):
         return emit_scalars(FG_weigh, g.id, g.node, x[1].id, x[1].node)
     x[0] = arg_tensor(g)
-    return emit(FG_weigh, 2, x)
+    if strong:
+        return emit(FG_weigh, 2, x)
+    if forward:                 # what comes later is the partial
+        swapped = x[0]
+        x[0] = x[1]
+        x[1] = swapped
+    x[2] = arg_tensor(finite)
+    return emit(FG_chain, 3, x)

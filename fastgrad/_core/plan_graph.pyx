@@ -79,6 +79,7 @@ cdef class Checked:
     cdef object inputs, outputs, operands
     cdef FgGuardRow *guards
     cdef dict loops                     # by node: plans, and what the results are
+    cdef bint exact                     # nothing is assumed
 
     def __dealloc__(self):
         fg_free(self.nodes)
@@ -657,9 +658,9 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
         raise c.fault(i, "loops are nested too deeply")
     loop_depth[thread] = depth + 1
     try:
-        body = Plan(loop.body)
+        body = Plan(loop.body, c.exact)
         if loop.condition is not None:
-            condition = Plan(loop.condition)
+            condition = Plan(loop.condition, c.exact)
     finally:
         if depth:
             loop_depth[thread] = depth
@@ -722,11 +723,42 @@ cdef int check_leaf(Checked c, int64_t i, object attr) except -1:
     return 0
 
 
+cdef list assumptions(Checked c):
+    """Take the results that sweeps start from for finite, as they nearly always are: then the chain
+    rule's product needs no third operand, and of two tangents there is one. Returns the nodes that
+    say whether it is so, each to be asked as a guard."""
+    cdef int64_t i
+    cdef FgGraphNode *n
+    cdef FgGraphNode *finite
+    cdef dict found = {}
+    if c.exact:
+        return []
+    for i in range(c.source.count):
+        n = &c.nodes[i]
+        if n.op != FG_chain and n.op != FG_settle:
+            continue
+        finite = &c.nodes[n.c]
+        if finite.op == FG_leaf and not finite.flags & FG_GRAPH_INPUT:
+            if finite.attr or finite.constant == 0:
+                continue                # nothing is asked
+        else:
+            found[n.c] = None
+        if n.op == FG_chain:
+            n.op = FG_weigh
+        elif c.nodes[n.a].shape == n.shape:
+            n.op = FG_positive
+            n.b = -1
+        else:
+            continue
+        n.c = -1
+    return list(found)
+
+
 cdef int check_guards(Checked c) except -1:
     cdef int64_t k = 0
     cdef FgGuardRow *row
-    guards = list(c.graph.guards)
-    c.guards = <FgGuardRow *>fg_calloc(len(guards) + 1, sizeof(FgGuardRow))
+    guards, assumed = list(c.graph.guards), assumptions(c)
+    c.guards = <FgGuardRow *>fg_calloc(len(guards) + len(assumed) + 1, sizeof(FgGuardRow))
     if c.guards == NULL:
         raise MemoryError()
     for guard in guards:
@@ -746,6 +778,11 @@ cdef int check_guards(Checked c) except -1:
             raise ValueError(f"graph: guard {k}: its outcome is {outcome}")
         row.outcome = outcome
         k += 1
+    for node in assumed:
+        row = &c.guards[k]
+        row.node, row.outcome = node, c.shapes[c.nodes[node].shape].size
+        row.kind = FG_GUARD_COUNT if c.nodes[node].rank else FG_GUARD_BOOL
+        k += 1
     c.source.guards = c.guards
     c.source.guard_count = k
     return 0
@@ -758,21 +795,21 @@ cdef object ends_checked(Checked c, list ends, str what):
     return np.array(ends, dtype=np.int32)
 
 
-cdef Checked checked(object graph):
+cdef Checked checked(object graph, bint exact=False):
     """A graph in the planner's numbers; ValueError where it is malformed."""
     try:
-        return checked_parts(graph)
+        return checked_parts(graph, exact)
     except (TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
         # Objects of other kinds than a graph has, wherever they stand.
         raise ValueError(f"graph: it is malformed: {type(error).__name__}: {error}") from error
 
 
-cdef Checked checked_parts(object graph):
+cdef Checked checked_parts(object graph, bint exact):
     cdef Checked c = Checked.__new__(Checked)
     cdef int64_t i
     cdef FgGraphNode *n
     cdef int32_t[::1] view
-    c.graph = graph
+    c.graph, c.exact = graph, exact
     nodes = graph.nodes
     if type(nodes) is not np.ndarray or nodes.dtype.itemsize != sizeof(FgGraphNode) \
             or nodes.ndim != 1 or not PyArray_IS_C_CONTIGUOUS(nodes):

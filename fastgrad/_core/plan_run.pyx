@@ -129,6 +129,9 @@ cdef class Plan:
     Parameters
     ----------
     graph : Graph
+    exact : bool
+        Assume nothing. Otherwise the results that sweeps start from are taken for finite, and where a
+        run finds that one is not, it is begun anew with an exact plan.
 
     Raises
     ------
@@ -141,12 +144,13 @@ cdef class Plan:
     cdef Checked source             # keeps what the plan points into
     cdef uint8_t *kinds             # of the outputs
     cdef dict prepared              # functions of the nodes that NumPy computes
+    cdef Plan exact                 # for runs with results that are not finite; made when needed
     cdef object __weakref__
 
-    def __cinit__(self, graph):
+    def __cinit__(self, graph, bint exact=False):
         cdef int k
         self.graph = graph
-        self.source = checked(graph)
+        self.source = checked(graph, exact)
         self.prepared = {}
         with nogil:
             self.plan = fg_plan_new(&self.source.source)
@@ -237,9 +241,11 @@ cdef class Plan:
             else:
                 met = fg_run(f)
             if met != FG_RUN_DONE:
-                if met == FG_RUN_ERROR:
+                if met == FG_RUN_ERROR and not self.assumed_in_loop(f):
                     self.raise_error(f)
-                return met
+                if met >= 0 and met < len(self.graph.guards):
+                    return met
+                return self.exactly(values)
             for k in range(plan.output_count):
                 if plan.output_place[k] < 0:
                     results[k] = self.result(f, k)
@@ -248,6 +254,27 @@ cdef class Plan:
             frame_clear(f)
             f.next = self.frames
             self.frames = f
+
+    cdef object exactly(self, list values):
+        """The same run, where a result that a sweep starts from is not finite."""
+        if self.exact is None:
+            self.exact = Plan(self.graph, True)
+        return self.exact.run_list(values)
+
+    cdef bint assumed_in_loop(self, FgFrame *f):
+        """Whether what ended a run is such a result in the body of a loop."""
+        if f.broken < 0 or self.source.exact:
+            return False
+        return self.assumes(f.broken_plan, f.broken)
+
+    cdef bint assumes(self, const FgPlan *plan, int guard):
+        cdef Plan inner
+        for body, condition, *_ in self.source.loops.values():
+            for inner in (body, condition):
+                if inner is not None and (inner.assumes(plan, guard) if inner.plan != plan
+                                          else guard >= len(inner.graph.guards)):
+                    return True
+        return False
 
     cdef list bind(self, FgFrame *f, int k, object v, list held):
         """Let the frame read input k; `held` gets what has to live as long as the run."""
@@ -438,6 +465,10 @@ cdef class Plan:
         for k in range(self.plan.step_count):
             s = &self.plan.steps[k]
             what = names.get(s.kind)
+            if s.kind == FG_STEP_GUARD and s.node >= len(self.graph.guards):
+                lines.append(f"{k}: is {self.operand_text(&s.in_[0])} finite, from which a sweep "
+                             "starts? else the exact plan")
+                continue
             if s.kind == FG_STEP_GUARD:
                 guard = self.graph.guards[s.node]
                 lines.append(f"{k}: guard {s.node}: {guard.kind}(%{guard.node}) == {guard.outcome}"

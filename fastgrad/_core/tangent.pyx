@@ -29,6 +29,7 @@ cdef void tangents_drop(FgNode *n, FgAdjoint t, int lanes) noexcept:
 cdef void tangent_release(FgNode *n) noexcept:
     """A dual dies."""
     tangents_drop(n, n.tangent, 1)
+    second_release(n)
     n.a = n.b = n.c = FG_NO_ID
 
 
@@ -442,7 +443,7 @@ cdef int tangent_shaped_lanes(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *i
                 elif lanes == 1:
                     out.value = value_zeros(n.shape, n.dtype)
                 continue
-            y = forward_shaped(n, id, tangents)
+            y = forward_shaped(n, id, tangents, None)
             y = spread(y, n.shape if n.rank else NULL)
             if n.rank == 0 and lanes == 1:
                 out.number = y.node.re
@@ -743,6 +744,7 @@ cdef Tensor dual_new(Tensor value, Tensor tangent):
     node_set(n, FG_dual, x.dtype, x.rank, FG_ARGUMENT | (x.flags & FG_WEAK), FG_NO_ID, FG_NO_ID,
              tape.stream)
     n.attr = reach_of(x)
+    n.index = 0
     n.constant = 0
     tape.duals += 1                 # until it dies
     if x.rank:
@@ -837,6 +839,7 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     """From an operation to a dual, if a tangent reaches it."""
     cdef FgAdjoint *t[3]
     cdef FgAdjoint out
+    cdef uint32_t ids[3]
     if n.op < FG_ELEMENTWISE_END and n.rank == 0 and n.dtype == FG_FLOAT64:
         stream_scalar(tape, n)
         return 0
@@ -848,7 +851,10 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     if t[0] == NULL and t[1] == NULL and t[2] == NULL:
         return 0
     tangent_node(n, id, t, 1, &out)
-    stream_become(tape, n, id, &out)
+    ids[0] = n.a
+    ids[1] = n.b
+    ids[2] = n.c
+    stream_become(tape, n, id, &out, second_made(n, id, t, ids, 3, &out))
     return 0
 
 
@@ -865,14 +871,24 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
     cdef bint first = a != NULL and a.op == FG_dual and a.c == tape.stream
     cdef bint second = b != NULL and b.op == FG_dual and b.c == tape.stream
     cdef bint third = c != NULL and c.op == FG_dual and c.c == tape.stream
+    cdef bint other = False
     if not (first or second or third):
         return
-    if first and a.tangent.number != 0:
-        total = scalar_term(n.op, 0, FG_FLOAT64, a.tangent.number, u, v, w, n.re, tie)
-    if second and b.tangent.number != 0:
-        total += scalar_term(n.op, 1, FG_FLOAT64, b.tangent.number, u, v, w, n.re, tie)
-    if third and c.tangent.number != 0:
-        total += scalar_term(n.op, 2, FG_FLOAT64, c.tangent.number, u, v, w, n.re, tie)
+    if first:
+        if a.tangent.number != 0:
+            total = scalar_term(n.op, 0, FG_FLOAT64, a.tangent.number, u, v, w, n.re, tie)
+        if a.index or a.tangent.number == 0:
+            other = scalar_second(n, a, 0, u, v, w, tie)
+    if second:
+        if b.tangent.number != 0:
+            total += scalar_term(n.op, 1, FG_FLOAT64, b.tangent.number, u, v, w, n.re, tie)
+        if b.index or b.tangent.number == 0:
+            other = scalar_second(n, b, 1, u, v, w, tie) or other
+    if third:
+        if c.tangent.number != 0:
+            total += scalar_term(n.op, 2, FG_FLOAT64, c.tangent.number, u, v, w, n.re, tie)
+        if c.index or c.tangent.number == 0:
+            other = scalar_second(n, c, 2, u, v, w, tie) or other
     if a != NULL:
         stream_release(a, n.a)
     if b != NULL:
@@ -881,6 +897,7 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
         stream_release(c, n.c)
     stream_dual(tape, n, n.attr)
     n.tangent.number = total
+    n.index = other
 
 
 cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
@@ -893,13 +910,15 @@ cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
         node_drop(id)
 
 
-cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent) noexcept:
+cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent,
+                        FgValue *other) except *:
     cdef uint32_t reach = reach_node(n)
     operands_release(n, id)
     if dead:
         nodes_free_later()
     stream_dual(tape, n, reach)
     n.tangent = tangent[0]
+    second_put(n, other)
 
 
 cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
@@ -908,26 +927,28 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
     cdef int count = operand_count(n)
     cdef int k
     cdef uint32_t x
-    cdef FgAdjoint out
+    cdef FgAdjoint out, other
     cdef FgValue *memory
     cdef FgAdjoint **t
     cdef uint32_t *ids
-    cdef bint any_ = False
-    cdef Tensor y
-    cdef list tangents
+    cdef bint any_ = False, several
+    cdef list tangents, others
     cdef object rule
     cdef int64_t results
     if n.op == FG_result:
         if n.a not in STREAMED:
             return 0
-        y = rule_tensor(rule_of(n), (<list>STREAMED[n.a])[n.index], n)
-        if n.rank == 0:
-            out.number = 0 if y is None else y.node.re
-        elif y is None:
-            out.value = value_zeros(n.shape, n.dtype)
-        else:
-            out.value = value_ref(value_of(y.node, y.id))
-        stream_become(tape, n, id, &out)
+        first, second = STREAMED[n.a]
+        streamed_result(n, (<list>first)[n.index], &out)
+        if second is not None:
+            streamed_result(n, (<list>second)[n.index], &other)
+            if n.rank:
+                stream_become(tape, n, id, &out, other.value)
+            else:
+                stream_become(tape, n, id, &out, <FgValue *>(&second_mark)
+                              if other.number != other.number else NULL)
+            return 0
+        stream_become(tape, n, id, &out, NULL)
         return 0
     memory = pool_take(count * 16)
     try:
@@ -942,10 +963,13 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
             return 0
         if n.op == FG_custom:
             tangents = []
+            others = []
             for k in range(count):
                 tangents.append(None if t[k] == NULL else tangent_tensor(node_at(ids[k]), t[k], 0, 1))
+                others.append(None if t[k] == NULL else second_tensor(node_at(ids[k]), t[k]))
             if id in STREAMED:
                 return 0
+            several = second_begins(n, id, t, ids, count)
             rule = attr_object(n.attr)
             results = attr_items(n.attr)[0]
             n.refs += 1
@@ -954,7 +978,8 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
             k = get_depth()
             set_depth(k + 1)
             try:
-                STREAMED[id] = rule_answer(rule, rule.push(tangents), results)
+                STREAMED[id] = (rule_answer(rule, rule.push(tangents), results),
+                                rule_answer(rule, rule.push(others), results) if several else None)
             finally:
                 set_depth(k)
                 tape.busy = 1
@@ -962,9 +987,21 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
                 node_drop(id)           # the rule may have dropped the last of its results
             return 0
         tangent_shaped(n, id, t, ids, count, 1, &out)
-        stream_become(tape, n, id, &out)
+        stream_become(tape, n, id, &out, second_made(n, id, t, ids, count, &out))
     finally:
         value_release(memory)
+    return 0
+
+
+cdef int streamed_result(FgNode *n, object derivative, FgAdjoint *out) except -1:
+    """The tangent of a result of a rule of the user's."""
+    cdef Tensor y = rule_tensor(rule_of(n), derivative, n)
+    if n.rank == 0:
+        out.number = 0 if y is None else y.node.re
+    elif y is None:
+        out.value = value_zeros(n.shape, n.dtype)
+    else:
+        out.value = value_ref(value_of(y.node, y.id))
     return 0
 
 

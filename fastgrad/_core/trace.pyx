@@ -182,9 +182,10 @@ cdef class Trace:
 
     # ---- reverse ----------------------------------------------------------------------------
 
-    def pull(self, list cotangents):
+    def pull(self, list cotangents, Tensor finite=None):
         """Gradients of the inner product of the results with these: one for each argument. A
-        cotangent may be None: zero; the others are of the shape of their result."""
+        cotangent may be None: zero; the others are of the shape of their result. `finite`: whether
+        the result of the sweep is that this is a part of; None: it is none."""
         self.ready(cotangents)
         if cotangents is None:
             raise TypeError("pull: give a list")
@@ -201,11 +202,14 @@ cdef class Trace:
         cdef int before = get_not_recording()
         cotangents = [None if v is None or not self.differentiable(k)
                       else self.seed(v, k) for k, v in enumerate(cotangents)]
-        if g.found & FOUND_CUSTOM or self.recorded(g, cotangents):
+        if finite is None:
+            finite = finite_from(self.ends, cotangents)
+        if g.found & FOUND_CUSTOM or finite is not None or self.recorded(g, cotangents):
             if not self.recorded(g, cotangents):
                 set_not_recording(1)
             try:
                 g.clear()
+                g.finite = finite
                 for i in range(len(cotangents)):
                     if cotangents[i] is not None:
                         g.add((<Argument>self.ends[i]).id, cotangents[i])
@@ -284,45 +288,88 @@ cdef class Trace:
 
     # ---- forward ----------------------------------------------------------------------------
 
-    def push(self, list tangents):
-        """The tangents of the results for tangents of the arguments (None: zero)."""
+    def push(self, list tangents, Tensor finite=None):
+        """The tangents of the results for tangents of the arguments (None: zero). `finite`: as of
+        `pull`."""
         self.ready(tangents, True)
         if tangents is None:
             raise TypeError("push: give a list")
         cdef Subgraph g = self.subgraph()
-        cdef Argument x
         cdef Tensor t, y
         cdef list answer = []
+        cdef list found, others = None
         cdef int i
         cdef int before = get_not_recording()
         cdef bint tensors = get_depth() > 0
-        cdef Tangents s
-        cdef FgAdjoint *a
-        cdef FgAdjoint zero
         tangents = [None if v is None else self.tangent(v, k) for k, v in enumerate(tangents)]
-        if not self.recorded(g, tangents) and not tensors:
+        wild = finite is None and (get_recorder() != NULL or not self.results_finite())
+        if not self.recorded(g, tangents) and not tensors and finite is None and not wild:
             return self.push_numbers(tangents)
         if not self.recorded(g, tangents):
             set_not_recording(1)
         try:
-            g.clear()
-            for i in range(len(tangents)):
-                x = self.inputs[i]
-                if tangents[i] is not None:
-                    g.put(x.id, tangents[i])
-            emit_forward(g)
+            found = self.pushed(g, tangents, finite)
+            if wild:
+                others = self.pushed(g, tangents, scalar_constant(0, FG_BOOL, 0))
             for i in range(len(self.outputs)):
-                t = g.get((<Argument>self.ends[i]).id) if self.differentiable(i) else None
-                if isinstance(self.outputs[i], Tensor):
-                    y = self.outputs[i]
-                    answer.append(derivative_object(y, y.node, t, True) if is_float(y.node.dtype)
-                                  else None)
-                else:
+                if not isinstance(self.outputs[i], Tensor) or not is_float(
+                        (<Tensor>self.outputs[i]).node.dtype):
                     answer.append(None)
-            g.clear()
+                    continue
+                y, t = self.outputs[i], found[i]
+                if wild and t is not None:
+                    t = settled_by(y, t, others[i])
+                if tensors or self.recorded(g, tangents):
+                    answer.append(derivative_object(y, y.node, t, True))
+                else:
+                    answer.append(derivative_object(
+                        0.0 if type(settle_kind(y)) is float else settle(y), y.node, t, False))
         finally:
             set_not_recording(before)
         return answer
+
+    cdef list pushed(self, Subgraph g, list tangents, Tensor finite):
+        """The tangents of the results as Tensors (None: zero)."""
+        cdef list found
+        cdef int i
+        g.clear()
+        g.finite = finite
+        for i in range(len(tangents)):
+            if tangents[i] is not None:
+                g.put((<Argument>self.inputs[i]).id, tangents[i])
+        emit_forward(g)
+        found = [g.get((<Argument>self.ends[i]).id) if self.differentiable(i) else None
+                 for i in range(len(self.outputs))]
+        g.clear()
+        return found
+
+    def columns(self, list tangents):
+        """As `push`, of a Jacobian: where a result is not finite, its row comes from a reverse sweep,
+        see `rows`."""
+        cdef Subgraph g = self.subgraph()
+        cdef int before = get_not_recording()
+        tangents = [None if v is None else self.tangent(v, k) for k, v in enumerate(tangents)]
+        if not self.recorded(g, tangents):
+            set_not_recording(1)
+        try:
+            return self.pushed(g, tangents, None)
+        finally:
+            set_not_recording(before)
+
+    def rows(self, int k, Tensor forward, Tensor reverse):
+        """A block of the Jacobian of result k, ``out.shape + in.shape``, from both modes."""
+        cdef Tensor y = self.outputs[k]
+        shape = y.shape + (1,) * (forward.ndim - y.ndim)
+        return settled_by(reshape_plain(y.detach(), shape), forward, reverse)
+
+    def results_finite(self):
+        """Whether all entries of all results are."""
+        self.ready(None)
+        for y in self.ends:
+            if y is not None and is_float((<Argument>y).node.dtype) and not node_finite(
+                    (<Argument>y).node, (<Argument>y).id, NULL):
+                return False
+        return True
 
     cdef Tensor tangent(self, object v, int k):
         """A tangent as a Tensor of the dtype of its argument."""
@@ -422,6 +469,8 @@ cdef class Trace:
             t = stream_tangent(tape, y.id) if y.tape != NULL else NULL
             self.reached = self.reached or t != NULL
             array = lanes_array(y.node, t, 1)[0]
+            if t != NULL:
+                array = second_settled(y.node, array)
             answer.append(float(array) if y.node.rank == 0 and y.node.flags & FG_WEAK else array)
         return answer
 
@@ -794,8 +843,11 @@ cdef object streamed_tangent(FgTape *tape, object result, object value, bint *re
             if t != NULL:
                 reached[0] = True
             if y.node.rank == 0:
-                number = 0.0 if t == NULL else t.number
+                number = 0.0 if t == NULL else second_settled(y.node, t.number)
                 return number if y.node.flags & FG_WEAK else dtypes[y.node.dtype].type(number)
+            if t != NULL and y.node.index:
+                return np.array(second_settled(y.node, value_ndarray(y.node.shape, t.value,
+                                                                    y.node.dtype, False)))
             if t != NULL:
                 return result_ndarray(y.node.shape, t.value, y.node.dtype) if value_unique(t.value) \
                     and t.value.refs == 1 else np.array(value_ndarray(y.node.shape, t.value,

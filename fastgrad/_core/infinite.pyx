@@ -1,0 +1,244 @@
+"""Results that are not finite: which zero wins against an infinity.
+
+In the chain rule's product an exact zero wins over infinity and NaN, which keeps what a mask does not
+take out of a gradient. Of a result that is not finite only the zero does that comes later in the
+chain: an adjoint in reverse mode, a partial in forward mode. So the underflow inside of log(exp(-x*x))
+gives NaN at x = 40 and no zero that a minimiser takes for convergence.
+
+A reverse sweep asks before it starts, and where the answer is no it is run with Tensors (emit.pyx),
+whose products have it as a third operand (the row `chain`). A forward sweep learns at its end, entry
+by entry: there are two tangents, and the result settles which (the row `settle`). A stream, which
+forgets its operations, keeps the second one from the first zero on that meets an infinity. A program
+takes all results for finite, asks at each run, and has an exact plan for the others (plan_graph.pyx).
+"""
+
+# ---- before a reverse sweep -----------------------------------------------------------------
+
+cdef bint node_finite(FgNode *n, uint32_t id, Operand *seed) except -1:
+    """Whether all entries of a result that a sweep starts from are: those that the seed (NULL: of
+    ones) takes."""
+    cdef FgValue *v
+    cdef int64_t i
+    cdef object at
+    if n.rank == 0:
+        return isfinite(n.re) or seed != NULL and seed.number == 0
+    v = value_of(n, id)
+    if v.contiguous and not v.uniform:
+        for i in range(n.shape.size):
+            if not isfinite(element_at(v.data, i, n.dtype)):
+                break
+        else:
+            return True
+    at = np.isfinite(node_ndarray(n))
+    return at.all() or seed != NULL and not np.any(operand_ndarray(seed)[~at] if seed.shape != NULL
+                                                   else seed.number)
+
+
+cdef Tensor finite_from(list roots, list seeds):
+    """Whether the results (Arguments) are finite where a seed (a Tensor; None: zero) takes them, as a
+    Tensor: None if they are, and for a program, which has to ask at each run, what it asks."""
+    cdef Tensor d, zero = None, seed
+    cdef Argument y
+    cdef Operand x
+    cdef Py_ssize_t k
+    if get_recorder() == NULL:
+        for k in range(len(roots)):
+            y, seed = roots[k], seeds[k]
+            if seed is not None:
+                operand_tensor_ready(seed, &x)
+                if x.shape != NULL and x.value == NULL:
+                    x.value = value_of(x.node, x.id)
+                if not node_finite(y.node, y.id, &x):
+                    return scalar_constant(0, FG_BOOL, 0)
+        return None
+    for k in range(len(roots)):
+        y, seed = roots[k], seeds[k]
+        if seed is None:
+            continue
+        d = node_tensor(y.id).detach()
+        d = emit_two(FG_subtract, d, d)             # 0 or NaN
+        if not is_one(seed):
+            d = emit_two(FG_weigh, seed.detach(), d)
+        if d.node.rank:
+            d = fit(d, NULL)
+        zero = d if zero is None else emit_two(FG_add, zero, d)
+    return None if zero is None else <Tensor?>binary(FG_equal, zero, 0.0)
+
+
+# ---- after a forward sweep ------------------------------------------------------------------
+
+cdef Tensor settled_by(Tensor y, Tensor t, Tensor other):
+    """t where y is finite, else the other: entry by entry of a result."""
+    cdef Arg x[3]
+    cdef Tensor d = y.detach()
+    cdef Tensor finite
+    if get_recorder() == NULL:
+        finite = tensor_constant(np.asarray(np.isfinite(tensor_ndarray(y))))
+    else:
+        d = emit_two(FG_subtract, d, d)             # 0 or NaN
+        finite = <Tensor?>binary(FG_equal, d, 0.0)
+    x[0] = arg_tensor(t)
+    x[1] = arg_tensor(other)
+    x[2] = arg_tensor(finite)
+    return emit(FG_settle, 3, x)
+
+
+# ---- in a stream ----------------------------------------------------------------------------
+
+# The second tangent of a dual: of a scalar it is NaN, or there is none, as `index` says. That of an
+# array stands under this number in a table.
+cdef enum:
+    SECONDS = 65536              # as many as `index` can tell
+
+cdef FgValue *second_tangents[SECONDS]
+cdef int second_next = 1
+
+
+cdef int second_put(FgNode *n, FgValue *other) except -1:
+    """Keep the second tangent of what has become a dual; NULL: there is none."""
+    global second_next
+    cdef int k
+    n.index = other != NULL
+    if other == NULL or n.rank == 0:
+        return 0
+    for k in range(SECONDS):
+        second_next = second_next + 1 if second_next + 1 < SECONDS else 1
+        if second_tangents[second_next] == NULL:
+            second_tangents[second_next] = other
+            n.index = <uint16_t>second_next
+            return 0
+    value_release(other)
+    n.index = 0
+    raise MemoryError("more than 65,534 arrays of a stream have two tangents")
+
+
+cdef void second_release(FgNode *n) noexcept:
+    """A dual dies."""
+    if n.index and n.rank:
+        value_release(second_tangents[n.index])
+        second_tangents[n.index] = NULL
+    n.index = 0
+
+
+cdef bint keeps_finite(int op) noexcept nogil:
+    """Whether the partials of an element-wise operator are finite, whatever its operands are."""
+    return (op == FG_add or op == FG_subtract or op == FG_negative or op == FG_positive
+            or op == FG_maximum or op == FG_minimum or op == FG_where or op == FG_settle)
+
+
+cdef bint scalar_second(FgNode *n, FgNode *x, int which, double u, double v, double w,
+                       double tie) noexcept nogil:
+    """Whether an operand of a scalar operation, a dual, makes its second tangent NaN: it has one, or
+    its tangent is a zero that meets an infinity or NaN."""
+    cdef double p = fg_partial(n.op, which, n.dtype, u, v, w, n.re, tie)
+    if x.index and p != 0:
+        return True
+    return x.tangent.number == 0 and p - p != 0
+
+
+cdef bint has_zero(FgNode *x, FgAdjoint *t) except -1:
+    """Whether there is an exact zero among the tangents of a node."""
+    cdef int64_t i, zeros = 0
+    cdef const double *p
+    cdef const float *q
+    if x.rank == 0:
+        return t.number == 0
+    if not t.value.contiguous or t.value.uniform:
+        return not value_ndarray(x.shape, t.value, x.dtype, False).all()
+    if x.dtype == FG_FLOAT64:
+        p = <const double *>t.value.data
+        for i in range(x.shape.size):
+            zeros += p[i] == 0
+    else:
+        q = <const float *>t.value.data
+        for i in range(x.shape.size):
+            zeros += q[i] == 0
+    return zeros != 0
+
+
+cdef bint partial_finite(FgNode *n, uint32_t id, int which) except -1:
+    """Whether the partials of an element-wise operation are, with respect to one operand."""
+    cdef Formula *f = formula_of(n.op, which)
+    cdef Arg partial
+    cdef Tensor keep
+    if f.kind != PARTIAL_STEPS:
+        return True
+    keep = emit_formula(f, n, id, &partial)
+    if partial.node == NULL:
+        return isfinite(partial.number)
+    return node_finite(partial.node, partial.id, NULL)
+
+
+cdef bint second_begins(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids,
+                       int count) except -1:
+    """Whether an operation has to be looked at for a second tangent."""
+    cdef int k
+    cdef FgNode *x
+    for k in range(count):
+        if t[k] != NULL and node_at(ids[k]).index:
+            return True
+    if n.op < FG_ELEMENTWISE_END:
+        if keeps_finite(n.op):
+            return False
+        for k in range(count):
+            if t[k] == NULL:
+                continue
+            x = node_at(ids[k])
+            if has_zero(x, t[k]) and not partial_finite(n, id, k):
+                return True
+        return False
+    if n.op == FG_prod or n.op == FG_logsumexp:
+        x = node_at(ids[0])
+        return has_zero(x, t[0]) and not node_finite(x, ids[0], NULL)
+    return False
+
+
+cdef Tensor second_tensor(FgNode *x, FgAdjoint *t):
+    """The second tangent of a dual, or the only one, as a Tensor."""
+    if x.rank == 0:
+        return scalar_constant(NAN if x.index else t.number, x.dtype, 0)
+    return tensor_of_value(shape_ref(x.shape),
+                           value_ref(second_tangents[x.index] if x.index else t.value), x.dtype)
+
+
+cdef FgValue *second_made(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids, int count,
+                         FgAdjoint *out) except? NULL:
+    """The second tangent of an operation; NULL where it is the same as the first, `out`. Of a scalar
+    anything else says that it is NaN, and is not to be released."""
+    cdef Tensor y = None, term, finite
+    cdef int k
+    cdef list tangents
+    if not second_begins(n, id, t, ids, count):
+        return NULL
+    tangents = [None if t[k] == NULL else second_tensor(node_at(ids[k]), t[k]) for k in range(count)]
+    finite = scalar_constant(0, FG_BOOL, 0)
+    if n.op >= FG_ELEMENTWISE_END:
+        y = forward_shaped(n, id, tangents, finite)
+    else:
+        for k in range(count):
+            if tangents[k] is not None:
+                term = emit_term(n, id, k, tangents[k], finite, True)
+                if term is not None:
+                    y = term if y is None else emit_two(FG_add, y, term)
+    if y is None:
+        return NULL
+    y = spread(y, n.shape if n.rank else NULL)
+    if n.rank == 0:
+        return <FgValue *>(&second_mark) if y.node.re != y.node.re and out.number == out.number \
+            else NULL
+    value_of(y.node, y.id)
+    if np.array_equal(tensor_ndarray(y), value_ndarray(n.shape, out.value, n.dtype, False), True):
+        return NULL
+    return value_ref(y.node.value)
+
+cdef char second_mark = 0
+
+
+cdef object second_settled(FgNode *n, object tangent):
+    """The tangent of a result, a dual: the second one where it is not finite."""
+    if not n.index:
+        return tangent
+    if n.rank == 0:
+        return tangent if isfinite(n.re) else tangent * NAN
+    return np.where(np.isfinite(value_ndarray(n.shape, n.value, n.dtype, False)), tangent,
+                    value_ndarray(n.shape, second_tangents[n.index], n.dtype, False))
