@@ -360,15 +360,15 @@ class _Reader:
     # ---- sweeps
 
     def _reverse(self):
-        finite = self.output is None or bool(np.isfinite(self.values[self.output]).all())
-
-        def product(node, adjoints, slopes):
-            if finite or self.nodes[node].op in _SELECTING:
-                return numbers("weigh", adjoints, slopes)
-            return numbers("chain", adjoints, slopes, False)
-
         return _symbolic.reverse([(link.of, link.by, link.rows, link.columns, link.slopes)
-                                  for link in self.links], self.output, self.values, product)
+                                  for link in self.links], self.output, self.values, self._product)
+
+    def _product(self, node, later, earlier):
+        """The chain rule's product at a node: of an adjoint and slopes, or slopes and a tangent."""
+        finite = self.output is None or bool(np.isfinite(self.values[self.output]).all())
+        if finite or self.nodes[node].op in _SELECTING:
+            return numbers("weigh", later, earlier)
+        return numbers("chain", later, earlier, False)
 
     def _forward(self, leaf):
         """The Jacobian of every node by a leaf; None if they are too large together."""
@@ -379,7 +379,7 @@ class _Reader:
         tangents[leaf] = np.eye(lanes)
         for link in self.links:
             np.add.at(tangents[link.of], link.rows,
-                      numbers("weigh", tangents[link.by][link.columns], link.slopes[:, None]))
+                      self._product(link.of, link.slopes[:, None], tangents[link.by][link.columns]))
         return tangents
 
     # ---- paths
@@ -703,7 +703,9 @@ def _path_row(r, path, one_of_many, vectors):
     if vectors:
         return tuple(cells), _sizes(r, *nodes)
     slopes = [link.slopes.sum() for link in path]
-    cells += [Term("dot", tuple(map(number, slopes))), number(math.prod(slopes))]
+    with np.errstate(all="ignore"):
+        product = number(math.prod(slopes))
+    cells += [Term("dot", tuple(map(number, slopes))), product]
     written = [text(cell) for cell in cells]
     return tuple([cell for k, cell in enumerate(cells) if written[k] not in written[:k]]), ""
 

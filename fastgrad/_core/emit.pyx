@@ -690,8 +690,8 @@ cdef Tensor products_before(Tensor rows):
 cdef Tensor moved_on(Tensor rows, int64_t step):
     """Entries moved towards the end of the last axis, ones put in."""
     cdef Operand o
-    cdef object ones = np.ones(rows.shape[:rows.ndim - 1] + (min_whole(step, rows.shape[rows.ndim - 1]),),
-                               dtype=rows.dtype)
+    cdef object ones = vouch(np.ones(rows.shape[:rows.ndim - 1] + (
+        min_whole(step, rows.shape[rows.ndim - 1]),), dtype=rows.dtype))
     operand_tensor_ready(rows, &o)
     part = push_item(&o, (Ellipsis, slice(0, -step)))
     return push_concatenate([ones, part], rows.ndim - 1, False)

@@ -356,9 +356,9 @@ cdef Tensor emit_term(FgNode *n, uint32_t id, int which, Tensor g, Tensor finite
     cdef Arg x[3]
     cdef Arg swapped
     cdef Tensor keep
-    # What a mask does not take has no path; what has no partial there is none in forward mode.
+    # What a mask does not take has no path.
     cdef bint strong = finite is None or fg_op_info[n.op].props & FG_MASK
-    if f.kind == PARTIAL_ZERO and (strong or forward or fg_op_info[n.op].props & FG_STEPS):
+    if f.kind == PARTIAL_ZERO and strong:
         return None
     if f.kind == PARTIAL_ONE:
         return g

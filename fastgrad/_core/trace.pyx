@@ -317,8 +317,8 @@ cdef class Trace:
                     answer.append(None)
                     continue
                 y, t = self.outputs[i], found[i]
-                if wild and t is not None:
-                    t = settled_by(y, t, others[i])
+                if wild and others[i] is not None:
+                    t = settled_by(y, zeros_like_node(y.node) if t is None else t, others[i])
                 if tensors or self.recorded(g, tangents):
                     answer.append(derivative_object(y, y.node, t, True))
                 else:
