@@ -736,8 +736,9 @@ cdef int decisions_guard(Recorder r, list found) except -1:
                 r.vouch(d.outcome)
                 derived("numpy.array_equal", np.array_equal, (x, d.outcome), {})
             elif isinstance(x, Tensor):
-                now = tensor_value(<Tensor>x).item()
-                if (bool(now) if d.kind == "bool" else int(now)) != d.outcome:
+                now = tensor_value(<Tensor>x)
+                now = bool(np.all(now)) if d.kind in ("bool", "all") else int(now.item())
+                if now != d.outcome:
                     raise undecided()
                 r.guard(<Tensor>x, d.kind, d.outcome)
             if len(r.guards) == before or r.guards[len(r.guards) - 1][2] != (

@@ -700,6 +700,55 @@ def value_unseen(Tensor t):
     return tensor_value(t)
 
 
+cdef enum:
+    DECIDE_UNSEEN = 0           # only this sweep sees what is recorded
+    DECIDE_TAKEN = 1            # a history or a program: a decision becomes a guard
+    DECIDE_NEVER = 2            # lanes and steps share what is recorded: no decision may be taken
+
+
+def deciding():
+    """What becomes of a decision that a function takes here by a value: 0 nothing, as nothing is
+    replayed with others; 1 a guard; 2 it must not be taken."""
+    cdef Recorder r
+    if get_recorder() == NULL:
+        return DECIDE_TAKEN if made_wanted() else DECIDE_UNSEEN
+    r = <Recorder>get_recorder()
+    return DECIDE_TAKEN if r.plain and r.known is not None and r.outer == NULL else DECIDE_NEVER
+
+
+def decided_all(Tensor t):
+    """Whether all entries of a mask are true, as a decision. The other outcome is no guard: what
+    the library does then serves any values."""
+    cdef bint outcome
+    t.fresh()
+    outcome = bool(np.all(tensor_value(t)))
+    if outcome:
+        decided(t, "all", True)
+    return outcome
+
+
+def within(Tensor t, double low, double high):
+    """Whether every value lies strictly between two bounds. Nothing remembers the question."""
+    cdef int64_t i
+    cdef const double *wide
+    cdef const float *narrow
+    t.fresh()
+    if t.node.rank == 0:
+        return low < t.node.re < high
+    values = np.ascontiguousarray(tensor_value(t))
+    if t.node.dtype == FG_FLOAT64:
+        wide = <const double *>PyArray_DATA(<ndarray>values)
+        for i in range(values.size):
+            if not low < wide[i] < high:
+                return False
+    else:
+        narrow = <const float *>PyArray_DATA(<ndarray>values)
+        for i in range(values.size):
+            if not low < narrow[i] < high:
+                return False
+    return True
+
+
 cdef int reverse_scatter(Sweep *s, FgNode *n, FgValue *g) except -1:
     piece = value_ndarray(n.shape, g, n.dtype, False)[attr_object(n.attr)]
     return contribute_array(s, n.a, np.array(piece))
