@@ -574,7 +574,11 @@ cdef int decision_take(Made m, uint32_t reach, str kind, object outcome) except 
     cdef FgTape *tape = get_thread_tape()
     if reach == 0 or reach == FG_REACH_NONE:
         return 0
-    if m is None or m.args is None or not made_wanted() or tape == NULL or tape.busy:
+    if m is None or m.args is None or not made_wanted():
+        return decision_reach(reach)
+    if tape == NULL:                    # nothing has been recorded in this thread yet
+        tape = tape_of_thread()
+    if tape.busy:
         return decision_reach(reach)
     d = Taken.__new__(Taken)
     d.reach = reach

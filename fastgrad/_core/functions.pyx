@@ -136,8 +136,9 @@ cdef object elementwise_options(int op, PyObject *const *args, Py_ssize_t n, tup
     if kwargs.get("out") is not None and isinstance(numpy_functions[op], np.ufunc):
         return array_ufunc(numpy_functions[op], "__call__", tuple(values), kwargs)
     kept = ufunc_options(info.name.decode(), kwargs)
-    result = functions[info.name.decode()](*values)
-    return cast(result, kept["dtype"]) if "dtype" in kept else result
+    if typed(kept) and isinstance(numpy_functions[op], np.ufunc):
+        return array_ufunc(numpy_functions[op], "__call__", tuple(values), kept)
+    return functions[info.name.decode()](*values)
 
 
 cdef inline object known(object a):
@@ -700,6 +701,12 @@ def value_unseen(Tensor t):
     return tensor_value(t)
 
 
+def operand_type(Tensor t):
+    """The dtype that promotion goes by; of what stands for a Python float, a float."""
+    t.fresh()
+    return 0.0 if t.node.flags & FG_WEAK and is_float(t.node.dtype) else t.dtype
+
+
 cdef enum:
     DECIDE_UNSEEN = 0           # only this sweep sees what is recorded
     DECIDE_TAKEN = 1            # a history or a program: a decision becomes a guard
@@ -789,9 +796,11 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
                       where=True if where is None else where)
     if out is not None:
         raise TypeError("sum: out= is not supported with Tensors; bind the result to a name instead")
-    if not is_float((<Tensor>a).node.dtype) and (initial is not None or where is not None):
+    whole = dtype is not None and np.dtype(dtype).kind in "biu"
+    if whole or not is_float((<Tensor>a).node.dtype) and (initial is not None or where is not None):
         return derived("numpy.sum", np.sum, (a,), {
-            "axis": axis, "dtype": dtype, "keepdims": keepdims,
+            "axis": axis, "dtype": None if dtype is None else np.dtype(dtype).name,
+            "keepdims": keepdims,
             **({} if initial is None else {"initial": initial}),
             **({} if where is None else {"where": where})})
     if where is not None and where is not True:

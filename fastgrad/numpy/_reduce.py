@@ -150,7 +150,7 @@ def root_of_powers(x, order, axis, keepdims, count=None):
     if deciding == 0 and core.within(total, 2.0**-room, 2.0**room) or (
             not total.size or type(count) is float and count == 0):
         return _root(total, order, count)
-    constant = x.detach()
+    constant = x.detach() if x.requires_grad else x
     if deciding == 1 and not core.recording_program():
         if _moderate(total, room):
             return _root(total, order, count)
@@ -160,12 +160,13 @@ def root_of_powers(x, order, axis, keepdims, count=None):
         if _moderate(total, room) if deciding else core.within(total, 2.0**-room, 2.0**room):
             return _where(0.0, _root(total, order, count), zero)
     # Of negative orders the slope of the root is as small as 1 / scale: close to 1 leaves most room.
-    scale = _scale(constant, order, axis, step if order > 0 else 1.0, largest)
+    aligned = keepdims or axis is not None      # else a number, which meets entries and result alike
+    scale = _scale(constant, order, axis, aligned, step if order > 0 else 1.0, largest)
     x = _multiply(x, scale)
-    zero = _vanish(x.detach(), order, axis, keepdims, count)
+    zero = _vanish(x.detach() if x.requires_grad else x, order, axis, keepdims, count)
     total = _where(1.0, _sum_of_powers(x, order, axis, keepdims), zero)
     return _divide(_where(0.0, _root(total, order, count), zero),
-                   scale if keepdims else core.reshape(scale, total.shape))
+                   core.reshape(scale, total.shape) if aligned and not keepdims else scale)
 
 
 def _sum_of_powers(x, order, axis, keepdims):
@@ -195,16 +196,16 @@ def _vanish(x, order, axis, keepdims, count):
     return _equal(size, 0.0)
 
 
-def _scale(x, order, axis, step, largest):
-    """Powers of two that take the entries to between 2**-step and 2**step, axes kept: 1 where they
-    are there. A step of 350 leaves a second tangent, a square of these, in range to 1e-200."""
+def _scale(x, order, axis, keepdims, step, largest):
+    """Powers of two that take the entries to between 2**-step and 2**step: 1 where they are there.
+    A step of 350 leaves a second tangent, a square of these, in range to 1e-200."""
     if step > 1:
         step = float(int(step))
     size = _abs(x)
     if order == 2:
-        size = core.sum(size, axis=axis, keepdims=True)     # near enough, and faster than a maximum
+        size = core.sum(size, axis=axis, keepdims=keepdims)     # near enough, and faster than max
     else:
-        size = (core.max if order > 0 else core.min)(size, axis, True)
+        size = (core.max if order > 0 else core.min)(size, axis, keepdims)
     most = largest // step
     return _exp2(_multiply(_clip(_trunc(_multiply(_log2(size), -1.0 / step)), -most, most), step))
 
@@ -305,7 +306,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     else:
         weights = _matching(lift(weights), a, axis)
         # Promoted before the sum, as NumPy does: integers and float32 add up in the result's dtype.
-        dtype = np.result_type(a.dtype, weights.dtype)
+        dtype = np.result_type(a.dtype, weights.dtype, *["f8"] * (a.dtype.kind in "biu"))
         weights = (weights.astype(dtype) if not isinstance(weights, Tensor) or
                    weights.dtype.kind != "f" else cast("average", weights, dtype))
         total = core.sum(core.broadcast_to(weights, a.shape), axis=axis, keepdims=keepdims)
