@@ -4,6 +4,7 @@ Inside this module `max`, `min`, `all`, `any` and `round` are NumPy's.
 """
 
 import builtins
+import functools
 import math
 
 import numpy as np
@@ -142,12 +143,10 @@ def root_of_powers(x, order, axis, keepdims, count=None):
     or a program guards the decision; where lanes or steps share what is recorded, each scales its
     own entries, always.
     """
-    room, largest = _ROOM[x.dtype.char]
-    step = room / builtins.max(abs(order), abs(order - 1))      # the slopes have room, too
-    room = abs(order) * step
+    low, high, room, step, largest = _bounds(order, x.dtype.char)
     total = _sum_of_powers(x, order, axis, keepdims)
     deciding = core.deciding()
-    if deciding == 0 and core.within(total, 2.0**-room, 2.0**room) or (
+    if deciding == 0 and core.within(total, low, high) or (
             not total.size or type(count) is float and count == 0):
         return _root(total, order, count)
     constant = x.detach() if x.requires_grad else x
@@ -157,7 +156,7 @@ def root_of_powers(x, order, axis, keepdims, count=None):
     elif deciding < 2:
         zero = _vanish(constant, order, axis, keepdims, count)
         total = _where(1.0, total, zero)
-        if _moderate(total, room) if deciding else core.within(total, 2.0**-room, 2.0**room):
+        if _moderate(total, room) if deciding else core.within(total, low, high):
             return _where(0.0, _root(total, order, count), zero)
     aligned = keepdims or axis is not None      # else a number, which meets entries and result alike
     # Of negative orders the slope of the root is as small as 1 / scale: close to 1 leaves most room.
@@ -167,6 +166,14 @@ def root_of_powers(x, order, axis, keepdims, count=None):
     total = _where(1.0, _sum_of_powers(x, order, axis, keepdims), zero)
     return _divide(_where(0.0, _root(total, order, count), zero),
                    core.reshape(scale, total.shape) if aligned and not keepdims else scale)
+
+
+@functools.lru_cache(64)
+def _bounds(order, dtype):
+    room, largest = _ROOM[dtype]
+    step = room / builtins.max(abs(order), abs(order - 1))      # the slopes have room, too
+    room = abs(order) * step
+    return 2.0**-room, 2.0**room, room, step, largest
 
 
 def _sum_of_powers(x, order, axis, keepdims):
