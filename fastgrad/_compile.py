@@ -750,8 +750,9 @@ class Program(Functionless, Caller):
     def _guard_error(self, entry, failed):
         path, k = failed
         guard = path.guards[k]
-        raise GuardError(f"{self._name}: {guard.line}: the recorded run met {guard.kind} "
-                         f"{guard.outcome!r} here, this call meets another outcome, and there is "
+        met = ("entries of ordinary magnitude" if guard.kind == "all" else
+               f"{guard.kind} {guard.outcome!r}")
+        raise GuardError(f"{self._name}: {guard.line}: the recorded run met {met} here, this call meets another outcome, and there is "
                          "no Python function to follow it; record that case as well before saving")
 
 

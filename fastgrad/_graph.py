@@ -38,7 +38,8 @@ class Guard(NamedTuple):
     """What a recording took for granted.
 
     node : the number of the node whose value decided.
-    kind : "bool" (its truth), "int" (its value as an integer) or "count" (how many are true).
+    kind : "bool" (its truth), "int" (its value as an integer), "count" (how many are true) or "all"
+        (that all are: a decision of the library's, which lanes that differ in it may meet).
     outcome : what it was.
     line : "file.py:12", where the function looked at it.
     """

@@ -177,6 +177,8 @@ _LOOKS = {"bool": bool, "int": int}
 
 def look(kind, value):
     """What a guard of that kind sees in a value; where a recording goes on, it sees it, too."""
+    if kind == "all":
+        return core.decided_all(value) if isinstance(value, core.Tensor) else bool(np.all(value))
     if kind == "count":
         from fastgrad import numpy as fnp
 
@@ -192,7 +194,8 @@ def check_guard(guard, value):
     finally:
         core.tell_line(None)
     if met != guard.outcome:
-        what = {"bool": "a condition", "int": "an integer", "count": "the number of true entries"}
+        what = {"bool": "a condition", "int": "an integer", "count": "the number of true entries",
+                "all": "whether magnitudes are ordinary"}
         raise GuardError(f"{guard.line}: {what[guard.kind]} was {guard.outcome} when the program "
                          f"was recorded and is {met} now; a program without a Python function "
                          "cannot take another path")

@@ -213,12 +213,14 @@ class _Check:
             wrong(not _whole(guard.node) or not 0 <= guard.node < n,
                   f"a guard is on node {_short(guard.node)}, which is not there")
             wrong(self.custom[guard.node], f"the guard on node {guard.node} is on no value")
-            kinds = {"bool": bool, "int": int, "count": int}
+            kinds = {"bool": bool, "int": int, "count": int, "all": bool}
             wrong(guard.kind not in kinds, f"there is no guard of the kind {_short(guard.kind)}")
             wrong(type(guard.outcome) is not kinds[guard.kind] or type(guard.line) is not str,
                   f"the guard on node {guard.node} has the outcome {_short(guard.outcome)}")
+            wrong(guard.kind == "all" and not guard.outcome,
+                  f"the guard on node {guard.node} has the outcome {_short(guard.outcome)}")
             size = math.prod(graph.shape(guard.node))
-            wrong(guard.kind != "count" and size != 1,
+            wrong(guard.kind not in ("count", "all") and size != 1,
                   f"the guard on node {guard.node} is on an array")
 
     # ---- one node ---------------------------------------------------------------------------

@@ -175,8 +175,9 @@ class _Mapper:
                         whole = (lanes, *shape) if has[i] else shape
                         new[i] = add("reshape", [new[i]], whole, dtype, None, STOP, 0.0)
             if i in guards:
-                if has[i]:
-                    raise _decision(guards[i][0])
+                for guard in guards[i]:
+                    if has[i] and guard.kind != "all":
+                        raise _decision(guard)
                 self.guards += [guard._replace(node=new[i]) for guard in guards[i]]
         return [(new[i], has[i]) for i in graph.outputs]
 

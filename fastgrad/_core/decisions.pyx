@@ -574,7 +574,11 @@ cdef int decision_take(Made m, uint32_t reach, str kind, object outcome) except 
     cdef FgTape *tape = get_thread_tape()
     if reach == 0 or reach == FG_REACH_NONE:
         return 0
-    if m is None or m.args is None or not made_wanted() or tape == NULL or tape.busy:
+    if m is None or m.args is None or not made_wanted():
+        return decision_reach(reach)
+    if tape == NULL:                    # nothing has been recorded in this thread yet
+        tape = tape_of_thread()
+    if tape.busy:
         return decision_reach(reach)
     d = Taken.__new__(Taken)
     d.reach = reach
@@ -736,8 +740,9 @@ cdef int decisions_guard(Recorder r, list found) except -1:
                 r.vouch(d.outcome)
                 derived("numpy.array_equal", np.array_equal, (x, d.outcome), {})
             elif isinstance(x, Tensor):
-                now = tensor_value(<Tensor>x).item()
-                if (bool(now) if d.kind == "bool" else int(now)) != d.outcome:
+                now = tensor_value(<Tensor>x)
+                now = bool(np.all(now)) if d.kind in ("bool", "all") else int(now.item())
+                if now != d.outcome:
                     raise undecided()
                 r.guard(<Tensor>x, d.kind, d.outcome)
             if len(r.guards) == before or r.guards[len(r.guards) - 1][2] != (

@@ -136,8 +136,9 @@ cdef object elementwise_options(int op, PyObject *const *args, Py_ssize_t n, tup
     if kwargs.get("out") is not None and isinstance(numpy_functions[op], np.ufunc):
         return array_ufunc(numpy_functions[op], "__call__", tuple(values), kwargs)
     kept = ufunc_options(info.name.decode(), kwargs)
-    result = functions[info.name.decode()](*values)
-    return cast(result, kept["dtype"]) if "dtype" in kept else result
+    if typed(kept) and isinstance(numpy_functions[op], np.ufunc):
+        return array_ufunc(numpy_functions[op], "__call__", tuple(values), kept)
+    return functions[info.name.decode()](*values)
 
 
 cdef inline object known(object a):
@@ -700,6 +701,61 @@ def value_unseen(Tensor t):
     return tensor_value(t)
 
 
+def operand_type(Tensor t):
+    """The dtype that promotion goes by; of what stands for a Python float, a float."""
+    t.fresh()
+    return 0.0 if t.node.flags & FG_WEAK and is_float(t.node.dtype) else t.dtype
+
+
+cdef enum:
+    DECIDE_UNSEEN = 0           # only this sweep sees what is recorded
+    DECIDE_TAKEN = 1            # a history or a program: a decision becomes a guard
+    DECIDE_NEVER = 2            # lanes and steps share what is recorded: no decision may be taken
+
+
+def deciding():
+    """What becomes of a decision that a function takes here by a value: 0 nothing, as nothing is
+    replayed with others; 1 a guard; 2 it must not be taken."""
+    cdef Recorder r
+    if get_recorder() == NULL:
+        return DECIDE_TAKEN if made_wanted() else DECIDE_UNSEEN
+    r = <Recorder>get_recorder()
+    return DECIDE_TAKEN if r.plain and r.known is not None and r.outer == NULL else DECIDE_NEVER
+
+
+def decided_all(Tensor t):
+    """Whether all entries of a mask are true, as a decision. The other outcome is no guard: what
+    the library does then serves any values."""
+    cdef bint outcome
+    t.fresh()
+    outcome = bool(np.all(tensor_value(t)))
+    if outcome:
+        decided(t, "all", True)
+    return outcome
+
+
+def within(Tensor t, double low, double high):
+    """Whether every value lies strictly between two bounds. Nothing remembers the question."""
+    cdef int64_t i
+    cdef const double *wide
+    cdef const float *narrow
+    t.fresh()
+    if t.node.rank == 0:
+        return low < t.node.re < high
+    values = np.ascontiguousarray(tensor_value(t))
+    if t.node.dtype == FG_FLOAT64:
+        wide = <const double *>PyArray_DATA(<ndarray>values)
+        for i in range(values.size):
+            if not low < wide[i] < high:
+                return False
+    else:
+        narrow = <const float *>PyArray_DATA(<ndarray>values)
+        for i in range(values.size):
+            if not low < narrow[i] < high:
+                return False
+    return True
+
+
 cdef int reverse_scatter(Sweep *s, FgNode *n, FgValue *g) except -1:
     piece = value_ndarray(n.shape, g, n.dtype, False)[attr_object(n.attr)]
     return contribute_array(s, n.a, np.array(piece))
@@ -740,9 +796,11 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
                       where=True if where is None else where)
     if out is not None:
         raise TypeError("sum: out= is not supported with Tensors; bind the result to a name instead")
-    if not is_float((<Tensor>a).node.dtype) and (initial is not None or where is not None):
+    whole = dtype is not None and np.dtype(dtype).kind in "biu"
+    if whole or not is_float((<Tensor>a).node.dtype) and (initial is not None or where is not None):
         return derived("numpy.sum", np.sum, (a,), {
-            "axis": axis, "dtype": dtype, "keepdims": keepdims,
+            "axis": axis, "dtype": None if dtype is None else np.dtype(dtype).name,
+            "keepdims": keepdims,
             **({} if initial is None else {"initial": initial}),
             **({} if where is None else {"where": where})})
     if where is not None and where is not True:

@@ -37,7 +37,8 @@ from threading import get_ident
 
 cdef list dtypes = [core.dtype_of_number(k) if k in (0, 7, 11, 12) else np.dtype("?bBhHiIlLqQfd"[k])
                     for k in range(13)]
-cdef dict kind_numbers = {"bool": FG_GUARD_BOOL, "int": FG_GUARD_INT, "count": FG_GUARD_COUNT}
+cdef dict kind_numbers = {"bool": FG_GUARD_BOOL, "int": FG_GUARD_INT, "count": FG_GUARD_COUNT,
+                          "all": FG_GUARD_COUNT}
 cdef dict native_calls = {"numpy.logical_and": FG_BLOCK_AND, "numpy.bitwise_and": FG_BLOCK_AND,
                           "numpy.logical_or": FG_BLOCK_OR, "numpy.bitwise_or": FG_BLOCK_OR,
                           "numpy.logical_xor": FG_BLOCK_XOR, "numpy.bitwise_xor": FG_BLOCK_XOR,
@@ -774,6 +775,10 @@ cdef int check_guards(Checked c) except -1:
         if not isinstance(guard.outcome, (int, np.integer, np.bool_)):
             raise ValueError(f"graph: guard {k}: its outcome is {guard.outcome!r}")
         outcome = int(guard.outcome)
+        if guard.kind == "all":
+            if outcome != 1:
+                raise ValueError(f"graph: guard {k}: its outcome is {guard.outcome!r}")
+            outcome = c.shapes[c.nodes[node].shape].size
         if not -2**63 <= outcome < 2**63:
             raise ValueError(f"graph: guard {k}: its outcome is {outcome}")
         row.outcome = outcome

@@ -1973,10 +1973,26 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
         return ufunc_into(ufunc, inputs, kwargs, out)
     if method == "__call__":
         function = ARRAY_FUNCTIONS.get(ufunc)
+        if kwargs and typed(kwargs) and (ufunc.signature is None or ufunc is np.matmul):
+            kwargs = ufunc_options(ufunc.__name__, kwargs)
+            types = loop_types(ufunc, inputs, kwargs)
+            if not floats(types) or not any_float(inputs):
+                if not floats(types) and any_float(inputs) and function is None \
+                        and ufunc not in UFUNCS and ufunc not in PLAIN_UFUNCS:
+                    with np.errstate(all="ignore"):
+                        result = unruled(ufunc, None, inputs, loop_named(ufunc, types, kwargs))
+                else:
+                    with np.errstate(all="ignore"):
+                        result = derived("numpy." + ufunc.__name__, ufunc, inputs,
+                                         loop_named(ufunc, types, kwargs))
+                return result if out is None else ufunc_out(ufunc, inputs, out[0], result)
+            inputs = tuple([in_loop(x, dtype) for x, dtype in zip(inputs, types)])
+            kwargs = {}
         if function is not None and ufunc not in UFUNCS:
             return function(*inputs, **kwargs, **({} if out is None else {"out": out}))
         if kwargs:
-            kwargs = ufunc_options(ufunc.__name__, kwargs)
+            ufunc_options(ufunc.__name__, kwargs)
+            kwargs = {}
         function = UFUNCS.get(ufunc)
         if not any([isinstance(x, Tensor) and is_float((<Tensor>x).node.dtype) for x in inputs]):
             # Integers and booleans: NumPy's own results.
@@ -2003,6 +2019,12 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
             arguments = dict(zip(("axis", "dtype", "out", "keepdims"), inputs[1:]))
             arguments.update(kwargs)
             arguments.setdefault("axis", 0)
+            if name not in ("sum", "prod") and arguments.get("dtype") is not None:
+                if name in ("any", "all") or not (
+                        any_float(inputs) and is_float(np.dtype(arguments["dtype"]).num)):
+                    return unruled(ufunc.reduce, f"{ufunc_name(ufunc)}.reduce", inputs, kwargs)
+                inputs = (cast(inputs[0], arguments["dtype"]),)
+                del arguments["dtype"]
             return function(inputs[0], **{k: v for k, v in arguments.items() if v is not None
                                           or k == "axis"})
     elif method == "outer" and not kwargs:
@@ -2132,13 +2154,85 @@ cdef object at_array(object ufunc, tuple inputs):
     return ufunc.at(*[number_or_array(x) for x in inputs])
 
 
+cdef inline bint typed(dict kwargs):
+    """Whether options of a ufunc choose its types, or how inputs may be cast to them."""
+    return (kwargs.get("dtype") is not None or kwargs.get("signature") is not None
+            or kwargs.get("sig") is not None or kwargs.get("casting", "same_kind") != "same_kind")
+
+
+cdef tuple loop_types(object ufunc, tuple inputs, dict kwargs):
+    """The dtypes that NumPy's ufunc would compute with: of the inputs, then of the results. Raises
+    what NumPy raises."""
+    cdef list given = []
+    cdef Tensor t
+    if len(inputs) != ufunc.nin:
+        raise TypeError(f"{ufunc.__name__}() takes {ufunc.nin} positional arguments "
+                        f"({len(inputs)} given)")
+    for x in inputs:
+        if isinstance(x, Tensor):
+            t = <Tensor>x
+            t.fresh()
+            given.append(t.dtype if not t.node.flags & FG_WEAK else
+                         float if is_float(t.node.dtype) else t.dtype)
+        elif type(x) is float or type(x) is int:
+            given.append(type(x))
+        else:
+            given.append(np.asarray(x).dtype)
+    wanted = kwargs.get("signature", kwargs.get("sig"))
+    if kwargs.get("dtype") is not None:
+        if wanted is not None:
+            raise TypeError("cannot specify both 'signature' and 'dtype'")
+        wanted = (None,) * ufunc.nin + (np.dtype(kwargs["dtype"]),) * ufunc.nout
+    elif wanted is not None:
+        if isinstance(wanted, str):
+            wanted = tuple(wanted.replace("->", ""))
+        elif not isinstance(wanted, tuple):
+            wanted = (wanted,)
+        wanted = tuple([None if x is None else np.dtype(x) for x in wanted])
+        if len(wanted) == 1:
+            wanted = (None,) * ufunc.nin + wanted * ufunc.nout
+    else:
+        wanted = (None,) * (ufunc.nin + ufunc.nout)
+    return ufunc.resolve_dtypes((*given, *(None,) * ufunc.nout), signature=wanted,
+                                casting=kwargs.get("casting", "same_kind"))
+
+
+cdef dict loop_named(object ufunc, tuple types, dict kwargs):
+    """Options that choose this loop, as files can hold them."""
+    characters = "".join([x.char for x in types])
+    return {"signature": f"{characters[:ufunc.nin]}->{characters[ufunc.nin:]}",
+            "casting": kwargs.get("casting", "same_kind")}
+
+
+cdef bint floats(tuple types) except -1:
+    """Whether a loop computes with float32 or float64 (and may answer with booleans)."""
+    for x in types:
+        if not is_float(x.num) and x.char != "?":
+            return False
+    return is_float(types[0].num) and is_float(types[len(types) - 2].num)
+
+
+cdef bint any_float(tuple inputs) except -1:
+    for x in inputs:
+        if isinstance(x, Tensor) and is_float((<Tensor>x).node.dtype):
+            return True
+    return False
+
+
+cdef object in_loop(object x, object dtype):
+    """An input in the dtype of the loop; numbers of Python's give way by themselves."""
+    if type(x) is float or type(x) is int:
+        return dtype.type(x)
+    return cast(x, dtype) if isinstance(x, Tensor) else np.asarray(x).astype(dtype, copy=False)
+
+
 cdef dict ufunc_options(str name, dict kwargs):
-    """The options of ufuncs that mean something here; the others must be left at their defaults."""
+    """The options of ufuncs that choose types; the others must be left at their defaults."""
     cdef dict kept = {}
     for key, value in kwargs.items():
-        if key == "dtype":
+        if key in ("dtype", "signature", "sig", "casting"):
             if value is not None:
-                kept["dtype"] = value
+                kept[key] = value
         elif key == "where":
             if value is not True:
                 raise TypeError(f"{name}: where= is not supported with Tensors; use "
@@ -2148,6 +2242,6 @@ cdef dict ufunc_options(str name, dict kwargs):
                                           and value[0] is None):
                 raise TypeError(f"{name}: out= is not supported with Tensors; bind the result to a "
                                 "name instead")
-        elif key not in ("casting", "order", "subok", "signature", "sig"):
+        elif key not in ("order", "subok"):
             raise TypeError(f"{name}: unexpected keyword argument {key!r}")
     return kept

@@ -95,7 +95,9 @@ def fabs(x, /, out=None, **kwargs):
     >>> fg.grad(fnp.fabs)(-2.0)
     -1.0
     """
-    refuse("fabs", out, **kwargs)
+    refuse("fabs", out)
+    if kwargs:
+        return np.fabs(x, **kwargs)         # which comes back with x in the dtype of the loop
     if isinstance(x, Tensor) and x.dtype.kind == "f":
         return core.functions["abs"](x)
     return evaluated(np.fabs, (x,), {}) if isinstance(x, Tensor) else np.fabs(x)
@@ -111,7 +113,9 @@ def float_power(x1, x2, /, out=None, **kwargs):
     >>> fg.grad(lambda x: fnp.float_power(x, 3))(2.0)
     12.0
     """
-    refuse("float_power", out, **kwargs)
+    refuse("float_power", out)
+    if kwargs:
+        return np.float_power(x1, x2, **kwargs)
     x1, x2 = (core.cast(x, np.float64) if isinstance(x, Tensor) or np.ndim(x) else x
               for x in (_operand(x1), _operand(x2)))
     if not isinstance(x1, Tensor) and not isinstance(x2, Tensor):
@@ -156,10 +160,20 @@ def select(condlist, choicelist, default=0):
         raise ValueError("list of cases must be same length as list of conditions")
     if not condlist:
         raise ValueError("select with an empty condition list is not possible")
-    result = default
+    choicelist = [_operand(x) for x in choicelist]
+    result = _operand(default)
+    dtype = np.result_type(*map(_type_of, (*choicelist, result)))
     for condition, choice in zip(reversed(condlist), reversed(choicelist), strict=True):
         result = where(condition, choice, result)
-    return result
+    # Of all of them together: of two numbers, `where` has made float64 before an array joined.
+    return result if result.dtype == dtype else core.cast(result, dtype)
+
+
+def _type_of(x):
+    """What NumPy's promotion goes by: 0.0 for what stands for a Python float."""
+    if isinstance(x, Tensor):
+        return core.operand_type(x)
+    return x if type(x) in (int, float) else np.asarray(x).dtype
 
 
 @implements(np.divmod)
@@ -172,7 +186,9 @@ def divmod(x1, x2, /, out=None, **kwargs):
     >>> fg.grad(lambda x: fnp.divmod(x, 2.0)[1])(5.5)
     1.0
     """
-    refuse("divmod", out, **kwargs)
+    refuse("divmod", out)
+    if kwargs:
+        return np.divmod(x1, x2, **kwargs)
     x1, x2 = _operand(x1), _operand(x2)
     return core.functions["floor_divide"](x1, x2), core.functions["mod"](x1, x2)
 

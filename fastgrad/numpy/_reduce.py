@@ -4,6 +4,7 @@ Inside this module `max`, `min`, `all`, `any` and `round` are NumPy's.
 """
 
 import builtins
+import functools
 import math
 
 import numpy as np
@@ -27,7 +28,9 @@ from ._shape import broadcast_to
 
 _subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
 _divide, _square, _sqrt = (core.functions[name] for name in ("divide", "square", "sqrt"))
-_add = core.functions["add"]
+_add, _abs, _power, _where = (core.functions[name] for name in ("add", "abs", "power", "where"))
+_log2, _exp2, _trunc = (core.functions[name] for name in ("log2", "exp2", "trunc"))
+_clip, _equal = core.functions["clip"], core.functions["equal"]
 
 
 def _count(name, a, axis):
@@ -81,6 +84,13 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
 
 
 def _variance(name, a, axis, dtype, ddof, keepdims, where, mean, correction):
+    deviations, count = _deviations(name, a, axis, dtype, ddof, keepdims, where, mean, correction)
+    return _divide(core.sum(_square(deviations), axis=axis, keepdims=keepdims), count)
+
+
+def _deviations(name, a, axis, dtype, ddof, keepdims, where, mean, correction):
+    """The deviations from the mean, 0 where a mask leaves an entry out, and what the sum of their
+    squares is divided by."""
     if correction is not None:
         if ddof != 0:
             raise ValueError(f"{name}: ddof and correction can't be provided simultaneously.")
@@ -91,15 +101,13 @@ def _variance(name, a, axis, dtype, ddof, keepdims, where, mean, correction):
         count = _count_where(a, axis, True, where)
         if mean is None:
             mean = _divide(core.sum(known, axis=axis, keepdims=True), count)
-        squares = core.sum(core.only(name, _square(_subtract(a, mean)), where, 0.0), axis=axis,
-                           keepdims=keepdims)
-        return _divide(squares, core.functions["maximum"](
-            core.reshape(count, squares.shape) - ddof, 0))
+        left = count if keepdims else _count_where(a, axis, False, where)
+        return (core.only(name, _subtract(a, mean), where, 0.0),
+                core.functions["maximum"](left - ddof, 0))
     count = _count(name, a, axis)
     if mean is None:
         mean = _divide(core.sum(a, axis=axis, keepdims=True), float(count))
-    squares = core.sum(_square(_subtract(a, mean)), axis=axis, keepdims=keepdims)
-    return _divide(squares, float(builtins.max(count - ddof, 0)))
+    return _subtract(a, mean), float(builtins.max(count - ddof, 0))
 
 
 @implements(np.std)
@@ -116,7 +124,97 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     array([0., 0.])
     """
     refuse("std", out)
-    return _sqrt(_variance("std", a, axis, dtype, ddof, keepdims, where, mean, correction))
+    deviations, count = _deviations("std", a, axis, dtype, ddof, keepdims, where, mean, correction)
+    return root_of_powers(deviations, 2, axis, keepdims, count)
+
+
+# log2 of sums of powers that neither overflow nor underflow, with room for the derivatives, which
+# divide by their powers, and for sums of as many entries as there may be; and that of the largest
+# power of two by which anything is multiplied.
+_ROOM = {"d": (700, 1022), "f": (80, 126)}
+
+
+def root_of_powers(x, order, axis, keepdims, count=None):
+    """(sum(abs(x)**order) / count)**(1 / order) along axes: the norms and the standard deviation.
+
+    Nothing overflows or underflows on the way, and where all entries are 0 (one, of negative
+    orders) every derivative is 0: not that of the root, which is infinite. What this costs is left
+    out where the sum tells that there is no need. As it tells that of these values alone, a history
+    or a program guards the decision; where lanes or steps share what is recorded, each scales its
+    own entries, always.
+    """
+    low, high, room, step, largest = _bounds(order, x.dtype.char)
+    total = _sum_of_powers(x, order, axis, keepdims)
+    deciding = core.deciding()
+    if deciding == 0 and core.within(total, low, high) or (
+            not total.size or type(count) is float and count == 0):
+        return _root(total, order, count)
+    constant = x.detach() if x.requires_grad else x
+    if deciding == 1 and not core.recording_program():
+        if _moderate(total, room):
+            return _root(total, order, count)
+    elif deciding < 2:
+        zero = _vanish(constant, order, axis, keepdims, count)
+        total = _where(1.0, total, zero)
+        if _moderate(total, room) if deciding else core.within(total, low, high):
+            return _where(0.0, _root(total, order, count), zero)
+    aligned = keepdims or axis is not None      # else a number, which meets entries and result alike
+    # Of negative orders the slope of the root is as small as 1 / scale: close to 1 leaves most room.
+    scale = _scale(constant, order, axis, aligned, step if order > 0 else 1.0, largest)
+    x = _multiply(x, scale)
+    zero = _vanish(x.detach() if x.requires_grad else x, order, axis, keepdims, count)
+    total = _where(1.0, _sum_of_powers(x, order, axis, keepdims), zero)
+    return _divide(_where(0.0, _root(total, order, count), zero),
+                   core.reshape(scale, total.shape) if aligned and not keepdims else scale)
+
+
+@functools.lru_cache(64)
+def _bounds(order, dtype):
+    room, largest = _ROOM[dtype]
+    step = room / builtins.max(abs(order), abs(order - 1))      # the slopes have room, too
+    room = abs(order) * step
+    return 2.0**-room, 2.0**room, room, step, largest
+
+
+def _sum_of_powers(x, order, axis, keepdims):
+    # By a sum, not a product of vectors: a sum keeps to the strong zero.
+    return core.sum(_square(x) if order == 2 else _power(_abs(x), order), axis=axis,
+                    keepdims=keepdims)
+
+
+def _root(total, order, count):
+    if count is not None:
+        total = _divide(total, count)
+    return _sqrt(total) if order == 2 else _power(total, 1.0 / order)
+
+
+def _moderate(total, room):
+    """The same as `within`, as a decision that recordings see."""
+    return core.decided_all(_abs(_log2(total)) < room)
+
+
+def _vanish(x, order, axis, keepdims, count):
+    """Where the root of the powers is 0: not where it is 0 / 0."""
+    size = _abs(x)
+    size = (core.min(size, axis, keepdims) if order < 0 else
+            core.sum(size, axis=axis, keepdims=keepdims))
+    if count is not None and type(count) is not float:
+        size = _where(size, 1.0, count != 0)
+    return _equal(size, 0.0)
+
+
+def _scale(x, order, axis, keepdims, step, largest):
+    """Powers of two that take the entries to between 2**-step and 2**step: 1 where they are there.
+    A step of 350 leaves a second tangent, a square of these, in range to 1e-200."""
+    if step > 1:
+        step = float(int(step))
+    size = _abs(x)
+    if order == 2:
+        size = core.sum(size, axis=axis, keepdims=keepdims)     # near enough, and faster than max
+    else:
+        size = (core.max if order > 0 else core.min)(size, axis, keepdims)
+    most = largest // step
+    return _exp2(_multiply(_clip(_trunc(_multiply(_log2(size), -1.0 / step)), -most, most), step))
 
 
 @implements(np.prod)
@@ -215,7 +313,7 @@ def average(a, axis=None, weights=None, returned=False, *, keepdims=False):
     else:
         weights = _matching(lift(weights), a, axis)
         # Promoted before the sum, as NumPy does: integers and float32 add up in the result's dtype.
-        dtype = np.result_type(a.dtype, weights.dtype)
+        dtype = np.result_type(a.dtype, weights.dtype, *["f8"] * (a.dtype.kind in "biu"))
         weights = (weights.astype(dtype) if not isinstance(weights, Tensor) or
                    weights.dtype.kind != "f" else cast("average", weights, dtype))
         total = core.sum(core.broadcast_to(weights, a.shape), axis=axis, keepdims=keepdims)

@@ -404,7 +404,20 @@ def concatenate(arrays, /, axis=0, out=None, *, dtype=None, casting="same_kind")
     refuse("concatenate", out)
     if isinstance(arrays, Tensor):
         arrays = unstack(arrays)
-    return cast("concatenate", core.concatenate([lift(a) for a in arrays], axis), dtype)
+    arrays = [lift(a) for a in arrays]
+    _castable(arrays, dtype, casting)
+    return cast("concatenate", core.concatenate(arrays, axis), dtype)
+
+
+def _castable(arrays, dtype, casting):
+    """Raise TypeError where NumPy would not cast one of the arrays to the dtype of the result."""
+    if casting == "same_kind" and dtype is None:
+        return
+    dtype = np.result_type(*[a.dtype for a in arrays] if dtype is None else [dtype])
+    for a in arrays:
+        if not np.can_cast(a.dtype, dtype, casting):
+            raise TypeError(f"Cannot cast array data from {a.dtype!r} to {dtype!r} according to "
+                            f"the rule {casting!r}")
 
 
 def _joined(name, arrays, axis):
@@ -429,6 +442,7 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
     arrays = [lift(a) for a in (unstack(arrays) if isinstance(arrays, Tensor) else arrays)]
     if not arrays:
         raise ValueError("stack: need at least one array to stack")
+    _castable(arrays, dtype, casting)
     before = arrays[0].shape
     if any(a.shape != before for a in arrays):
         raise ValueError("stack: all input arrays must have the same shape, but there are "
@@ -470,7 +484,9 @@ def vstack(tup, *, dtype=None, casting="same_kind"):
     >>> fnp.vstack([np.ones(2), np.zeros(2)]).shape
     (2, 2)
     """
-    return cast("vstack", _joined("vstack", [_with_two_axes(lift(a)) for a in tup], 0), dtype)
+    arrays = [_with_two_axes(lift(a)) for a in tup]
+    _castable(arrays, dtype, casting)
+    return cast("vstack", _joined("vstack", arrays, 0), dtype)
 
 
 @implements(np.hstack)
@@ -484,6 +500,7 @@ def hstack(tup, *, dtype=None, casting="same_kind"):
     array([1., 1., 0.])
     """
     arrays = [_with_one_axis(lift(a)) for a in tup]
+    _castable(arrays, dtype, casting)
     axis = 0 if arrays and arrays[0].ndim == 1 else 1
     return cast("hstack", _joined("hstack", arrays, axis), dtype)
 

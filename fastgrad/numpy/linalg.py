@@ -13,13 +13,13 @@ from . import _index, _products, _reduce, _shape
 from ._create import lift
 from ._dispatch import axes_of, implements, register, values_of, without_rule
 
-_abs, _square, _sqrt = (core.functions[name] for name in ("abs", "square", "sqrt"))
-_power, _multiply = core.functions["power"], core.functions["multiply"]
+_abs, _multiply, _power = (core.functions[name] for name in ("abs", "multiply", "power"))
+_root_of_powers = _reduce.root_of_powers
 
 
 @implements(np.linalg.norm)
 def norm(x, ord=None, axis=None, keepdims=False):
-    """Norm of vectors or matrices; where it vanishes, the gradient is 0. As `numpy.linalg.norm`.
+    """Norm of vectors or matrices; where it vanishes, derivatives are 0. As `numpy.linalg.norm`.
 
     Parameters
     ----------
@@ -46,6 +46,9 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
     Notes
     -----
+    Powers of entries neither overflow nor underflow on the way: the norm of ``[3e-200, 4e-200]`` is
+    5e-200, where NumPy's is 0. In a compiled function such entries may be another path.
+
     Entries that tie in a norm of order inf (or rows and columns) share the gradient evenly. The
     matrix norms 2, -2 and "nuc" follow the singular vectors that NumPy's SVD gives, so that the
     first derivative is exact where singular values differ; values that are 0 to rounding get the
@@ -63,7 +66,7 @@ def norm(x, ord=None, axis=None, keepdims=False):
     x = lift(x)
     if axis is None:
         if ord is None or (ord in ("f", "fro") and x.ndim == 2) or (ord == 2 and x.ndim == 1):
-            return _sqrt(core.sum(_square(x), keepdims=keepdims))
+            return _root_of_powers(x, 2, None, keepdims)
         axis = tuple(range(x.ndim))
     elif not isinstance(axis, tuple):
         try:
@@ -84,10 +87,8 @@ def _vector_norm(name, x, ord, axis, keepdims):
     if isinstance(ord, str):
         raise ValueError(  # noqa: TRY004 (as NumPy)
             f"{name}: invalid norm order {ord!r} for vectors")
-    if ord is None or ord == 2:
-        # By a sum, not a product of vectors: a sum keeps to the strong zero, so that the infinite
-        # slope of the root at 0 meets the slope 0 of the squares and gives 0.
-        return _sqrt(core.sum(_square(x), axis=axis, keepdims=keepdims))
+    if ord is None or not isinstance(ord, core.Tensor) and ord == 2:
+        return _root_of_powers(x, 2, axis, keepdims)
     size = _abs(x)
     if ord == math.inf:
         return core.max(size, axis, keepdims)
@@ -97,13 +98,15 @@ def _vector_norm(name, x, ord, axis, keepdims):
         return core.sum(core.cast(x != 0, x.dtype), axis=axis, keepdims=keepdims)
     if ord == 1:
         return core.sum(size, axis=axis, keepdims=keepdims)
-    return _power(core.sum(_power(size, ord), axis=axis, keepdims=keepdims), 1.0 / ord)
+    if isinstance(ord, core.Tensor):
+        return _power(core.sum(_power(size, ord), axis=axis, keepdims=keepdims), 1.0 / ord)
+    return _root_of_powers(x, ord, axis, keepdims)
 
 
 def _matrix_norm(name, x, ord, axes, keepdims):
     row, column = axes
     if ord is None or ord in ("fro", "f"):
-        result = _sqrt(core.sum(_square(x), axis=(row, column), keepdims=True))
+        result = _root_of_powers(x, 2, (row, column), True)
     elif ord in (1, -1):
         extreme = core.max if ord > 0 else core.min
         result = extreme(core.sum(_abs(x), axis=row, keepdims=True), column, True)
