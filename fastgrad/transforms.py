@@ -836,9 +836,9 @@ def _blocks(run, mode, chunk):
     if run.recorded():
         if mode == "reverse" or not core.recording_program() and trace.results_finite():
             return _blocks_recorded(trace, mode)
-        return [[trace.rows(k, *both) if trace.differentiable(k) else both[0] for both in zip(*rows)]
-                for k, rows in enumerate(zip(_blocks_recorded(trace, "forward"),
-                                             _blocks_recorded(trace, "reverse")))]
+        ways = [_blocks_recorded(trace, way) for way in ("forward", "reverse")]
+        return [[trace.rows(k, *both) if trace.differentiable(k) else both[0]
+                 for both in zip(*rows)] for k, rows in enumerate(zip(*ways))]
     if mode == "reverse":
         return _blocks_reverse(trace)
     blocks = _blocks_forward(trace, n, m, chunk)
@@ -927,7 +927,7 @@ def _blocks_recorded(trace, mode):
                 tangents = [None] * len(inputs)
                 tangents[k] = seed
                 for j, part in enumerate(trace.columns(tangents)):
-                    columns[j][k].append(np.zeros(outputs[j]) if part is None else part)
+                    columns[j][k].append(core.vouch(np.zeros(outputs[j])) if part is None else part)
     else:
         for j, shape in enumerate(outputs):
             for seed in _units(shape):
