@@ -1,8 +1,8 @@
 """How accurate the element-wise operators and fg.special are: values and first derivatives against
 mpmath over their whole domains, in every instruction set and in the scalar tier.
 
-BOUNDS says for each operator and dtype how far off a result may be. A bound is the largest error that
-was measured, rounded up; docs/accuracy.md has the same table, and says in words what is written here.
+BOUNDS says for each operator and dtype how far off a result may be. A bound is the largest error
+that was measured, rounded up; docs/accuracy.md has the same table, and says it in words.
 
     python tests/test_accuracy.py [operator ...]        measures with dense points, prints the table
 
@@ -31,8 +31,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 PUBLIC = [row for row in ROWS if not row.inner]
 POINTS = {"quick": 60, "dense": 3000}
 
-# No bound may be larger: a value, a derivative, in ulp. A derivative within 1e-12 (float32: 1e-5) of
-# itself would do; all but a few are far better.
+# No bound may be larger: a value, a derivative, in ulp. A derivative within 1e-12 (float32: 1e-5)
+# of itself would do; all but a few are far better.
 VALUE_LIMIT, DERIVATIVE_LIMIT = 4, {"float64": 1e-12 * 2 ** 52, "float32": 1e-5 * 2 ** 23}
 
 # ---- measured bounds ------------------------------------------------------------------------
@@ -103,8 +103,8 @@ BOUNDS = {
 # ---- points and exact results ---------------------------------------------------------------
 
 # Where functions have zeros, poles, thresholds and limits of their range.
-ANCHORS = [0.25, 0.5, math.log(2), 1, math.sqrt(2), math.e, 10, 18.7, 20, 37, 88.72, 103.97, 128, 149,
-           709.78, 745.13, 1024, 1074, 2.0 ** 24, 2.0 ** 53, 2.0 ** 63, 2.0 ** -30, 2.0 ** 30,
+ANCHORS = [0.25, 0.5, math.log(2), 1, math.sqrt(2), math.e, 10, 18.7, 20, 37, 88.72, 103.97, 128,
+           149, 709.78, 745.13, 1024, 1074, 2.0 ** 24, 2.0 ** 53, 2.0 ** 63, 2.0 ** -30, 2.0 ** 30,
            2.0 ** 60, 1e150, *(k * math.pi / 2 for k in (1, 2, 3, 4, 5, 7, 11, 100, 10001))]
 
 
@@ -204,8 +204,8 @@ class Exact:
         return np.where(np.isnan(exact), 0.0, off)
 
 
-# Errors that are counted in ulp of something else than the result, by operator and operand (None: the
-# value): near a zero of logaddexp the ulp of the larger operand counts; the derivative of tanh is
+# Errors that are counted in ulp of something else than the result, by operator and operand (None:
+# the value): near a zero of logaddexp the ulp of the larger operand counts; that of tanh is
 # taken from its result, 1 - y * y, and counts in ulp of 1.
 ABSOLUTE = {
     ("logaddexp", None): lambda args, exact: np.maximum(abs(np.max(args, axis=0)), abs(exact)),
@@ -251,11 +251,11 @@ def results(row, dtype, args):
                            for k in range(row.arity)]
     finally:
         core.use_isa(before)
-    columns = [x.tolist() for x in args]
-    y = np.array([core.scalar_value(row.name, dtype, *point) for point in zip(*columns, strict=True)])
-    columns += [[0.0] * len(y)] * (3 - row.arity) + [y.tolist()]
+    points = list(zip(*(x.tolist() for x in args), strict=True))
+    y = np.array([core.scalar_value(row.name, dtype, *point) for point in points])
+    points = [(*point, 0.0, 0.0)[:3] + (float(z),) for point, z in zip(points, y, strict=True)]
     yield "scalar", y, [np.array([core.scalar_partial(row.name, k, dtype, *point)
-                                  for point in zip(*columns, strict=True)]) for k in range(row.arity)]
+                                  for point in points]) for k in range(row.arity)]
 
 
 def errors(row, dtype, n):
@@ -281,7 +281,7 @@ def check(row, dtype, n, bounds):
         allowed = bounds[k is not None]
         i = int(off.argmax())
         assert off[i] <= allowed, (
-            f"{row.name}, {'value' if k is None else 'derivative in ' + 'abc'[k]}, {dtype}, {tier}: "
+            f"{row.name}, {'value' if k is None else 'partial ' + 'abc'[k]}, {dtype}, {tier}: "
             f"{off[i]:.2f} ulp instead of {allowed} at {[float(x[i]) for x in args]}: {found[i]!r} "
             f"instead of {(wanted[0] if k is None else wanted[1][k]).nearest[i]!r}; "
             f"{np.sum(off > allowed)} of {len(off)} points")
@@ -336,7 +336,7 @@ def test_accuracy_of_partials(row, dtype):
 
 
 def test_every_operator_has_a_bound():
-    assert {row.name for row in PUBLIC} - BOUNDS.keys() == set(), "measure: see the head of this file"
+    assert {row.name for row in PUBLIC} - BOUNDS.keys() == set(), "see the head of this file"
     assert BOUNDS.keys() - {row.name for row in PUBLIC} == set()
 
 
@@ -456,12 +456,13 @@ def test_special_values_of_special_functions(dtype):
     pairs = np.array([(a, b) for a in x for b in x], dtype).T
     with np.errstate(all="ignore"):
         for name in ("cbrt", "erf", "exp2", "expit", "expm1", "log1p"):
-            expected = getattr(scipy.special, name)(x)
-            assert laws.ulp_distance(getattr(fg.special, name)(x), expected).max() <= 4, name
-            assert np.array_equal(np.signbit(expected[~np.isnan(expected)]),
-                                  np.signbit(getattr(fg.special, name)(x)[~np.isnan(expected)])), name
+            expected, found = (getattr(module, name)(x) for module in (scipy.special, fg.special))
+            assert laws.ulp_distance(found, expected).max() <= 4, name
+            same = np.signbit(found) == np.signbit(expected)
+            assert (same | np.isnan(expected)).all(), name
         for name in ("xlogy", "xlog1py"):
-            expected, found = (getattr(module, name)(*pairs) for module in (scipy.special, fg.special))
+            expected, found = (getattr(module, name)(*pairs)
+                               for module in (scipy.special, fg.special))
             assert laws.ulp_distance(found, expected).max() <= 4, name
         for name in ("softmax", "log_softmax", "logsumexp"):
             for v in ([-np.inf, 0.0], [-np.inf, -np.inf], [np.nan, 1.0], [0.0, -0.0], [-0.0]):
@@ -490,9 +491,10 @@ def scalar_run(name, dtype, *args):
 @pytest.mark.parametrize("name", PAIRED)
 @laws.on_every_isa
 def test_zeros_of_both_signs(name, dtype, isa):
-    """NumPy's maximum and minimum give the second one of two zeros, scalars and arrays alike. Its fmax
-    and fmin give the first one for float64 scalars, and in arrays the one or the other, by their place;
-    here they always give the first one. All tiers give the same bits. (Plain arrays are NumPy's own.)"""
+    """NumPy's maximum and minimum give the second one of two zeros, scalars and arrays alike. Its
+    fmax and fmin give the first one for float64 scalars, in arrays the one or the other, by their
+    place; here they always give the first one. All tiers give the same bits. (Of plain arrays the
+    result is NumPy's own.)"""
     numpys, own = PAIRED[name], core.functions[name]
     compiled = fg.compile(fg.value_and_grad(own))
     program_of = fg.compile(lambda a, b: fg.jvp(own, (a, b), (a, b)))
@@ -531,8 +533,9 @@ def test_zeros_on_the_bounds_of_clip(dtype, isa):
                 a = np.full(shape, x, dtype)
                 expected = np.signbit(np.clip(a, low, high))
                 assert (expected == np.signbit(x)).all()
-                assert np.array_equal(np.signbit(clip(fg.tensor(a), low, high).numpy()), expected)
-                assert np.array_equal(np.signbit(np.clip(fg.tensor(a), low, high).numpy()), expected)
+                for function in (clip, np.clip):
+                    found = function(fg.tensor(a), low, high).numpy()
+                    assert np.array_equal(np.signbit(found), expected)
 
 
 # ---- single points --------------------------------------------------------------------------
