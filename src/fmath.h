@@ -473,8 +473,8 @@ FG_HELPER fg_weight_fmin(FG_REAL a, FG_REAL b, FG_REAL tie)
     return (a == b) | ((a != a) & (b != b)) ? tie : weight;
 }
 
-/* Clip is minimum(maximum(a, b), c), and a itself where it equals a bound (a zero keeps its sign, as
- * in NumPy with bounds that are numbers). Its three slopes always add up to 1: on a bound, and where
+/* Clip is minimum(maximum(a, b), c), and a itself where it equals a bound (a zero keeps its sign,
+ * as in NumPy with bounds that are numbers). Its three slopes always add up to 1: on a bound, and where
  * the bounds cross, the bound has it all. A NaN operand has a NaN slope. */
 FG_HELPER fg_clip(FG_REAL a, FG_REAL b, FG_REAL c)
 {
@@ -501,9 +501,9 @@ FG_HELPER fg_divide_db(FG_REAL a, FG_REAL b)
     const FG_REAL up = FG_DIGITS == 24 ? K(0x1p50) : K(0x1p108);
     const FG_REAL tiny = FG_DIGITS == 24 ? K(0x1p-100) : K(0x1p-900);
     const FG_REAL least = FG_DIGITS == 24 ? K(0x1p-60) : K(0x1p-500);
-    FG_REAL small = (fg_abs(a) < tiny) & (fg_abs(b) > least) ? K(1) : K(0);
-    FG_REAL slope = (small != 0 ? a * up : a) / b / b, scaled = slope * (K(1) / up);
-    return small != 0 ? scaled : slope;
+    FG_REAL small = (fg_abs(a) < tiny) & (fg_abs(b) > least) ? up : K(1);
+    FG_REAL raised = a * small, slope = raised / b / b, scaled = slope * (K(1) / up);
+    return raised != a ? scaled : slope;    /* said in another way, or gcc would divide twice */
 }
 
 /* ---- rounding and remainders -------------------------------------------------------------- */
@@ -569,21 +569,21 @@ FG_HELPER fg_floor_divide(FG_REAL a, FG_REAL b)
 /* ---- exponentials and logarithms ---------------------------------------------------------- */
 
 /* The library's cube roots are up to 4 ulp off, and the slope is twice as much. With r, the root's
- * upper third of the digits, r*r*r is exact, a - r*r*r too, and that is (y - r)(y*y + y*r + r*r). */
+ * upper third of the digits, r*r*r is exact, a - r*r*r too, and that is
+ * (y - r)(y*y + y*r + r*r). */
 FG_HELPER fg_cbrt(FG_REAL a)
 {
     union { FG_REAL real; FG_BITS bits; } upper;
     const FG_REAL cubed = FG_DIGITS == 24 ? K(0x1p96) : K(0x1p900);
     const FG_REAL up = FG_DIGITS == 24 ? K(0x1p32) : K(0x1p300);
-    FG_REAL y = FG_LIBM(cbrt)(a);
-    FG_REAL small = fg_abs(a) < 1 ? K(1) : K(0);        /* the cube's last bits would underflow */
-    FG_REAL x = small != 0 ? a * cubed : a, root = small != 0 ? y * up : y;
+    FG_REAL y = FG_LIBM(cbrt)(a), small = fg_abs(a);    /* a small cube would lose its last bits */
+    FG_REAL x = a * (small < 1 ? cubed : K(1)), root = y * (small < 1 ? up : K(1));
     upper.real = root;
     upper.bits &= -((FG_BITS)1 << (FG_DIGITS - FG_DIGITS / 3));
     FG_REAL r = upper.real, rest = x - r * r * r;
-    FG_REAL better = r + rest / (root * (root + r) + r * r);
-    better = small != 0 ? better * (K(1) / up) : better;
-    return ((a == 0) | (fg_abs(a) == FG_INF)) ? y : better;
+    FG_REAL better = r + rest / (root * (root + r) + r * r), lowered = better * (K(1) / up);
+    better = x != a ? lowered : better;
+    return ((a == 0) | (small == FG_INF)) ? y : better;
 }
 
 /* 1 / (3 a*a); the squares of a and of 1 / a overflow before it does. */
@@ -610,24 +610,24 @@ FG_HELPER fg_log_da(FG_REAL a)
 
 FG_HELPER fg_power(FG_REAL a, FG_REAL b) { return FG_LIBM(pow)(a, b); }
 
-/* b * a**(b - 1); the power 0 is constant, also at a = 0. For b < 1 it is b * a**b / a: b - 1 would be
- * half an ulp off, which counts log(a) fold, and the power overflow where the slope does not. A
+/* b * a**(b - 1); the power 0 is constant, also at a = 0. For b < 1 it is b * a**b / a: b - 1 would
+ * be half an ulp off, which counts log(a) fold, and the power overflow where the slope does not. A
  * large b times an underflowing power would lack digits: the square of half the power does not. A
  * negative a and a b so large that it is even have an odd b - 1; for an infinite one and tiny b
- * there is no power, though there is one for the rounded b - 1. */
+ * there is no power, though there is one for the rounded b - 1. What the exponent was chosen by is
+ * said in another way afterwards, or gcc would compute a power for each choice. */
 FG_HELPER fg_power_da(FG_REAL a, FG_REAL b)
 {
-    FG_REAL power = b - K(1), exact = b - power;
-    FG_REAL divides = (b < 1) & (a != 0) & (fg_abs(a) < FG_INF) ? K(1) : K(0);
-    FG_REAL halves = (fg_abs(b) > K(FG_DIGITS == 24 ? 32 : 1024)) & (a > 0) ? K(1) : K(0);
-    FG_REAL exponent = divides != 0 ? b : power, root = K(0.5) * exponent;
-    FG_REAL factor = fg_power(a, halves != 0 ? root : exponent);
-    FG_REAL slope = b * factor, square = slope * factor;
-    slope = halves != 0 ? square : slope;
+    FG_REAL less = (b < 1) & (a != 0) & (fg_abs(a) < FG_INF) ? K(0) : K(1);
+    FG_REAL part = (fg_abs(b) > K(FG_DIGITS == 24 ? 32 : 1024)) & (a > 0) ? K(0.5) : K(1);
+    FG_REAL power = b - less, exponent = power * part;
+    FG_REAL factor = fg_power(a, exponent), slope = b * factor, square = slope * factor;
+    slope = exponent != power ? square : slope;
     FG_REAL quotient = slope / a, odd = fg_copysign(slope, -b);
-    slope = divides != 0 ? quotient : slope;
-    slope = ((a < 0) & (b > 1) & (b < FG_INF) & (exact != 1) & (slope == slope)) ? odd : slope;
-    slope = ((a < 0) & (power == K(-1))) ? FG_NAN : slope;
+    FG_REAL finite = (a != 0) & (fg_abs(a) < FG_INF) & (b < FG_INF) ? K(1) : K(0);
+    slope = (power == b) & (finite != 0) ? quotient : slope;
+    slope = ((a < 0) & (b > 1) & (b < FG_INF) & (b - power != 1) & (slope == slope)) ? odd : slope;
+    slope = ((a < 0) & (b - K(1) == K(-1))) ? FG_NAN : slope;
     return b == 0 ? K(0) : slope;
 }
 
@@ -704,8 +704,8 @@ FG_HELPER fg_arcsinh_da(FG_REAL a)
     return K(1) / divisor;
 }
 
-/* A power of two by which numbers, the largest of that size, can be multiplied without loss, so that
- * squares and their sum neither overflow nor lose digits. */
+/* A power of two by which numbers, the largest of that size, can be multiplied, so that the sum of
+ * their squares neither overflows nor loses digits. */
 FG_HELPER fg_squarable(FG_REAL size)
 {
     const FG_REAL large = FG_DIGITS == 24 ? K(0x1p60) : K(0x1p500);
@@ -729,9 +729,8 @@ FG_HELPER fg_hypot_da(FG_REAL a, FG_REAL b)
 {
     FG_REAL size = fg_maximum(fg_abs(a), fg_abs(b)), scale = fg_squarable(size);
     FG_REAL u = a * scale, v = b * scale, one = fg_copysign(K(1), a);
-    FG_REAL large = scale < 1 ? K(1) : K(0);            /* where u might underflow */
-    FG_REAL slope = (large != 0 ? a : u) / fg_sqrt(u * u + v * v), scaled = slope * scale;
-    slope = large != 0 ? scaled : slope;
+    FG_REAL up = fg_maximum(scale, K(1)), down = fg_minimum(scale, K(1));   /* u may underflow */
+    FG_REAL slope = a * up / fg_sqrt(u * u + v * v) * down;
     slope = fg_abs(a) == FG_INF ? one : slope;
     return size == 0 ? K(0) : slope;
 }
@@ -758,7 +757,8 @@ FG_HELPER fg_softplus(FG_REAL a)
 
 /* a - b is NaN for equal infinities, where the distance is none. The sum cancels where the result
  * is near 0 (the operands between -0.7 and 0): for float double has the digits; for double the
- * error there is an ulp of the operands, once what the difference rounds off (two-sum) is put back. */
+ * error there is an ulp of the operands, once what the difference rounds off (two-sum) is put
+ * back. */
 FG_HELPER fg_logaddexp(FG_REAL a, FG_REAL b)
 {
     double larger = (double)(a > b ? a : b), smaller = (double)(a > b ? b : a);
