@@ -151,7 +151,7 @@ WORDED = {
     "heaviside": "1 if a > 0 else (0 if a < 0 else b)",
     "copysign": "abs(a) if b >= 0 else -abs(a)",
     "relu": "max(a, 0)", "step": "1 if a > 0 else 0", "is_zero": "1 if a == 0 else 0",
-    "sigmoid_da": "sigmoid(a) * (1 - sigmoid(a))", "weigh": "a * b", "hypot_da": "a / b",
+    "sigmoid_da": "sigmoid(a) * (1 - sigmoid(a))", "weigh": "a * b", "hypot_da": "a / hypot(a, b)",
     "chain": "a * b", "settle": "a",
     "power_db": "c * log(a)",
     "weight_max": "1 if a > b else (c if a == b else 0)",

@@ -186,7 +186,7 @@ def xlog1py(x, y):
     np.float64(0.0)
     """
     x, y = (value if isinstance(value, (Tensor, float)) else _float(value) for value in (x, y))
-    # Only there does the logarithm leave the real line; elsewhere both slopes are right at x = 0.
-    void = logical_and(_equal(x, 0), _less_equal(y, -1))
+    # Only there is the logarithm no number; elsewhere both slopes are right at x = 0.
+    void = logical_and(_equal(x, 0), logical_or(_less_equal(y, -1), _equal(y, np.inf)))
     result = _where(0.0, _multiply(x, log1p(_where(0.0, y, void))), void)
     return result if isinstance(result, Tensor) else result[()]

@@ -289,6 +289,7 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_clip_da(...)         FG_TYPED(fg_clip_da)(__VA_ARGS__)
 #define fg_clip_db(...)         FG_TYPED(fg_clip_db)(__VA_ARGS__)
 #define fg_clip_dc(...)         FG_TYPED(fg_clip_dc)(__VA_ARGS__)
+#define fg_divide_db(...)       FG_TYPED(fg_divide_db)(__VA_ARGS__)
 #define fg_rint(...)            FG_TYPED(fg_rint)(__VA_ARGS__)
 #define fg_floor(...)           FG_TYPED(fg_floor)(__VA_ARGS__)
 #define fg_ceil(...)            FG_TYPED(fg_ceil)(__VA_ARGS__)
@@ -324,6 +325,7 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
 #define fg_arctan2_da(...)      FG_TYPED(fg_arctan2_da)(__VA_ARGS__)
 #define fg_hypot(...)           FG_TYPED(fg_hypot)(__VA_ARGS__)
 #define fg_hypot_da(...)        FG_TYPED(fg_hypot_da)(__VA_ARGS__)
+#define fg_squarable(...)       FG_TYPED(fg_squarable)(__VA_ARGS__)
 #define fg_sinh(...)            FG_TYPED(fg_sinh)(__VA_ARGS__)
 #define fg_cosh(...)            FG_TYPED(fg_cosh)(__VA_ARGS__)
 #define fg_tanh(...)            FG_TYPED(fg_tanh)(__VA_ARGS__)
@@ -449,8 +451,11 @@ FG_HELPER fg_heaviside(FG_REAL a, FG_REAL b)
     return a > 0 ? K(1) : a < 0 ? K(0) : a == 0 ? b : a;
 }
 
-FG_HELPER fg_maximum(FG_REAL a, FG_REAL b) { return ((a >= b) | (a != a)) ? a : b; }
-FG_HELPER fg_minimum(FG_REAL a, FG_REAL b) { return ((a <= b) | (a != a)) ? a : b; }
+/* Of zeros with both signs maximum and minimum give the second operand, as NumPy does, which is
+ * what the processor's instructions do. fmax and fmin give the first one, as NumPy does for
+ * scalars; in arrays it gives the one or the other by their place. */
+FG_HELPER fg_maximum(FG_REAL a, FG_REAL b) { return ((a > b) | (a != a)) ? a : b; }
+FG_HELPER fg_minimum(FG_REAL a, FG_REAL b) { return ((a < b) | (a != a)) ? a : b; }
 FG_HELPER fg_fmax(FG_REAL a, FG_REAL b) { return ((a >= b) | (b != b)) ? a : b; }
 FG_HELPER fg_fmin(FG_REAL a, FG_REAL b) { return ((a <= b) | (b != b)) ? a : b; }
 
@@ -477,12 +482,13 @@ FG_HELPER fg_weight_fmin(FG_REAL a, FG_REAL b, FG_REAL tie)
     return (a == b) | ((a != a) & (b != b)) ? tie : weight;
 }
 
-/* Clip is minimum(maximum(a, b), c). Its three slopes always add up to 1: on a bound, and where
+/* Clip is minimum(maximum(a, b), c), and a itself where it equals a bound (a zero keeps its sign,
+ * as in NumPy with bounds that are numbers). Its three slopes always add up to 1: on a bound, and where
  * the bounds cross, the bound has it all. A NaN operand has a NaN slope. */
 FG_HELPER fg_clip(FG_REAL a, FG_REAL b, FG_REAL c)
 {
     FG_REAL y = ((a >= b) | (a != a)) ? a : b;
-    return ((a >= c) | (b >= c) | (c != c)) ? ((a != a) | (b != b)) ? y : c : y;
+    return ((a > c) | (b > c) | (c != c)) ? ((a != a) | (b != b)) ? y : c : y;
 }
 FG_HELPER fg_clip_da(FG_REAL a, FG_REAL b, FG_REAL c)
 {
@@ -495,6 +501,18 @@ FG_HELPER fg_clip_db(FG_REAL a, FG_REAL b, FG_REAL c)
 FG_HELPER fg_clip_dc(FG_REAL a, FG_REAL b, FG_REAL c)
 {
     return c != c ? c : ((a >= c) | (b >= c)) ? K(1) : K(0);
+}
+
+/* a / (b*b), whose square would over- and underflow. A subnormal quotient a / b would lack digits
+ * that count in the slope if b < 1: then a is subnormal too. */
+FG_HELPER fg_divide_db(FG_REAL a, FG_REAL b)
+{
+    const FG_REAL up = FG_DIGITS == 24 ? K(0x1p50) : K(0x1p108);
+    const FG_REAL tiny = FG_DIGITS == 24 ? K(0x1p-100) : K(0x1p-900);
+    const FG_REAL least = FG_DIGITS == 24 ? K(0x1p-60) : K(0x1p-500);
+    FG_REAL small = (fg_abs(a) < tiny) & (fg_abs(b) > least) ? up : K(1);
+    FG_REAL raised = a * small, slope = raised / b / b, scaled = slope * (K(1) / up);
+    return raised != a ? scaled : slope;    /* said in another way, or gcc would divide twice */
 }
 
 /* ---- rounding and remainders -------------------------------------------------------------- */
@@ -559,7 +577,23 @@ FG_HELPER fg_floor_divide(FG_REAL a, FG_REAL b)
 
 /* ---- exponentials and logarithms ---------------------------------------------------------- */
 
-FG_HELPER fg_cbrt(FG_REAL a) { return FG_LIBM(cbrt)(a); }
+/* The library's cube roots are up to 4 ulp off, and the slope is twice as much. With r, the root's
+ * upper third of the digits, r*r*r is exact, a - r*r*r too, and that is
+ * (y - r)(y*y + y*r + r*r). */
+FG_HELPER fg_cbrt(FG_REAL a)
+{
+    union { FG_REAL real; FG_BITS bits; } upper;
+    const FG_REAL cubed = FG_DIGITS == 24 ? K(0x1p96) : K(0x1p900);
+    const FG_REAL up = FG_DIGITS == 24 ? K(0x1p32) : K(0x1p300);
+    FG_REAL y = FG_LIBM(cbrt)(a), small = fg_abs(a);    /* a small cube would lose its last bits */
+    FG_REAL x = a * (small < 1 ? cubed : K(1)), root = y * (small < 1 ? up : K(1));
+    upper.real = root;
+    upper.bits &= -((FG_BITS)1 << (FG_DIGITS - FG_DIGITS / 3));
+    FG_REAL r = upper.real, rest = x - r * r * r;
+    FG_REAL better = r + rest / (root * (root + r) + r * r), lowered = better * (K(1) / up);
+    better = x != a ? lowered : better;
+    return ((a == 0) | (small == FG_INF)) ? y : better;
+}
 
 /* 1 / (3 a*a); the squares of a and of 1 / a overflow before it does. */
 FG_HELPER fg_cbrt_da(FG_REAL a)
@@ -585,12 +619,24 @@ FG_HELPER fg_log_da(FG_REAL a)
 
 FG_HELPER fg_power(FG_REAL a, FG_REAL b) { return FG_LIBM(pow)(a, b); }
 
-/* b * a**(b - 1); the power 0 is constant, also at a = 0. For negative a and tiny b there is no
- * power, though there is one for the rounded b - 1. */
+/* b * a**(b - 1); the power 0 is constant, also at a = 0. For b < 1 it is b * a**b / a: b - 1 would
+ * be half an ulp off, which counts log(a) fold, and the power overflow where the slope does not. A
+ * large b times an underflowing power would lack digits: the square of half the power does not. A
+ * negative a and a b so large that it is even have an odd b - 1; for an infinite one and tiny b
+ * there is no power, though there is one for the rounded b - 1. What the exponent was chosen by is
+ * said in another way afterwards, or gcc would compute a power for each choice. */
 FG_HELPER fg_power_da(FG_REAL a, FG_REAL b)
 {
-    FG_REAL power = b - K(1), slope = b * fg_power(a, power);
-    slope = ((a < 0) & (power == K(-1))) ? FG_NAN : slope;
+    FG_REAL less = (b < 1) & (a != 0) & (fg_abs(a) < FG_INF) ? K(0) : K(1);
+    FG_REAL part = (fg_abs(b) > K(FG_DIGITS == 24 ? 32 : 1024)) & (a > 0) ? K(0.5) : K(1);
+    FG_REAL power = b - less, exponent = power * part;
+    FG_REAL factor = fg_power(a, exponent), slope = b * factor, square = slope * factor;
+    slope = exponent != power ? square : slope;
+    FG_REAL quotient = slope / a, odd = fg_copysign(slope, -b);
+    FG_REAL finite = (a != 0) & (fg_abs(a) < FG_INF) & (b < FG_INF) ? K(1) : K(0);
+    slope = (power == b) & (finite != 0) ? quotient : slope;
+    slope = ((a < 0) & (b > 1) & (b < FG_INF) & (b - power != 1) & (slope == slope)) ? odd : slope;
+    slope = ((a < 0) & (b - K(1) == K(-1))) ? FG_NAN : slope;
     return b == 0 ? K(0) : slope;
 }
 
@@ -667,21 +713,35 @@ FG_HELPER fg_arcsinh_da(FG_REAL a)
     return K(1) / divisor;
 }
 
-/* b / (a*a + b*b), scaled by the larger one; 0 at the origin and at infinity. */
+/* A power of two by which numbers, the largest of that size, can be multiplied, so that the sum of
+ * their squares neither overflows nor loses digits. */
+FG_HELPER fg_squarable(FG_REAL size)
+{
+    const FG_REAL large = FG_DIGITS == 24 ? K(0x1p60) : K(0x1p500);
+    const FG_REAL up = FG_DIGITS == 24 ? K(0x1p100) : K(0x1p600);
+    const FG_REAL down = FG_DIGITS == 24 ? K(0x1p-80) : K(0x1p-600);
+    FG_REAL scale = size > large ? down : K(1);
+    return size * large < 1 ? up : scale;
+}
+
+/* b / (a*a + b*b); 0 at the origin and at infinity. */
 FG_HELPER fg_arctan2_da(FG_REAL a, FG_REAL b)
 {
-    FG_REAL size = fg_maximum(fg_abs(a), fg_abs(b));
-    FG_REAL u = a / size, v = b / size;
-    FG_REAL slope = v / (u * u + v * v) / size;
+    FG_REAL size = fg_maximum(fg_abs(a), fg_abs(b)), scale = fg_squarable(size);
+    FG_REAL u = a * scale, v = b * scale;
+    FG_REAL slope = v / (u * u + v * v) * scale;
     return ((size == 0) | (size == FG_INF)) ? K(0) : slope;
 }
 
-/* a / y; 0 at the origin, and 1 where a is infinite. */
-FG_HELPER fg_hypot_da(FG_REAL a, FG_REAL y)
+/* a / sqrt(a*a + b*b); 0 at the origin, and 1 where a is infinite. */
+FG_HELPER fg_hypot_da(FG_REAL a, FG_REAL b)
 {
-    FG_REAL one = fg_copysign(K(1), a), slope = a / y;
-    slope = fg_abs(a) == y ? one : slope;
-    return y == 0 ? K(0) : slope;
+    FG_REAL size = fg_maximum(fg_abs(a), fg_abs(b)), scale = fg_squarable(size);
+    FG_REAL u = a * scale, v = b * scale, one = fg_copysign(K(1), a);
+    FG_REAL up = fg_maximum(scale, K(1)), down = fg_minimum(scale, K(1));   /* u may underflow */
+    FG_REAL slope = a * up / fg_sqrt(u * u + v * v) * down;
+    slope = fg_abs(a) == FG_INF ? one : slope;
+    return size == 0 ? K(0) : slope;
 }
 
 /* ---- statistics and networks -------------------------------------------------------------- */
@@ -706,13 +766,17 @@ FG_HELPER fg_softplus(FG_REAL a)
 
 /* a - b is NaN for equal infinities, where the distance is none. The sum cancels where the result
  * is near 0 (the operands between -0.7 and 0): for float double has the digits; for double the
- * error there is an ulp of the operands. */
+ * error there is an ulp of the operands, once what the difference rounds off (two-sum) is put
+ * back. */
 FG_HELPER fg_logaddexp(FG_REAL a, FG_REAL b)
 {
-    double distance = __builtin_fabs((double)a - (double)b);
-    double larger = (double)(a > b ? a : b);
+    double larger = (double)(a > b ? a : b), smaller = (double)(a > b ? b : a);
+    double distance = larger - smaller, back = larger - distance;
+    double lost = (larger - (distance + back)) + (back - smaller);
     distance = a == b ? 0.0 : distance;
-    FG_REAL y = (FG_REAL)(larger + fg_double_log1p(fg_double_exp(-distance)));
+    double e = fg_double_exp(-distance), exact = e - e * lost;
+    e = lost == lost ? exact : e;               /* NaN: an operand is infinite */
+    FG_REAL y = (FG_REAL)(larger + fg_double_log1p(e));
     return ((a != a) | (b != b)) ? FG_NAN : y;    /* or its sign would depend on the lane */
 }
 

@@ -80,7 +80,12 @@ def kernel_operands(row, arrays):
 
 
 def _power_da(a, b):
-    slope = np.where((np.real(a) < 0) & (b - 1 == -1), np.nan, b * np.power(a, b - 1))
+    quotient = b * np.power(a, b) / np.where(a == 0, 1, a)
+    slope = np.where((np.real(b) < 1) & (a != 0) & np.isfinite(a), quotient, b * np.power(a, b - 1))
+    slope = np.where((np.real(a) < 0) & (b - 1 == -1), np.nan, slope)
+    if np.isrealobj(slope):
+        large = (a < 0) & (b > 1) & (b - (b - 1) != 1) & np.isfinite(b) & ~np.isnan(slope)
+        slope = np.where(large, -abs(slope), slope)     # b is even and b - 1 was rounded
     return np.where(b == 0, 0.0, slope)
 
 
@@ -117,12 +122,23 @@ def _sigmoid_da(a):
 
 def _arctan2_da(a, b):
     size = np.maximum(abs(a), abs(b))
-    slope = (b / size) / ((a / size) ** 2 + (b / size) ** 2) / size
-    return np.where((size == 0) | np.isinf(size), 0.0, slope)
+    _, k = np.frexp(size)
+    u, v = np.ldexp(a, -k), np.ldexp(b, -k)
+    return np.where((size == 0) | np.isinf(size), 0.0, np.ldexp(v / (u * u + v * v), -k))
 
 
-def _hypot_da(a, y):
-    return np.where(y == 0, 0.0, np.where(abs(a) == y, np.copysign(1.0, a), a / y))
+def _hypot_da(a, b):
+    size = np.maximum(abs(a), abs(b))
+    _, k = np.frexp(size)
+    slope = np.ldexp(a, -k) / np.hypot(np.ldexp(a, -k), np.ldexp(b, -k))
+    return np.where(size == 0, 0.0, np.where(np.isinf(a), np.copysign(1.0, a), slope))
+
+
+def _clip(a, b, c):
+    """A zero that is a bound keeps its sign, as in NumPy where the bounds are numbers."""
+    y = np.maximum(a, b)
+    y = np.where(y == a, a, y)
+    return np.where(y == c, y, np.minimum(y, c))
 
 
 def _nan_or(x, otherwise):
@@ -143,10 +159,11 @@ HELPERS = {
     "fg_weight_min": _weight(np.less, True),
     "fg_weight_fmax": _weight(np.greater, False),
     "fg_weight_fmin": _weight(np.less, False),
-    "fg_clip": lambda a, b, c: np.minimum(np.maximum(a, b), c),
+    "fg_clip": _clip,
     "fg_clip_da": lambda a, b, c: _nan_or(a, (a > b) & (a < c)),
     "fg_clip_db": lambda a, b, c: _nan_or(b, (a <= b) & (b < c)),
     "fg_clip_dc": lambda a, b, c: _nan_or(c, (a >= c) | (b >= c)),
+    "fg_divide_db": lambda a, b: a / b / b,
     "fg_log_da": lambda a: np.where(np.real(a) < 0, np.nan, 1 / np.where(a == 0, 0.0, a)),
     "fg_power_da": _power_da,
     "fg_power_db": _power_db,
@@ -328,7 +345,7 @@ TWINS = {
     "sigmoid": scipy.special.expit,
     "softplus": lambda a: np.logaddexp(a, np.asarray(0, a.dtype)),
     "relu": lambda a: np.maximum(a, np.asarray(0, a.dtype)),
-    "clip": lambda a, b, c: np.minimum(np.maximum(a, b), c),
+    "clip": _clip,
     "where": lambda a, b, c: np.where(c, a, b),
 }
 
@@ -426,6 +443,7 @@ MP_HELPERS = {
     "fg_softplus": lambda a: _mp_logaddexp(a, mpmath.mpf(0)),
     "fg_weigh": lambda a, b: a * b, "fg_chain": lambda a, b, c: a * b,
     "fg_log_da": lambda a: 1 / a,
+    "fg_divide_db": lambda a, b: a / (b * b),
     "fg_power_da": lambda a, b: b * mpmath.power(a, b - 1),
     "fg_power_db": lambda a, b, y: y * mpmath.log(a),
     "fg_cbrt_da": lambda a: 1 / (3 * a * a),
@@ -435,7 +453,7 @@ MP_HELPERS = {
     "fg_arcsin_da": lambda a: 1 / mpmath.sqrt(1 - a * a),
     "fg_arctan_da": lambda a: 1 / (1 + a * a),
     "fg_arctan2_da": lambda a, b: b / (a * a + b * b),
-    "fg_hypot_da": lambda a, y: a / y,
+    "fg_hypot_da": lambda a, b: a / mpmath.hypot(a, b),
     "fg_arcsinh_da": lambda a: 1 / mpmath.sqrt(1 + a * a),
     "fg_arccosh_da": lambda a: 1 / mpmath.sqrt(a * a - 1),
     "fg_arctanh_da": lambda a: 1 / (1 - a * a),
@@ -509,11 +527,9 @@ def ulp_distance(x, y):
 
 
 # Where float32 cannot have the value that float64 has, up to rounding. power_da: from 2**24 on all
-# floats are even, b - 1 too, and a negative number's power has the wrong sign; the inverse of a
-# subnormal number is infinite, also times a tiny b.
+# floats are even, b - 1 too, and what is negative and zero or infinite has the wrong sign.
 BEYOND_FLOAT32 = {
-    "power_da": lambda a, b: (np.signbit(a) & (abs(b) >= 2 ** 24)
-                              | (a != 0) & (abs(a) < 2.0 ** -126))}
+    "power_da": lambda a, b: np.signbit(a) & (abs(b) >= 2 ** 24) & ((a == 0) | np.isinf(a))}
 
 
 def within_float32(row, args):
