@@ -45,7 +45,7 @@ typedef struct FgAttribute {
     const void *data;
 } FgAttribute;
 
-enum { FG_GUARD_BOOL, FG_GUARD_INT, FG_GUARD_COUNT };
+enum { FG_GUARD_BOOL, FG_GUARD_INT, FG_GUARD_COUNT, FG_GUARD_FINITE };
 
 typedef struct FgGuardRow {
     int32_t node, kind;

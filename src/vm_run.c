@@ -803,6 +803,9 @@ static int run_guard(FgFrame *f, const FgStep *s)
     int64_t met = 0;
     if (s->guard_kind == FG_GUARD_COUNT) {
         each_entry(x, p, count_entry, &met);
+    } else if (s->guard_kind == FG_GUARD_FINITE) {
+        const double number = fg_number_at(p, x->dtype);
+        met = number - number == 0;
     } else if (s->guard_kind == FG_GUARD_BOOL) {
         met = fg_number_at(p, x->dtype) != 0;
     } else if (x->dtype == FG_INT64) {

@@ -187,6 +187,8 @@ def lower(graph):
             same[k] = operands[0]
         elif name == "cast":
             operations.append((OPS["positive"], node["dtype"], 0, k, operands[0], 0, 0))
+        elif name == "chain":           # as a plan takes it
+            operations.append((OPS["weigh"], node["dtype"], 0, k, *operands[:2], 0))
         else:
             dtype = graph.nodes["dtype"][operands[0]] if name in COMPARISONS else node["dtype"]
             operations.append((node["op"], dtype, 0, k, *(operands + [0, 0])[:3]))

@@ -22,7 +22,7 @@ cdef extern from "vm.h" nogil:
         int32_t kind, count
         const int64_t *numbers
         const void *data
-    enum: FG_GUARD_BOOL, FG_GUARD_INT, FG_GUARD_COUNT
+    enum: FG_GUARD_BOOL, FG_GUARD_INT, FG_GUARD_COUNT, FG_GUARD_FINITE
     ctypedef struct FgGuardRow:
         int32_t node, kind
         int64_t outcome

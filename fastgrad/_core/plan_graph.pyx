@@ -758,6 +758,8 @@ cdef list assumptions(Checked c):
 cdef int check_guards(Checked c) except -1:
     cdef int64_t k = 0
     cdef FgGuardRow *row
+    cdef FgGraphNode *n
+    cdef FgGraphNode *d
     guards, assumed = list(c.graph.guards), assumptions(c)
     c.guards = <FgGuardRow *>fg_calloc(len(guards) + len(assumed) + 1, sizeof(FgGuardRow))
     if c.guards == NULL:
@@ -785,8 +787,12 @@ cdef int check_guards(Checked c) except -1:
         k += 1
     for node in assumed:
         row = &c.guards[k]
-        row.node, row.outcome = node, c.shapes[c.nodes[node].shape].size
-        row.kind = FG_GUARD_COUNT if c.nodes[node].rank else FG_GUARD_BOOL
+        n = &c.nodes[<int64_t>node]
+        row.node, row.outcome = node, c.shapes[n.shape].size
+        row.kind = FG_GUARD_COUNT if n.rank else FG_GUARD_BOOL
+        d = &c.nodes[n.a]
+        if not n.rank and n.op == FG_equal and d.op == FG_subtract and d.a == d.b:
+            row.node, row.kind = d.a, FG_GUARD_FINITE       # y - y == 0 of one number
         k += 1
     c.source.guards = c.guards
     c.source.guard_count = k

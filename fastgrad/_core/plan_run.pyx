@@ -517,7 +517,8 @@ cdef class Plan:
         if s.kind == FG_STEP_SCALARS:
             return "scalars"
         if s.kind == FG_STEP_GUARD:
-            return f"guard {s.node}"
+            return f"guard {s.node}" if s.node < len(self.graph.guards) else (
+                "a result is asked whether it is finite")
         return self.graph.name(s.node)
 
     cdef dict readers(self):
