@@ -1,4 +1,5 @@
-"""What a derivative costs, for docs/cost.md: its tables and its plots; those of three-ways.md too.
+"""What a derivative costs, for docs/cost.md: its tables and plots; those of three-ways.md and
+infinite.md too.
 
     python benchmarks/cost.py [--quick] [--row NAME] [--docs FOLDER] [--clock cpu]
 
@@ -7,6 +8,7 @@
     storage     the memory of both modes against the number of operations
     pruning     one branch of a hundred feeds the wanted leaf
     three-ways  nothing timed: the error of differences, the size of formulas (needs SymPy)
+    infinite    nothing timed: derivatives where a value is infinite
 
 Every row runs in a process of its own, and `storage` in one for each point. Results are compared
 with closed forms before anything is timed; the calls of a row take turns (see derivatives.py).
@@ -317,16 +319,63 @@ def swell_plot(result, axes):
     axes.set(xlabel="steps of the logistic map", ylabel="operations")
 
 
+def infinite(quick=False):
+    """log(exp(-x*x)), which underflows, and a logarithm behind a mask; and their derivatives."""
+    import fastgrad as fg
+
+    def underflow(x):
+        return np.log(np.exp(-x * x))
+
+    def masked(x):
+        return np.where(x > 0, np.log(x), 0.0)
+
+    found = {}
+    for name, f, points in (("underflow", underflow, np.linspace(20, 34, 113)),
+                            ("masked", masked, np.linspace(-1, 3, 161))):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = [float(f(x)) for x in points]
+        found[name] = [points.tolist(), values, [fg.grad(f)(x) for x in points.tolist()]]
+    check("log(exp(-x*x))", found["underflow"][2][0], -40.0)
+    return found
+
+
+def infinite_table(result):
+    """Where the derivative begins to be NaN, and the point before."""
+    points, _, slopes = result["underflow"]
+    k = next(k for k, slope in enumerate(slopes) if math.isnan(slope))
+    return table(["x", "derivative of log(exp(-x*x))"],
+                 [[f"{points[i]:.3f}", f"{slopes[i]:.3f}"] for i in (k - 1, k)])
+
+
+def underflow_plot(result, axes):
+    points, values, slopes = result["underflow"]
+    exact = [-2 * x for x in points]
+    zeros = [0.0 if math.isnan(slope) else math.nan for slope in slopes]
+    axes.plot(points, exact, "C7--", label="-2 x", linewidth=0.8)
+    axes.plot(points, slopes, "C1-", label="derivative: infinite from 26.7, NaN from 27.3 on", linewidth=2)
+    axes.plot(points, zeros, "C3:", label="what a zero that always wins would give")
+    axes.set(xlabel="x", ylabel="slope of log(exp(-x*x))")
+
+
+def masked_plot(result, axes):
+    points, values, slopes = result["masked"]
+    axes.plot(points, values, "C0-", label="where(x > 0, log(x), 0)")
+    axes.plot(points, slopes, "C1-", label="its derivative")
+    axes.axvspan(-1, 0, color="C7", alpha=0.15, label="not taken: log and 1/x are NaN or infinite")
+    axes.set(xlabel="x", ylim=(-3, 6))
+
+
 ROWS = {"sweeps": sweeps, "inputs": inputs, "storage": storage, "pruning": pruning,
-        "three-ways": three_ways}
+        "three-ways": three_ways, "infinite": infinite}
 TABLES = {"sweeps": sweeps_table, "inputs": inputs_table, "storage": storage_table,
-          "pruning": pruning_table, "three-ways": three_ways_table}
+          "pruning": pruning_table, "three-ways": three_ways_table, "infinite": infinite_table}
 PLOTS = {       # of each row: files and who draws them
     "sweeps": {"cost-sweeps": sweeps_plot},
     "inputs": {"cost-inputs": inputs_plot},
     "storage": {"cost-storage": storage_plot},
     "pruning": {"cost-pruning": pruning_plot},
     "three-ways": {"three-ways-error": error_plot, "three-ways-swell": swell_plot},
+    "infinite": {"infinite-underflow": underflow_plot, "infinite-mask": masked_plot},
 }
 
 

@@ -123,6 +123,8 @@ typedef struct FgLoops {
     double (*sum)(const void *x, int64_t n);        /* error as pairwise summation, or better       */
     double (*max)(const void *x, int64_t n);        /* n >= 1; NaN if any is NaN, as NumPy          */
     double (*min)(const void *x, int64_t n);
+    int (*finite)(const void *x, int64_t n);        /* whether all are                              */
+    int (*zeros)(const void *x, int64_t n);         /* whether any is 0                             */
 } FgLoops;
 
 typedef struct FgKernels {

@@ -483,8 +483,8 @@ FG_HELPER fg_weight_fmin(FG_REAL a, FG_REAL b, FG_REAL tie)
 }
 
 /* Clip is minimum(maximum(a, b), c), and a itself where it equals a bound (a zero keeps its sign,
- * as in NumPy with bounds that are numbers). Its three slopes always add up to 1: on a bound, and where
- * the bounds cross, the bound has it all. A NaN operand has a NaN slope. */
+ * as in NumPy with bounds that are numbers). Its three slopes always add up to 1: on a bound, and
+ * where the bounds cross, the bound has it all. A NaN operand has a NaN slope. */
 FG_HELPER fg_clip(FG_REAL a, FG_REAL b, FG_REAL c)
 {
     FG_REAL y = ((a >= b) | (a != a)) ? a : b;

@@ -73,6 +73,8 @@ cdef extern from "fg.h" nogil:
         double (*sum)(const void *, int64_t) noexcept nogil
         double (*max)(const void *, int64_t) noexcept nogil
         double (*min)(const void *, int64_t) noexcept nogil
+        bint (*finite)(const void *, int64_t) noexcept nogil
+        bint (*zeros)(const void *, int64_t) noexcept nogil
 
     ctypedef struct FgKernels:
         const char *isa

@@ -18,17 +18,12 @@ cdef bint node_finite(FgNode *n, uint32_t id, Operand *seed) except -1:
     """Whether all entries of a result that a sweep starts from are: those that the seed (NULL: of
     ones) takes."""
     cdef FgValue *v
-    cdef int64_t i
     cdef object at
     if n.rank == 0:
         return isfinite(n.re) or seed != NULL and seed.number == 0
-    v = value_of(n, id)
-    if v.contiguous and not v.uniform:
-        for i in range(n.shape.size):
-            if not isfinite(element_at(v.data, i, n.dtype)):
-                break
-        else:
-            return True
+    v = n.value if n.value != NULL else value_of(n, id)
+    if v.contiguous and not v.uniform and loops_of(n.dtype).finite(v.data, n.shape.size):
+        return True
     at = np.isfinite(node_ndarray(n))
     return at.all() or seed != NULL and not np.any(operand_ndarray(seed)[~at] if seed.shape != NULL
                                                    else seed.number)
@@ -126,6 +121,35 @@ cdef bint keeps_finite(int op) noexcept nogil:
             or op == FG_maximum or op == FG_minimum or op == FG_where or op == FG_settle)
 
 
+# Operators whose partials are finite where what they read of operands and result is. (Not those with
+# an infinite slope somewhere, nor products in which a zero wins over an infinite operand.)
+cdef uint8_t tame_partials[256]
+
+
+cdef void infinite_setup() noexcept:
+    cdef int op
+    for op in range(FG_ELEMENTWISE_END):
+        tame_partials[op] = fg_op_info[op].name.decode() in TAME
+
+cdef object TAME = frozenset(
+    "multiply square exp sin cos tan arctan tanh arcsinh sigmoid softplus erf abs relu fmax fmin clip "
+    "copysign heaviside logaddexp hypot".split())
+
+
+cdef bint read_finite(FgNode *n, uint32_t *ids, int count) except -1:
+    """Whether all is finite that an element-wise operation still holds of operands and result."""
+    cdef int k
+    cdef FgNode *x
+    for k in range(count + 1):
+        if k < count and not ids[k]:
+            continue
+        x = node_at(ids[k]) if k < count else n
+        if (x.rank and x.value != NULL or not x.rank) and is_float(x.dtype) and not node_finite(
+                x, FG_NO_ID, NULL):
+            return False
+    return True
+
+
 cdef bint scalar_second(FgNode *n, FgNode *x, int which, double u, double v, double w,
                        double tie) noexcept nogil:
     """Whether an operand of a scalar operation, a dual, makes its second tangent NaN: it has one, or
@@ -138,22 +162,11 @@ cdef bint scalar_second(FgNode *n, FgNode *x, int which, double u, double v, dou
 
 cdef bint has_zero(FgNode *x, FgAdjoint *t) except -1:
     """Whether there is an exact zero among the tangents of a node."""
-    cdef int64_t i, zeros = 0
-    cdef const double *p
-    cdef const float *q
     if x.rank == 0:
         return t.number == 0
-    if not t.value.contiguous or t.value.uniform:
-        return not value_ndarray(x.shape, t.value, x.dtype, False).all()
-    if x.dtype == FG_FLOAT64:
-        p = <const double *>t.value.data
-        for i in range(x.shape.size):
-            zeros += p[i] == 0
-    else:
-        q = <const float *>t.value.data
-        for i in range(x.shape.size):
-            zeros += q[i] == 0
-    return zeros != 0
+    if t.value.contiguous and not t.value.uniform:
+        return loops_of(x.dtype).zeros(t.value.data, x.shape.size)
+    return not value_ndarray(x.shape, t.value, x.dtype, False).all()
 
 
 cdef bint partial_finite(FgNode *n, uint32_t id, int which) except -1:
@@ -178,7 +191,7 @@ cdef bint second_begins(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids,
         if t[k] != NULL and node_at(ids[k]).index:
             return True
     if n.op < FG_ELEMENTWISE_END:
-        if keeps_finite(n.op):
+        if keeps_finite(n.op) or tame_partials[n.op] and read_finite(n, ids, count):
             return False
         for k in range(count):
             if t[k] == NULL:
@@ -242,3 +255,6 @@ cdef object second_settled(FgNode *n, object tangent):
         return tangent if isfinite(n.re) else tangent * NAN
     return np.where(np.isfinite(value_ndarray(n.shape, n.value, n.dtype, False)), tangent,
                     value_ndarray(n.shape, second_tangents[n.index], n.dtype, False))
+
+
+infinite_setup()
