@@ -752,8 +752,9 @@ class Program(Functionless, Caller):
         guard = path.guards[k]
         met = ("entries of ordinary magnitude" if guard.kind == "all" else
                f"{guard.kind} {guard.outcome!r}")
-        raise GuardError(f"{self._name}: {guard.line}: the recorded run met {met} here, this call meets another outcome, and there is "
-                         "no Python function to follow it; record that case as well before saving")
+        raise GuardError(f"{self._name}: {guard.line}: the recorded run met {met} here, this call "
+                         "meets another outcome, and there is no Python function to follow it; "
+                         "record that case as well before saving")
 
 
 use_vectorcall(Program)

@@ -520,8 +520,8 @@ class _Search:
         return known
 
     def _reached(self, value, frame):
-        """Whether a run may come to a value: not behind ``if verbose`` while that is False. (A program
-        is recorded anew when it changes.)"""
+        """Whether a run may come to a value: not behind ``if verbose`` while that is False. (A
+        program is recorded anew when it changes.)"""
         code = value.code
         if self.whole or value.place is None:
             return True

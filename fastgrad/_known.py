@@ -36,8 +36,8 @@ import typing
 import numpy as np
 
 __all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "Kind", "READS_ALL", "READS_NAMED", "base_class",
-           "calls", "class_method", "function", "kind", "module_of", "of_functions", "package_of", "seeded", "strict",
-           "strict_methods", "wants_tensors"]
+           "calls", "class_method", "function", "kind", "module_of", "of_functions", "package_of",
+           "seeded", "strict", "strict_methods", "wants_tensors"]
 
 
 # ---- functions that depend on their operands alone ------------------------------------------
