@@ -34,8 +34,9 @@ enum {
     FG_ANALYTIC = 2,   /* holomorphic: the complex step applies, complex numbers need no more      */
     FG_STEPS    = 4,   /* piecewise constant: the derivative is zero and nothing need be recorded  */
     FG_MASK     = 8,   /* the third operand is a boolean mask and has no derivative                */
-    FG_INNER    = 16   /* a partial of another row: recorded when a derivative is itself recorded; */
+    FG_INNER    = 16,  /* a partial of another row: recorded when a derivative is itself recorded; */
                        /* has no public name                                                       */
+    FG_TAME     = 32   /* partials are finite where what they read of operands and result is       */
 };
 
 typedef enum { FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED } FgKind;

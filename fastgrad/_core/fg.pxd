@@ -21,7 +21,7 @@ cdef extern from "alloc.h" nogil:
 
 cdef extern from "fg.h" nogil:
     enum: FG_NONE, FG_A, FG_B, FG_C, FG_Y
-    enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK, FG_INNER
+    enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK, FG_INNER, FG_TAME
     enum: FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED
     enum: FG_ELEMENTWISE_END, FG_COMPARE_END, FG_OPS
     enum: FG_BLOCK, FG_SEGMENT_BITS, FG_SEGMENT, FG_SEGMENTS_MAX, FG_NO_ID, FG_RUN

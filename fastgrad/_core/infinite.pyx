@@ -121,21 +121,6 @@ cdef bint keeps_finite(int op) noexcept nogil:
             or op == FG_maximum or op == FG_minimum or op == FG_where or op == FG_settle)
 
 
-# Operators whose partials are finite where what they read of operands and result is. (Not those with
-# an infinite slope somewhere, nor products in which a zero wins over an infinite operand.)
-cdef uint8_t tame_partials[256]
-
-
-cdef void infinite_setup() noexcept:
-    cdef int op
-    for op in range(FG_ELEMENTWISE_END):
-        tame_partials[op] = fg_op_info[op].name.decode() in TAME
-
-cdef object TAME = frozenset(
-    "multiply square exp sin cos tan arctan tanh arcsinh sigmoid softplus erf abs relu fmax fmin clip "
-    "copysign heaviside logaddexp hypot".split())
-
-
 cdef bint read_finite(FgNode *n, uint32_t *ids, int count) except -1:
     """Whether all is finite that an element-wise operation still holds of operands and result."""
     cdef int k
@@ -191,7 +176,7 @@ cdef bint second_begins(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids,
         if t[k] != NULL and node_at(ids[k]).index:
             return True
     if n.op < FG_ELEMENTWISE_END:
-        if keeps_finite(n.op) or tame_partials[n.op] and read_finite(n, ids, count):
+        if keeps_finite(n.op) or fg_op_info[n.op].props & FG_TAME and read_finite(n, ids, count):
             return False
         for k in range(count):
             if t[k] == NULL:
@@ -255,6 +240,3 @@ cdef object second_settled(FgNode *n, object tangent):
         return tangent if isfinite(n.re) else tangent * NAN
     return np.where(np.isfinite(value_ndarray(n.shape, n.value, n.dtype, False)), tangent,
                     value_ndarray(n.shape, second_tangents[n.index], n.dtype, False))
-
-
-infinite_setup()
