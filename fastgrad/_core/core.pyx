@@ -15,6 +15,7 @@ this order:
     formulas.pyx    partial derivatives as recorded operations
     emit.pyx        both sweeps as recorded operations
     tangent.pyx     the tangent sweep, and forward mode in constant memory
+    infinite.pyx    which zero wins where a result is not finite
     blas.pyx        NumPy's matrix product without the call
     messages.pyx    where the user's line is, and what errors say
     caller.pyx      what the caller's instruction is
@@ -22,6 +23,7 @@ this order:
     tensor.pyx      the Tensor type and NumPy's protocols
     functions.pyx   the functions behind fastgrad.numpy
     call.pyx        backward, grad and value_and_grad
+    decisions.pyx   what Python code decided by a value, as guards of a history
     trace.pyx       a function's run, held for every other transformation
     colour.pyx      patterns of sparse derivatives, and their colourings
 """
