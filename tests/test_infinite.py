@@ -101,8 +101,10 @@ def step(f, x):
 
 def through_steps(f, x):
     """A loop as a part of the sweep."""
+    twice = np.zeros(2)
+
     def looped(x):
-        return fg.scan(lambda c, _: (c + f(x), None), 0.0, np.zeros(2))[0] * 0.5
+        return fg.scan(lambda c, _: (c + f(x), None), 0.0, twice)[0] * 0.5
     program = fg.compile(fg.grad(looped))
     program(usual(x))
     found = program(x)
