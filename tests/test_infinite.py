@@ -196,7 +196,7 @@ def forward(engine, f, x, v):
     return FORWARD[engine](f, x, v)
 
 
-@pytest.mark.parametrize("name, engine", itertools.product(CASES, FORWARD))
+@pytest.mark.parametrize("name, engine", list(itertools.product(CASES, FORWARD)))
 def test_tangents(name, engine):
     """A zero partial wins, a zero tangent does not where the result is infinite: it may be an
     underflow. Where neither meets an infinity it is the gradient's product with the direction."""
