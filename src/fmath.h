@@ -510,7 +510,7 @@ FG_HELPER fg_divide_db(FG_REAL a, FG_REAL b)
     const FG_REAL up = FG_DIGITS == 24 ? K(0x1p50) : K(0x1p108);
     const FG_REAL tiny = FG_DIGITS == 24 ? K(0x1p-100) : K(0x1p-900);
     const FG_REAL least = FG_DIGITS == 24 ? K(0x1p-60) : K(0x1p-500);
-    FG_REAL small = (fg_abs(a) < tiny) & (fg_abs(b) > least) ? up : K(1);
+    FG_REAL small = ((fg_abs(a) < tiny) & (fg_abs(b) > least)) ? up : K(1);
     FG_REAL raised = a * small, slope = raised / b / b, scaled = slope * (K(1) / up);
     return raised != a ? scaled : slope;    /* said in another way, or gcc would divide twice */
 }
@@ -627,14 +627,14 @@ FG_HELPER fg_power(FG_REAL a, FG_REAL b) { return FG_LIBM(pow)(a, b); }
  * said in another way afterwards, or gcc would compute a power for each choice. */
 FG_HELPER fg_power_da(FG_REAL a, FG_REAL b)
 {
-    FG_REAL less = (b < 1) & (a != 0) & (fg_abs(a) < FG_INF) ? K(0) : K(1);
-    FG_REAL part = (fg_abs(b) > K(FG_DIGITS == 24 ? 32 : 1024)) & (a > 0) ? K(0.5) : K(1);
+    FG_REAL less = ((b < 1) & (a != 0) & (fg_abs(a) < FG_INF)) ? K(0) : K(1);
+    FG_REAL part = ((fg_abs(b) > K(FG_DIGITS == 24 ? 32 : 1024)) & (a > 0)) ? K(0.5) : K(1);
     FG_REAL power = b - less, exponent = power * part;
     FG_REAL factor = fg_power(a, exponent), slope = b * factor, square = slope * factor;
     slope = exponent != power ? square : slope;
     FG_REAL quotient = slope / a, odd = fg_copysign(slope, -b);
-    FG_REAL finite = (a != 0) & (fg_abs(a) < FG_INF) & (b < FG_INF) ? K(1) : K(0);
-    slope = (power == b) & (finite != 0) ? quotient : slope;
+    FG_REAL finite = ((a != 0) & (fg_abs(a) < FG_INF) & (b < FG_INF)) ? K(1) : K(0);
+    slope = ((power == b) & (finite != 0)) ? quotient : slope;
     slope = ((a < 0) & (b > 1) & (b < FG_INF) & (b - power != 1) & (slope == slope)) ? odd : slope;
     slope = ((a < 0) & (b - K(1) == K(-1))) ? FG_NAN : slope;
     return b == 0 ? K(0) : slope;
