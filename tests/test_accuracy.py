@@ -300,6 +300,7 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 # ---- operators ------------------------------------------------------------------------------
 
+@pytest.mark.sampled(2)
 @every_public_row
 @every_dtype
 def test_accuracy(row, dtype):
@@ -316,6 +317,7 @@ def test_accuracy_densely(row, dtype):
 INNER = [row for row in ROWS if row.inner]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("row", INNER, ids=laws.name_of)
 @every_dtype
 def test_accuracy_of_partials(row, dtype):
@@ -393,6 +395,7 @@ def vectors(dtype, n):
         yield (x + rng.choice([0, 1e3, -1e3]) if i % 3 == 0 else x).astype(dtype)
 
 
+@pytest.mark.sampled(2)
 @every_dtype
 @pytest.mark.parametrize("name", ["softmax", "logsumexp", "log_softmax"])
 def test_accuracy_of_reductions(name, dtype):

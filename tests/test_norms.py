@@ -95,6 +95,7 @@ def at_magnitudes(dtype, first):
     return [first, *RANGES[dtype], first]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", RANGES)
 @pytest.mark.parametrize("first", ["usual", "tiny", "huge"])
 @pytest.mark.parametrize("name", KINDS)
@@ -119,6 +120,7 @@ def test_what_is_recorded_at_one_magnitude_serves_the_others(name, first, dtype)
     close(gradient, x * 0)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("dtype", RANGES)
 @pytest.mark.parametrize("name", KINDS)
 def test_lanes_have_magnitudes_of_their_own(name, dtype):

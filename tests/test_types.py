@@ -130,6 +130,7 @@ def options_of(ufunc):
     yield {"signature": (None,) * inputs + (np.float64,) * outputs}
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", UFUNCS)
 def test_ufuncs_compute_in_the_loop_that_is_asked_for(name):
     ufunc = UFUNCS[name]
