@@ -604,12 +604,12 @@ class Program(Functionless, Caller):
         if not replace_in(entry.recording, lambda others: (*others, token)):
             entry.recorded.append(calls)            # what others record at the same time is no miss
         try:
-            return self._newly_recorded(entry, call, state, calls, args, kwargs)
+            return self._newly_recorded(entry, call, state, calls, args, kwargs, found.typed)
         finally:
             replace_in(entry.recording, lambda others: tuple(
                 [other for other in others if other is not token]))
 
-    def _newly_recorded(self, entry, call, state, calls, args, kwargs):
+    def _newly_recorded(self, entry, call, state, calls, args, kwargs, typed):
         """The same, where the state is known and allows it."""
         recorded = tuple(entry.recorded)
         if len(recorded) > MISSES and calls - recorded[0] <= WINDOW:
@@ -617,14 +617,11 @@ class Program(Functionless, Caller):
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
                                  f"outcome or another state{changing}; it is recorded at each call "
                                  "from now on", args, kwargs)
-        lifted = liftable(entry, state)
-        if lifted:
-            return self._record_once(entry, call, state, args, kwargs, lifted)
-        return self._record_once(entry, call, state, args, kwargs, ())
+        return self._record_once(entry, call, state, args, kwargs, liftable(entry, state) or (), typed)
 
-    def _record_once(self, entry, call, state, args, kwargs, lifted):
+    def _record_once(self, entry, call, state, args, kwargs, lifted, typed):
         """Run the function once, and keep the run if it may be replayed; returns the answer."""
-        run = Run(self.function, call, (args, kwargs), state, lifted)
+        run = Run(self.function, call, (args, kwargs), state, lifted, typed)
         try:
             run.go()
         except BaseException as error:

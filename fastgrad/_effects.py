@@ -135,9 +135,13 @@ class Effects(NamedTuple):
         nothing is found.
     writes : bool
         Whether it may write to its arguments.
+    typed : frozenset of code objects
+        Code whose errors are its own: it has been looked at, and nothing in it asks for the type of
+        what may be a Tensor.
     """
     reason: str | None
     writes: bool
+    typed: frozenset
 
 
 def effects(function, args=(), kwargs=None):
@@ -153,7 +157,7 @@ def effects(function, args=(), kwargs=None):
                       if isinstance(x, (float, np.generic, np.ndarray))})
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
-    return Effects(search.reason, search.writes)
+    return Effects(search.reason, search.writes, frozenset(() if search.asks else search.codes))
 
 
 class _Frame:
@@ -193,6 +197,7 @@ class _Search:
         self.kinds = kinds              # of the arguments that are numbers and arrays
         self.tensors = False            # whether they are Tensors in the plain function, too
         self._done, self._active, self._count = {}, set(), 0
+        self.codes, self.asks = set(), False    # looked at; whether code asks of what is not known
 
     def found(self, what, value):
         if self.reason is None:
@@ -202,6 +207,7 @@ class _Search:
         """Code asks something of one of these that depends on its type: `same` tells whether a type
         answers as a Tensor does."""
         kinds = set(self.kinds)
+        self.asks = self.asks or not values
         if self.tensors:
             return
         if COMPUTED in values:
@@ -311,14 +317,17 @@ class _Search:
             return self._done[key]
         self._count += 1
         if key in self._active or self._count > FUNCTIONS:
+            self.asks = self.asks or self._count > FUNCTIONS
             return []
         self._active.add(key)
+        self.codes.add(frame.code.code)
         try:
             self._search(frame)
             self._done[key] = ([] if self.reason is not None else
                                [x for part in frame.code.returned for x in self.look(part, frame)])
         except RecursionError:          # code as deep as that tells nothing
             self._done[key] = []
+            self.asks = True
         finally:
             self._active.discard(key)
         return self._done[key]

@@ -13,6 +13,7 @@ import inspect
 import struct
 import sys
 import threading
+import traceback
 import types
 
 import numpy as np
@@ -90,6 +91,8 @@ class Run:
         Of what the function reaches.
     lifted : sequence of (kind, name)
         Floats that are inputs.
+    typed : frozenset of code objects
+        See `Effects`.
 
     Attributes
     ----------
@@ -109,8 +112,9 @@ class Run:
         after the run does not tell.
     """
 
-    def __init__(self, function, call, arguments, state, lifted):
+    def __init__(self, function, call, arguments, state, lifted, typed):
         self.function, self.call, self.arguments = function, call, arguments
+        self._typed = typed
         self.state, self.lifted = state, lifted
         self.reason = self.recording = self.answer = self._given = None
         self.written, self._leaves, self._tensors, self._containers = [], [], [], []
@@ -234,7 +238,8 @@ class Run:
         self.after = Watch(self.call.roots, self.call.instance)
         self.after.given = self._given
         self.changed = changes(self.state, self.copies, self.after)
-        if objects or self.changed or self.reason:      # (a key of a dict that is returned)
+        # (A key of a dict that is returned. To look for them takes long in a program with many objects.)
+        if (objects or self.changed or self.reason) and self._recorder.survivors():
             if _stored.settle(self._recorder, roots, originals) and not self.reason:
                 self.changed = self.changed or "what it keeps"
             self.answer = box[0]
@@ -263,13 +268,16 @@ class Run:
         tensors, targets = self._tensors, self.call.targets
         again = isinstance(error, (Shares, Refused)) or (
             isinstance(error, _REFUSALS) and not isinstance(error, RecursionError)
-            and (_refused(error) != "inside" or bool(self.lifted)) and _of_tensors(error))
+            and (_refused(error) != "inside" or bool(self.lifted))
+            and _of_tensors(error, self._typed))
         written = [] if again else [(targets[k], np.array(core.settle_plain(tensors[k])))
                                     for k in changed(targets, tensors)]
         if not again:
             self._write_containers()
         del tensors
         self._leaves = []
+        if again:
+            _forget_frames(error)
         self._settle()
         for target, value in written:
             target[...] = value
@@ -305,8 +313,9 @@ def _refused(error):
     return getattr(error, "refused", False)
 
 
-def _of_tensors(error):
-    """Whether an error may have come from a Tensor where an array, or a number, would do."""
+def _of_tensors(error, typed):
+    """Whether an error may have come from a Tensor where an array, or a number, would do; code in
+    `typed` is known to ask for no types."""
     if isinstance(error, IndexError) and "out of" in str(error):
         return False                    # there is no such entry
     if _refused(error):
@@ -319,7 +328,16 @@ def _of_tensors(error):
         return True
     own = (dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
            and not trace.tb_frame.f_globals.get("__name__", "").startswith("fastgrad."))
-    return not own or not _ASKING.isdisjoint(code.co_names)
+    return not own or code not in typed and not _ASKING.isdisjoint(code.co_names)
+
+
+def _forget_frames(error):
+    """Of an error that nobody will see: the Tensors that its frames hold need not be looked for."""
+    for _ in range(10):
+        if error is None:
+            break
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _is_output(leaf):

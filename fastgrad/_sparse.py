@@ -554,7 +554,7 @@ class _Plan:
 
     def matrix(self, csr_array, trace):
         """The derivative, in arrays of its own."""
-        data = self.values(trace)
+        data, beyond = self.values(trace)
         if self.blank is None:          # SciPy checks what it makes for 30 us, but not copies
             blank = csr_array((data, self.columns, self.starts), shape=self.pattern.shape)
             blank.has_canonical_format = True
@@ -562,10 +562,15 @@ class _Plan:
             self.blank = blank
         matrix = copy.copy(self.blank)
         matrix.data, matrix.indices, matrix.indptr = data, self.columns.copy(), self.starts.copy()
+        for row, columns, entries in beyond:
+            rows = np.full(len(columns), row)
+            places = (columns, rows) if self.turned else (rows, columns)
+            matrix = matrix + csr_array((entries, places), shape=self.pattern.shape)
         return matrix
 
     def values(self, trace):
-        """The entries, in the order of the pattern."""
+        """The entries, in the order of the pattern; and, as ``(row, columns, entries)``, those beyond it:
+        in the row of a result that is not finite a step (floor, sign) has a partial that counts."""
         dtype, data = trace.input_dtypes[0], None
         wild = () if trace.results_finite() else np.flatnonzero(
             ~np.isfinite(np.ravel(core.settled(trace.plain()[0]))))
@@ -589,15 +594,20 @@ class _Plan:
                     data = np.empty(len(self.columns), dtype=dtype)
                 data[group.target[start:stop]] = np.ravel(answer)[group.source[start:stop]]
         if data is None:
-            return np.empty(0, dtype=dtype)
+            data = np.zeros(len(self.columns), dtype=dtype)
+        beyond = []
         of, by = (self.columns, self.pattern.rows) if self.turned else (
             self.pattern.rows, self.columns)
         for i in wild:                  # each such row is a sweep of its own
             seed = np.zeros(trace.shapes[0])
             seed.reshape(-1)[i] = 1
             own = np.flatnonzero(of == i)
-            data[own] = np.ravel(trace.pull([seed])[0])[by[own]]
-        return data
+            row = np.ravel(trace.pull([seed])[0]).astype(dtype)     # (a copy)
+            data[own] = row[by[own]]
+            row[by[own]] = 0
+            if row.any():
+                beyond.append((i, np.flatnonzero(row), row[row != 0]))
+        return data, beyond
 
 
 def _group(forward, colour, count, lanes, size, entry_colour, entry_place, entries=None):

@@ -32,7 +32,7 @@ enum { FG_NONE = 0, FG_A = 1, FG_B = 2, FG_C = 4, FG_Y = 8 };
 enum {
     FG_SMOOTH   = 1,   /* differentiable inside its domain, no kinks                              */
     FG_ANALYTIC = 2,   /* holomorphic: the complex step applies, complex numbers need no more      */
-    FG_STEPS    = 4,   /* piecewise constant: the derivative is zero and nothing need be recorded  */
+    FG_STEPS    = 4,   /* piecewise constant: all partials are zero                                */
     FG_MASK     = 8,   /* the third operand is a boolean mask and has no derivative                */
     FG_INNER    = 16,  /* a partial of another row: recorded when a derivative is itself recorded; */
                        /* has no public name                                                       */
@@ -175,7 +175,8 @@ enum {                          /* FgNode.flags                                 
     FG_PROGRAM     = FG_PURE,   /* a leaf: the input of a program, which nobody differentiates by */
     FG_INSIDE      = FG_PURE,   /* an operation: it is known to depend on an argument of a        */
                                 /* transformation,                                                */
-    FG_OUTSIDE     = FG_COMPUTED                /* ... or to depend on none; and waits no more    */
+    FG_OUTSIDE     = FG_COMPUTED,               /* ... or to depend on none; and waits no more    */
+    FG_STEPPED     = FG_LITERAL /* a dual that depends on its arguments by steps alone             */
 };
 
 /* Leaves are numbered from 1, again and again. A recorded element-wise operation knows the lowest
@@ -316,6 +317,7 @@ typedef struct FgTape {
     int orphan;                 /* its thread has ended                                           */
     int stale;                  /* something was recorded on a Tensor whose own graph is gone      */
     uint32_t customs;           /* living nodes with a rule of the user's, which may run Python    */
+    uint32_t steps;             /* steps (floor, sign) recorded since a sweep left the tape empty  */
     int streaming;              /* forward mode in constant memory: at which depth, or 0           */
     uint32_t held;              /* graphs in use: the stream must leave operations as they are     */
     uint32_t stream;            /* which forward transformation that is                           */

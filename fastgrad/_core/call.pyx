@@ -1054,6 +1054,7 @@ cdef class Differentiated:
             raise thread_error(t.tape)
         recorded = get_recording() and (depth > 0 or holds_tensor_deep(args))
         prune = parameters > 0 or depth > 0 or recorded or t.tape.duals > 0
+        by_steps = self.alone(leaves) and by_steps_alone(t.id)
         sweep_begin(&s, t.tape, depth > 0)
         try:
             if prune:
@@ -1062,7 +1063,7 @@ cdef class Differentiated:
             g = sweep_from(&s, t, NULL, leaves if prune else None, recorded,
                            floor.id if floor is not None else FG_NO_ID)
             if g is None:
-                if s.gathered_count == 0 and self.alone(leaves):
+                if by_steps or s.gathered_count == 0 and self.alone(leaves):
                     self.independent()
                 gradient = self.collect(args, &s, None, tensors, leaves)
         finally:
@@ -1074,7 +1075,9 @@ cdef class Differentiated:
             emit_from(g, t, seed_tensor(t, None, "grad"),
                       recorded and (g.found & (FOUND_OUTER | FOUND_PARAMETER) != 0
                                     or get_recorder() != NULL))
-            if self.alone(leaves):
+            if by_steps:
+                self.independent()
+            elif self.alone(leaves):
                 for leaf in leaves:
                     if g.get((<Argument>leaf).id) is not None:
                         break
@@ -1222,7 +1225,7 @@ cdef object differentiated_one(Differentiated d, object x):
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
                 and t.parent is None and is_float(t.node.dtype)
                 and not t.tape.consumed and not t.tape.stale and not t.tape.customs
-                and not t.tape.duals and isfinite(t.node.re)):
+                and not t.tape.duals and not t.tape.steps and isfinite(t.node.re)):
             value = settle(t) if d.with_value else None
             sweep_begin(&s, t.tape, False)
             try:

@@ -30,7 +30,7 @@ cdef extern from "fg.h" nogil:
         FG_NEEDS_GRAD, FG_LEAF, FG_WEAK, FG_CONST_A, FG_CONST_B, FG_CONST_C, FG_LITERAL
         FG_CONSUMED, FG_WANTED, FG_ARGUMENT, FG_PENDING, FG_READS_SELF, FG_RETAINED
         FG_PURE, FG_COMPUTED, FG_PYTHON, FG_YIELDS
-        FG_PROGRAM, FG_INSIDE, FG_OUTSIDE
+        FG_PROGRAM, FG_INSIDE, FG_OUTSIDE, FG_STEPPED
     # Operators that the core treats by name; all others it knows by their row alone.
     enum:
         FG_add, FG_subtract, FG_multiply, FG_divide, FG_power, FG_mod, FG_floor_divide
@@ -161,7 +161,7 @@ cdef extern from "fg.h" nogil:
         uint64_t thread
         int orphan
         int stale
-        uint32_t customs
+        uint32_t customs, steps
         int streaming
         uint32_t held, stream
         uint64_t streamed

@@ -62,7 +62,7 @@ cdef int formula_read(Formula *f, int op, int which) except -1:
     import ast
     cdef const FgOpInfo *info = &fg_op_info[op]
     if info.props & FG_STEPS or (info.props & FG_MASK and which == 2):
-        f.kind = PARTIAL_ZERO
+        f.kind, f.steps, f.result, f.number = PARTIAL_ZERO, 0, FROM_NUMBER, 0
         return 0
     f.steps = 0
     f.result = formula_part(f, ast.parse(info.partial[which].decode().strip(), mode="eval").body,
@@ -187,7 +187,9 @@ cdef int operand_arg(Arg *a, Operand *x) except -1:
 
 
 cdef Tensor emit(int op, int arity, Arg *x):
-    """Compute an element-wise operation and record it where one of its operands is recorded."""
+    """Compute an element-wise operation and record it where one of its operands is recorded. A step
+    in a partial, as the sign in that of abs, has no derivative: the second derivative of the operator
+    is zero by statement."""
     cdef Operand operand[3]
     cdef double u[3]
     cdef uint32_t ids[2]
@@ -225,7 +227,12 @@ cdef Tensor emit(int op, int arity, Arg *x):
             return t
     for k in range(arity):
         operand_arg(&x[k], &operand[k])
-    return <Tensor>push(op, arity, operand)
+        if fg_op_info[op].props & FG_STEPS and get_recorder() == NULL:
+            operand[k].needs = 0
+    t = <Tensor>push(op, arity, operand)
+    if fg_op_info[op].props & FG_STEPS:
+        t.node.flags &= ~FG_NEEDS_GRAD
+    return t
 
 
 cdef inline Tensor emit_arrays(int op, int arity, Arg *x):

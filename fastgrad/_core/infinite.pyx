@@ -115,12 +115,6 @@ cdef void second_release(FgNode *n) noexcept:
     n.index = 0
 
 
-cdef bint keeps_finite(int op) noexcept nogil:
-    """Whether the partials of an element-wise operator are finite, whatever its operands are."""
-    return (op == FG_add or op == FG_subtract or op == FG_negative or op == FG_positive
-            or op == FG_maximum or op == FG_minimum or op == FG_where or op == FG_settle)
-
-
 cdef bint read_finite(FgNode *n, uint32_t *ids, int count) except -1:
     """Whether all is finite that an element-wise operation still holds of operands and result."""
     cdef int k
@@ -176,14 +170,13 @@ cdef bint second_begins(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids,
         if t[k] != NULL and node_at(ids[k]).index:
             return True
     if n.op < FG_ELEMENTWISE_END:
-        if keeps_finite(n.op) or fg_op_info[n.op].props & FG_TAME and read_finite(n, ids, count):
-            return False
         for k in range(count):
-            if t[k] == NULL:
-                continue
-            x = node_at(ids[k])
-            if has_zero(x, t[k]) and not partial_finite(n, id, k):
-                return True
+            if (t[k] != NULL and formula_of(n.op, k).kind == PARTIAL_STEPS
+                    and has_zero(node_at(ids[k]), t[k])):
+                if fg_op_info[n.op].props & FG_TAME and read_finite(n, ids, count):
+                    return False
+                if not partial_finite(n, id, k):
+                    return True
         return False
     if n.op == FG_prod or n.op == FG_logsumexp:
         x = node_at(ids[0])

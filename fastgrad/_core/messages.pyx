@@ -161,8 +161,7 @@ cdef object no_rule(str name):
 cdef bint lost(object x) except -1:
     """Whether a Tensor whose derivative is recorded is among the arguments, in containers too."""
     if isinstance(x, Tensor):
-        return ((<Tensor>x).node.flags & FG_NEEDS_GRAD != 0 and is_float((<Tensor>x).node.dtype)
-                and get_recording())
+        return get_recording() and loses(<Tensor>x)
     if isinstance(x, (list, tuple, dict)):
         descend()
         try:

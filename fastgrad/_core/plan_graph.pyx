@@ -724,6 +724,21 @@ cdef int check_leaf(Checked c, int64_t i, object attr) except -1:
     return 0
 
 
+cdef bint plain_factor(Checked c, int32_t i) noexcept:
+    """Whether a node is a number that is finite and not zero: then the other factor of a product may
+    be zero or infinite, and no zero meets an infinity."""
+    cdef FgGraphNode *n = &c.nodes[whole(c, i)]
+    return (n.op == FG_leaf and n.rank == 0 and not n.flags & FG_GRAPH_INPUT and not n.attr
+            and n.constant != 0 and n.constant - n.constant == 0)
+
+
+cdef int32_t whole(Checked c, int32_t i) noexcept:
+    """The node of which this one is a view with all its entries."""
+    while c.nodes[i].op == FG_broadcast or c.nodes[i].op == FG_reshape or c.nodes[i].op == FG_transpose:
+        i = c.nodes[i].a
+    return i
+
+
 cdef list assumptions(Checked c):
     """Take the results that sweeps start from for finite, as they nearly always are: then the chain
     rule's product needs no third operand, and of two tangents there is one. Returns the nodes that
@@ -742,8 +757,8 @@ cdef list assumptions(Checked c):
         if finite.op == FG_leaf and not finite.flags & FG_GRAPH_INPUT:
             if finite.attr or finite.constant == 0:
                 continue                # nothing is asked
-        else:
-            found[n.c] = None
+        elif n.op != FG_chain or not (plain_factor(c, n.a) or plain_factor(c, n.b)):
+            found[whole(c, n.c)] = None
         if n.op == FG_chain:
             n.op = FG_weigh
         elif c.nodes[n.a].shape == n.shape:
@@ -790,9 +805,10 @@ cdef int check_guards(Checked c) except -1:
         n = &c.nodes[<int64_t>node]
         row.node, row.outcome = node, c.shapes[n.shape].size
         row.kind = FG_GUARD_COUNT if n.rank else FG_GUARD_BOOL
-        d = &c.nodes[n.a]
-        if not n.rank and n.op == FG_equal and d.op == FG_subtract and d.a == d.b:
-            row.node, row.kind = d.a, FG_GUARD_FINITE       # y - y == 0 of one number
+        if n.op == FG_equal:
+            d = &c.nodes[whole(c, n.a)]
+            if d.op == FG_subtract and d.a == d.b:          # y - y == 0
+                row.node, row.kind, row.outcome = whole(c, d.a), FG_GUARD_FINITE, 1
         k += 1
     c.source.guards = c.guards
     c.source.guard_count = k

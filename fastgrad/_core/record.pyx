@@ -588,7 +588,7 @@ cdef bint carries_derivative(FgNode *n) noexcept:
     cdef int k
     cdef uint32_t x
     if (n.op == FG_call or (FG_ELEMENTWISE_END <= n.op < FG_COMPARE_END)
-            or (n.op < FG_ELEMENTWISE_END and fg_op_info[n.op].props & FG_STEPS)
+            or (n.op < FG_ELEMENTWISE_END and weights_only(n.op))
             or not is_float(n.dtype) or not get_recording()):
         return False
     if n.op == FG_result or n.op == FG_leaf or n.op == FG_dual:
@@ -606,7 +606,7 @@ cdef bint derivative_stops(FgNode *n) noexcept:
     cdef int k
     cdef uint32_t x
     if (n.flags & FG_NEEDS_GRAD or not is_float(n.dtype) or n.op in (FG_call, FG_custom, FG_result)
-            or (n.op < FG_ELEMENTWISE_END and fg_op_info[n.op].props & FG_STEPS)):
+            or (n.op < FG_ELEMENTWISE_END and weights_only(n.op))):
         return False
     for k in range(operand_count(n)):
         x = operand_at(n, k)

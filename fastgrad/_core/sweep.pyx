@@ -117,6 +117,8 @@ cdef void sweep_end(Sweep *s) noexcept:
     segments_recycle(s.tape)
     if s.tape.queued:
         queue_drain(s.tape)
+    if s.tape.live == 0:
+        s.tape.steps = 0
     if s.tape.orphan:
         tape_forget(s.tape)
 
@@ -764,6 +766,22 @@ cdef struct GroupStep:
     FgPartialLoop loop[3]
 
 
+cdef inline bint reached(Sweep *s, uint32_t id) noexcept:
+    """Whether an operand has been given an adjoint."""
+    return node_marked(id) or gathered_at(s, id).id != 0
+
+
+# The partial of a step is zero, but its operand counts as reached, as a scalar does.
+cdef void step_f64(const void *g, const void *a, const void *b, const void *c, const void *y, void *out,
+                   int64_t n, double tie) noexcept nogil:
+    memset(out, 0, n * 8)
+
+
+cdef void step_f32(const void *g, const void *a, const void *b, const void *c, const void *y, void *out,
+                   int64_t n, double tie) noexcept nogil:
+    memset(out, 0, n * 4)
+
+
 cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
     """Differentiate a node and those marked next that have its shape, block by block."""
     cdef GroupStep *step = NULL
@@ -816,6 +834,8 @@ cdef int sweep_group(Sweep *s, FgNode *n, uint32_t id) except -1:
                 p.operands[k] = node_at(x)
                 if wanted(s, x):
                     p.loop[k] = loops.partial[n.op][k]
+                    if p.loop[k] == NULL and info.props & FG_STEPS and not reached(s, x):
+                        p.loop[k] = step_f64 if dtype == FG_FLOAT64 else step_f32
                     if p.loop[k] != NULL:
                         p.reads |= info.reads[k]
                         if p.operands[k].flags & FG_LEAF:

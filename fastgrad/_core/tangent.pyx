@@ -813,9 +813,24 @@ cdef uint32_t reach_node(FgNode *n) noexcept:
     return reach
 
 
-cdef inline void stream_dual(FgTape *tape, FgNode *n, uint32_t reach) noexcept:
+cdef bint is_stepped(FgNode *n) noexcept:
+    """Whether an operation on duals depends on the arguments by steps alone."""
+    cdef FgNode *x
+    cdef int k
+    if n.op < FG_ELEMENTWISE_END and fg_op_info[n.op].props & FG_STEPS:
+        return True
+    for k in range(operand_count(n)):
+        if operand_at(n, k):
+            x = node_at(operand_at(n, k))
+            if x.flags & FG_NEEDS_GRAD and not (x.op == FG_dual and x.flags & FG_STEPPED):
+                return False
+    return True
+
+
+cdef inline void stream_dual(FgTape *tape, FgNode *n, uint32_t reach, bint stepped) noexcept:
     """An operation, its operands let go of, goes on as a dual."""
     n.op = FG_dual
+    n.flags = (n.flags | FG_STEPPED) if stepped else n.flags & ~FG_STEPPED
     n.attr = reach
     n.c = tape.stream
     if fg_reach_within(reach, tape.stream_reach):
@@ -871,9 +886,11 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
     cdef bint first = a != NULL and a.op == FG_dual and a.c == tape.stream
     cdef bint second = b != NULL and b.op == FG_dual and b.c == tape.stream
     cdef bint third = c != NULL and c.op == FG_dual and c.c == tape.stream
-    cdef bint other = False
+    cdef bint other = False, stepped = False
     if not (first or second or third):
         return
+    if tape.steps:
+        stepped = is_stepped(n)
     if first:
         if a.tangent.number != 0:
             total = scalar_term(n.op, 0, FG_FLOAT64, a.tangent.number, u, v, w, n.re, tie)
@@ -895,7 +912,7 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
         stream_release(b, n.b)
     if c != NULL:
         stream_release(c, n.c)
-    stream_dual(tape, n, n.attr)
+    stream_dual(tape, n, n.attr, stepped)
     n.tangent.number = total
     n.index = other
 
@@ -913,10 +930,11 @@ cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
 cdef void stream_become(FgTape *tape, FgNode *n, uint32_t id, FgAdjoint *tangent,
                         FgValue *other) except *:
     cdef uint32_t reach = reach_node(n)
+    cdef bint stepped = tape.steps and is_stepped(n)
     operands_release(n, id)
     if dead:
         nodes_free_later()
-    stream_dual(tape, n, reach)
+    stream_dual(tape, n, reach, stepped)
     n.tangent = tangent[0]
     second_put(n, other)
 

@@ -713,6 +713,13 @@ cdef int operand_convert(Operand *x, int dtype) except -1:
     return 0
 
 
+cdef inline bint weights_only(int op) noexcept:
+    """Whether a row is a share in another's partial, as the step in that of relu: its own derivative
+    is zero by statement, and it is not recorded. Steps that have a name are, like any operator: their
+    partial is a zero that meets infinities (infinite.pyx)."""
+    return fg_op_info[op].props & (FG_STEPS | FG_INNER) == FG_STEPS | FG_INNER
+
+
 cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
     cdef double value, constant = 0
     cdef uint32_t id
@@ -735,7 +742,7 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
             return mask_made(scalar_constant(value, dtype, flags), op, arity, x)
     else:
         value = fg_value(op, dtype, u[0], u[1], u[2])
-    if not needs or fg_op_info[op].props & FG_STEPS and not program:
+    if not needs or weights_only(op) and not program:
         return mask_made(scalar_constant(value, dtype, flags), op, arity, x)
     try:
         for i in range(arity):
@@ -759,6 +766,8 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
             if ids[i]:
                 node_drop(ids[i])
         raise
+    if fg_op_info[op].props & FG_STEPS:
+        tape.steps += 1
     node_set(n, op, dtype, 0, flags, ids[0], ids[1], ids[2])
     if op < FG_ELEMENTWISE_END:
         n.attr = reach_operands(ids)
@@ -828,7 +837,7 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
     cdef FgTape *tape
     cdef bint program = get_recorder() != NULL
 
-    if info.kind != FG_COMPARE and not info.props & FG_STEPS or program:
+    if info.kind != FG_COMPARE and not weights_only(op) or program:
         for i in range(arity):
             if x[i].needs:
                 needs = True
@@ -898,6 +907,8 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
              ids[2])
     if info.kind != FG_COMPARE:
         n.attr = reach_operands(ids)
+    if info.props & FG_STEPS:
+        tape.steps += 1
     n.shape = shape_ref(shape)
     n.value = out
     n.constant = constant

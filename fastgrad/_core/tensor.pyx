@@ -230,7 +230,7 @@ cdef class Tensor:
         return tensor_copy(self)
 
     def __reduce__(self):
-        cdef bint needs = self.node.flags & FG_NEEDS_GRAD != 0
+        cdef bint needs = self.node.flags & FG_NEEDS_GRAD != 0 and loses(self)
         if needs and (not self.is_leaf or self.node.flags & FG_ARGUMENT):
             if get_depth() == 0 or not of_programs_alone(self):
                 raise refused(
@@ -379,7 +379,7 @@ cdef class Tensor:
                                      "filled with Tensors, or .detach() for the number alone"))
 
     def __int__(self):
-        if self.size == 1 and not (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)):
+        if self.size == 1 and not loses(self):
             return decided(self, "int", int(tensor_value(self).item()))
         if self.size == 1 and get_recorder() != NULL and handed_out(self):
             return whole_number(self)
@@ -398,8 +398,7 @@ cdef class Tensor:
         return decided(self, "int", int(tensor_value(self).item()))
 
     cdef object number_for(self, str what, str cure):
-        if (self.node.flags & FG_NEEDS_GRAD and is_float(self.node.dtype)
-                and not handed_out(self) and not for_text()):
+        if loses(self) and not handed_out(self) and not for_text():
             raise refused(f"{what}(): this Tensor is recorded, and the result would have no "
                           f"derivative{user_line()}; write {cure}")
         return item_number(self, ())
@@ -1144,7 +1143,7 @@ cdef inline bint keeps_derivative(Tensor t) except -1:
     t.fresh()
     if not t.node.flags & FG_NEEDS_GRAD or not is_float(t.node.dtype) or compiled_alone():
         return False
-    return depends(t.id)
+    return depends(t.id) and not by_steps_alone(t.id)
 
 
 def number_method(str name):
@@ -1338,6 +1337,37 @@ cdef bint depends(uint32_t id) except -1:
         return False
     finally:
         fg_free(stack)
+
+
+cdef bint by_steps_alone(uint32_t id) except -1:
+    """Whether each path from a recorded value to what it depends on goes through a step (floor,
+    sign): the derivative is zero by statement, and the value may leave as a number."""
+    cdef FgTape *tape = directory[id >> FG_SEGMENT_BITS].tape
+    cdef FgNode *n
+    cdef list rest = [id]
+    cdef set seen = set()
+    cdef int k
+    if tape == NULL or not tape.steps:
+        return False
+    while rest:
+        id = rest.pop()
+        n = node_at(id)
+        if id == FG_NO_ID or id in seen or not n.flags & FG_NEEDS_GRAD or not is_float(n.dtype):
+            continue
+        seen.add(id)
+        if n.op < FG_ELEMENTWISE_END and fg_op_info[n.op].props & FG_STEPS:
+            continue
+        if n.flags & (FG_LEAF | FG_CONSUMED) or n.op == FG_dual and not n.flags & FG_STEPPED:
+            return False
+        for k in range(operand_count(n)):
+            rest.append(operand_at(n, k))
+    return True
+
+
+cdef inline bint loses(Tensor t) except -1:
+    """Whether the value alone, a number or an array, would lose a derivative."""
+    return (t.node.flags & FG_NEEDS_GRAD and is_float(t.node.dtype)
+            and not by_steps_alone(t.id))
 
 
 cdef int visit_push(Visit **stack, int64_t *count, int64_t *size, uint32_t id) except -1:
@@ -1905,18 +1935,19 @@ cdef object binary_recorded(int op, object left, object right):
     fractions, float16, a timedelta) meets its value where that may leave."""
     cdef Operand x[3]
     cdef object other = left if isinstance(right, Tensor) else right
+    cdef object plain = OPERATORS.get(op) or getattr(np, fg_op_info[op].name.decode(), None)
     try:
         if not binary_operands(left, right, x):
             return push(op, 2, x)
         if isinstance(other, Tensor) or other is None or takes_turn(other):
             return NotImplemented
     except (TypeError, ValueError, NotImplementedError):
-        if not values_serve((left, right), {}):
+        if plain is None or not values_serve((left, right), {}):
             raise
-        return called_on_values(OPERATORS[op], (left, right), {})
-    if not values_serve((left, right), {}):
+        return called_on_values(plain, (left, right), {})
+    if plain is None or not values_serve((left, right), {}):
         return NotImplemented
-    return called_on_values(OPERATORS[op], (left, right), {})
+    return called_on_values(plain, (left, right), {})
 
 
 cdef dict OPERATORS = {

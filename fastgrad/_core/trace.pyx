@@ -265,8 +265,15 @@ cdef class Trace:
 
     def independent(self):
         """Whether no result depends on any argument."""
+        cdef Subgraph g
         self.ready(None)
-        cdef Subgraph g = self.subgraph()
+        for y in self.ends:
+            if (y is not None and (<Argument>y).node.flags & FG_NEEDS_GRAD
+                    and not by_steps_alone((<Argument>y).id)):
+                break
+        else:
+            return True
+        g = self.subgraph()
         for x in self.inputs:
             if g.find((<Argument>x).id) != NULL:
                 return False
@@ -343,9 +350,10 @@ cdef class Trace:
         g.clear()
         return found
 
-    def columns(self, list tangents):
+    def columns(self, list tangents not None):
         """As `push`, of a Jacobian: where a result is not finite, its row comes from a reverse sweep,
         see `rows`."""
+        self.ready(tangents, True)
         cdef Subgraph g = self.subgraph()
         cdef int before = get_not_recording()
         tangents = [None if v is None else self.tangent(v, k) for k, v in enumerate(tangents)]
@@ -356,8 +364,11 @@ cdef class Trace:
         finally:
             set_not_recording(before)
 
-    def rows(self, int k, Tensor forward, Tensor reverse):
+    def rows(self, int k, Tensor forward not None, Tensor reverse not None):
         """A block of the Jacobian of result k, ``out.shape + in.shape``, from both modes."""
+        self.ready(None)
+        if not self.differentiable(k):
+            return forward
         cdef Tensor y = self.outputs[k]
         shape = y.shape + (1,) * (forward.ndim - y.ndim)
         return settled_by(reshape_plain(y.detach(), shape), forward, reverse)
@@ -467,7 +478,7 @@ cdef class Trace:
                 continue
             y = o
             t = stream_tangent(tape, y.id) if y.tape != NULL else NULL
-            self.reached = self.reached or t != NULL
+            self.reached = self.reached or t != NULL and not y.node.flags & FG_STEPPED
             array = lanes_array(y.node, t, 1)[0]
             if t != NULL:
                 array = second_settled(y.node, array)
@@ -840,7 +851,7 @@ cdef object streamed_tangent(FgTape *tape, object result, object value, bint *re
         y.fresh()
         if is_float(y.node.dtype):
             t = stream_tangent(tape, y.id) if y.tape == tape else NULL
-            if t != NULL:
+            if t != NULL and not y.node.flags & FG_STEPPED:
                 reached[0] = True
             if y.node.rank == 0:
                 number = 0.0 if t == NULL else second_settled(y.node, t.number)
