@@ -411,8 +411,13 @@ def function_of(name):
 
 
 def _call(attribute, operands):
+    from fastgrad._operators.rule import OPERATORS, apply
+
     name, args, kwargs, which = attribute
     function, args, kwargs = function_of(name), tuple(args), tuple(kwargs)
+    if name in OPERATORS:
+        return lambda v: apply(OPERATORS[name], filled(args, [v[k] for k in operands]),
+                               dict(kwargs))[which]
 
     def step(v):
         given = [v[k] for k in operands]

@@ -18,6 +18,7 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._arguments import name_of
 from fastgrad._core import core
+from fastgrad._operators.rule import Rule, apply, pushed
 from fastgrad._custom import constant, plain, refuse_recorded
 from fastgrad.transforms import _arguments, _function, _matching, _Run
 
@@ -196,20 +197,12 @@ def _propagate(nodes, results, inputs, order):
             series[at] = inputs[at]
             continue
         if node.op == "constant":
-            series[at] = (node.value if node.shape == () else
-                          _Series([constant(node.value)]))
+            series[at] = _series_of_constant(node)
             continue
         operands = [series[i] for i in node.operands]
         known = {}
-        if node.op in _SHAPED:
-            y = _SHAPED[node.op](node, *operands)
-        elif node.op in _row:
-            y = _elementwise(node.op, operands, node.tie, known)
-        else:
-            raise core.NoDerivativeError(
-                f"taylor: the function calls {node.attribute!r}, whose derivative is given by a "
-                "rule, which knows no higher ones; nest fg.jvp instead")
-        series[at] = y.computed(order, node)
+        y = _node_series(node, operands, known)
+        series[at] = y.computed(order, node) if isinstance(y, _Series) else y
         for made, sources in known.values():
             made.more = None                    # it refers to others that refer to it
         for i in set(node.operands):
@@ -219,6 +212,30 @@ def _propagate(nodes, results, inputs, order):
 
 
 # ---- power series ---------------------------------------------------------------------------
+
+def _series_of_constant(node):
+    """None: a value that no partial reads; an operator's record has it."""
+    return None if node.value is None else node.value if node.shape == () else _Series([
+        constant(node.value)])
+
+
+def _node_series(node, operands, known):
+    """The series of a node, of which no coefficient need be computed yet; a list of them where it has
+    several results."""
+    if node.op in _SHAPED:
+        return _SHAPED[node.op](node, *operands)
+    if node.op in _row:
+        return _elementwise(node.op, operands, node.tie, known)
+    if node.op == "result":
+        return operands[0][node.attribute]
+    if not isinstance(node.attribute, Rule):
+        raise core.NoDerivativeError(
+            f"taylor: the function calls {node.attribute!r}, whose derivative is given by a "
+            "rule, which knows no higher ones; nest fg.jvp instead")
+    rule = node.attribute
+    return _operator(rule.row, rule.options, [
+        _Series([rule.constants[k]]) if x is None else x for k, x in enumerate(operands)])
+
 
 class _Series:
     """Coefficients, as Tensors; None is zero. Those not known yet are computed when asked for."""
@@ -248,6 +265,14 @@ class _Series:
         self[order]
         self.more = None
         return _Series([None if t is None else _fit(t, node) for t in self.known[:order + 1]])
+
+    def mapped_slopes(self):
+        """The series of its derivative. (Its first coefficient is a number, as that of any value.)"""
+        def image(k):
+            if self[k + 1] is None:
+                return None if k else _row["multiply"](self[0], 0.0)
+            return _times(self[k + 1], k + 1.0)
+        return _Series([], image)
 
     def mapped(self, linear):
         """A linear function of the series."""
@@ -516,6 +541,61 @@ def _logsumexp(node, a):
 
     y.more = more
     return y
+
+
+def _operator(row, options, operands):
+    """The series of an operator's results, a list. Where it is linear, the operator of each coefficient;
+    else y' = jvp(x', x, y) gives one coefficient from those before it. (An operator that its own jvp
+    calls, as that of solve does, is needed to one order less there.)"""
+    values = apply(row, [_part(x, 0) for x in operands], options)
+    moving = [k for k, x in enumerate(operands) if not _constant(x)]
+    if moving == list(row.linear) and len(moving) == 1:
+        k, = moving
+
+        def image(j):
+            return None if operands[k][j] is None else apply(
+                row, [*operands[:k], operands[k][j], *operands[k + 1:]], options)[0]
+        return [_Series([values[0]], image)]
+    results = [_Series([y]) for y in values]
+
+    @functools.cache
+    def slopes():
+        return _pushed(row, options, moving, operands, results)
+
+    for which, y in enumerate(results):
+        y.more = lambda k, which=which: (None if slopes()[which] is None or slopes()[which][k - 1] is None
+                                         else _times(slopes()[which][k - 1], 1.0 / k))
+    return results
+
+
+def _pushed(row, options, moving, operands, results):
+    """The series of the results' derivatives (None: zero): the jvp rule is recorded once, and its graph
+    done with series."""
+    given = [operands[k].mapped_slopes() for k in moving], operands, results
+    flat = [x for part in given for x in part]
+    trace = core.Trace("taylor", [plain(_part(x, 0)) for x in flat], [""] * len(flat), None, True)
+    try:
+        trace.begin()
+        arguments = list(trace.arguments)
+        tangents = [None] * len(operands)
+        for k, t in zip(moving, arguments):
+            tangents[k] = t
+        found = pushed(row, options, tangents, arguments[len(moving):len(moving) + len(operands)],
+                       arguments[len(moving) + len(operands):])
+        trace.results([constant(0.0) if t is None else t for t in found])
+    finally:
+        trace.end()
+    nodes, ends = trace.nodes()
+    series, known = {}, {}
+    for at, node in enumerate(nodes):
+        if node.op == "argument":
+            series[at] = flat[at]
+        elif node.op == "constant":
+            series[at] = _series_of_constant(node)
+        else:
+            y = _node_series(node, [series[i] for i in node.operands], known)
+            series[at] = y.mapped(lambda t, node=node: _fit(t, node)) if isinstance(y, _Series) else y
+    return [None if i is None else series[i] for i in ends]
 
 
 _SHAPED = {

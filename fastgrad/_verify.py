@@ -15,6 +15,8 @@ from fastgrad._core import core
 
 from . import _graph
 from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, STOP, WEAK, Graph, Guard, Loop, Slot
+from ._operators.rule import OPERATORS
+from ._operators.signature import parsed
 from ._replay import CALLS, LANE
 
 __all__ = ["MAX_NESTING", "OWN_CALLS", "verify"]
@@ -410,10 +412,23 @@ class _Check:
         self.slots(args, 0)
         self.slots(tuple(value for key, value in kwargs), 0)
         # What NumPy's functions do not take NumPy refuses when it runs; ours are not made for it.
-        if name.startswith("fastgrad.") and name in CALLS:
+        if name in OPERATORS:
+            self.call_operator(OPERATORS[name], args, which)
+        elif name.startswith("fastgrad.") and name in CALLS:
             wrong(kwargs or which is not None or not args, "it is called in another way than ours")
             wrong(name not in OWN_CALLS, f"nothing is known of {name}")
             OWN_CALLS[name](self, *args)
+
+    def call_operator(self, row, args, which):
+        signature = parsed(row.signature)
+        wrong(len(args) != len(signature.operands) or which is None or which >= row.results,
+              f"{row.name} is called in another way than ours")
+        shapes = [self.call_of_floats(x)[0] for x in args]
+        if which < row.returns:
+            try:
+                self.is_shape(tuple(shapes[0]) if row.along else signature.shapes(row.name, shapes)[which])
+            except (TypeError, ValueError) as error:
+                wrong(True, str(error))
 
     def call_of_floats(self, x):
         """The shape and dtype of the first operand of a function that takes floats."""

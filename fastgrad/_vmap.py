@@ -18,6 +18,8 @@ from fastgrad import _trees
 from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
+from fastgrad._operators.rule import OPERATORS
+from fastgrad._operators.signature import parsed
 
 from ._array_effects import NOTHING, changed_array, may_change
 from ._graph import (
@@ -549,6 +551,9 @@ class _Mapper:
             array, kind, axes = args
             return self.add("call", [self.new[k] for k in operands], whole, dtype, (
                 name, (array, kind, tuple([axis + 1 for axis in axes])), kwargs, which))
+        if name in OPERATORS:
+            slots = self._batched(parsed(OPERATORS[name].signature), operands, args)
+            return self.add("call", slots, whole, dtype, attribute)
         short = name.removeprefix("numpy.")
         if name in _BY_ENTRY and which is None and not kwargs and all(
                 isinstance(arg, (Slot, int, float, np.generic)) or np.ndim(arg) == 0
@@ -565,6 +570,21 @@ class _Mapper:
                   tuple([self.has[k] for k in operands]), self.lanes)
         return self.add("call", [self.new[k] for k in operands], whole, dtype,
                         ("fastgrad.lanes", (quoted, *map(Slot, range(len(operands)))), (), None))
+
+    def _batched(self, signature, operands, args):
+        """The operands of an operator, lanes in front of their batch axes."""
+        batch = [(self.shape(operands[x.operand]) if isinstance(x, Slot) else np.shape(x))[
+            :-len(core) or None] for x, core in zip(args, signature.operands)]
+        most, slots = max(map(len, batch)), []
+        for x, own in zip(args, batch):
+            if isinstance(x, Slot):
+                k = operands[x.operand]
+                slots.append(self.new[k])
+                if self.has[k] and len(own) < most:
+                    slots[-1] = self.reshaped(
+                        self.new[k], (self.lanes, *(1,) * (most - len(own)), *self.shape(k)),
+                        self.dtype(k))
+        return slots
 
     def _along_axes(self, name, operands, args, kwargs, shape):
         """The operand, the arguments and the shape of a reduction or an ordering with lanes."""

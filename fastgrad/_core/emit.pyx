@@ -988,8 +988,8 @@ def custom(rule, operands, results):
             made.append(tensor_new(at, y, tape))
             if get_recorder() != NULL and not hasattr(rule, "loop"):
                 # What the rule's function computed has been taken down, too. A graph that is
-                # itself differentiated later on would know nothing of the rule.
-                if (<Recorder>get_recorder()).known is None:
+                # itself differentiated later on would know nothing of the rule, but for operators.
+                if (<Recorder>get_recorder()).known is None and not hasattr(rule, "operator"):
                     unreplayable("a function with a derivative rule of its own is used")
                 (<Recorder>get_recorder()).aliases[at] = argument_of(r)
     finally:

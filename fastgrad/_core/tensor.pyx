@@ -2058,6 +2058,8 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
                 del arguments["dtype"]
             return function(inputs[0], **{k: v for k, v in arguments.items() if v is not None
                                           or k == "axis"})
+    elif method == "accumulate" and ufunc is np.add and kwargs.get("out") is None:
+        return METHODS["cumsum"](*inputs, **{"axis": 0, **kwargs})
     elif method == "outer" and not kwargs:
         a, b = [np.asarray(x) if not isinstance(x, Tensor) else x for x in inputs]
         return array_ufunc(ufunc, "__call__", (

@@ -115,6 +115,7 @@ from ._index import (
     lexsort,
     nonzero,
     pad,
+    partition,
     searchsorted,
     sort,
     take,
@@ -206,6 +207,12 @@ for _operator in _core.operators():
         if _operator.arity == 1:
             _core.METHODS.update(dict.fromkeys(_row(_operator), _core.functions[_operator.name]))
 
+
+from fastgrad._operators import cholesky as _cholesky  # noqa: E402 (which needs the names above)
+from fastgrad._operators import cumsum  # noqa: E402
+from fastgrad._operators import solve as _solve  # noqa: E402
+
+linalg.cholesky, linalg.solve = _cholesky, _solve
 
 # ---- methods of Tensors ---------------------------------------------------------------------
 

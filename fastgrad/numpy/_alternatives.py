@@ -15,9 +15,7 @@ _SPECIAL = ("cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "lo
             "xlog1py", "xlogy")
 
 TABLE = {
-    "numpy.cumsum": (_SUMS,),
-    "numpy.cumulative_sum": (_SUMS,),
-    "numpy.add.accumulate": (_SUMS,),
+    "numpy.cumulative_sum": ("fnp.cumsum(x)",),
     "numpy.cumprod": (_PRODUCTS,),
     "numpy.cumulative_prod": (_PRODUCTS,),
     "numpy.multiply.accumulate": (_PRODUCTS,),
@@ -35,7 +33,6 @@ TABLE = {
     "numpy.quantile": (_QUANTILE, "k, r = int(q * (len(x) - 1)), q * (len(x) - 1) % 1"),
     "numpy.percentile": (
         _QUANTILE, "k, r = int(q / 100 * (len(x) - 1)), q / 100 * (len(x) - 1) % 1"),
-    "numpy.partition": ("fnp.sort(x)",),
     "numpy.unique": ("fnp.sort(x)",),
     "numpy.convolve": ("sum(v[k] * fnp.pad(x, (k, len(v) - 1 - k)) for k in range(len(v)))",),
     "numpy.correlate": ("sum(v[k] * x[k:len(x) - len(v) + 1 + k] for k in range(len(v)))",),

@@ -298,6 +298,24 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=None):
     return take_along_axis(a, places, axis)
 
 
+@implements(np.partition)
+def partition(a, kth, axis=-1, kind="introselect", order=None):
+    """In two parts about the entry that would stand at `kth`; the gradient follows the permutation. As
+    `numpy.partition`.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.partition(x, 1)[1])(np.array([3.0, 1.0, 2.0]))
+    array([0., 0., 1.])
+    """
+    a = lift(a)
+    if axis is None:
+        a, axis = core.reshape(a, (a.size,)), 0
+    axis = normalize_axis_index(axis, a.ndim, "partition")
+    return take_along_axis(a, evaluated(np.argpartition, (a, kth, axis, kind, order), {}), axis)
+
+
 argsort = by_value(np.argsort, "The indices that would sort.")
 argpartition = by_value(np.argpartition, "The indices that would put entries in two parts.")
 lexsort = by_value(np.lexsort, "The indices that would sort by several keys.")

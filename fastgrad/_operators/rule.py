@@ -1,0 +1,287 @@
+"""The record of an operator that is not element-wise: one place for all that anybody has to know.
+
+    cumsum = operator("cumsum", "(n)->(n)", np.cumsum, along="axis", linear=(0,),
+        vjp=(lambda g, x, y, axis: flip(cumsum(flip(g, axis), axis), axis),),
+        draw=lambda rng: ...)
+
+makes the function of NumPy's name, registers it for `np.cumsum(t)` and `t.cumsum()`, and serves
+recording, both modes to any order, replays, files, lanes and sparsity. A record without `jvp` and
+`vjp` whose result is floating raises `NoDerivativeError` when it is differentiated: what is forgotten
+is an error and never a zero.
+"""
+
+import inspect
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+
+from fastgrad._core import core
+
+from .signature import parsed, unbroadcast
+
+__all__ = ["OPERATORS", "Operator", "Rule", "apply", "operator", "pushed"]
+
+Tensor = core.Tensor
+
+
+class Operator(NamedTuple):
+    """What is known of an operator.
+
+    Attributes
+    ----------
+    name : str
+        "linalg.solve": what files, errors and explanations say.
+    signature : str
+        Core axes, "(n,n),(n,k)->(n,k)"; axes in front are batch axes.
+    value : callable
+        Of ndarrays, then options by keyword: the result, or a tuple of all results.
+    jvp, vjp : tuple of callable, callable, or None
+        One function an operand: ``(tangent, *operands, *results, **options)`` gives what it adds to
+        the tangent of the first result; ``(cotangent, ...)`` what the operand's cotangent is, which is
+        summed to its shape here. None in the place of an operand that is never differentiated. Or one
+        function for all: ``(tangents, operands, results, **options)`` -> a tangent a result, and
+        ``(cotangents, operands, results, wanted, **options)`` -> a cotangent an operand. In
+        fastgrad.numpy, so that they are differentiated in their turn; while nothing is recorded they
+        get plain arrays.
+    linear : tuple of int
+        Operands in which it is linear, the others held: it is its own `jvp` there.
+    reads : str
+        What the rules look at: letters of operands ("a", "b", ...), "y" for results. The rest is not
+        kept, and stands there as NaN of its shape.
+    along : str or None
+        The option that is an axis. Kept negative, so that axes in front change nothing; None of it
+        means the flattened operand.
+    results : int
+        How many there are.
+    returns : int
+        How many of them are handed out; the rest (an order, factors) is for the rules alone.
+    symmetric : tuple of int
+        Operands that are taken as symmetric matrices: the derivative is that along symmetric
+        directions.
+    draw : callable
+        Of a random generator: pairs of operands and options, by which the laws test the operator.
+    """
+    name: str
+    signature: str
+    value: Any
+    jvp: Any
+    vjp: Any
+    linear: tuple
+    reads: str
+    along: str | None
+    results: int
+    returns: int
+    symmetric: tuple
+    draw: Any
+
+    @property
+    def key(self):
+        """Its name in graphs."""
+        return f"fastgrad.{self.name}"
+
+    def computed(self, *operands, **options):
+        """All results for plain arrays, in a tuple."""
+        try:
+            found = self.value(*operands, **options)
+        except np.linalg.LinAlgError as error:
+            raise np.linalg.LinAlgError(f"{self.name}: {error}") from None
+        return found if self.results > 1 else (found,)
+
+    def __repr__(self):
+        return self.name
+
+
+OPERATORS = {}          # by name, "fastgrad.linalg.solve" as call nodes have it
+
+
+def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="", along=None,
+             results=1, returns=1, symmetric=(), draw, numpy=None, method=False, around=None):
+    """Register an operator; returns its public function, of NumPy's parameters.
+
+    Parameters
+    ----------
+    name, signature, value, jvp, vjp, linear, reads, along, results, returns, symmetric, draw
+        See `Operator`.
+    numpy : callable, optional
+        The function of NumPy's whose name and parameters it has, if `value` is another one.
+    method : bool
+        Whether Tensors have it as a method.
+    around : callable, optional
+        What NumPy's function does with operands, where it is more than the signature: it gets the
+        operator as a function of the operands, and these.
+
+    Raises
+    ------
+    ValueError
+        For a name that is registered, a signature that is none, or an operator that is its own `jvp`
+        and has no `vjp`.
+    """
+    from fastgrad.numpy._dispatch import deferring, register
+
+    row = Operator(name, signature, value, jvp, vjp, tuple(linear), reads, along, results, returns,
+                   tuple(symmetric), draw)
+    if row.key in OPERATORS:
+        raise ValueError(f"operator {name!r} is registered twice")
+    parsed(signature)
+    if linear and vjp is None:
+        raise ValueError(f"operator {name!r} is its own jvp and needs a vjp")
+    OPERATORS[row.key], core.CALLED[row.key] = row, row.computed
+    numpy = numpy or value
+    parameters = list(inspect.signature(numpy).parameters.values())
+
+    @deferring
+    def function(*args, **kwargs):
+        return _called(OPERATORS[row.key], numpy, parameters, around, args, kwargs)
+
+    function.__name__ = function.__qualname__ = name.rpartition(".")[2]
+    function.__module__ = "fastgrad.numpy" + ("." + name.rpartition(".")[0] if "." in name else "")
+    function.__signature__ = inspect.signature(numpy)
+    function.__doc__ = (f"As `{'numpy.' + name}`, differentiable in both modes, to any order.")
+    if method:
+        core.METHODS[function.__name__] = function
+    return register(function, numpy)
+
+
+def _called(row, numpy, parameters, around, args, kwargs):
+    """A call of the public function."""
+    from fastgrad.numpy import _create, _dispatch
+
+    kind = max(_dispatch.kind_of(args), _dispatch.kind_of(kwargs.values()))
+    if kind == _dispatch.PLAIN and not (core.recording_program() and _dispatch.holds_known(args)):
+        return numpy(*args, **kwargs)
+    if kind == _dispatch.VALUES:
+        return _dispatch.evaluated(numpy, args, kwargs)
+    bound = inspect.Signature(parameters).bind(*args, **kwargs)
+    given, count = bound.arguments, len(parsed(row.signature).operands)
+    options = {p.name: given.get(p.name, p.default) for p in parameters[count:]}
+    _dispatch.refuse(row.name, options.pop("out", None))
+    operands = [_create.lift(_dispatch.known(given[p.name])) for p in parameters[:count]]
+    if (dtype := options.pop("dtype", None)) is not None:
+        operands = [_create.cast(row.name, x, dtype) for x in operands]
+    wide = np.result_type(*[x.dtype for x in operands if x.dtype.kind == "f"])
+    operands = [core.cast(x, wide) for x in operands]
+    if around is not None:
+        return around(lambda *operands: _applied(row, operands, options), *operands)
+    return _applied(row, operands, options)
+
+
+def _applied(row, operands, options):
+    """What is handed out."""
+    options = dict(options)
+    if row.along is not None:
+        if options[row.along] is None:
+            operands = [core.reshape(x, (x.size,)) for x in operands]
+            options[row.along] = -1
+        ndim = operands[0].ndim
+        options[row.along] = normalize_axis_index(options[row.along], ndim, row.name) - ndim
+    found = apply(row, operands, options)[:row.returns]
+    return found[0] if row.returns == 1 else tuple(found)
+
+
+def apply(row, operands, options):
+    """All results of an operator for Tensors and arrays, recorded where these are."""
+    if row.along is None:
+        parsed(row.signature).shapes(row.name, [x.shape for x in operands])
+    found = core.derive(row.key, row.computed, tuple(operands), options)
+    operands = [x if isinstance(x, Tensor) else core.constant(x) for x in operands]
+    made = core.custom(Rule(row, operands, found, options), operands, list(found))
+    return made
+
+
+class Rule:
+    """The derivative of one application, as the core calls it."""
+
+    operator = True             # what it has computed is a node that can be differentiated anew
+
+    def __init__(self, row, operands, results, options):
+        self.row, self.options = row, options
+        kept = "y" in row.reads
+        self.results = [x.detach() if kept else _blank(x) for x in results]
+        self.operands = [core.taken(x) if chr(97 + k) in row.reads else _blank(x)
+                         for k, x in enumerate(operands)]
+        self.tensors = list(map(core.taken, operands)) if kept else None
+        self.constants = {k: x for k, x in enumerate(operands) if not x.requires_grad}
+
+    def __repr__(self):
+        return self.row.name
+
+    def _known(self):
+        """Operands and results as the rules get them."""
+        if not core.is_recording():
+            return list(map(_plain, self.operands)), list(map(_plain, self.results))
+        # Results of which a derivative is taken in its turn are computed anew, recorded.
+        results = self.results
+        if self.tensors is not None:
+            results = apply(self.row, self.tensors, self.options)
+        return self.operands, results
+
+    def _run(self, rule, *args):
+        found = rule(*args) if core.is_recording() else core.plainly(rule, args)
+        return found
+
+    def pull(self, cotangents, needed):
+        row = self.row
+        if row.vjp is None:
+            raise core.NoDerivativeError(f"{row.name}: there is no rule for its derivative in reverse mode")
+        operands, results = self._known()
+        recording = core.is_recording()
+        given = [c if c is None or recording else _plain(c) for c in cotangents]
+        if callable(row.vjp):
+            found = self._run(lambda: row.vjp(given, operands, results, needed, **self.options))
+        else:
+            found = self._run(lambda: [
+                rule(given[0], *operands, *results, **self.options) if wanted else None
+                for rule, wanted in zip(row.vjp, needed)])
+        return [None if g is None or not wanted else _tensor(unbroadcast(g, x.shape))
+                for g, x, wanted in zip(found, operands, needed)]
+
+    def push(self, tangents):
+        operands, results = self._known()
+        given = [t if t is None or core.is_recording() else _plain(t) for t in tangents]
+        found = self._run(lambda: pushed(self.row, self.options, given, operands, results))
+        return [None if t is None else _spread(t, y.shape) for t, y in zip(found, results)]
+
+
+def pushed(row, options, tangents, operands, results):
+    """The tangents of all results from those of the operands (None: zero)."""
+    if callable(row.jvp):
+        return row.jvp(tangents, operands, results, **options)
+    if row.jvp is None and not row.linear:
+        raise core.NoDerivativeError(f"{row.name}: there is no rule for its derivative in forward mode")
+    total = None
+    for k, t in enumerate(tangents):
+        if t is not None:
+            part = _moved(row, options, k, t, operands) if row.jvp is None else row.jvp[k](
+                t, *operands, *results, **options)
+            total = part if total is None else total + part
+    return [total] + [None] * (row.results - 1)
+
+
+def _moved(row, options, k, t, operands):
+    """An operator that is linear in operand k, of a tangent."""
+    given = [*operands[:k], t, *operands[k + 1:]]
+    if any([isinstance(x, Tensor) for x in given]):
+        return apply(row, given, options)[0]
+    return row.computed(*given, **options)[0]
+
+
+def _blank(x):
+    """What stands for an operand or result that no rule looks at: NaN of its shape, no memory."""
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(float)
+    return np.broadcast_to(dtype.type(np.nan), x.shape)
+
+
+def _spread(t, shape):
+    """A tangent as a Tensor of its result's shape: it need not have the batch axes of all operands."""
+    from fastgrad.numpy import broadcast_to
+
+    return _tensor(t if t.shape == shape else broadcast_to(t, shape))
+
+
+def _plain(x):
+    return x.detach().numpy() if isinstance(x, Tensor) else x
+
+
+def _tensor(x):
+    return x if isinstance(x, Tensor) else core.constant(np.asarray(x))

@@ -1,0 +1,268 @@
+"""Laws over the operators of fastgrad/_operators: each holds of a new record unasked."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import fastgrad as fg
+import fastgrad.numpy as fnp
+from fastgrad import _operators, testing
+from fastgrad._operators import rule, signature
+
+OPERATORS = _operators.OPERATORS
+CASES = [pytest.param(name, k, id=f"{name.removeprefix('fastgrad.')}-{k}") for name, row in OPERATORS.items()
+         for k in range(len(list(row.draw(np.random.default_rng(0)))))]
+
+
+def public(name):
+    """The function that people call."""
+    found = fnp
+    for part in name.removeprefix("fastgrad.").split("."):
+        found = getattr(found, part)
+    return found
+
+
+def drawn(name, k, seed=0):
+    """Operands, and the operator as a function of them."""
+    call, symmetric = public(name), OPERATORS[name].symmetric
+    operands, options = list(OPERATORS[name].draw(np.random.default_rng(seed)))[k]
+    return operands, lambda *operands: call(*[
+        (x + np.swapaxes(x, -1, -2)) / 2 if i in symmetric else x for i, x in enumerate(operands)],
+        **options)
+
+
+def weighed(f, *operands):
+    """A number whose gradient takes all entries of a result, each with another weight."""
+    y = f(*operands)
+    return fnp.sum(fnp.sin(y) * fnp.reshape(fnp.linspace(0.5, 1.5, y.size), y.shape))
+
+
+def numeric(f, x, v, h=1e-6):
+    return (f(x + h * v) - f(x - h * v)) / (2 * h)
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_values(name, k):
+    operands, f = drawn(name, k)
+    plain = f(*operands)
+    assert type(plain) is np.ndarray
+    for made in (f(*map(fg.tensor, operands)), f(fg.tensor(operands[0], requires_grad=True), *operands[1:])):
+        assert isinstance(made, fg.Tensor)
+        np.testing.assert_array_equal(made.detach().numpy(), plain)
+    single = [x.astype(np.float32) for x in operands]
+    assert f(*map(fg.tensor, single)).dtype == f(*single).dtype == np.float32
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_derivatives(name, k):
+    """Both modes, to the second order, against differences."""
+    operands, f = drawn(name, k)
+    testing.check_grads(lambda *operands: weighed(f, *operands), *operands, order=2)
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_the_modes_are_transposes(name, k):
+    operands, f = drawn(name, k)
+    rng = np.random.default_rng(1)
+    tangents = tuple([rng.normal(size=x.shape) for x in operands])
+    y, pushed = fg.jvp(f, tuple(operands), tangents)
+    c = rng.normal(size=y.shape)
+    pulled = fg.vjp(f, *operands)[1](c)
+    np.testing.assert_allclose(np.sum(c * pushed), sum([np.sum(g * t) for g, t in zip(pulled, tangents)]),
+                               rtol=1e-9, atol=1e-12)
+    for g, x in zip(pulled, operands):
+        assert g.shape == x.shape and g.dtype == x.dtype
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_each_operand_alone(name, k):
+    """With the others constant the derivative is the same."""
+    operands, f = drawn(name, k)
+    together = fg.grad(lambda *xs: weighed(f, *xs), tuple(range(len(operands))))(*operands)
+    for i, x in enumerate(operands):
+        alone = fg.grad(lambda x, i=i: weighed(f, *operands[:i], x, *operands[i + 1:]))(x)
+        np.testing.assert_allclose(alone, together[i], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_replays(name, k):
+    operands, f = drawn(name, k)
+    for transformed in (f, fg.grad(lambda *xs: weighed(f, *xs)), lambda *xs: fg.jvp(f, xs, xs),
+                        fg.hessian(lambda *xs: weighed(f, *xs)),
+                        lambda *xs: fnp.exp(-weighed(f, *xs))):
+        program = fg.compile(transformed)
+        for seed in range(3):
+            fresh, _ = drawn(name, k, seed)
+            wanted = transformed(*fresh)
+            for found, value in zip(np.atleast_1d(*[program(*fresh)]), np.atleast_1d(*[wanted])):
+                np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-12)
+        assert len(program.paths) == 1 and program.paths[0].calls == 3
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_files(name, k):
+    operands, f = drawn(name, k)
+    program = fg.compile(fg.grad(lambda *xs: weighed(f, *xs)))
+    program(*operands)
+    loaded = pickle.loads(pickle.dumps(program.paths_only()))
+    fresh, _ = drawn(name, k, 5)
+    np.testing.assert_allclose(loaded(*fresh), program(*fresh), rtol=1e-12)
+    # What was loaded is differentiated anew, by the rule.
+    value = fg.compile(lambda *xs: weighed(f, *xs))
+    value(*operands)
+    again = pickle.loads(pickle.dumps(value.paths_only()))
+    np.testing.assert_allclose(fg.grad(again)(*fresh), program(*fresh), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_lanes(name, k):
+    """Lanes of all operands, and of one alone; in front of gradients, and under them."""
+    operands, f = drawn(name, k)
+    several = [np.stack(x) for x in zip(*[drawn(name, k, seed)[0] for seed in range(3)])]
+    gradient = fg.grad(lambda *xs: weighed(f, *xs), tuple(range(len(operands))))
+    for i in [None, *range(len(operands))]:
+        axes = tuple([0 if i is None or i == j else None for j in range(len(operands))])
+        given = [x if axis == 0 else y for x, y, axis in zip(several, operands, axes)]
+        rows = [[x[lane] if axis == 0 else x for x, axis in zip(given, axes)] for lane in range(3)]
+        mapped = fg.vmap(f, in_axes=axes)
+        wanted = np.stack([f(*row) for row in rows])
+        np.testing.assert_allclose(mapped(*given), wanted, rtol=1e-12)
+        np.testing.assert_allclose(fg.compile(mapped)(*given), wanted, rtol=1e-12)
+        slopes = [gradient(*row) for row in rows]
+        for found in (fg.vmap(gradient, in_axes=axes)(*given), fg.compile(
+                fg.vmap(gradient, in_axes=axes))(*given)):
+            for j, g in enumerate(found):
+                np.testing.assert_allclose(g, [slope[j] for slope in slopes], rtol=1e-9, atol=1e-11)
+        total = fg.grad(lambda *xs: fnp.sum(fg.vmap(lambda *row: weighed(f, *row), in_axes=axes)(*xs)),
+                        tuple(range(len(operands))))(*given)
+        for j, axis in enumerate(axes):
+            own = [slope[j] for slope in slopes]
+            np.testing.assert_allclose(total[j], np.stack(own) if axis == 0 else np.sum(own, 0),
+                                       rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_loops(name, k):
+    operands, f = drawn(name, k)
+
+    def looped(*xs):
+        return fg.scan(lambda c, w: (c + w * weighed(f, *xs), None), 0.0, np.array([1.0, 2.0]))[0]
+    wanted = fg.grad(lambda *xs: 3 * weighed(f, *xs))(*operands)
+    for found in (fg.grad(looped), fg.compile(fg.grad(looped))):
+        np.testing.assert_allclose(found(*operands), wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, k", CASES)
+def test_jacobians_and_series(name, k):
+    operands, f = drawn(name, k)
+    x, rest = operands[0], operands[1:]
+    reverse = fg.jacobian(lambda x: f(x, *rest), mode="reverse")(x)
+    np.testing.assert_allclose(fg.jacobian(lambda x: f(x, *rest), mode="forward")(x), reverse,
+                               rtol=1e-10, atol=1e-12)
+    if x.size:
+        sparse = fg.jacobian(lambda v: fnp.ravel(f(fnp.reshape(v, x.shape), *rest)), sparse=True)(x.ravel())
+        np.testing.assert_allclose(sparse.toarray(), reverse.reshape(sparse.shape), rtol=1e-10, atol=1e-12)
+        v = np.random.default_rng(2).normal(size=x.shape)
+        series = fg.taylor(lambda x: weighed(f, x, *rest), x, v, 2)
+        np.testing.assert_allclose(series[1], numeric(lambda x: weighed(f, x, *rest), x, v), rtol=1e-5)
+        np.testing.assert_allclose(2 * series[2], numeric(lambda x: np.sum(fg.grad(
+            lambda x: weighed(f, x, *rest))(x) * v), x, v), rtol=1e-4, atol=1e-6)
+
+
+ENGINES = {
+    "grad": lambda f, x: fg.grad(f)(x), "jvp": lambda f, x: fg.jvp(f, (x,), (x,)),
+    "backward": lambda f, x: f(fg.tensor(x, requires_grad=True)).backward(),
+    "linearize": lambda f, x: fg.linearize(f, x)[1](x), "hessian": lambda f, x: fg.hessian(f)(x),
+    "jacobian": lambda f, x: fg.jacobian(f, mode="forward")(x),
+    "compiled": lambda f, x: fg.compile(fg.grad(f))(x), "lanes": lambda f, x: fg.vmap(fg.grad(f))(x[None]),
+    "under lanes": lambda f, x: fg.grad(lambda x: fnp.sum(fg.vmap(f)(x[None])))(x),
+    "taylor": lambda f, x: fg.taylor(f, x, x, 1),
+    "loop": lambda f, x: fg.grad(lambda x: fg.fori_loop(0, 2, lambda i, c: c + f(x), 0.0))(x),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_rule_that_is_missing_is_an_error(name, engine, monkeypatch):
+    """Never a zero."""
+    operands, _ = drawn(name, 0)
+    bare = OPERATORS[name]._replace(jvp=None, vjp=None, linear=())
+    monkeypatch.setitem(OPERATORS, name, bare)
+    f = public(name)
+    with pytest.raises(fg.NoDerivativeError, match=bare.name.replace(".", r"\.")):
+        ENGINES[engine](lambda x: weighed(f, x, *operands[1:]), operands[0])
+
+
+# ---- the record -------------------------------------------------------------------------------
+
+def test_what_a_record_must_hold():
+    with pytest.raises(ValueError, match="registered twice"):
+        rule.operator("cumsum", "(n)->(n)", np.cumsum, draw=None)
+    with pytest.raises(ValueError, match="needs a vjp"):
+        rule.operator("cumsum2", "(n)->(n)", np.cumsum, linear=(0,), draw=None)
+    with pytest.raises(ValueError, match="is not of the form"):
+        rule.operator("cumsum2", "n->n", np.cumsum, draw=None)
+    with pytest.raises(ValueError, match="no operand has an axis 'k'"):
+        rule.operator("cumsum2", "(n)->(k)", np.cumsum, draw=None)
+    assert "fastgrad.cumsum2" not in OPERATORS
+
+
+def test_signatures():
+    solve = signature.parsed("(n,n),(n,k)->(n,k)")
+    assert str(solve) == "(n,n),(n,k)->(n,k)"
+    assert solve.shapes("solve", [(5, 1, 2, 2), (4, 2, 3)]) == [(5, 4, 2, 3)]
+    for shapes, message in (
+            ([(2, 3), (3, 1)], r"operand 0 has shape \(2, 3\); both axes 'n'"),
+            ([(3, 3), (2, 1)], "axis 'n' of operand 1, of shape .2, 1., has length 2, but that of operand 0 3"),
+            ([(3, 3), (3,)], "at least 2 axes"), ([(2, 1, 1), (3, 1, 1)], "do not broadcast")):
+        with pytest.raises(ValueError, match=message):
+            solve.shapes("solve", shapes)
+
+
+def test_bad_input():
+    x = fg.tensor(np.ones((2, 2)), requires_grad=True)
+    with pytest.raises(np.linalg.LinAlgError, match=r"linalg\.solve: Singular"):
+        fnp.linalg.solve(x, np.ones(2))
+    with pytest.raises(np.linalg.LinAlgError, match=r"linalg\.cholesky: Matrix is not positive definite"):
+        np.linalg.cholesky(-x)
+    with pytest.raises(ValueError, match=r"linalg\.solve: operand 0 has shape \(2, 1\)"):
+        np.linalg.solve(x[:, :1], np.ones(2))
+    with pytest.raises(TypeError, match="out= is not supported"):
+        fnp.cumsum(x, out=np.ones(4))
+    with pytest.raises(np.exceptions.AxisError):
+        fnp.cumsum(x, 2)
+
+
+def test_under_numpys_names():
+    x = np.array([1.0, 2.0, -3.0])
+    for f in (np.cumsum, np.add.accumulate, fnp.cumsum, lambda t: t.cumsum(), lambda t: t.cumsum(axis=-1)):
+        np.testing.assert_array_equal(fg.jacobian(f)(x), np.tri(3))
+    assert np.cumsum(fg.tensor([1, 2])).dtype == np.int64
+    assert np.cumsum(fg.tensor(x), dtype=np.float32).dtype == np.float32
+    a, b = np.array([[2.0, 1.0], [0.0, 4.0]]), np.array([1.0, 2.0])
+    np.testing.assert_allclose(fg.jacobian(lambda b: np.linalg.solve(a, b))(b), np.linalg.inv(a))
+    assert fg.grad(lambda a: np.sum(np.linalg.solve(a, b)))(a).shape == (2, 2)
+
+
+def test_the_factor_is_of_a_symmetric_matrix():
+    """The gradient is symmetric, as the matrix is taken to be."""
+    a = np.array([[4.0, 1.0], [1.0, 3.0]])
+    g = fg.grad(lambda a: fnp.sum(np.linalg.cholesky(a)))(a)
+    np.testing.assert_array_equal(g, g.T)
+
+
+def test_results_that_nobody_keeps():
+    """No circle of a node and its rule."""
+    x = fg.tensor(np.eye(3), requires_grad=True)
+    import gc
+    gc.collect()
+    gc.disable()
+    try:
+        before = fg._core.core.census() if hasattr(fg._core.core, "census") else None
+        for _ in range(50):
+            fnp.sum(np.linalg.cholesky(x)).backward()
+        after = fg._core.core.census() if before is not None else None
+    finally:
+        gc.enable()
+    assert before == after or before is None
