@@ -20,7 +20,9 @@ from fastgrad.transforms import _Run
 
 from . import _record
 from ._graph import INPUT, MANY, OPS, STOP, WEAK, Builder, Graph, Loop
+from ._operators.rule import on_examples
 from ._replay import replay
+from ._operators.rule import on_examples
 from ._replay import _plain_loop as unrolled
 
 __all__ = ["Rule", "compact", "live_nodes", "loop_results", "run_loop", "tidy_loops"]
@@ -228,7 +230,11 @@ def _floats(graph, numbers):
 
 def _derived(function, carries, others):
     """A body made from another one by a function; None where it would have guards."""
-    recording = _record.record(function, [*carries, *others], None, True)
+    token = on_examples.set(True)
+    try:
+        recording = _record.record(function, [*carries, *others], None, True)
+    finally:
+        on_examples.reset(token)
     if recording.reason is not None or recording.graph.guards or recording.captured:
         return None
     return recording.graph

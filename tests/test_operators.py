@@ -11,6 +11,7 @@ from fastgrad import _operators, testing
 from fastgrad._operators import rule, signature
 
 OPERATORS = _operators.OPERATORS
+WEIGHTS = np.array([1.0, 2.0])
 CASES = [pytest.param(name, k, id=f"{name.removeprefix('fastgrad.')}-{k}") for name, row in OPERATORS.items()
          for k in range(len(list(row.draw(np.random.default_rng(0)))))]
 
@@ -147,10 +148,14 @@ def test_loops(name, k):
     operands, f = drawn(name, k)
 
     def looped(*xs):
-        return fg.scan(lambda c, w: (c + w * weighed(f, *xs), None), 0.0, np.array([1.0, 2.0]))[0]
-    wanted = fg.grad(lambda *xs: 3 * weighed(f, *xs))(*operands)
-    for found in (fg.grad(looped), fg.compile(fg.grad(looped))):
-        np.testing.assert_allclose(found(*operands), wanted, rtol=1e-10, atol=1e-12)
+        return fg.scan(lambda c, w: (c + w * weighed(f, *xs), None), 0.0, WEIGHTS)[0]
+    program = fg.compile(fg.grad(looped))
+    for seed in range(3):
+        fresh, _ = drawn(name, k, seed)
+        wanted = fg.grad(lambda *xs: 3 * weighed(f, *xs))(*fresh)
+        for found in (fg.grad(looped), program):
+            np.testing.assert_allclose(found(*fresh), wanted, rtol=1e-10, atol=1e-12)
+    assert [path.calls for path in program.paths] == [3]
 
 
 @pytest.mark.parametrize("name, k", CASES)

@@ -10,6 +10,7 @@ recording, both modes to any order, replays, files, lanes and sparsity. A record
 is an error and never a zero.
 """
 
+import contextvars
 import inspect
 from typing import Any, NamedTuple
 
@@ -20,9 +21,14 @@ from fastgrad._core import core
 
 from .signature import parsed, unbroadcast
 
-__all__ = ["OPERATORS", "Operator", "Rule", "apply", "operator", "pushed"]
+__all__ = ["OPERATORS", "Operator", "Rule", "apply", "on_examples", "operator", "pushed"]
 
 Tensor = core.Tensor
+
+
+# Whether what is recorded runs on numbers that stand for any of their shape, as the derivative of a
+# loop's step does: that a matrix of ones is singular means nothing.
+on_examples = contextvars.ContextVar("on_examples", default=False)
 
 
 class Operator(NamedTuple):
@@ -85,7 +91,10 @@ class Operator(NamedTuple):
         try:
             found = self.value(*operands, **options)
         except np.linalg.LinAlgError as error:
-            raise np.linalg.LinAlgError(f"{self.name}: {error}") from None
+            if not on_examples.get():
+                raise np.linalg.LinAlgError(f"{self.name}: {error}") from None
+            shapes = parsed(self.signature).shapes(self.name, list(map(np.shape, operands)))
+            return tuple([np.full(shape, np.nan, operands[0].dtype) for shape in shapes])
         return found if self.results > 1 else (found,)
 
     def __repr__(self):
