@@ -260,6 +260,12 @@ def _numbers(x):
     return x.detach().numpy() if isinstance(x, Tensor) else x
 
 
+def _sees_no_more(rule):
+    """Whether a rule meets no Tensor but those that it is given: then it may be run in the middle of a
+    sweep with numbers. (Global ones are parameters, which belong to no sweep.)"""
+    return isinstance(rule, types.FunctionType) and rule.__closure__ is None
+
+
 class _Pullback(LinearRule):
     """Known from cotangents of the results to those of the arguments."""
 
@@ -268,6 +274,7 @@ class _Pullback(LinearRule):
     def __init__(self, name, linear, owner, results):
         super().__init__(name, linear, owner)
         self.results = results
+        self.numeric = _sees_no_more(owner._rule[1])
 
     def pull(self, cotangents, needed):
         return self.apply(cotangents, self.results)

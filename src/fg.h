@@ -317,6 +317,7 @@ typedef struct FgTape {
     int orphan;                 /* its thread has ended                                           */
     int stale;                  /* something was recorded on a Tensor whose own graph is gone      */
     uint32_t customs;           /* living nodes with a rule of the user's, which may run Python    */
+    uint32_t rules;             /* of these, those that may be a part of a sweep with numbers      */
     uint32_t steps;             /* steps (floor, sign) recorded since a sweep left the tape empty  */
     int streaming;              /* forward mode in constant memory: at which depth, or 0           */
     uint32_t held;              /* graphs in use: the stream must leave operations as they are     */
@@ -325,6 +326,7 @@ typedef struct FgTape {
     int64_t stream_bytes;       /* of array results that wait for their tangents                  */
     uint32_t stream_reach;      /* the leaves that its arguments are (FG_REACH)                   */
     uint32_t duals;             /* living duals that depend on more than these                    */
+    struct FgTape *spare;       /* where Python rules record while a sweep of this one waits       */
 } FgTape;
 
 #endif

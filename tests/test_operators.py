@@ -271,3 +271,90 @@ def test_results_that_nobody_keeps():
     finally:
         gc.enable()
     assert before == after or before is None
+
+
+# ---- a rule in the middle of a sweep ----------------------------------------------------------
+
+@fg.custom_vjp
+def doubled(x):
+    return 2 * x
+
+
+doubled.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
+
+
+@fg.custom_vjp
+def sweeping(x):
+    return x ** 3
+
+
+def _sweeping_back(x, g):
+    """It records and sweeps itself, with a rule in the middle."""
+    return (g * fg.grad(lambda x: fnp.sum(sweeping_inside(x)))(x),)
+
+
+def sweeping_inside(x):
+    return doubled(x) * x * x / 2
+
+
+sweeping.defvjp(lambda x: (x ** 3, x), _sweeping_back)
+
+
+def test_rules_in_the_middle_of_a_sweep():
+    """The nodes around a rule stay in the sweep with numbers; the rule may sweep in its turn."""
+    x = np.array([0.5, -1.0, 2.0])
+
+    def f(x):
+        y = fnp.sin(x) * 2
+        y = sweeping(y) + fnp.cumsum(y) + doubled(y[::-1])
+        return fnp.sum(y * y * x) + sweeping(fnp.sum(y))
+
+    def plain(x):
+        y = fnp.sin(x) * 2
+        y = y ** 3 + fnp.matmul(np.tri(3), y) + 2 * y[::-1]
+        return fnp.sum(y * y * x) + fnp.sum(y) ** 3
+    wanted = fg.grad(plain)(x)
+    _, pull = fg.vjp(f, x)
+    for found in (fg.grad(f)(x), pull(1.0)[0], pull(1.0)[0], fg.jacobian(f, mode="reverse")(x),
+                  fg.value_and_grad(lambda x, s: f(x) * s)(x, 1.0)[1], fg.compile(fg.grad(f))(x)):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+    t = fg.tensor(x, requires_grad=True)
+    f(t).backward()
+    np.testing.assert_allclose(t.grad.numpy(), wanted, rtol=1e-12)
+    np.testing.assert_allclose(fg.hessian(f)(x), fg.hessian(plain)(x), rtol=1e-10)
+
+
+def test_an_error_in_such_a_rule_leaves_the_thread_usable():
+    @fg.custom_vjp
+    def broken(x):
+        return x * 1.0
+    broken.defvjp(lambda x: (x * 1.0, None), _broken_back)
+    x = np.arange(3.0)
+    for f in (lambda x: fnp.sum(broken(fnp.sin(x)) * fnp.cumsum(x)), lambda x: broken(fnp.sum(x) * 2)):
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                fg.grad(f)(x)
+            np.testing.assert_array_equal(fg.grad(lambda x: fnp.sum(fnp.cumsum(x)))(x), [3.0, 2.0, 1.0])
+
+
+def _broken_back(_, g):
+    raise ZeroDivisionError
+
+
+def test_only_what_is_asked_for():
+    """A rule is told which operands are wanted."""
+    a, b = np.eye(2) * 2, np.ones((2, 1))
+    solve = OPERATORS["fastgrad.linalg.solve"]
+    asked = []
+
+    def vjp(cotangents, operands, results, wanted):
+        asked.append(tuple(wanted))
+        return solve.vjp(cotangents, operands, results, wanted)
+    OPERATORS["fastgrad.linalg.solve"] = solve._replace(vjp=vjp)
+    try:
+        fg.grad(lambda b: fnp.sum(fnp.linalg.solve(a, b)))(b)
+        fg.grad(lambda a: fnp.sum(fnp.linalg.solve(a, b)))(a)
+        fg.grad(lambda a, b: fnp.sum(fnp.linalg.solve(a, b)), (0, 1))(a, b)
+    finally:
+        OPERATORS["fastgrad.linalg.solve"] = solve
+    assert asked == [(False, True), (True, False), (True, True)]

@@ -486,6 +486,18 @@ cdef FgTape *tape_of_thread() except NULL:
     return tape
 
 
+cdef FgTape *tape_spare(FgTape *tape) except NULL:
+    """Another tape of the same thread, for what is recorded while a sweep of this one waits."""
+    if tape.spare == NULL:
+        tape.spare = <FgTape *>fg_calloc(1, sizeof(FgTape))
+        if tape.spare == NULL:
+            raise MemoryError()
+        census(&blocks_kept, 1)
+        tape.spare.thread = tape.thread
+        decisions_forget(tape.spare)
+    return tape.spare
+
+
 cdef inline uint32_t thread_mark() noexcept nogil:
     """Tells apart threads that record; 0: the calling one has not recorded yet."""
     return <uint32_t>(<size_t><void *>get_thread_tape() >> 4)
@@ -512,20 +524,27 @@ cdef class TapeOwner:
     cdef FgTape *tape
 
     def __dealloc__(self):
-        cdef FgSegment *s
-        cdef FgSegment *before
         if self.tape == NULL:
             return
         if get_thread_tape() == self.tape:
             set_thread_tape(NULL)
-        self.tape.orphan = 1
-        s = self.tape.last
-        while s != NULL:
-            before = s.before
-            if s.live == 0:
-                segment_recycle(s)
-            s = before
-        tape_forget(self.tape)
+        tape_orphan(self.tape)
+
+
+cdef void tape_orphan(FgTape *tape) noexcept:
+    """The thread of a tape has ended."""
+    cdef FgSegment *s = tape.last
+    cdef FgSegment *before
+    if tape.spare != NULL:
+        tape_orphan(tape.spare)
+        tape.spare = NULL
+    tape.orphan = 1
+    while s != NULL:
+        before = s.before
+        if s.live == 0:
+            segment_recycle(s)
+        s = before
+    tape_forget(tape)
 
 
 cdef void tape_forget(FgTape *tape) noexcept:
@@ -794,6 +813,7 @@ cdef inline void node_free(FgNode *n, uint32_t id) noexcept:
         tape.consumed -= 1
     if n.op == FG_custom:
         tape.customs -= 1
+        tape.rules -= n.constant != 0
         STREAMED.pop(id, None)
     tape.live -= 1
     s.live -= 1

@@ -19,7 +19,8 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     cdef int found
     visited_begin(&visited)
     try:
-        if (prune or strict or tape.consumed or tape.stale or tape.customs or tape.duals
+        if (prune or strict or tape.consumed or tape.stale or tape.duals
+                or tape.customs > (tape.rules if s.rules else 0)
                 or get_recorder() != NULL):
             mark(s, id)
             found = sweep_survey(s, &visited, targets, floor)
@@ -1056,6 +1057,7 @@ cdef class Differentiated:
         prune = parameters > 0 or depth > 0 or recorded or t.tape.duals > 0
         by_steps = self.alone(leaves) and by_steps_alone(t.id)
         sweep_begin(&s, t.tape, depth > 0)
+        s.rules = True          # (an error ends the graph, which nobody else has)
         try:
             if prune:
                 for leaf in leaves:
@@ -1224,10 +1226,11 @@ cdef object differentiated_one(Differentiated d, object x):
         t = <Tensor>result
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()
                 and t.parent is None and is_float(t.node.dtype)
-                and not t.tape.consumed and not t.tape.stale and not t.tape.customs
+                and not t.tape.consumed and not t.tape.stale and t.tape.customs == t.tape.rules
                 and not t.tape.duals and not t.tape.steps and isfinite(t.node.re)):
             value = settle(t) if d.with_value else None
             sweep_begin(&s, t.tape, False)
+            s.rules = True
             try:
                 mark(&s, t.id)
                 adjoint_slot(&s, t.id).number = 1

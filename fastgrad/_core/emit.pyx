@@ -149,6 +149,7 @@ cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
     cdef int found
     visited_begin(&visited)
     sweep_begin(&s, tape_of_thread(), True)
+    s.rules = True
     try:
         if prune:
             for target in targets:
@@ -917,7 +918,7 @@ def custom(rule, operands, results):
     """
     cdef int i
     cdef int count = <int>len(operands)
-    cdef bint needs = False
+    cdef bint needs = False, numeric = bool(getattr(rule, "numeric", False))
     cdef Tensor t, r
     cdef FgTape *tape
     cdef FgNode *n
@@ -956,10 +957,11 @@ def custom(rule, operands, results):
             raise
         node_set(n, FG_custom, FG_FLOAT64, 0, 0, FG_NO_ID, FG_NO_ID, FG_NO_ID)
         n.re = 0
-        n.constant = 0
+        n.constant = numeric        # (of a custom node: whether it is counted there)
         n.handle = NULL
         n.attr = attr
         tape.customs += 1
+        tape.rules += numeric
         for i in range(count):
             if ids[i + 1]:
                 node_at(<uint32_t>ids[i + 1]).refs += 1

@@ -161,12 +161,13 @@ cdef extern from "fg.h" nogil:
         uint64_t thread
         int orphan
         int stale
-        uint32_t customs, steps
+        uint32_t customs, rules, steps
         int streaming
         uint32_t held, stream
         uint64_t streamed
         int64_t stream_bytes
         uint32_t stream_reach, duals
+        FgTape *spare
 
 
 cdef extern from "scalar.h" nogil:

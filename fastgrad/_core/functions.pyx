@@ -790,6 +790,8 @@ def sum(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where=
     cdef uint64_t mask
     cdef Tensor t
     a = known(a)
+    if not isinstance(a, Tensor) and (isinstance(where, Tensor) or isinstance(initial, Tensor)):
+        a = constant(vouch(np.asarray(a)))        # (NumPy would ask us again)
     if not isinstance(a, Tensor):
         return np.sum(a, axis=axis, dtype=dtype, out=out, keepdims=keepdims,
                       initial=np._NoValue if initial is None else initial,

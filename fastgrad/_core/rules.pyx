@@ -183,8 +183,12 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
         elif n.op == FG_assign:
             # Takes the adjoint over: most of it goes on in the same memory.
             reverse_assign(s, n, &g)
+        elif n.op == FG_custom:
+            reverse_custom(s, n, id)
         elif n.op == FG_dual or not wanted(s, n.a):
             pass
+        elif n.op == FG_result:
+            reverse_result(s, n, g, number)
         elif n.op == FG_reshape:
             reverse_reshape(s, n, g, number)
         elif n.op == FG_transpose:
@@ -216,6 +220,62 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
             nodes_free(id)
     if not s.retain and not dual:
         consume(s, n, id)
+    return 0
+
+
+# ---- Python rules ---------------------------------------------------------------------------
+
+cdef bint rule_of_numbers(FgNode *n) except -1:
+    """Whether the rule of a custom node may be run in the middle of a sweep with numbers: it uses what
+    it is given alone, so that it meets no node of the tape that is swept."""
+    return n.constant != 0
+
+
+cdef int reverse_result(Sweep *s, FgNode *n, FgValue *g, double number) except -1:
+    """A result's adjoint waits until the rule is run."""
+    cdef dict waiting
+    cdef object key = n.a
+    if s.cotangents == NULL:
+        waiting = {}
+        Py_INCREF(waiting)
+        s.cotangents = <PyObject *>waiting
+    waiting = <dict>s.cotangents
+    if key not in waiting:
+        waiting[key] = [None] * attr_items(node_at(n.a).attr)[0]
+    (<list>waiting[key])[n.index] = (
+        tensor_of_value(shape_ref(n.shape), value_ref(g), n.dtype) if n.rank
+        else scalar_constant(number, n.dtype, n.flags & FG_WEAK))
+    mark(s, n.a)
+    return 0
+
+
+cdef int reverse_custom(Sweep *s, FgNode *n, uint32_t id) except -1:
+    """Run the rule on numbers. It may record and sweep itself, on a tape of its own: this one waits."""
+    cdef object rule = attr_object(n.attr)
+    cdef list ids = custom_operands(n)
+    cdef list cotangents = (<dict>s.cotangents).pop(<object>id)
+    cdef list needed = [o != 0 and wanted(s, <uint32_t>o) for o in ids]
+    cdef list answer
+    cdef Tensor t
+    cdef FgNode *x
+    cdef int i, before = get_not_recording()
+    if True not in needed:
+        return 0
+    set_thread_tape(tape_spare(s.tape))
+    set_not_recording(1)
+    try:
+        answer = rule_answer(rule, rule.pull(cotangents, needed), len(ids))
+    finally:
+        set_not_recording(before)
+        set_thread_tape(s.tape)
+    for i in range(len(ids)):
+        if needed[i] and answer[i] is not None:
+            x = node_at(<uint32_t>ids[i])
+            t = rule_tensor(rule, answer[i], x)
+            if x.rank:
+                contribute_value(s, <uint32_t>ids[i], value_ref(value_of(t.node, t.id)))
+            else:
+                contribute_number(s, <uint32_t>ids[i], t.node.re)
     return 0
 
 

@@ -33,6 +33,8 @@ cdef struct Sweep:
     Gathered first[8]           # enough for most, without asking for memory
     uint32_t streamed           # the newest dual found that was an operation once, or FG_NO_ID
     bint bare                   # a survey is on its way: marks have no adjoints yet
+    bint rules                  # Python rules that can be are a part of the sweep
+    PyObject *cotangents        # a dict: number of a node with such a rule -> those of its results
     uint32_t visiting           # the scalar node whose adjoint is being handed on, if that may fail
 
 
@@ -52,6 +54,8 @@ cdef int sweep_begin(Sweep *s, FgTape *tape, bint retain) except -1:
     s.pruned = False
     s.foreign = False
     s.bare = False
+    s.rules = False
+    s.cotangents = NULL
     s.visiting = FG_NO_ID
     s.streamed = FG_NO_ID
     s.gathered = s.first
@@ -102,6 +106,7 @@ cdef Gathered *gathered_new(Sweep *s, uint32_t id) except NULL:
 cdef void sweep_end(Sweep *s) noexcept:
     """Let go of everything."""
     cdef uint32_t i, id
+    cdef PyObject *waiting = s.cotangents
     if s.pending or s.visiting:
         sweep_give_up(s)
     for i in range(s.gathered_mask + 1):
@@ -113,6 +118,9 @@ cdef void sweep_end(Sweep *s) noexcept:
     if s.gathered != s.first:
         fg_free(s.gathered)
     s.gathered = s.first
+    if waiting != NULL:
+        s.cotangents = NULL
+        Py_DECREF(<object>waiting)
     s.tape.busy = 0
     segments_recycle(s.tape)
     if s.tape.queued:
@@ -250,6 +258,7 @@ cdef enum:                      # what a survey finds, beside the wanted nodes
     FOUND_PARAMETER = 2         # a leaf of the user's that requires a gradient
     FOUND_CUSTOM = 4            # a rule of the user's: Python code
     FOUND_GONE = 8              # something whose values are freed
+    FOUND_RULE = 16             # a Python rule that is a part of a sweep with numbers
 
 
 cdef inline bint older(uint32_t id, uint32_t than) noexcept nogil:
@@ -312,7 +321,7 @@ cdef int sweep_survey(Sweep *s, Visited *v, list targets, uint32_t floor) except
                 found |= survey_operand(s, v, n.c, floor, reach)
         else:
             if n.op == FG_custom:
-                found |= FOUND_CUSTOM
+                found |= FOUND_RULE if s.rules and rule_of_numbers(n) else FOUND_CUSTOM
             elif n.op == FG_dual:
                 found |= FOUND_OUTER
                 if not (n.flags & (FG_ARGUMENT | FG_WANTED) or not prune and n.flags & FG_PURE

@@ -225,6 +225,7 @@ cdef class Trace:
         zero.number = 0
         zero.value = NULL
         sweep_begin(&s, tape_of_thread(), True)
+        s.rules = True
         try:
             for x in self.inputs:
                 x.node.flags |= FG_WANTED

@@ -202,6 +202,7 @@ class Rule:
     """The derivative of one application, as the core calls it."""
 
     operator = True             # what it has computed is a node that can be differentiated anew
+    numeric = True              # it uses what it is given alone: see rules.pyx
 
     def __init__(self, row, operands, results, options):
         self.row, self.options = row, options
