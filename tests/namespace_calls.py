@@ -178,6 +178,8 @@ CALLS = [
     (lambda np, x, y: np.pad(x, 1, constant_values=y), V, S),
     *[(lambda np, x, mode=mode: np.pad(x, ((1, 2), (2, 1)), mode), M)
       for mode in ("edge", "reflect", "symmetric", "wrap")],
+    (lambda np, x: np.partition(x, 2), M),
+    *[(lambda np, x, axis=axis: np.cumsum(x, axis), M) for axis in (None, 0, -1)],
     (lambda np, x: np.sort(x), M),
     (lambda np, x: np.sort(x, 0), M),
     (lambda np, x: np.sort(x, None), M),
@@ -280,6 +282,8 @@ CALLS = [
     (lambda np, x, y: np.linalg.tensordot(x, y, axes=1), M, V),
     (lambda np, x, y: np.linalg.vecdot(x, y), M, V),
     (lambda np, x, y: np.linalg.matmul(x, y), M, V),
+    (lambda np, x, y: np.linalg.solve(np.matmul(x, np.transpose(x)) + 4 * np.eye(3), y), M, (3,)),
+    (lambda np, x: np.linalg.cholesky(np.matmul(x, np.transpose(x)) + 4 * np.eye(3)), M),
 ]
 
 # Values without derivative: a Tensor that is not recorded, or what NumPy returns.
@@ -404,7 +408,7 @@ METHODS = [(lambda np, x, name=name, arguments=arguments: getattr(x, name)(*argu
     ("clip", (-0.5, 0.5), M), ("clip", (0.1,), M), ("round", (1,), M), ("round", (), M),
     ("argmax", (1,), M), ("argmin", (), M), ("argsort", (0,), M), ("all", (0,), M), ("any", (), M),
     ("take", ([0, 1], 1), M), ("repeat", (2, 0), M), ("repeat", (1,), V), ("diagonal", (1,), M),
-    ("diagonal", (0, 2, 1), T3), ("trace", (), M), ("nonzero", (), M), ("conj", (), M),
+    ("diagonal", (0, 2, 1), T3), ("cumsum", (1,), M), ("trace", (), M), ("nonzero", (), M), ("conj", (), M),
     ("conjugate", (), M), ("reshape", (2, 6), M), ("reshape", ((4, -1),), M), ("copy", (), M),
     ("astype", (np.float64,), M), ("astype", (np.float32,), M), ("astype", (int,), M),
     ("__getitem__", (slice(1, None),), M), ("__getitem__", ((..., None, 1),), M),

@@ -163,8 +163,7 @@ def test_a_rule_of_ones_own_is_a_cure():
 
 # The calls that fail.
 FAILING = {
-    "numpy.cumsum": "np.cumsum(x)", "numpy.cumulative_sum": "np.cumulative_sum(x)",
-    "numpy.add.accumulate": "np.add.accumulate(x)", "numpy.cumprod": "np.cumprod(x)",
+    "numpy.cumulative_sum": "np.cumulative_sum(x)", "numpy.cumprod": "np.cumprod(x)",
     "numpy.cumulative_prod": "np.cumulative_prod(x)",
     "numpy.multiply.accumulate": "np.multiply.accumulate(x)",
     "numpy.nancumsum": "np.nancumsum(x)", "numpy.nancumprod": "np.nancumprod(x)",
@@ -173,7 +172,7 @@ FAILING = {
     "numpy.ediff1d": "np.ediff1d(x)", "numpy.gradient": "np.gradient(x)",
     "numpy.interp": "np.interp(x, xp, fp)", "numpy.median": "np.median(x)",
     "numpy.quantile": "np.quantile(x, q)", "numpy.percentile": "np.percentile(x, q)",
-    "numpy.partition": "np.partition(x, range(4))", "numpy.unique": "np.unique(x)",
+    "numpy.unique": "np.unique(x)",
     "numpy.convolve": "np.convolve(x, v)", "numpy.correlate": "np.correlate(x, v)",
     "numpy.polyval": "np.polyval(p, x)", "numpy.vander": "np.vander(x)",
     "numpy.cov": "np.cov(X)", "numpy.corrcoef": "np.corrcoef(X)",
@@ -518,7 +517,7 @@ def test_warnings_point_at_the_users_line():
     independent = fg.grad(lambda x: 3.0)
     place, _ = warned(lambda: OTHERS_CODE.call(independent, 1.0)); line = here()     # noqa: E702
     assert place == line
-    compiled = fg.compile(lambda x: OTHERS_CODE.call(np.cumsum, x))
+    compiled = fg.compile(lambda x: OTHERS_CODE.call(np.cumprod, x))
     place, message = warned(lambda: OTHERS_CODE.call(compiled, V)); line = here()    # noqa: E702
     assert place == line
     assert f"({__file__}, line {inspect.getsourcelines(compiled.function)[1]})" in message

@@ -599,7 +599,7 @@ def test_nan_and_infinite_entries():
     ("sum", (0,)), ("ravel", ()), ("flatten", ()), ("squeeze", ()), ("transpose", ()),
     ("transpose", (1, 0)), ("transpose", ((1, 0),)), ("swapaxes", (0, 1)), ("dot", (np.ones(4),)),
     ("clip", (-0.5, 0.5)), ("clip", (0.1,)), ("round", (1,)), ("argmax", (1,)), ("argmin", ()),
-    ("argsort", (0,)), ("all", (0,)), ("any", ()), ("take", ([0, 1], 1)), ("repeat", (2, 0)),
+    ("argsort", (0,)), ("cumsum", (0,)), ("all", (0,)), ("any", ()), ("take", ([0, 1], 1)), ("repeat", (2, 0)),
     ("diagonal", (1,)), ("trace", ()), ("nonzero", ()), ("conj", ()), ("conjugate", ())])
 def test_methods_are_those_of_arrays(name, arguments):
     x, = draw([M])

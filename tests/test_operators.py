@@ -203,13 +203,13 @@ def test_a_rule_that_is_missing_is_an_error(name, engine, monkeypatch):
 
 def test_what_a_record_must_hold():
     with pytest.raises(ValueError, match="registered twice"):
-        rule.operator("cumsum", "(n)->(n)", np.cumsum, draw=None)
+        rule.operator("cumsum", "(n)->(n)", np.cumsum, draw=None, doc="")
     with pytest.raises(ValueError, match="needs a vjp"):
-        rule.operator("cumsum2", "(n)->(n)", np.cumsum, linear=(0,), draw=None)
+        rule.operator("cumsum2", "(n)->(n)", np.cumsum, linear=(0,), draw=None, doc="")
     with pytest.raises(ValueError, match="is not of the form"):
-        rule.operator("cumsum2", "n->n", np.cumsum, draw=None)
+        rule.operator("cumsum2", "n->n", np.cumsum, draw=None, doc="")
     with pytest.raises(ValueError, match="no operand has an axis 'k'"):
-        rule.operator("cumsum2", "(n)->(k)", np.cumsum, draw=None)
+        rule.operator("cumsum2", "(n)->(k)", np.cumsum, draw=None, doc="")
     assert "fastgrad.cumsum2" not in OPERATORS
 
 

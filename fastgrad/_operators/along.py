@@ -17,4 +17,32 @@ def _arrays(rng):
 
 cumsum = operator(
     "cumsum", "(n)->(n)", np.cumsum, along="axis", linear=(0,), method=True, draw=_arrays,
+    doc="""Running sums along an axis. As `numpy.cumsum`.
+
+    Parameters
+    ----------
+    a : Tensor or array_like
+    axis : int, optional
+        None: of the flattened array.
+    dtype : dtype, optional
+        float32 or float64 of a floating Tensor.
+
+    Returns
+    -------
+    Tensor
+        Of the shape of `a` (None: flat); or what NumPy returns, if `a` is no Tensor.
+
+    Raises
+    ------
+    AxisError
+        For an axis out of range.
+    TypeError
+        For ``out=`` with a Tensor.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda x: fnp.sum(fnp.cumsum(x)))(np.ones(3))
+    array([3., 2., 1.])
+    """,
     vjp=(lambda g, x, y, axis: fnp.flip(cumsum(fnp.flip(g, axis), axis), axis),))

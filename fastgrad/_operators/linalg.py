@@ -32,6 +32,37 @@ def _solve_jvp(tangents, operands, results):
 
 solve = operator(
     "linalg.solve", "(n,n),(n,k)->(n,k)", np.linalg.solve, reads="ay", jvp=_solve_jvp, vjp=_solve_vjp,
+    doc="""The solution x of ``a @ x = b``. As `numpy.linalg.solve`.
+
+    Parameters
+    ----------
+    a : Tensor or array_like, shape (..., n, n)
+    b : Tensor or array_like, shape (n,) or (..., n, k)
+
+    Returns
+    -------
+    Tensor
+        Of the shape of `b`, batch axes broadcast; or an array, if neither is a Tensor.
+
+    Raises
+    ------
+    LinAlgError
+        If a matrix is singular.
+    ValueError
+        For shapes that do not fit; names operand and axis.
+
+    Notes
+    -----
+    With the cotangent g of x: that of b is u, the solution of ``a.T @ u = g``, and that of a is
+    ``-u @ x.T`` (Giles 2008, section 2.2.3).
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> a = np.array([[2.0, 0.0], [0.0, 4.0]])
+    >>> fg.grad(lambda b: fnp.sum(fnp.linalg.solve(a, b)))(np.array([1.0, 2.0]))
+    array([0.5 , 0.25])
+    """,
     # (Of one vector NumPy makes a column, and of what it returns a vector.)
     around=lambda solve, a, b: solve(a, b[:, None])[..., 0] if b.ndim == 1 else solve(a, b),
     draw=lambda rng: [((_well_conditioned(rng, *a), rng.normal(size=b)), {}) for a, b in (
@@ -64,5 +95,36 @@ def _positive(rng, *shape):
 
 cholesky = operator(
     "linalg.cholesky", "(n,n)->(n,n)", np.linalg.cholesky, reads="y", symmetric=(0,), jvp=(_cholesky_jvp,),
-    vjp=(_cholesky_vjp,), draw=lambda rng: [((_positive(rng, *shape),), {"upper": upper}) for shape, upper
+    vjp=(_cholesky_vjp,),
+    doc="""The triangular factor of a symmetric positive definite matrix. As `numpy.linalg.cholesky`.
+
+    Parameters
+    ----------
+    a : Tensor or array_like, shape (..., n, n)
+        Taken as symmetric: one triangle is read, and the gradient is symmetric.
+    upper : bool, optional
+        Whether the factor is the upper one, ``a = u.T @ u``, and not the lower, ``a = l @ l.T``.
+
+    Returns
+    -------
+    Tensor
+        Or an array, if `a` is no Tensor.
+
+    Raises
+    ------
+    LinAlgError
+        If a matrix is not positive definite.
+
+    Notes
+    -----
+    With the cotangent g of l: that of a is the symmetric part of ``inv(l).T @ tril(l.T @ g) @ inv(l)``,
+    the diagonal in the middle halved (Murray 2016, equation 10).
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda a: fnp.sum(fnp.linalg.cholesky(a)))(np.array([[4.0, 0.0], [0.0, 1.0]]))
+    array([[0.25, 0.25],
+           [0.25, 0.5 ]])
+    """, draw=lambda rng: [((_positive(rng, *shape),), {"upper": upper}) for shape, upper
                                             in (((3, 3), False), ((4, 2, 2), True), ((1, 1), False))])

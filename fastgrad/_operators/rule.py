@@ -105,13 +105,16 @@ OPERATORS = {}          # by name, "fastgrad.linalg.solve" as call nodes have it
 
 
 def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="", along=None,
-             results=1, returns=1, symmetric=(), draw, numpy=None, method=False, around=None):
+             results=1, returns=1, symmetric=(), draw, doc, numpy=None, method=False,
+             around=None):
     """Register an operator; returns its public function, of NumPy's parameters.
 
     Parameters
     ----------
     name, signature, value, jvp, vjp, linear, reads, along, results, returns, symmetric, draw
         See `Operator`.
+    doc : str
+        Of the public function.
     numpy : callable, optional
         The function of NumPy's whose name and parameters it has, if `value` is another one.
     method : bool
@@ -146,7 +149,7 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
     function.__name__ = function.__qualname__ = name.rpartition(".")[2]
     function.__module__ = "fastgrad.numpy" + ("." + name.rpartition(".")[0] if "." in name else "")
     function.__signature__ = inspect.signature(numpy)
-    function.__doc__ = (f"As `{'numpy.' + name}`, differentiable in both modes, to any order.")
+    function.__doc__ = inspect.cleandoc(doc)
     if method:
         core.METHODS[function.__name__] = function
     return register(function, numpy)
