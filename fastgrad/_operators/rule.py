@@ -11,6 +11,7 @@ is an error and never a zero.
 """
 
 import contextvars
+import functools
 import inspect
 from typing import Any, NamedTuple
 
@@ -140,7 +141,7 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
         raise ValueError(f"operator {name!r} is its own jvp and needs a vjp")
     OPERATORS[row.key], core.CALLED[row.key] = row, row.computed
     numpy = numpy or value
-    parameters = list(inspect.signature(numpy).parameters.values())
+    parameters = inspect.signature(numpy)
 
     @deferring
     def function(*args, **kwargs):
@@ -148,7 +149,7 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
 
     function.__name__ = function.__qualname__ = name.rpartition(".")[2]
     function.__module__ = "fastgrad.numpy" + ("." + name.rpartition(".")[0] if "." in name else "")
-    function.__signature__ = inspect.signature(numpy)
+    function.__signature__ = parameters
     function.__doc__ = inspect.cleandoc(doc)
     if method:
         core.METHODS[function.__name__] = function
@@ -156,7 +157,7 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
 
 
 def _called(row, numpy, parameters, around, args, kwargs):
-    """A call of the public function."""
+    """A call of the public function, of the parameters that NumPy's has."""
     from fastgrad.numpy import _create, _dispatch
 
     kind = max(_dispatch.kind_of(args), _dispatch.kind_of(kwargs.values()))
@@ -164,15 +165,22 @@ def _called(row, numpy, parameters, around, args, kwargs):
         return numpy(*args, **kwargs)
     if kind == _dispatch.VALUES:
         return _dispatch.evaluated(numpy, args, kwargs)
-    bound = inspect.Signature(parameters).bind(*args, **kwargs)
-    given, count = bound.arguments, len(parsed(row.signature).operands)
-    options = {p.name: given.get(p.name, p.default) for p in parameters[count:]}
+    count = len(parsed(row.signature).operands)
+    options = {p.name: p.default for p in list(parameters.parameters.values())[count:]}
+    if len(args) == count and kwargs.keys() <= options.keys():
+        options |= kwargs
+    else:
+        bound = parameters.bind(*args, **kwargs)
+        bound.apply_defaults()
+        options = bound.arguments
+        args = [options.pop(name) for name in list(options)[:count]]
+    operands = [_create.lift(_dispatch.known(x)) for x in args]
     _dispatch.refuse(row.name, options.pop("out", None))
-    operands = [_create.lift(_dispatch.known(given[p.name])) for p in parameters[:count]]
     if (dtype := options.pop("dtype", None)) is not None:
         operands = [_create.cast(row.name, x, dtype) for x in operands]
-    wide = np.result_type(*[x.dtype for x in operands if x.dtype.kind == "f"])
-    operands = [core.cast(x, wide) for x in operands]
+    if count > 1:
+        wide = np.result_type(*[x.dtype for x in operands if x.dtype.kind == "f"])
+        operands = [core.cast(x, wide) for x in operands]
     if around is not None:
         return around(lambda *operands: _applied(row, operands, options), *operands)
     return _applied(row, operands, options)
@@ -197,8 +205,12 @@ def apply(row, operands, options):
         parsed(row.signature).shapes(row.name, [x.shape for x in operands])
     found = core.derive(row.key, row.computed, tuple(operands), options)
     operands = [x if isinstance(x, Tensor) else core.constant(x) for x in operands]
-    made = core.custom(Rule(row, operands, found, options), operands, list(found))
-    return made
+    return core.custom(Rule(row, operands, found, options), operands, list(found))
+
+
+def _with_tensors():
+    """Whether rules get Tensors: what they compute is recorded, or taken down for a program."""
+    return core.is_recording() or core.recording_program()
 
 
 class Rule:
@@ -221,7 +233,7 @@ class Rule:
 
     def _known(self):
         """Operands and results as the rules get them."""
-        if not core.is_recording():
+        if not _with_tensors():
             return list(map(_plain, self.operands)), list(map(_plain, self.results))
         # Results of which a derivative is taken in its turn are computed anew, recorded.
         results = self.results
@@ -229,31 +241,31 @@ class Rule:
             results = apply(self.row, self.tensors, self.options)
         return self.operands, results
 
-    def _run(self, rule, *args):
-        found = rule(*args) if core.is_recording() else core.plainly(rule, args)
-        return found
-
     def pull(self, cotangents, needed):
         row = self.row
         if row.vjp is None:
             raise core.NoDerivativeError(f"{row.name}: there is no rule for its derivative in reverse mode")
         operands, results = self._known()
-        recording = core.is_recording()
-        given = [c if c is None or recording else _plain(c) for c in cotangents]
         if callable(row.vjp):
-            found = self._run(lambda: row.vjp(given, operands, results, needed, **self.options))
+            found = _run(lambda given: row.vjp(given, operands, results, needed, **self.options), cotangents)
         else:
-            found = self._run(lambda: [
+            found = _run(lambda given: [
                 rule(given[0], *operands, *results, **self.options) if wanted else None
-                for rule, wanted in zip(row.vjp, needed)])
+                for rule, wanted in zip(row.vjp, needed)], cotangents)
         return [None if g is None or not wanted else _tensor(unbroadcast(g, x.shape))
                 for g, x, wanted in zip(found, operands, needed)]
 
     def push(self, tangents):
         operands, results = self._known()
-        given = [t if t is None or core.is_recording() else _plain(t) for t in tangents]
-        found = self._run(lambda: pushed(self.row, self.options, given, operands, results))
+        found = _run(lambda given: pushed(self.row, self.options, given, operands, results), tangents)
         return [None if t is None else _spread(t, y.shape) for t, y in zip(found, results)]
+
+
+def _run(rule, vectors):
+    """What a rule makes of cotangents or tangents."""
+    if _with_tensors():
+        return rule(vectors)
+    return core.plainly(rule, ([None if v is None else _plain(v) for v in vectors],))
 
 
 def pushed(row, options, tangents, operands, results):
@@ -281,8 +293,12 @@ def _moved(row, options, k, t, operands):
 
 def _blank(x):
     """What stands for an operand or result that no rule looks at: NaN of its shape, no memory."""
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(float)
-    return np.broadcast_to(dtype.type(np.nan), x.shape)
+    return _nan(x.shape, x.dtype if x.dtype.kind == "f" else np.dtype(float))
+
+
+@functools.lru_cache(256)
+def _nan(shape, dtype):
+    return np.broadcast_to(dtype.type(np.nan), shape)
 
 
 def _spread(t, shape):
