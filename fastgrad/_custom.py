@@ -117,9 +117,10 @@ class Arguments:
     that the caller passed.
     """
 
-    def __init__(self, name, tree):
+    def __init__(self, name, tree, places=None):
         leaves, self.structure = _trees.flatten(tree)
-        self.places = [i for i, leaf in enumerate(leaves) if recorded(leaf)]
+        self.places = places if places is not None else [
+            i for i, leaf in enumerate(leaves) if recorded(leaf)]
         values = [leaves[i] for i in self.places]
         self.tensors = list(map(core.taken, values))
         self.given = leaves
@@ -354,21 +355,26 @@ class _Custom:
             raise TypeError(f"{self._name}: an argument that nondiff_argnums names is a Tensor "
                             "that is being differentiated; take it off nondiff_argnums, or detach "
                             "it (fg.stop_gradient)")
-        moving = [i for i in range(len(args)) if i not in places]
-        arguments = Arguments(self._name, tuple([args[i] for i in moving]))
-        fixed = [_trees.tree_map(plain, x) for x in fixed]
-        call = _Call(self, fixed, places, arguments, moving)
-        value = self._value(call)
+        call = self._begun(args, fixed, places)
+        return self._recorded(call, self._value(call))
+
+    def _recorded(self, call, value):
+        """The value, its numbers recorded with the rule."""
         leaves, structure = _trees.flatten(value)
         refuse_recorded(self._name, leaves)
         refuse_results(self._name, leaves)
         call.returned = structure, list(map(outline, leaves))
         numbers = [k for k, y in enumerate(leaves) if floating(y)]
-        made = core.custom(self._linear(call), arguments.tensors,
+        made = core.custom(self._linear(call), call.arguments.tensors,
                            [constant(leaves[k]) for k in numbers])
         for k, y in zip(numbers, made):
             leaves[k] = y
         return _trees.unflatten(structure, leaves)
+
+    def _begun(self, args, fixed=(), places=(), recorded=None):
+        moving = [i for i in range(len(args)) if i not in places]
+        arguments = Arguments(self._name, tuple([args[i] for i in moving]), recorded)
+        return _Call(self, [_trees.tree_map(plain, x) for x in fixed], places, arguments, moving)
 
     def _unrecorded(self, args, leaves, structure):
         """What the function returns: Tensors, if it was called with some, which it never sees."""
@@ -566,6 +572,25 @@ class custom_vjp(_Custom):
 
     _compared = False               # whether fwd has been seen to return what f returns
 
+    def __call__(self, *args, **kwargs):
+        # Numbers and arrays alone, as nearly always: no tree is taken apart.
+        if (self._compared and not kwargs and not self.nondiff_argnums and not core.recording_program()
+                and len(args) == len(self._signature.parameters if self._signature else args)
+                and _NUMBERS.issuperset(map(type, args)) and any(map(recorded, args))):
+            return self._of_numbers(args)
+        return super().__call__(*args, **kwargs)
+
+    def _of_numbers(self, args):
+        out, residuals = pair = self._forward(None, list(map(plain, args)))
+        parts = residuals if type(residuals) is tuple else (residuals,)
+        if (type(out) not in _NUMBERS or not floating(out) or isinstance(out, Tensor)
+                or not _HELD.issuperset(map(type, parts))):
+            call = self._begun(args)
+            return self._recorded(call, self._value(call, pair))
+        rule = _OfNumbers(self, args, out, residuals, parts)
+        made, = core.custom(rule, rule.tensors, [constant(out)])
+        return made
+
     def _forward(self, call, args):
         fwd = self._rule[0]
         pair = fwd(*args) if any(map(recorded, _trees.flatten(args)[0])) else plainly(fwd, args)
@@ -574,9 +599,9 @@ class custom_vjp(_Custom):
                             f"{type(pair).__name__}")
         return pair
 
-    def _value(self, call):
+    def _value(self, call, pair=None):
         arguments = call.arguments
-        out, residuals = self._forward(call, call.all(arguments.first(True)))
+        out, residuals = pair or self._forward(call, call.all(arguments.first(True)))
         if not self._compared:
             args = call.all(arguments.tree(map(copied, arguments.plain())))
             leaves, structure = _trees.flatten(plainly(self.__wrapped__, args))
@@ -625,6 +650,62 @@ class custom_vjp(_Custom):
         leaves = call.leaves(arguments.structure, answer, arguments.leaves, "the cotangent",
                              "the argument", places=True)
         return call.cast([leaves[i] for i in arguments.places], arguments.plain())
+
+
+_NUMBERS = frozenset([float, np.float64, np.float32, np.ndarray, Tensor])
+_HELD = frozenset([float, int, bool, str, type(None), np.float64, np.float32, np.ndarray])
+
+
+class _OfNumbers:
+    """The rule of a call with numbers and arrays alone, which returned one. Where its result is
+    recorded, or asked for in forward mode, it becomes a rule like any other."""
+
+    def __init__(self, function, args, out, residuals, parts):
+        self.function, self.out, self.several = function, outline(out), type(residuals) is tuple
+        self.places = [i for i, x in enumerate(args) if recorded(x)]
+        self.tensors = [core.taken(args[i]) for i in self.places]
+        self.args = [None if i in self.places else viewed(x) if isinstance(x, Tensor) else copied(x)
+                     for i, x in enumerate(args)]
+        self.likes = [outline(args[i]) for i in self.places]
+        self.residuals = [copied(x) if isinstance(x, np.ndarray) and any(
+            [isinstance(a, np.ndarray) and np.may_share_memory(a, x) for a in args]) else x
+            for x in parts]
+        self.numeric = _sees_no_more(function._rule[1])
+
+    def __repr__(self):
+        return self.function._name
+
+    def _general(self):
+        args = list(self.args)
+        for i, t in zip(self.places, self.tensors):
+            args[i] = t
+        call = self.function._begun(args, recorded=self.places)
+        call.returned = _trees.LEAF, [self.out]
+        call.residuals = tuple(self.residuals) if self.several else self.residuals[0]
+        return call
+
+    def pull(self, cotangents, needed):
+        if core.is_recording() or core.recording_program():
+            return self.function._linear(self._general()).pull(cotangents, needed)
+        c = plain(cotangents[0])
+        held = list(map(copied, self.residuals))            # bwd may be called again
+        answer = plainly(self.function._rule[1], (
+            tuple(held) if self.several else held[0], float(c) if type(self.out) is float else c))
+        if type(answer) is tuple and len(answer) == len(self.args):
+            found = [answer[i] for i in self.places]
+            if all([_fits(x, like) for x, like in zip(found, self.likes)]):
+                return [None if x is None else core.constant(x) for x in found]
+        return list(map(tensor, self.function._cotangents(self._general(), answer)))
+
+    def push(self, tangents):
+        return self.function._linear(self._general()).push(tangents)
+
+
+def _fits(x, like):
+    """Whether a cotangent is of the kind, shape and dtype of what it belongs to; None is zero."""
+    if type(x) is np.ndarray:
+        return type(like) is np.ndarray and x.shape == like.shape and x.dtype == like.dtype
+    return x is None or type(x) in (float, np.float64) and type(like) in (float, np.float64)
 
 
 class custom_jvp(_Custom):
