@@ -877,7 +877,7 @@ def test_what_another_thread_changes_and_puts_back_while_f_is_recorded():
             space.scale = 5 - space.scale
 
     stop, changing, before = threading.Event(), threading.Thread(target=change), sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
+    sys.setswitchinterval(1e-5)      # (a shorter one may pass without a switch that the system counts)
     try:
         changing.start()
         programs = [program() for _ in range(30)]
