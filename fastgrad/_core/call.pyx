@@ -718,7 +718,8 @@ cdef Tensor argument_nested(Tensor outer):
                                   | outer.node.flags & FG_WEAK)
         if is_point(outer):
             point_made(t)
-    t.node.flags |= FG_NEEDS_GRAD       # also of something that a program only takes down
+    if not t.node.flags & FG_LEAF:
+        t.node.flags |= FG_NEEDS_GRAD       # also of something that a program only takes down
     return t
 
 
