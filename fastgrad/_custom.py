@@ -666,7 +666,7 @@ class _OfNumbers:
         self.tensors = [core.taken(args[i]) for i in self.places]
         self.args = [None if i in self.places else viewed(x) if isinstance(x, Tensor) else copied(x)
                      for i, x in enumerate(args)]
-        self.likes = [outline(args[i]) for i in self.places]
+        self.likes = list(map(outline, args))
         self.residuals = [copied(x) if isinstance(x, np.ndarray) and any(
             [isinstance(a, np.ndarray) and np.may_share_memory(a, x) for a in args]) else x
             for x in parts]
@@ -691,10 +691,9 @@ class _OfNumbers:
         held = list(map(copied, self.residuals))            # bwd may be called again
         answer = plainly(self.function._rule[1], (
             tuple(held) if self.several else held[0], float(c) if type(self.out) is float else c))
-        if type(answer) is tuple and len(answer) == len(self.args):
-            found = [answer[i] for i in self.places]
-            if all([_fits(x, like) for x, like in zip(found, self.likes)]):
-                return [None if x is None else core.constant(x) for x in found]
+        if (type(answer) is tuple and len(answer) == len(self.likes)
+                and all(map(_fits, answer, self.likes))):
+            return [None if answer[i] is None else core.constant(answer[i]) for i in self.places]
         return list(map(tensor, self.function._cotangents(self._general(), answer)))
 
     def push(self, tangents):
