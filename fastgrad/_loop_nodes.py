@@ -22,7 +22,6 @@ from . import _record
 from ._graph import INPUT, MANY, OPS, STOP, WEAK, Builder, Graph, Loop
 from ._operators.rule import on_examples
 from ._replay import replay
-from ._operators.rule import on_examples
 from ._replay import _plain_loop as unrolled
 
 __all__ = ["Rule", "compact", "live_nodes", "loop_results", "run_loop", "tidy_loops"]

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad.transforms import _positions, _Run
+from fastgrad.transforms import _Run
 
 PULL = 1.5              # what a reverse sweep costs, in forward ones
 LANE_SIZE = 256         # larger arrays go through the forward sweep faster one at a time

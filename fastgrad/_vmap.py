@@ -30,7 +30,6 @@ from ._graph import (
     STOP,
     WEAK,
     Builder,
-    Graph,
     GuardError,
     Loop,
     Slot,
@@ -38,7 +37,7 @@ from ._graph import (
     same_graph,
 )
 from ._record import record
-from ._replay import LANE, Replay, filled, function_of, has_slots
+from ._replay import LANE, Replay, filled, has_slots
 from .transforms import _LEAVES, _built, _Derivative, _flat, _function, of_programs
 
 __all__ = ["map_graph", "vmap"]

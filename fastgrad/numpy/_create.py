@@ -24,7 +24,6 @@ from ._dispatch import (
     implements,
     kind_of,
     register,
-    values_of,
     wrapped,
 )
 
