@@ -264,7 +264,8 @@ def _numbers(x):
 def _sees_no_more(rule):
     """Whether a rule meets no Tensor but those that it is given: then it may be run in the middle of a
     sweep with numbers. (Global ones are parameters, which belong to no sweep.)"""
-    return isinstance(rule, types.FunctionType) and rule.__closure__ is None
+    return isinstance(rule, types.FunctionType) and not (
+        rule.__closure__ or rule.__defaults__ or rule.__kwdefaults__)
 
 
 class _Pullback(LinearRule):
