@@ -176,7 +176,9 @@ enum {                          /* FgNode.flags                                 
     FG_INSIDE      = FG_PURE,   /* an operation: it is known to depend on an argument of a        */
                                 /* transformation,                                                */
     FG_OUTSIDE     = FG_COMPUTED,               /* ... or to depend on none; and waits no more    */
-    FG_STEPPED     = FG_LITERAL /* a dual that depends on its arguments by steps alone             */
+    FG_STEPPED     = FG_LITERAL,                /* a dual: it depends on its arguments by steps   */
+                                                /* alone;                                         */
+    FG_NO_ZERO     = FG_CONST_A                 /* ... no entry of its tangent is exactly zero    */
 };
 
 /* Leaves are numbered from 1, again and again. A recorded element-wise operation knows the lowest
@@ -265,6 +267,11 @@ typedef struct FgNode {
 } FgNode;
 
 _Static_assert(sizeof(FgNode) == 64, "a node is one cache line");
+
+/* The dual that a tangent stands in. */
+static inline FgNode *fg_dual_of(FgAdjoint *tangent) {
+    return (FgNode *)(void *)((char *)tangent - offsetof(FgNode, tangent));
+}
 
 /* Whether it is a recorded float64 scalar that nothing has happened to: what most scalar code
  * consists of, decided by one comparison. */

@@ -30,7 +30,7 @@ cdef extern from "fg.h" nogil:
         FG_NEEDS_GRAD, FG_LEAF, FG_WEAK, FG_CONST_A, FG_CONST_B, FG_CONST_C, FG_LITERAL
         FG_CONSUMED, FG_WANTED, FG_ARGUMENT, FG_PENDING, FG_READS_SELF, FG_RETAINED
         FG_PURE, FG_COMPUTED, FG_PYTHON, FG_YIELDS
-        FG_PROGRAM, FG_INSIDE, FG_OUTSIDE, FG_STEPPED
+        FG_PROGRAM, FG_INSIDE, FG_OUTSIDE, FG_STEPPED, FG_NO_ZERO
     # Operators that the core treats by name; all others it knows by their row alone.
     enum:
         FG_add, FG_subtract, FG_multiply, FG_divide, FG_power, FG_mod, FG_floor_divide
@@ -125,6 +125,7 @@ cdef extern from "fg.h" nogil:
         void *handle
 
     bint fg_plain_scalar(const FgNode *)
+    FgNode *fg_dual_of(FgAdjoint *)
     enum: FG_REACH_ANY, FG_REACH_NONE
     uint32_t FG_REACH(uint32_t, uint32_t)
     uint32_t fg_reach_both(uint32_t, uint32_t)

@@ -19,6 +19,8 @@ cdef bint node_finite(FgNode *n, uint32_t id, Operand *seed) except -1:
     ones) takes."""
     cdef FgValue *v
     cdef object at
+    if not is_float(n.dtype):                       # finite, and no floats in memory
+        return True
     if n.rank == 0:
         return isfinite(n.re) or seed != NULL and seed.number == 0
     v = n.value if n.value != NULL else value_of(n, id)
@@ -123,8 +125,7 @@ cdef bint read_finite(FgNode *n, uint32_t *ids, int count) except -1:
         if k < count and not ids[k]:
             continue
         x = node_at(ids[k]) if k < count else n
-        if (x.rank and x.value != NULL or not x.rank) and is_float(x.dtype) and not node_finite(
-                x, FG_NO_ID, NULL):
+        if (x.rank and x.value != NULL or not x.rank) and not node_finite(x, FG_NO_ID, NULL):
             return False
     return True
 
@@ -140,12 +141,20 @@ cdef bint scalar_second(FgNode *n, FgNode *x, int which, double u, double v, dou
 
 
 cdef bint has_zero(FgNode *x, FgAdjoint *t) except -1:
-    """Whether there is an exact zero among the tangents of a node."""
+    """Whether there is an exact zero among the tangents of a dual. That there is none is kept: of its
+    consumers the first one looks."""
+    cdef bint found
+    if x.flags & FG_NO_ZERO:
+        return False
     if x.rank == 0:
-        return t.number == 0
-    if t.value.contiguous and not t.value.uniform:
-        return loops_of(x.dtype).zeros(t.value.data, x.shape.size)
-    return not value_ndarray(x.shape, t.value, x.dtype, False).all()
+        found = t.number == 0
+    elif t.value.contiguous and not t.value.uniform:
+        found = loops_of(x.dtype).zeros(t.value.data, x.shape.size)
+    else:
+        found = not value_ndarray(x.shape, t.value, x.dtype, False).all()
+    if not found:
+        x.flags |= FG_NO_ZERO
+    return found
 
 
 cdef bint partial_finite(FgNode *n, uint32_t id, int which) except -1:
@@ -161,26 +170,56 @@ cdef bint partial_finite(FgNode *n, uint32_t id, int which) except -1:
     return node_finite(partial.node, partial.id, NULL)
 
 
+# By operator: in which operands a zero tangent may meet an infinite partial (bits 0 to 2), once asked
+# (bit 7).
+cdef uint8_t second_operands[FG_OPS]
+
+
+cdef int second_read(int op) except -1:
+    cdef int k, found = 128
+    if op < FG_ELEMENTWISE_END:
+        for k in range(fg_op_info[op].arity):
+            found |= (formula_of(op, k).kind == PARTIAL_STEPS) << k
+    elif op == FG_prod or op == FG_logsumexp:
+        found |= 1
+    second_operands[op] = <uint8_t>found
+    return found
+
+
+cdef inline bint second_looked(FgNode *n, FgAdjoint **t, int count) except -1:
+    """Whether one has to look for a second tangent of an operation: an operand has one, or its
+    tangents have not been looked through for zeros, or have some."""
+    cdef int k
+    cdef int among = second_operands[n.op]
+    cdef FgNode *x
+    if not among:
+        among = second_read(n.op)
+    for k in range(count):
+        if t[k] != NULL:
+            x = fg_dual_of(t[k])
+            if x.index or k < 3 and among >> k & 1 and not x.flags & FG_NO_ZERO:
+                return True
+    return False
+
+
 cdef bint second_begins(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids,
                        int count) except -1:
-    """Whether an operation has to be looked at for a second tangent."""
+    """Whether an operation may have a second tangent: an operand has one, or a zero meets an
+    infinity."""
     cdef int k
-    cdef FgNode *x
+    cdef int among = second_operands[n.op]
     for k in range(count):
-        if t[k] != NULL and node_at(ids[k]).index:
+        if t[k] != NULL and fg_dual_of(t[k]).index:
             return True
-    if n.op < FG_ELEMENTWISE_END:
-        for k in range(count):
-            if (t[k] != NULL and formula_of(n.op, k).kind == PARTIAL_STEPS
-                    and has_zero(node_at(ids[k]), t[k])):
-                if fg_op_info[n.op].props & FG_TAME and read_finite(n, ids, count):
-                    return False
-                if not partial_finite(n, id, k):
-                    return True
-        return False
-    if n.op == FG_prod or n.op == FG_logsumexp:
-        x = node_at(ids[0])
-        return has_zero(x, t[0]) and not node_finite(x, ids[0], NULL)
+    for k in range(count if count < 3 else 3):
+        if t[k] == NULL or not among >> k & 1 or not has_zero(fg_dual_of(t[k]), t[k]):
+            continue
+        if n.op >= FG_ELEMENTWISE_END:
+            return not node_finite(node_at(ids[0]), ids[0], NULL)
+        if fg_op_info[n.op].props & FG_TAME and read_finite(n, ids, count):
+            return False
+        if not partial_finite(n, id, k):
+            return True
     return False
 
 

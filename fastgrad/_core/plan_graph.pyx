@@ -80,7 +80,7 @@ cdef class Checked:
     cdef object inputs, outputs, operands
     cdef FgGuardRow *guards
     cdef dict loops                     # by node: plans, and what the results are
-    cdef bint exact                     # nothing is assumed
+    cdef int assumed                    # ASSUME_...
 
     def __dealloc__(self):
         fg_free(self.nodes)
@@ -659,9 +659,9 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
         raise c.fault(i, "loops are nested too deeply")
     loop_depth[thread] = depth + 1
     try:
-        body = Plan(loop.body, c.exact)
+        body = Plan(loop.body, min(c.assumed, ASSUME_FINITE))
         if loop.condition is not None:
-            condition = Plan(loop.condition, c.exact)
+            condition = Plan(loop.condition, min(c.assumed, ASSUME_FINITE))
     finally:
         if depth:
             loop_depth[thread] = depth
@@ -724,66 +724,23 @@ cdef int check_leaf(Checked c, int64_t i, object attr) except -1:
     return 0
 
 
-cdef bint plain_factor(Checked c, int32_t i) noexcept:
-    """Whether a node is a number that is finite and not zero: then the other factor of a product may
-    be zero or infinite, and no zero meets an infinity."""
-    cdef FgGraphNode *n = &c.nodes[whole(c, i)]
-    return (n.op == FG_leaf and n.rank == 0 and not n.flags & FG_GRAPH_INPUT and not n.attr
-            and n.constant != 0 and n.constant - n.constant == 0)
-
-
-cdef int32_t whole(Checked c, int32_t i) noexcept:
-    """The node of which this one is a view with all its entries."""
-    while c.nodes[i].op == FG_broadcast or c.nodes[i].op == FG_reshape or c.nodes[i].op == FG_transpose:
-        i = c.nodes[i].a
-    return i
-
-
-cdef list assumptions(Checked c):
-    """Take the results that sweeps start from for finite, as they nearly always are: then the chain
-    rule's product needs no third operand, and of two tangents there is one. Returns the nodes that
-    say whether it is so, each to be asked as a guard."""
-    cdef int64_t i
-    cdef FgGraphNode *n
-    cdef FgGraphNode *finite
-    cdef dict found = {}
-    if c.exact:
-        return []
-    for i in range(c.source.count):
-        n = &c.nodes[i]
-        if n.op != FG_chain and n.op != FG_settle:
-            continue
-        finite = &c.nodes[n.c]
-        if finite.op == FG_leaf and not finite.flags & FG_GRAPH_INPUT:
-            if finite.attr or finite.constant == 0:
-                continue                # nothing is asked
-        elif n.op != FG_chain or not (plain_factor(c, n.a) or plain_factor(c, n.b)):
-            found[whole(c, n.c)] = None
-        if n.op == FG_chain:
-            n.op = FG_weigh
-        elif c.nodes[n.a].shape == n.shape:
-            n.op = FG_positive
-            n.b = -1
-        else:
-            continue
-        n.c = -1
-    return list(found)
-
-
 cdef int check_guards(Checked c) except -1:
     cdef int64_t k = 0
     cdef FgGuardRow *row
     cdef FgGraphNode *n
     cdef FgGraphNode *d
-    guards, assumed = list(c.graph.guards), assumptions(c)
+    guards = list(c.graph.guards)
+    for guard in guards:
+        node = positive_int(guard.node, "the node of a guard")
+        if not 0 <= node < c.source.count or c.nodes[node].op == FG_custom:
+            raise ValueError(f"graph: guard {guards.index(guard)}: there is no node {node}")
+    assumed = assumptions(c, [guard.node for guard in guards])
     c.guards = <FgGuardRow *>fg_calloc(len(guards) + len(assumed) + 1, sizeof(FgGuardRow))
     if c.guards == NULL:
         raise MemoryError()
     for guard in guards:
         row = &c.guards[k]
-        node = positive_int(guard.node, "the node of a guard")
-        if not 0 <= node < c.source.count or c.nodes[node].op == FG_custom:
-            raise ValueError(f"graph: guard {k}: there is no node {node}")
+        node = guard.node
         if guard.kind not in kind_numbers:
             raise ValueError(f"graph: guard {k}: there is no kind {guard.kind!r}")
         row.node, row.kind = node, kind_numbers[guard.kind]
@@ -801,14 +758,7 @@ cdef int check_guards(Checked c) except -1:
         row.outcome = outcome
         k += 1
     for node in assumed:
-        row = &c.guards[k]
-        n = &c.nodes[<int64_t>node]
-        row.node, row.outcome = node, c.shapes[n.shape].size
-        row.kind = FG_GUARD_COUNT if n.rank else FG_GUARD_BOOL
-        if n.op == FG_equal:
-            d = &c.nodes[whole(c, n.a)]
-            if d.op == FG_subtract and d.a == d.b:          # y - y == 0
-                row.node, row.kind, row.outcome = whole(c, d.a), FG_GUARD_FINITE, 1
+        guard_assumed(c, node, &c.guards[k])
         k += 1
     c.source.guards = c.guards
     c.source.guard_count = k
@@ -822,21 +772,21 @@ cdef object ends_checked(Checked c, list ends, str what):
     return np.array(ends, dtype=np.int32)
 
 
-cdef Checked checked(object graph, bint exact=False):
+cdef Checked checked(object graph, int assumed=ASSUME_NOTHING):
     """A graph in the planner's numbers; ValueError where it is malformed."""
     try:
-        return checked_parts(graph, exact)
+        return checked_parts(graph, assumed)
     except (TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
         # Objects of other kinds than a graph has, wherever they stand.
         raise ValueError(f"graph: it is malformed: {type(error).__name__}: {error}") from error
 
 
-cdef Checked checked_parts(object graph, bint exact):
+cdef Checked checked_parts(object graph, int assumed):
     cdef Checked c = Checked.__new__(Checked)
     cdef int64_t i
     cdef FgGraphNode *n
     cdef int32_t[::1] view
-    c.graph, c.exact = graph, exact
+    c.graph, c.assumed = graph, assumed
     nodes = graph.nodes
     if type(nodes) is not np.ndarray or nodes.dtype.itemsize != sizeof(FgGraphNode) \
             or nodes.ndim != 1 or not PyArray_IS_C_CONTIGUOUS(nodes):

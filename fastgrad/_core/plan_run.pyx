@@ -129,9 +129,9 @@ cdef class Plan:
     Parameters
     ----------
     graph : Graph
-    exact : bool
-        Assume nothing. Otherwise the results that sweeps start from are taken for finite, and where a
-        run finds that one is not, it is begun anew with an exact plan.
+    assumed : int
+        What is taken for granted (plan_assume.pyx). A run that finds it is not so is begun anew with
+        a plan that assumes less.
 
     Raises
     ------
@@ -144,13 +144,14 @@ cdef class Plan:
     cdef Checked source             # keeps what the plan points into
     cdef uint8_t *kinds             # of the outputs
     cdef dict prepared              # functions of the nodes that NumPy computes
-    cdef Plan exact                 # for runs with results that are not finite; made when needed
+    cdef Plan careful               # assumes less; made when needed
+    cdef bint left                  # for the careful one, for good
     cdef object __weakref__
 
-    def __cinit__(self, graph, bint exact=False):
+    def __cinit__(self, graph, int assumed=ASSUME_PLAIN):
         cdef int k
         self.graph = graph
-        self.source = checked(graph, exact)
+        self.source = checked(graph, assumed)
         self.prepared = {}
         with nogil:
             self.plan = fg_plan_new(&self.source.source)
@@ -218,6 +219,8 @@ cdef class Plan:
         cdef list results
         cdef FgPlan *plan = self.plan
         cdef bint unlock = plan.work >= UNLOCK
+        if self.left:
+            return self.careful.run_list(values)
         f = self.frames
         if f != NULL:
             self.frames = f.next
@@ -245,7 +248,7 @@ cdef class Plan:
                     self.raise_error(f)
                 if met >= 0 and met < len(self.graph.guards):
                     return met
-                return self.exactly(values)
+                return self.carefully(values)
             for k in range(plan.output_count):
                 if plan.output_place[k] < 0:
                     results[k] = self.result(f, k)
@@ -255,15 +258,17 @@ cdef class Plan:
             f.next = self.frames
             self.frames = f
 
-    cdef object exactly(self, list values):
-        """The same run, where a result that a sweep starts from is not finite."""
-        if self.exact is None:
-            self.exact = Plan(self.graph, True)
-        return self.exact.run_list(values)
+    cdef object carefully(self, list values):
+        """The same run, where an assumption does not hold. Zeros that meet infinities are no rare
+        event of a function that masks some, as results that are not finite are."""
+        if self.careful is None:
+            self.careful = Plan(self.graph, self.source.assumed - 1)
+        self.left = self.source.assumed == ASSUME_PLAIN
+        return self.careful.run_list(values)
 
     cdef bint assumed_in_loop(self, FgFrame *f):
         """Whether what ended a run is such a result in the body of a loop."""
-        if f.broken < 0 or self.source.exact:
+        if f.broken < 0 or self.source.assumed == ASSUME_NOTHING:
             return False
         return self.assumes(f.broken_plan, f.broken)
 
@@ -466,8 +471,8 @@ cdef class Plan:
             s = &self.plan.steps[k]
             what = names.get(s.kind)
             if s.kind == FG_STEP_GUARD and s.node >= len(self.graph.guards):
-                lines.append(f"{k}: is {self.operand_text(&s.in_[0])} finite, from which a sweep "
-                             "starts? else the exact plan")
+                lines.append(f"{k}: is {self.operand_text(&s.in_[0])} finite? else a plan that "
+                             "assumes less")
                 continue
             if s.kind == FG_STEP_GUARD:
                 guard = self.graph.guards[s.node]
@@ -518,7 +523,7 @@ cdef class Plan:
             return "scalars"
         if s.kind == FG_STEP_GUARD:
             return f"guard {s.node}" if s.node < len(self.graph.guards) else (
-                "a result is asked whether it is finite")
+                "it is asked whether the plan may go on")
         return self.graph.name(s.node)
 
     cdef dict readers(self):

@@ -38,6 +38,7 @@ cdef extern from *:
 SOURCES = (<const char *>FG_SOURCES).decode()
 
 include "plan_graph.pyx"
+include "plan_assume.pyx"
 include "plan_run.pyx"
 include "program_pool.pyx"
 include "program_scalar.pyx"

@@ -830,7 +830,7 @@ cdef bint is_stepped(FgNode *n) noexcept:
 cdef inline void stream_dual(FgTape *tape, FgNode *n, uint32_t reach, bint stepped) noexcept:
     """An operation, its operands let go of, goes on as a dual."""
     n.op = FG_dual
-    n.flags = (n.flags | FG_STEPPED) if stepped else n.flags & ~FG_STEPPED
+    n.flags = (n.flags & ~(FG_STEPPED | FG_NO_ZERO)) | (FG_STEPPED if stepped else 0)
     n.attr = reach
     n.c = tape.stream
     if fg_reach_within(reach, tape.stream_reach):
@@ -854,6 +854,7 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     """From an operation to a dual, if a tangent reaches it."""
     cdef FgAdjoint *t[3]
     cdef FgAdjoint out
+    cdef FgValue *other = NULL
     cdef uint32_t ids[3]
     if n.op < FG_ELEMENTWISE_END and n.rank == 0 and n.dtype == FG_FLOAT64:
         stream_scalar(tape, n)
@@ -866,10 +867,12 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     if t[0] == NULL and t[1] == NULL and t[2] == NULL:
         return 0
     tangent_node(n, id, t, 1, &out)
-    ids[0] = n.a
-    ids[1] = n.b
-    ids[2] = n.c
-    stream_become(tape, n, id, &out, second_made(n, id, t, ids, 3, &out))
+    if second_looked(n, t, 3):
+        ids[0] = n.a
+        ids[1] = n.b
+        ids[2] = n.c
+        other = second_made(n, id, t, ids, 3, &out)
+    stream_become(tape, n, id, &out, other)
     return 0
 
 
@@ -946,6 +949,7 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
     cdef int k
     cdef uint32_t x
     cdef FgAdjoint out, other
+    cdef FgValue *second = NULL
     cdef FgValue *memory
     cdef FgAdjoint **t
     cdef uint32_t *ids
@@ -956,10 +960,10 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
     if n.op == FG_result:
         if n.a not in STREAMED:
             return 0
-        first, second = STREAMED[n.a]
-        streamed_result(n, (<list>first)[n.index], &out)
-        if second is not None:
-            streamed_result(n, (<list>second)[n.index], &other)
+        tangents, others = STREAMED[n.a]
+        streamed_result(n, tangents[n.index], &out)
+        if others is not None:
+            streamed_result(n, others[n.index], &other)
             if n.rank:
                 stream_become(tape, n, id, &out, other.value)
             else:
@@ -987,7 +991,7 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
                 others.append(None if t[k] == NULL else second_tensor(node_at(ids[k]), t[k]))
             if id in STREAMED:
                 return 0
-            several = second_begins(n, id, t, ids, count)
+            several = second_looked(n, t, count)
             rule = attr_object(n.attr)
             results = attr_items(n.attr)[0]
             n.refs += 1
@@ -1005,7 +1009,9 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
                 node_drop(id)           # the rule may have dropped the last of its results
             return 0
         tangent_shaped(n, id, t, ids, count, 1, &out)
-        stream_become(tape, n, id, &out, second_made(n, id, t, ids, count, &out))
+        if second_looked(n, t, count):
+            second = second_made(n, id, t, ids, count, &out)
+        stream_become(tape, n, id, &out, second)
     finally:
         value_release(memory)
     return 0

@@ -378,8 +378,7 @@ cdef class Trace:
         """Whether all entries of all results are."""
         self.ready(None)
         for y in self.ends:
-            if y is not None and is_float((<Argument>y).node.dtype) and not node_finite(
-                    (<Argument>y).node, (<Argument>y).id, NULL):
+            if y is not None and not node_finite((<Argument>y).node, (<Argument>y).id, NULL):
                 return False
         return True
 
