@@ -465,14 +465,9 @@ def prepare(graph, i):
     """A function from plain arrays, one for each operand of node i, to its value, an array."""
     name = graph.name(i)
     if name == "call":
-        called, args, kwargs, which = graph.attribute(i)
-        function, args, kwargs = function_of(called), tuple(args), tuple(kwargs)
-
-        def call(*operands):
-            result = function(*filled(args, operands),
-                              **{key: filled(value, operands) for key, value in kwargs})
-            return np.asarray(result if which is None else result[which])
-        return call
+        call, which = prepare_call(graph, i), graph.attribute(i)[3]
+        return lambda *operands: np.asarray(
+            call(*operands) if which is None else call(*operands)[which])
     if name == "leaf":
         raise ValueError("a leaf is not computed")
     if name == "result":
@@ -491,6 +486,25 @@ def prepare(graph, i):
     if name == "custom":
         return lambda *arrays: [_array(r) for r in step(given(arrays))]
     return lambda *arrays: _array(step(given(arrays)))
+
+
+def prepare_call(graph, i):
+    """The same of a function without derivative, to all that it returns."""
+    called, args, kwargs, _ = graph.attribute(i)
+    function, args, kwargs = function_of(called), tuple(args), tuple(kwargs)
+    return lambda *operands: function(*filled(args, operands),
+                                      **{key: filled(value, operands) for key, value in kwargs})
+
+
+def same_calls(graph):
+    """Call nodes that compute the same as others do, of the same operands: node -> one of them."""
+    calls, names = {}, core.operator_names()
+    for i in np.flatnonzero(graph.nodes["op"] == names.index("call")).tolist():
+        try:
+            calls.setdefault((graph.attribute(i)[:3], tuple(graph.operands_of(i))), []).append(i)
+        except TypeError:               # an option that is not hashable
+            continue
+    return {i: same[0] for same in calls.values() if len(same) > 1 for i in same}
 
 
 def _array(result):

@@ -7,7 +7,7 @@
 enum { NONE = FG_NONE, A = FG_A, B = FG_B, C = FG_C, Y = FG_Y };
 enum {
     SMOOTH = FG_SMOOTH, ANALYTIC = FG_ANALYTIC, STEPS = FG_STEPS, MASK = FG_MASK, INNER = FG_INNER,
-    TAME = FG_TAME
+    TAME = FG_TAME, BESIDE = FG_BESIDE
 };
 
 const FgOpInfo fg_op_info[FG_OPS] = {

@@ -36,7 +36,8 @@ enum {
     FG_MASK     = 8,   /* the third operand is a boolean mask and has no derivative                */
     FG_INNER    = 16,  /* a partial of another row: recorded when a derivative is itself recorded; */
                        /* has no public name                                                       */
-    FG_TAME     = 32   /* partials are finite where what they read of operands and result is       */
+    FG_TAME     = 32,  /* partials are finite where what they read of operands and result is       */
+    FG_BESIDE   = 64   /* the operand whose partial is 0 is no path for a derivative               */
 };
 
 typedef enum { FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED } FgKind;
@@ -178,7 +179,9 @@ enum {                          /* FgNode.flags                                 
     FG_OUTSIDE     = FG_COMPUTED,               /* ... or to depend on none; and waits no more    */
     FG_STEPPED     = FG_LITERAL,                /* a dual: it depends on its arguments by steps   */
                                                 /* alone;                                         */
-    FG_NO_ZERO     = FG_CONST_A                 /* ... no entry of its tangent is exactly zero    */
+    FG_NO_ZERO     = FG_CONST_A,                /* ... no entry of its tangent is exactly zero;   */
+    FG_ROOTED      = FG_CONST_B,                /* ... it is a root that vanishes somewhere       */
+    FG_CUBED       = FG_CONST_C                 /* ... and is of third order (roots.pyx)          */
 };
 
 /* Leaves are numbered from 1, again and again. A recorded element-wise operation knows the lowest

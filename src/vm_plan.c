@@ -318,7 +318,7 @@ static int simplify(Planner *p, int32_t i)
     case FG_negative:
         if (IS(a, negative)) return become_view(p, i, p->nodes[a].a);
         break;
-    case FG_positive:
+    case FG_positive: case FG_root_of: case FG_as_written:
         return become_view(p, i, a);
     case FG_cast:
         if (n->dtype == p->nodes[a].dtype) return become_view(p, i, a);

@@ -179,7 +179,8 @@ CALLS = [
     *[(lambda np, x, mode=mode: np.pad(x, ((1, 2), (2, 1)), mode), M)
       for mode in ("edge", "reflect", "symmetric", "wrap")],
     (lambda np, x: np.partition(x, 2), M),
-    *[(lambda np, x, axis=axis: np.cumsum(x, axis), M) for axis in (None, 0, -1)],
+    *[(lambda np, x, name=name, axis=axis: getattr(np, name)(x, axis), M)
+      for name in ("cumsum", "cumprod") for axis in (None, 0, -1)],
     (lambda np, x: np.sort(x), M),
     (lambda np, x: np.sort(x, 0), M),
     (lambda np, x: np.sort(x, None), M),
@@ -284,6 +285,7 @@ CALLS = [
     (lambda np, x, y: np.linalg.matmul(x, y), M, V),
     (lambda np, x, y: np.linalg.solve(np.matmul(x, np.transpose(x)) + 4 * np.eye(3), y), M, (3,)),
     (lambda np, x: np.linalg.cholesky(np.matmul(x, np.transpose(x)) + 4 * np.eye(3)), M),
+    (lambda np, x: np.linalg.eigh(np.matmul(x, np.transpose(x))), M),
 ]
 
 # Values without derivative: a Tensor that is not recorded, or what NumPy returns.
@@ -408,7 +410,8 @@ METHODS = [(lambda np, x, name=name, arguments=arguments: getattr(x, name)(*argu
     ("clip", (-0.5, 0.5), M), ("clip", (0.1,), M), ("round", (1,), M), ("round", (), M),
     ("argmax", (1,), M), ("argmin", (), M), ("argsort", (0,), M), ("all", (0,), M), ("any", (), M),
     ("take", ([0, 1], 1), M), ("repeat", (2, 0), M), ("repeat", (1,), V), ("diagonal", (1,), M),
-    ("diagonal", (0, 2, 1), T3), ("cumsum", (1,), M), ("trace", (), M), ("nonzero", (), M), ("conj", (), M),
+    ("diagonal", (0, 2, 1), T3), ("cumsum", (1,), M), ("cumprod", (1,), M),
+    ("trace", (), M), ("nonzero", (), M), ("conj", (), M),
     ("conjugate", (), M), ("reshape", (2, 6), M), ("reshape", ((4, -1),), M), ("copy", (), M),
     ("astype", (np.float64,), M), ("astype", (np.float32,), M), ("astype", (int,), M),
     ("__getitem__", (slice(1, None),), M), ("__getitem__", ((..., None, 1),), M),

@@ -163,9 +163,8 @@ def test_a_rule_of_ones_own_is_a_cure():
 
 # The calls that fail.
 FAILING = {
-    "numpy.cumulative_sum": "np.cumulative_sum(x)", "numpy.cumprod": "np.cumprod(x)",
+    "numpy.cumulative_sum": "np.cumulative_sum(x)",
     "numpy.cumulative_prod": "np.cumulative_prod(x)",
-    "numpy.multiply.accumulate": "np.multiply.accumulate(x)",
     "numpy.nancumsum": "np.nancumsum(x)", "numpy.nancumprod": "np.nancumprod(x)",
     **{f"numpy.nan{name}": f"np.nan{name}(x)" for name in (
         "sum", "prod", "mean", "var", "std", "max", "min", "median")},
@@ -517,7 +516,7 @@ def test_warnings_point_at_the_users_line():
     independent = fg.grad(lambda x: 3.0)
     place, _ = warned(lambda: OTHERS_CODE.call(independent, 1.0)); line = here()     # noqa: E702
     assert place == line
-    compiled = fg.compile(lambda x: OTHERS_CODE.call(np.cumprod, x))
+    compiled = fg.compile(lambda x: OTHERS_CODE.call(np.median, x))
     place, message = warned(lambda: OTHERS_CODE.call(compiled, V)); line = here()    # noqa: E702
     assert place == line
     assert f"({__file__}, line {inspect.getsourcelines(compiled.function)[1]})" in message

@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -26,13 +27,18 @@ def public(name):
     return found
 
 
+def joined(found):
+    """One array of all results."""
+    return fnp.concatenate([fnp.ravel(y) for y in found]) if isinstance(found, tuple) else found
+
+
 def drawn(name, k, seed=0):
     """Operands, and the operator as a function of them."""
     call, symmetric = public(name), OPERATORS[name].symmetric
     operands, options = list(OPERATORS[name].draw(np.random.default_rng(seed)))[k]
-    return operands, lambda *operands: call(*[
+    return operands, lambda *operands: joined(call(*[
         (x + np.swapaxes(x, -1, -2)) / 2 if i in symmetric else x for i, x in enumerate(operands)],
-        **options)
+        **options))
 
 
 def weighed(f, *operands):
@@ -193,10 +199,9 @@ ENGINES = {
 @pytest.mark.parametrize("name", OPERATORS)
 def test_a_rule_that_is_missing_is_an_error(name, engine, monkeypatch):
     """Never a zero."""
-    operands, _ = drawn(name, 0)
+    operands, f = drawn(name, 0)
     bare = OPERATORS[name]._replace(jvp=None, vjp=None, linear=())
     monkeypatch.setitem(OPERATORS, name, bare)
-    f = public(name)
     with pytest.raises(fg.NoDerivativeError, match=bare.name.replace(".", r"\.")):
         ENGINES[engine](lambda x: weighed(f, x, *operands[1:]), operands[0])
 
@@ -208,6 +213,10 @@ def test_what_a_record_must_hold():
         rule.operator("cumsum", "(n)->(n)", np.cumsum, draw=None, doc="")
     with pytest.raises(ValueError, match="needs a vjp"):
         rule.operator("cumsum2", "(n)->(n)", np.cumsum, linear=(0,), draw=None, doc="")
+    for rules in ({"linear": (0,), "vjp": print}, {"jvp": (print,)}, {"vjp": (print,)}):
+        with pytest.raises(ValueError, match="rules for all"):
+            rule.operator("cumsum2", "(n)->(n),(n)", np.cumsum, results=2, returns=2, draw=None,
+                          doc="", **rules)
     with pytest.raises(ValueError, match="is not of the form"):
         rule.operator("cumsum2", "n->n", np.cumsum, draw=None, doc="")
     with pytest.raises(ValueError, match="no operand has an axis 'k'"):
@@ -257,6 +266,65 @@ def test_the_factor_is_of_a_symmetric_matrix():
     a = np.array([[4.0, 1.0], [1.0, 3.0]])
     g = fg.grad(lambda a: fnp.sum(np.linalg.cholesky(a)))(a)
     np.testing.assert_array_equal(g, g.T)
+
+
+def test_products_with_zeros():
+    """By products of the others; what stands before an infinity keeps its slope."""
+    def by_columns(x):
+        return fnp.stack([fnp.prod(x[:k + 1]) for k in range(len(x))])
+
+    def second(f):
+        return fg.hessian(lambda x: fnp.sum(f(x) ** 2 + f(x)))
+    for x in (np.array([2.0, 0.0, 3.0, 0.0, 1.5]), np.zeros(4)):
+        for derivative in (fg.jacobian, second):
+            np.testing.assert_allclose(derivative(fnp.cumprod)(x), derivative(by_columns)(x),
+                                       atol=1e-15)
+    slopes = fg.grad(lambda x: fnp.sum(fnp.cumprod(x)))(np.array([np.inf, 2.0]))
+    np.testing.assert_array_equal(slopes, [3.0, np.inf])
+    assert np.cumprod(fg.tensor([1, 2])).dtype == np.int64
+
+
+def test_eigenvalues_and_eigenvectors():
+    a = np.array([[2.0, 1.0], [1.0, 3.0]])
+    for made in (np.linalg.eigh(fg.tensor(a)), fg.compile(np.linalg.eigh)(a),
+                 fnp.linalg.eigh(a, "U"), fg.jacobian(np.linalg.eigh)(a)):
+        assert type(made) is type(np.linalg.eigh(a))
+    # One triangle is read, and the gradient is that of both.
+    lower = np.tril(a)
+    np.testing.assert_array_equal(np.linalg.eigh(fg.tensor(lower)).eigenvalues.numpy(),
+                                  np.linalg.eigh(a).eigenvalues)
+    g = fg.grad(lambda a: np.linalg.eigh(a)[1][0, 1])(lower)
+    np.testing.assert_array_equal(g, g.T)
+    assert np.linalg.eigh(fg.tensor(np.ones((2, 0, 0)), requires_grad=True))[1].shape == (2, 0, 0)
+
+
+def test_equal_eigenvalues():
+    """Those functions that have a gradient have it; the eigenvectors' is NaN, with a warning."""
+    a, v = np.diag([1.0, 1.0, 3.0]), np.array([[1.0, 2.0, 3.0], [2.0, 0.0, 1.0], [3.0, 1.0, 2.0]])
+
+    def total(a):
+        return fnp.sum(fnp.exp(np.linalg.eigh(a).eigenvalues))
+
+    def last(a):
+        return fnp.sum((a @ np.linalg.eigh(a).eigenvectors[:, 2]) ** 3)
+
+    def spread(a):
+        return fnp.sum(np.linalg.eigh(a).eigenvectors ** 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(fg.grad(total)(a), np.diag(np.exp(np.diag(a))), rtol=1e-15)
+    program = fg.compile(fg.grad(spread))
+    assert np.isfinite(program(v)).all()
+    with pytest.warns(RuntimeWarning, match=r"linalg\.eigh: eigenvalues are equal"):
+        assert np.isnan(fg.grad(spread)(a)).all()
+    with pytest.warns(RuntimeWarning, match=r"linalg\.eigh: eigenvalues are equal"):
+        assert np.isnan(program(a)).all()
+    with pytest.warns(RuntimeWarning, match=r"linalg\.eigh: eigenvalues are equal"):
+        slope, moved = np.sum(fg.grad(last)(a) * v), fg.jvp(last, (a,), (v,))[1]
+    np.testing.assert_allclose([slope, moved], numeric(last, a, v), rtol=1e-8)
+    # Where a cotangent is zero at a point alone, its slope is not lost.
+    best = np.linalg.eigh(v)[1]
+    testing.check_grads(lambda x: fnp.sum((np.linalg.eigh(x + x.T)[1] - best) ** 2), v / 2, order=2)
 
 
 @pytest.mark.parametrize("name, k", CASES)

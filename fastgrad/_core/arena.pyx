@@ -739,6 +739,8 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
         n.flags &= ~FG_READS_SELF
         use_drop(n, id)
     if n.op == FG_dual:
+        if n.flags & FG_ROOTED:
+            under_release(id)
         if not n.flags & FG_PURE:
             directory[id >> FG_SEGMENT_BITS].tape.duals -= 1
         tangent_release(n)

@@ -20,7 +20,7 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     visited_begin(&visited)
     try:
         if (prune or strict or tape.consumed or tape.stale or tape.duals
-                or tape.customs > (tape.rules if s.rules else 0)
+                or tape.customs > (tape.rules if s.rules else 0) or roots_retained
                 or get_recorder() != NULL):
             mark(s, id)
             found = sweep_survey(s, &visited, targets, floor)

@@ -301,6 +301,7 @@ include "formulas.pyx"
 include "emit.pyx"
 include "tangent.pyx"
 include "infinite.pyx"
+include "roots.pyx"
 include "blas.pyx"
 include "messages.pyx"
 include "caller.pyx"
@@ -327,5 +328,6 @@ call_setup()
 arena_setup()
 functions_setup()
 formulas_setup()
+roots_setup()
 blas_setup()
 caller_setup()

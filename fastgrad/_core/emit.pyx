@@ -18,6 +18,7 @@ cdef struct Slot:
     PyObject *tensor            # owned, or NULL
     PyObject *entries           # a list of (place, scalar) still to be added, or NULL
     bint keep                   # its adjoint will be asked for
+    bint by_value               # an as_written: the root is asked for (roots.pyx)
 
 
 @cython.final
@@ -211,6 +212,8 @@ cdef Subgraph subgraph_visited(Sweep *s, Visited *visited, list roots, int found
         g.ids[g.count] = id
         g.count += 1
         g.enter(id)
+        if n.op == FG_as_written and root_wanted(n):
+            g.find(id).by_value = True
         if not visited.leaves:
             continue
         for k in range(operand_count(n)):
@@ -351,7 +354,9 @@ cdef int emit_reverse(Subgraph s) except -1:
         if slot.tensor == NULL:
             continue
         g = <Tensor>slot.tensor
-        if n.op < FG_ELEMENTWISE_END:
+        if n.op == FG_as_written and slot.by_value:
+            s.add(n.a, g)
+        elif n.op < FG_ELEMENTWISE_END:
             for k in range(fg_op_info[n.op].arity):
                 x = n.a if k == 0 else n.b if k == 1 else n.c
                 operand = s.find(x) if x else NULL
@@ -878,7 +883,7 @@ cdef Tensor forward_concatenate(FgNode *n, list tangents):
         if t is None:
             dims = list(tensor_dims(n))
             dims[along] = sizes[i]
-            t = dtypes[n.dtype].type(0) if scalars else np.zeros(dims, dtype=dtypes[n.dtype])
+            t = dtypes[n.dtype].type(0) if scalars else vouch(np.zeros(dims, dtype=dtypes[n.dtype]))
         parts.append(t)
     return push_concatenate(parts, along, scalars)
 

@@ -21,7 +21,7 @@ cdef extern from "alloc.h" nogil:
 
 cdef extern from "fg.h" nogil:
     enum: FG_NONE, FG_A, FG_B, FG_C, FG_Y
-    enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK, FG_INNER, FG_TAME
+    enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK, FG_INNER, FG_TAME, FG_BESIDE
     enum: FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED
     enum: FG_ELEMENTWISE_END, FG_COMPARE_END, FG_OPS
     enum: FG_BLOCK, FG_SEGMENT_BITS, FG_SEGMENT, FG_SEGMENTS_MAX, FG_NO_ID, FG_RUN
@@ -30,13 +30,14 @@ cdef extern from "fg.h" nogil:
         FG_NEEDS_GRAD, FG_LEAF, FG_WEAK, FG_CONST_A, FG_CONST_B, FG_CONST_C, FG_LITERAL
         FG_CONSUMED, FG_WANTED, FG_ARGUMENT, FG_PENDING, FG_READS_SELF, FG_RETAINED
         FG_PURE, FG_COMPUTED, FG_PYTHON, FG_YIELDS
-        FG_PROGRAM, FG_INSIDE, FG_OUTSIDE, FG_STEPPED, FG_NO_ZERO
+        FG_PROGRAM, FG_INSIDE, FG_OUTSIDE, FG_STEPPED, FG_NO_ZERO, FG_ROOTED, FG_CUBED
     # Operators that the core treats by name; all others it knows by their row alone.
     enum:
         FG_add, FG_subtract, FG_multiply, FG_divide, FG_power, FG_mod, FG_floor_divide
         FG_negative, FG_positive, FG_abs, FG_rint, FG_floor, FG_ceil, FG_trunc
         FG_less, FG_less_equal, FG_equal, FG_not_equal
-        FG_greater, FG_greater_equal, FG_maximum, FG_minimum, FG_where, FG_exp, FG_square, FG_weigh, FG_chain, FG_settle
+        FG_greater, FG_greater_equal, FG_maximum, FG_minimum, FG_where, FG_exp, FG_square, FG_weigh
+        FG_chain, FG_settle, FG_root_of, FG_as_written, FG_sqrt, FG_cbrt, FG_hypot
         FG_leaf, FG_reshape, FG_transpose, FG_broadcast, FG_flip, FG_item, FG_gather, FG_scatter
         FG_assign, FG_cast, FG_concatenate, FG_sum, FG_prod, FG_max, FG_min, FG_logsumexp
         FG_matmul, FG_place, FG_custom, FG_call, FG_result, FG_dual

@@ -12,6 +12,7 @@ cdef enum:
     PARTIAL_ONE = 2
     PARTIAL_MINUS = 3           # -1
     PARTIAL_STEPS = 4           # anything else
+    PARTIAL_NONE = 5            # the operand is no path for a derivative
 
     FORMULA_STEPS = 16
 
@@ -63,6 +64,9 @@ cdef int formula_read(Formula *f, int op, int which) except -1:
     cdef const FgOpInfo *info = &fg_op_info[op]
     if info.props & FG_STEPS or (info.props & FG_MASK and which == 2):
         f.kind, f.steps, f.result, f.number = PARTIAL_ZERO, 0, FROM_NUMBER, 0
+        return 0
+    if info.props & FG_BESIDE and info.partial[which].decode().strip() == "K(0)":
+        f.kind, f.steps, f.result, f.number = PARTIAL_NONE, 0, FROM_NUMBER, 0
         return 0
     f.steps = 0
     f.result = formula_part(f, ast.parse(info.partial[which].decode().strip(), mode="eval").body,
@@ -365,7 +369,7 @@ cdef Tensor emit_term(FgNode *n, uint32_t id, int which, Tensor g, Tensor finite
     cdef Tensor keep
     # What a mask does not take has no path.
     cdef bint strong = finite is None or fg_op_info[n.op].props & FG_MASK
-    if f.kind == PARTIAL_ZERO and strong:
+    if f.kind == PARTIAL_NONE or f.kind == PARTIAL_ZERO and strong:
         return None
     if f.kind == PARTIAL_ONE:
         return g

@@ -67,6 +67,8 @@ cdef PyObject *function_call(PyObject *self, PyObject *const *args, Py_ssize_t n
             a = t.node
             result = push_scalar(op, FG_FLOAT64, a.flags & FG_PYTHON, t.id, a, FG_NO_ID, NULL, 0,
                                  fg_value(op, FG_FLOAT64, a.re, 0, 0))
+            if op == FG_square:
+                result = raised(result, t, 2)
         else:
             result = strong(elementwise(op, args, n))
     else:
@@ -104,9 +106,12 @@ cdef object elementwise(int op, PyObject *const *args, Py_ssize_t n):
     if not tensors:
         return plain_result(op, [<object>args[i] for i in range(info.arity)])
     if info.arity == 1:
-        return unary(op, <object>args[0])
+        result = unary(op, <object>args[0])
+        return raised(result, <object>args[0], 2) if op == FG_square else result
     if info.arity == 2:
         result = binary(op, <object>args[0], <object>args[1])
+        if op == FG_multiply or op == FG_power:
+            result = raised_by(op, result, <object>args[0], <object>args[1])
         if result is NotImplemented:
             a, b = <object>args[0], <object>args[1]
             raise TypeError(f"{info.name.decode()}: cannot compute with an object of type "

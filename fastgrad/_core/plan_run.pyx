@@ -144,6 +144,7 @@ cdef class Plan:
     cdef Checked source             # keeps what the plan points into
     cdef uint8_t *kinds             # of the outputs
     cdef dict prepared              # functions of the nodes that NumPy computes
+    cdef dict same                  # of these, which are the same call; None: not looked at
     cdef Plan careful               # assumes less; made when needed
     cdef bint left                  # for the careful one, for good
     cdef object __weakref__
@@ -377,11 +378,10 @@ cdef class Plan:
                   if self.source.nodes[s.in_[k].node].op != FG_custom]
         if n.op == FG_result:
             y = self.objects(f)[self.graph.nodes["a"][s.node]][<int64_t>n.constant]
+        elif n.op == FG_call:
+            y = self.called(f, s.node, values)
         else:
-            function = self.prepared.get(s.node)
-            if function is None:
-                function = self.prepared[s.node] = prepare(self.graph, s.node)
-            y = function(*values)
+            y = self.function(s.node, "prepare")(*values)
             if n.op == FG_custom:
                 self.objects(f)[s.node] = y
                 return 0
@@ -400,6 +400,39 @@ cdef class Plan:
         else:
             memcpy(f.memory[s.out.place], PyArray_DATA(<ndarray>y), y.nbytes)
         return 0
+
+    cdef object function(self, int64_t node, str prepare):
+        function = self.prepared.get(node)
+        if function is None:
+            function = self.prepared[node] = getattr(replay_module(), prepare)(self.graph, node)
+        return function
+
+    cdef object called(self, FgFrame *f, int64_t node, list values):
+        """The result of a function without derivative; of several nodes that are the same call, as one
+        node for each of its results is, the first step calls it."""
+        if self.same is None:
+            self.same = self.same_calls()
+        first = self.same.get(node)
+        which = self.graph.attribute(node)[3]
+        made = self.objects(f)
+        if first is None or first == node:
+            y = self.function(node, "prepare_call")(*values)
+            if first is not None:       # (copies, should they be views of what the frame uses again)
+                made["call", node] = np.array(y) if which is None else [np.array(x) for x in y]
+        else:
+            y = made["call", first]
+        return y if which is None else y[which]
+
+    cdef dict same_calls(self):
+        """By node: which one of those that are the same call has the first step."""
+        cdef int k
+        cdef dict firsts = {}, found = {}
+        groups = replay_module().same_calls(self.graph)
+        for k in range(self.plan.step_count):
+            node = self.plan.steps[k].node
+            if self.plan.steps[k].kind == FG_STEP_PYTHON and node in groups:
+                found[node] = firsts.setdefault(groups[node], node)
+        return found
 
     cdef int raise_error(self, FgFrame *f) except -1:
         error = self.objects(f).pop("error", None)
@@ -589,11 +622,10 @@ cdef extern from *:
     bint CHECK_PLANS
 
 
-cdef object prepare(object graph, int64_t i):
-    """A function of plain operands for a node that NumPy computes."""
+cdef object replay_module():
     from fastgrad import _replay
 
-    return _replay.prepare(graph, i)
+    return _replay
 
 
 cdef void frame_clear(FgFrame *f) noexcept:

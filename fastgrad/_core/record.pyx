@@ -525,8 +525,14 @@ cdef class Recorder:
         cdef int64_t i
         cdef Tensor t
         e.begin(self)
-        for i in range(self.count):
-            e.add(self.ids[i])
+        if self.past:
+            wanted_mark(self.inputs, True)      # roots that are inputs: see Extraction.add
+        try:
+            for i in range(self.count):
+                e.add(self.ids[i])
+        finally:
+            if self.past:
+                wanted_mark(self.inputs, False)
         numbers, kinds = [], []
         for y in outputs:
             if PyArray_Check(y):
@@ -551,6 +557,16 @@ cdef class Recorder:
             e.looked_check()
         inputs = [e.numbers[node] for node, place in sorted(self.inputs.items(), key=second)]
         return e.rows(), e.operands, e.shapes, e.attrs, inputs, numbers, kinds, guards
+
+
+cdef int wanted_mark(dict inputs, bint wanted) except -1:
+    """Mark nodes as those that a derivative is asked for, or no more."""
+    for id in inputs:
+        if wanted:
+            node_at(<uint32_t>id).flags |= FG_WANTED
+        else:
+            node_at(<uint32_t>id).flags &= ~FG_WANTED
+    return 0
 
 
 cdef bint node_has(uint32_t id, size_t handle) noexcept:
@@ -1212,6 +1228,9 @@ cdef class Extraction:
             return 0
         if id in self.recorder.aliases:
             self.numbers[id] = self.number((<Argument>self.recorder.aliases[id]).id)
+            return 0
+        if n.op == FG_as_written and self.recorder.past and root_wanted(n):
+            self.numbers[id] = self.number(n.a)
             return 0
         numbers[0] = numbers[1] = numbers[2] = -1
         if n.op < FG_COMPARE_END:

@@ -256,7 +256,7 @@ cdef int visited_add(Visited *v, uint32_t id) except -1:
 cdef enum:                      # what a survey finds, beside the wanted nodes
     FOUND_OUTER = 1             # something that an enclosing transformation differentiates
     FOUND_PARAMETER = 2         # a leaf of the user's that requires a gradient
-    FOUND_CUSTOM = 4            # a rule of the user's: Python code
+    FOUND_CUSTOM = 4            # what a sweep with numbers does not do: a rule of the user's, mostly
     FOUND_GONE = 8              # something whose values are freed
     FOUND_RULE = 16             # a Python rule that is a part of a sweep with numbers
 
@@ -313,6 +313,8 @@ cdef int sweep_survey(Sweep *s, Visited *v, list targets, uint32_t floor) except
         if n.flags & FG_CONSUMED:
             found |= FOUND_GONE
         elif n.op < FG_ELEMENTWISE_END:
+            if n.op == FG_as_written and root_wanted(n):
+                found |= FOUND_CUSTOM           # Tensors go by the value
             if n.a:
                 found |= survey_operand(s, v, n.a, floor, reach)
             if n.b:

@@ -830,7 +830,8 @@ cdef bint is_stepped(FgNode *n) noexcept:
 cdef inline void stream_dual(FgTape *tape, FgNode *n, uint32_t reach, bint stepped) noexcept:
     """An operation, its operands let go of, goes on as a dual."""
     n.op = FG_dual
-    n.flags = (n.flags & ~(FG_STEPPED | FG_NO_ZERO)) | (FG_STEPPED if stepped else 0)
+    n.flags = (n.flags & ~(FG_STEPPED | FG_NO_ZERO | FG_ROOTED | FG_CUBED)) | (
+        FG_STEPPED if stepped else 0)
     n.attr = reach
     n.c = tape.stream
     if fg_reach_within(reach, tape.stream_reach):
@@ -856,8 +857,15 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     cdef FgAdjoint out
     cdef FgValue *other = NULL
     cdef uint32_t ids[3]
+    cdef int rooted = 0
+    if stream_rooted(n):
+        rooted = stream_root(n, id)
     if n.op < FG_ELEMENTWISE_END and n.rank == 0 and n.dtype == FG_FLOAT64:
         stream_scalar(tape, n)
+        if n.op == FG_dual:
+            n.flags |= rooted
+        elif rooted:
+            under_release(id)
         return 0
     if n.op == FG_concatenate or n.op == FG_custom or n.op == FG_result:
         return stream_many(tape, n, id)
@@ -865,6 +873,8 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     t[1] = stream_tangent(tape, n.b)
     t[2] = stream_tangent(tape, n.c)
     if t[0] == NULL and t[1] == NULL and t[2] == NULL:
+        if rooted:
+            under_release(id)
         return 0
     tangent_node(n, id, t, 1, &out)
     if second_looked(n, t, 3):
@@ -873,6 +883,7 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
         ids[2] = n.c
         other = second_made(n, id, t, ids, 3, &out)
     stream_become(tape, n, id, &out, other)
+    n.flags |= rooted
     return 0
 
 
@@ -894,6 +905,9 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
         return
     if tape.steps:
         stepped = is_stepped(n)
+    if fg_op_info[n.op].props & FG_BESIDE:
+        first = first and n.op == FG_root_of
+        second = second and n.op == FG_as_written
     if first:
         if a.tangent.number != 0:
             total = scalar_term(n.op, 0, FG_FLOAT64, a.tangent.number, u, v, w, n.re, tie)
@@ -923,7 +937,8 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
 cdef inline void stream_release(FgNode *x, uint32_t id) noexcept:
     """One consumer less of an operand. A scalar dual holds nothing but its place; the tape is
     busy: no mark is on it."""
-    if x.refs == 1 and x.op == FG_dual and x.rank == 0 and x.flags & FG_PURE:
+    if (x.refs == 1 and x.op == FG_dual and x.rank == 0
+            and x.flags & (FG_PURE | FG_ROOTED) == FG_PURE):
         x.refs = 0
         node_free(x, id)
     else:

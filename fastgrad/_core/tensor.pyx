@@ -3,6 +3,7 @@
 # What the storey above registers: implementations behind NumPy's function protocol, and methods.
 ARRAY_FUNCTIONS = {}
 METHODS = {}
+ACCUMULATED = {}                # by ufunc: what its method accumulate is
 
 
 @cython.final
@@ -152,7 +153,9 @@ cdef class Tensor:
         if not self.node.flags & FG_NEEDS_GRAD:
             raise RuntimeError("retain_grad: this Tensor does not require a gradient")
         if not self.node.flags & FG_LEAF:
+            global roots_retained
             self.node.flags |= FG_RETAINED
+            roots_retained += may_be_root(self.node)
 
     # ---- its value --------------------------------------------------------------------------
 
@@ -493,7 +496,7 @@ cdef class Tensor:
         return binary(FG_subtract, left, right)
 
     def __mul__(left, right):
-        return binary(FG_multiply, left, right)
+        return multiplied(left, right)
 
     def __truediv__(left, right):
         return binary(FG_divide, left, right)
@@ -510,9 +513,7 @@ cdef class Tensor:
     def __pow__(left, right, modulo):
         if modulo is not None:
             return NotImplemented
-        if PyLong_CheckExact(right) and right == 2 and is_float((<Tensor>left).node.dtype):
-            return unary(FG_square, left)       # as NumPy's operator; a tenth of the price
-        return binary(FG_power, left, right)
+        return powered(left, right)
 
     def __matmul__(left, right):
         if isinstance(left, Deferred) or isinstance(right, Deferred):
@@ -553,7 +554,7 @@ cdef class Tensor:
         return in_place(self, binary(FG_subtract, self, other), "-=")
 
     def __imul__(self, other):
-        return in_place(self, binary(FG_multiply, self, other), "*=")
+        return in_place(self, multiplied(self, other), "*=")
 
     def __itruediv__(self, other):
         return in_place(self, binary(FG_divide, self, other), "/=")
@@ -565,7 +566,7 @@ cdef class Tensor:
         return in_place(self, binary(FG_mod, self, other), "%=")
 
     def __ipow__(self, other):
-        return in_place(self, binary(FG_power, self, other), "**=")
+        return in_place(self, raised_by(FG_power, binary(FG_power, self, other), self, other), "**=")
 
     def __imatmul__(self, other):
         if isinstance(other, Deferred):
@@ -1872,6 +1873,18 @@ cdef inline object binary(int op, object left, object right):
     return binary_any(op, left, right)
 
 
+cdef inline object multiplied(object left, object right):
+    if left is right:
+        return raised(binary(FG_multiply, left, right), left, 2)
+    return binary(FG_multiply, left, right)
+
+
+cdef inline object powered(object left, object right):
+    if PyLong_CheckExact(right) and right == 2 and is_float((<Tensor>left).node.dtype):
+        return raised(unary(FG_square, left), left, 2)  # as NumPy's operator; a tenth of the price
+    return raised_by(FG_power, binary(FG_power, left, right), left, right)
+
+
 cdef inline object binary_fast_array(int op, object left, object right):
     """Small recorded arrays of one shape, or one and a Python float; None for anything else."""
     cdef FgNode *a
@@ -2058,8 +2071,8 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
                 del arguments["dtype"]
             return function(inputs[0], **{k: v for k, v in arguments.items() if v is not None
                                           or k == "axis"})
-    elif method == "accumulate" and ufunc is np.add and kwargs.get("out") is None:
-        return METHODS["cumsum"](*inputs, **{"axis": 0, **kwargs})
+    elif method == "accumulate" and ufunc in ACCUMULATED and kwargs.get("out") is None:
+        return ACCUMULATED[ufunc](*inputs, **{"axis": 0, **kwargs})
     elif method == "outer" and not kwargs:
         a, b = [np.asarray(x) if not isinstance(x, Tensor) else x for x in inputs]
         return array_ufunc(ufunc, "__call__", (

@@ -2,13 +2,16 @@
 and reverse mode algorithmic differentiation" (2008); for the factor, I. Murray, "Differentiation of
 the Cholesky decomposition" (2016)."""
 
+import warnings
+
 import numpy as np
 
 from fastgrad import numpy as fnp
+from fastgrad._core import core
 
-from .rule import operator
+from .rule import on_examples, operator
 
-__all__ = ["cholesky", "solve"]
+__all__ = ["cholesky", "eigh", "solve"]
 
 
 def _transposed(a):
@@ -77,14 +80,12 @@ def _halved(a):
 def _cholesky_vjp(g, a, y, upper=False):
     factor, g = (_transposed(y), _transposed(g)) if upper else (y, g)
     middle = solve(_transposed(factor), _halved(_transposed(factor) @ g))
-    whole = _transposed(solve(_transposed(factor), _transposed(middle)))
-    return 0.5 * (whole + _transposed(whole))
+    return _transposed(solve(_transposed(factor), _transposed(middle)))
 
 
 def _cholesky_jvp(t, a, y, upper=False):
     factor = _transposed(y) if upper else y
-    inner = solve(factor, 0.5 * (t + _transposed(t)))
-    moved = factor @ _halved(_transposed(solve(factor, _transposed(inner))))
+    moved = factor @ _halved(_transposed(solve(factor, _transposed(solve(factor, t)))))
     return _transposed(moved) if upper else moved
 
 
@@ -128,3 +129,85 @@ cholesky = operator(
            [0.25, 0.5 ]])
     """, draw=lambda rng: [((_positive(rng, *shape),), {"upper": upper}) for shape, upper
                                             in (((3, 3), False), ((4, 2, 2), True), ((1, 1), False))])
+
+
+def _inverse_gaps(w):
+    """1 / (w[j] - w[i]); 0 on the diagonal, and NaN where two are equal to rounding."""
+    gaps, diagonal = w[..., None, :] - w[..., None], np.eye(w.shape[-1], dtype=bool)
+    rounding = w.shape[-1] * np.finfo(w.dtype).eps * np.max(np.abs(w), -1, initial=0)
+    equal = (np.abs(gaps) <= rounding[..., None, None]) & ~diagonal
+    if equal.any() and not on_examples.get():
+        warnings.warn(f"linalg.eigh: eigenvalues are equal{core.user_line()}; the derivative of "
+                      "their eigenvectors is NaN", RuntimeWarning, stacklevel=1)
+    return 1 / np.where(diagonal, np.inf, np.where(equal, np.nan, gaps))
+
+
+def _inverse_gaps_vjp(g, w, y):
+    moved = -y * y * g
+    return fnp.sum(moved - _transposed(moved), -2)
+
+
+_inverse_gaps = operator(
+    "linalg._inverse_gaps", "(n)->(n,n)", _inverse_gaps, reads="y", vjp=(_inverse_gaps_vjp,),
+    jvp=(lambda t, w, y: -y * y * (t[..., None, :] - t[..., None]),), doc=_inverse_gaps.__doc__,
+    draw=lambda rng: [((rng.normal(size=shape),), {}) for shape in ((3,), (2, 2), (1,))])
+
+
+def _eigh_jvp(tangents, operands, results, UPLO):
+    (t,), (w, v) = tangents, results
+    inner = _transposed(v) @ t @ v
+    return fnp.diagonal(inner, 0, -2, -1), v @ (_inverse_gaps(w) * inner)
+
+
+def _eigh_vjp(cotangents, operands, results, wanted, UPLO):
+    (c, g), (w, v) = cotangents, results
+    moved = 0.0 if c is None else v * c[..., None, :]
+    if g is not None:
+        gaps, inner = _inverse_gaps(w), _transposed(v) @ g
+        # NaN stays away from eigenvectors that nobody looks at, and from no others.
+        asked = fnp.any(g != 0, -2, keepdims=True)
+        moved = moved + v @ fnp.where(asked, gaps * inner, core.functions["weigh"](inner, gaps))
+    return (moved @ _transposed(v),)
+
+
+_Eigh = type(np.linalg.eigh(np.eye(1)))
+eigh = operator(
+    "linalg.eigh", "(n,n)->(n),(n,n)", np.linalg.eigh, reads="y", results=2, returns=2,
+    symmetric=(0,), jvp=_eigh_jvp, vjp=_eigh_vjp, around=lambda eigh, a: _Eigh(*eigh(a)),
+    draw=lambda rng: [((rng.normal(size=shape),), {"UPLO": side})
+                      for shape, side in (((3, 3), "L"), ((4, 2, 2), "U"), ((1, 1), "L"))],
+    doc="""Eigenvalues and eigenvectors of a symmetric matrix. As `numpy.linalg.eigh`.
+
+    Parameters
+    ----------
+    a : Tensor or array_like, shape (..., n, n)
+        Taken as symmetric: one triangle is read, and the gradient is symmetric.
+    UPLO : {"L", "U"}, optional
+        The triangle that is read.
+
+    Returns
+    -------
+    EighResult
+        A namedtuple of `eigenvalues` and `eigenvectors`; of arrays, if `a` is no Tensor.
+
+    Raises
+    ------
+    LinAlgError
+        If the computation does not converge.
+
+    Notes
+    -----
+    With the cotangents c of w and g of v: that of a is the symmetric part of
+    ``v @ (diag(c) + f * (v.T @ g)) @ v.T``, f[i, j] being ``1 / (w[j] - w[i])``, 0 on the diagonal
+    (Giles 2008, section 3.1). So eigenvectors whose eigenvalues are equal to rounding have the
+    derivative NaN, with a RuntimeWarning. The gradients of the others, and of symmetric functions
+    of the eigenvalues, are exact; what differentiates these once more meets all eigenvectors, and
+    is NaN.
+
+    Examples
+    --------
+    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
+    >>> fg.grad(lambda a: fnp.linalg.eigh(a).eigenvalues[1])(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """)

@@ -13,6 +13,7 @@ is an error and never a zero.
 import contextvars
 import functools
 import inspect
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,7 +43,8 @@ class Operator(NamedTuple):
     signature : str
         Core axes, "(n,n),(n,k)->(n,k)"; axes in front are batch axes.
     value : callable
-        Of ndarrays, then options by keyword: the result, or a tuple of all results.
+        Of ndarrays, then options by keyword: the result, or a tuple of all results. One that warns
+        asks `on_examples` first.
     jvp, vjp : tuple of callable, callable, or None
         One function an operand: ``(tangent, *operands, *results, **options)`` gives what it adds to
         the tangent of the first result; ``(cotangent, ...)`` what the operand's cotangent is, which is
@@ -50,7 +52,8 @@ class Operator(NamedTuple):
         function for all: ``(tangents, operands, results, **options)`` -> a tangent a result, and
         ``(cotangents, operands, results, wanted, **options)`` -> a cotangent an operand. In
         fastgrad.numpy, so that they are differentiated in their turn; while nothing is recorded they
-        get plain arrays.
+        get plain arrays. None is zero, in what the one function gets and returns. An operator that
+        hands out several results has one function for all.
     linear : tuple of int
         Operands in which it is linear, the others held: it is its own `jvp` there.
     reads : str
@@ -62,10 +65,11 @@ class Operator(NamedTuple):
     results : int
         How many there are.
     returns : int
-        How many of them are handed out; the rest (an order, factors) is for the rules alone.
+        How many of them are handed out, several in a tuple (of which `around` may make NumPy's
+        namedtuple); the rest (an order, factors) is for the rules alone.
     symmetric : tuple of int
         Operands that are taken as symmetric matrices: the derivative is that along symmetric
-        directions.
+        directions. The rules get symmetric tangents, and what they return is made symmetric.
     draw : callable
         Of a random generator: pairs of operands and options, by which the laws test the operator.
     """
@@ -96,7 +100,7 @@ class Operator(NamedTuple):
                 raise np.linalg.LinAlgError(f"{self.name}: {error}") from None
             shapes = parsed(self.signature).shapes(self.name, list(map(np.shape, operands)))
             return tuple([np.full(shape, np.nan, operands[0].dtype) for shape in shapes])
-        return found if self.results > 1 else (found,)
+        return tuple(found) if self.results > 1 else (found,)
 
     def __repr__(self):
         return self.name
@@ -107,8 +111,9 @@ OPERATORS = {}          # by name, "fastgrad.linalg.solve" as call nodes have it
 
 def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="", along=None,
              results=1, returns=1, symmetric=(), draw, doc, numpy=None, method=False,
-             around=None):
-    """Register an operator; returns its public function, of NumPy's parameters.
+             accumulates=None, around=None):
+    """Register an operator; returns its public function, of NumPy's parameters, and puts it into
+    fastgrad.numpy, "linalg.solve" into fastgrad.numpy.linalg.
 
     Parameters
     ----------
@@ -120,6 +125,8 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
         The function of NumPy's whose name and parameters it has, if `value` is another one.
     method : bool
         Whether Tensors have it as a method.
+    accumulates : ufunc, optional
+        One whose method ``accumulate`` it is.
     around : callable, optional
         What NumPy's function does with operands, where it is more than the signature: it gets the
         operator as a function of the operands, and these.
@@ -127,8 +134,8 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
     Raises
     ------
     ValueError
-        For a name that is registered, a signature that is none, or an operator that is its own `jvp`
-        and has no `vjp`.
+        For a name that is registered, a signature that is none, an operator that is its own `jvp`
+        and has no `vjp`, or one with several results and rules for the first one alone.
     """
     from fastgrad.numpy._dispatch import deferring, register
 
@@ -139,6 +146,8 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
     parsed(signature)
     if linear and vjp is None:
         raise ValueError(f"operator {name!r} is its own jvp and needs a vjp")
+    if returns > 1 and (linear or isinstance(jvp, tuple) or isinstance(vjp, tuple)):
+        raise ValueError(f"operator {name!r} has several results and needs rules for all of them")
     OPERATORS[row.key], core.CALLED[row.key] = row, row.computed
     numpy = numpy or value
     parameters = inspect.signature(numpy)
@@ -151,8 +160,11 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
     function.__module__ = "fastgrad.numpy" + ("." + name.rpartition(".")[0] if "." in name else "")
     function.__signature__ = parameters
     function.__doc__ = inspect.cleandoc(doc)
+    setattr(sys.modules[function.__module__], function.__name__, function)
     if method:
         core.METHODS[function.__name__] = function
+    if accumulates is not None:
+        core.ACCUMULATED[accumulates] = function
     return register(function, numpy)
 
 
@@ -252,6 +264,7 @@ class Rule:
             found = _run(lambda given: [
                 rule(given[0], *operands, *results, **self.options) if wanted else None
                 for rule, wanted in zip(row.vjp, needed)], cotangents)
+        found = _symmetrised(row, found)
         return [None if g is None or not wanted else _tensor(unbroadcast(g, x.shape))
                 for g, x, wanted in zip(found, operands, needed)]
 
@@ -270,6 +283,7 @@ def _run(rule, vectors):
 
 def pushed(row, options, tangents, operands, results):
     """The tangents of all results from those of the operands (None: zero)."""
+    tangents = _symmetrised(row, tangents)
     if callable(row.jvp):
         return row.jvp(tangents, operands, results, **options)
     if row.jvp is None and not row.linear:
@@ -281,6 +295,12 @@ def pushed(row, options, tangents, operands, results):
                 t, *operands, *results, **options)
             total = part if total is None else total + part
     return [total] + [None] * (row.results - 1)
+
+
+def _symmetrised(row, vectors):
+    """Tangents or cotangents of operands; of those that are symmetric the symmetric part."""
+    return [0.5 * (x + x.swapaxes(-1, -2)) if x is not None and k in row.symmetric else x
+            for k, x in enumerate(vectors)] if row.symmetric else vectors
 
 
 def _moved(row, options, k, t, operands):

@@ -208,11 +208,8 @@ for _operator in _core.operators():
             _core.METHODS.update(dict.fromkeys(_row(_operator), _core.functions[_operator.name]))
 
 
-from fastgrad._operators import cholesky as _cholesky  # noqa: E402 (which needs the names above)
-from fastgrad._operators import cumsum  # noqa: E402
-from fastgrad._operators import solve as _solve  # noqa: E402
-
-linalg.cholesky, linalg.solve = _cholesky, _solve
+# Each record puts its function here, or in linalg.
+from fastgrad import _operators  # noqa: E402 (which needs the names above)
 
 # ---- methods of Tensors ---------------------------------------------------------------------
 

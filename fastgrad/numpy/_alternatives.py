@@ -7,8 +7,6 @@ the function's own parameters for the rest.
 
 from fastgrad._core import core
 
-_SUMS = "fnp.sum(fnp.where(fnp.tri(len(x)) > 0, x, 0.0), axis=1)"
-_PRODUCTS = "fnp.prod(fnp.where(fnp.tri(len(x)) > 0, x, 1.0), axis=1)"
 _QUANTILE = "fnp.sort(x)[k] * (1 - r) + fnp.sort(x)[min(k + 1, len(x) - 1)] * r"
 _MEDIAN = "fnp.mean(fnp.sort(x)[(len(x) - 1) // 2:len(x) // 2 + 1])"
 _SPECIAL = ("cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "logsumexp", "softmax",
@@ -16,11 +14,9 @@ _SPECIAL = ("cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "lo
 
 TABLE = {
     "numpy.cumulative_sum": ("fnp.cumsum(x)",),
-    "numpy.cumprod": (_PRODUCTS,),
-    "numpy.cumulative_prod": (_PRODUCTS,),
-    "numpy.multiply.accumulate": (_PRODUCTS,),
-    "numpy.nancumsum": (_SUMS.replace("x, 0.0", "fnp.nan_to_num(x), 0.0"),),
-    "numpy.nancumprod": (_PRODUCTS.replace("x, 1.0", "fnp.nan_to_num(x, nan=1.0), 1.0"),),
+    "numpy.cumulative_prod": ("fnp.cumprod(x)",),
+    "numpy.nancumsum": ("fnp.cumsum(fnp.nan_to_num(x))",),
+    "numpy.nancumprod": ("fnp.cumprod(fnp.nan_to_num(x, nan=1.0))",),
     **{f"numpy.nan{name}": (f"fnp.{name}(x[~fnp.isnan(x)])",)
        for name in ("sum", "prod", "mean", "var", "std", "max", "min")},
     "numpy.ediff1d": ("fnp.diff(x)",),

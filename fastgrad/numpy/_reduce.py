@@ -150,6 +150,7 @@ def root_of_powers(x, order, axis, keepdims, count=None):
             not total.size or type(count) is float and count == 0):
         return _root(total, order, count)
     constant = x.detach() if x.requires_grad else x
+    under = total
     if deciding == 1 and not core.recording_program():
         if _moderate(total, room):
             return _root(total, order, count)
@@ -157,15 +158,16 @@ def root_of_powers(x, order, axis, keepdims, count=None):
         zero = _vanish(constant, order, axis, keepdims, count)
         total = _where(1.0, total, zero)
         if _moderate(total, room) if deciding else core.within(total, low, high):
-            return _where(0.0, _root(total, order, count), zero)
+            return _rooted(_where(0.0, _root(total, order, count), zero), under, order, count)
     aligned = keepdims or axis is not None      # else a number, which meets entries and result alike
     # Of negative orders the slope of the root is as small as 1 / scale: close to 1 leaves most room.
     scale = _scale(constant, order, axis, aligned, step if order > 0 else 1.0, largest)
     x = _multiply(x, scale)
     zero = _vanish(x.detach() if x.requires_grad else x, order, axis, keepdims, count)
     total = _where(1.0, _sum_of_powers(x, order, axis, keepdims), zero)
-    return _divide(_where(0.0, _root(total, order, count), zero),
+    root = _divide(_where(0.0, _root(total, order, count), zero),
                    core.reshape(scale, total.shape) if aligned and not keepdims else scale)
+    return _rooted(root, under, order, count)
 
 
 @functools.lru_cache(64)
@@ -186,6 +188,13 @@ def _root(total, order, count):
     if count is not None:
         total = _divide(total, count)
     return _sqrt(total) if order == 2 else _power(total, 1.0 / order)
+
+
+def _rooted(root, under, order, count):
+    """The root, whose even powers have the derivatives of what stands under it."""
+    if order != 2:
+        return root
+    return core.root_of(root, under if count is None else _divide(under, count))
 
 
 def _moderate(total, room):
