@@ -206,6 +206,31 @@ def test_a_rule_that_is_missing_is_an_error(name, engine, monkeypatch):
         ENGINES[engine](lambda x: weighed(f, x, *operands[1:]), operands[0])
 
 
+@pytest.mark.parametrize("name", [name for name, row in OPERATORS.items() if row.jvp is not None])
+def test_a_vjp_that_is_left_out_is_the_transpose_of_the_jvp(name, monkeypatch):
+    (first, *rest), f = drawn(name, 0)
+    other = list(OPERATORS[name].draw(np.random.default_rng(1)))[0][0][0]
+
+    def derivatives():
+        loss = lambda *operands: weighed(f, *operands)  # noqa: E731
+        of_first = lambda x: loss(x, *rest)  # noqa: E731
+        program = fg.compile(fg.grad(of_first))
+        program(first)
+        return [*fg.grad(loss, tuple(range(1 + len(rest))))(first, *rest), program(other),
+                fg.jacobian(fg.grad(of_first), mode="reverse")(first),
+                fg.vmap(fg.grad(of_first))(np.stack([first, other])),
+                fg.jacobian(lambda x: f(x, *rest), mode="reverse")(first)]
+
+    expected = derivatives()
+    monkeypatch.setitem(OPERATORS, name, OPERATORS[name]._replace(vjp=None))
+    if name in ("fastgrad.linalg.solve", "fastgrad.linalg._triangular"):
+        with pytest.raises(fg.NoDerivativeError, match="made of the operator itself"):
+            derivatives()
+        return
+    for found, wanted in zip(derivatives(), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
 # ---- the record -------------------------------------------------------------------------------
 
 def test_what_a_record_must_hold():
@@ -435,3 +460,17 @@ def test_only_what_is_asked_for():
     finally:
         OPERATORS["fastgrad.linalg.solve"] = solve
     assert asked == [(False, True), (True, False), (True, True)]
+
+
+@pytest.mark.parametrize("upper", [False, True])
+@pytest.mark.parametrize("n", [1, 48, 49, 130])
+def test_triangular_systems_in_blocks(n, upper):
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(size=(2, n, n)) / n + 3 * np.eye(n), rng.normal(size=(n, 3))
+    side = np.triu if upper else np.tril
+    x = fnp.linalg._triangular(a, b, upper)
+    np.testing.assert_allclose(x, np.linalg.solve(side(a), np.broadcast_to(b, (2, n, 3))), rtol=1e-10)
+    found = fg.grad(lambda a, b: np.sum(fnp.linalg._triangular(a, b, upper) ** 2), (0, 1))(a, b)
+    expected = fg.grad(lambda a, b: np.sum(np.linalg.solve(side(a), b) ** 2), (0, 1))(a, b)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)

@@ -141,7 +141,7 @@ INF, NAN = np.inf, np.nan
 SPECIAL = {
     "abs": (fnp.abs, 0.0, 0, 0, 0),
     "relu": (fnp.relu, 0.0, 0, 0, 0),
-    "square of abs": (lambda x: fnp.abs(x) ** 2, 0.0, 0, 0, 0),
+    "square of abs": (lambda x: fnp.abs(x) ** 2, 0.0, 0, 2, 0),
     "maximum of a literal": (lambda x: fnp.maximum(x, 1.0) * x, 1.0, 1, 0, 0),
     "maximum of Tensors": (lambda x: fnp.maximum(x, x * x), 1.0, 1.5, 1, 0),
     "clip at its bound": (lambda x: fnp.clip(x, 1.0, 2.0) * x, 1.0, 1, 0, 0),

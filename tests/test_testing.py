@@ -14,8 +14,6 @@ from fastgrad.testing import assert_close, check_grads
 
 Params = collections.namedtuple("Params", "w b")
 
-real = pytest.mark.skipif(not hasattr(fg, "vjp"), reason="fastgrad has no vjp and jvp yet")
-
 
 @pytest.fixture(autouse=True)
 def no_warnings():
@@ -350,7 +348,6 @@ def test_gradients_of_the_core_beside_tensors(monkeypatch):
                     modes="reverse")
 
 
-@real
 @pytest.mark.parametrize("name", SMOOTH)
 def test_derivatives_of_the_core_pass(name):
     f, args = SMOOTH[name]
@@ -358,7 +355,6 @@ def test_derivatives_of_the_core_pass(name):
         check_grads(f, *args)
 
 
-@real
 @pytest.mark.parametrize("modes", ["forward", "reverse", ("forward", "reverse")])
 @pytest.mark.parametrize("f, x", [
     (lambda x: fnp.sum(fnp.exp(-x) * x), np.array([0.5, 2.0])),
@@ -369,7 +365,6 @@ def test_derivatives_in_each_mode(f, x, modes):
     check_grads(f, x, modes=modes)
 
 
-@real
 def test_a_factor_that_is_held_is_found():
     def held(x):
         return (x * (x.detach() if fg.is_tensor(x) else x)).sum()

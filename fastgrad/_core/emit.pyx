@@ -430,7 +430,8 @@ cdef int emit_shaped_reverse(Subgraph s, FgNode *n, uint32_t id, Tensor g) excep
     elif op == FG_logsumexp:
         t = emit_chain(expand(g, n, x), softmax_of(n, id, x), s.finite)
     else:
-        raise SystemError(f"fastgrad: no recorded rule for {fg_op_info[op].name.decode()}")
+        raise NoDerivativeError(f"{fg_op_info[op].name.decode()}: there is no rule for its derivative in "
+                                "reverse mode that could be recorded")
     return s.add(n.a, t)
 
 
@@ -857,7 +858,8 @@ cdef Tensor forward_shaped(FgNode *n, uint32_t id, list tangents, Tensor finite)
         return push_place(&o, n.attr, n.shape)
     if op == FG_gather:
         return push_gather(&o, attr_object(n.attr))
-    raise SystemError(f"fastgrad: no recorded rule for {fg_op_info[op].name.decode()}")
+    raise NoDerivativeError(f"{fg_op_info[op].name.decode()}: there is no rule for its derivative in "
+                            "forward mode")
 
 
 cdef Tensor reduce_as(Tensor t, FgNode *n, FgNode *x):

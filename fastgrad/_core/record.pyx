@@ -245,7 +245,7 @@ cdef class Recorder:
                 self.refuse("an array is changed while it is recorded")
                 return None
             return t
-        if id(a) in self.vouched:
+        if self.vouches(a):
             return None
         if id(a) in self.frozen:
             self.refuse("an array is used as an operand and by value")
@@ -382,7 +382,7 @@ cdef class Recorder:
 
     cdef int freeze(self, object x) except -1:
         """The contents of an array are used by value."""
-        if PyArray_Check(x) and id(x) not in self.vouched:
+        if PyArray_Check(x) and not self.vouches(x):
             if self.known is not None and id(x) not in self.known:
                 self.refuse("an array is used that is no argument and that the function does not "
                             "reach by a name (fg.constant(array) vouches for one)")
@@ -440,6 +440,13 @@ cdef class Recorder:
                 node_drop(self.ids[i])
         return [<object>node_at(<uint32_t>x).handle for x, handle in self.left
                 if node_has(<uint32_t>x, <size_t>handle)]
+
+    cdef bint vouches(self, object a) except -1:
+        """Whether the contents of an array, or of what it is a view of, are the same at each run."""
+        if id(a) in self.vouched:
+            return True
+        base = a.base
+        return base is not None and id(base) in self.vouched
 
     def vouch(self, array):
         """Its contents never change."""

@@ -44,7 +44,7 @@ cdef object raised(object result, object base, double exponent):
     if not may_be_root(r.node) or not (y.node.flags & FG_NEEDS_GRAD or node_traced(y.id, y.node)):
         return result
     for order in (2, 3):
-        if exponent == 0 or exponent % order:
+        if exponent <= 0 or exponent % order:       # (of a negative power nothing is smooth there)
             continue
         nodes_walked = 0
         under = under_root(r.node, r.id, order)

@@ -211,6 +211,9 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
             reverse_place(s, n, g)
         elif n.op == FG_prod or n.op == FG_max or n.op == FG_min or n.op == FG_logsumexp:
             reverse_reduction(s, n, g, number)
+        else:
+            raise NoDerivativeError(f"{fg_op_info[n.op].name.decode()}: there is no rule for its "
+                                    "derivative in reverse mode")
         done = True
     finally:
         n.refs -= 1

@@ -72,6 +72,46 @@ solve = operator(
         ((3, 3), (3, 2)), ((4, 2, 2), (2, 1)), ((2, 2), (5, 2, 3)), ((1, 1), (1, 1)))])
 
 
+BLOCK = 48          # rows of a triangular matrix that LAPACK solves for at once; the rest is products
+
+
+def _side(a, upper):
+    return fnp.triu(a) if upper else fnp.tril(a)
+
+
+def _substituted(a, b, upper):
+    """The x of ``a @ x = b`` for a triangular a, whose other half is not read."""
+    n, starts = a.shape[-1], range(0, a.shape[-1], BLOCK)
+    x = np.empty(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + b.shape[-2:], b.dtype)
+    a = np.triu(a) if upper else np.tril(a)
+    for start in reversed(starts) if upper else starts:
+        rows = slice(start, min(start + BLOCK, n))
+        known = slice(rows.stop, n) if upper else slice(0, start)
+        right = b[..., rows, :] - a[..., rows, known] @ x[..., known, :]
+        x[..., rows, :] = np.linalg.solve(a[..., rows, rows], right)
+    return x
+
+
+def _triangular_vjp(cotangents, operands, results, wanted, upper):
+    (g,), (a, _), (x,) = cotangents, operands, results
+    u = _triangular(_transposed(a), g, not upper)
+    return -_side(u @ _transposed(x), upper) if wanted[0] else None, u
+
+
+def _triangular_jvp(tangents, operands, results, upper):
+    (da, db), (a, _), (x,) = tangents, operands, results
+    moved = 0.0 if da is None else _side(da, upper) @ x
+    return (_triangular(a, (0.0 if db is None else db) - moved, upper),)
+
+
+_triangular = operator(
+    "linalg._triangular", "(n,n),(n,k)->(n,k)", _substituted, reads="ay", jvp=_triangular_jvp,
+    vjp=_triangular_vjp, doc=_substituted.__doc__,
+    draw=lambda rng: [((_well_conditioned(rng, *a), rng.normal(size=b)), {"upper": upper})
+                      for a, b, upper in (((3, 3), (3, 2), False), ((4, 2, 2), (2, 1), True),
+                                          ((2, 2), (5, 2, 3), True))])
+
+
 def _halved(a):
     """The lower triangle, its diagonal halved."""
     return fnp.tril(a) - 0.5 * a * fnp.eye(a.shape[-1], dtype=a.dtype)
@@ -79,13 +119,15 @@ def _halved(a):
 
 def _cholesky_vjp(g, a, y, upper=False):
     factor, g = (_transposed(y), _transposed(g)) if upper else (y, g)
-    middle = solve(_transposed(factor), _halved(_transposed(factor) @ g))
-    return _transposed(solve(_transposed(factor), _transposed(middle)))
+    above = _transposed(factor)
+    middle = _triangular(above, _halved(above @ g), True)
+    return _transposed(_triangular(above, _transposed(middle), True))
 
 
 def _cholesky_jvp(t, a, y, upper=False):
     factor = _transposed(y) if upper else y
-    moved = factor @ _halved(_transposed(solve(factor, _transposed(solve(factor, t)))))
+    inner = _triangular(factor, _transposed(_triangular(factor, t, False)), False)
+    moved = factor @ _halved(_transposed(inner))
     return _transposed(moved) if upper else moved
 
 

@@ -33,6 +33,10 @@ Tensor = core.Tensor
 on_examples = contextvars.ContextVar("on_examples", default=False)
 
 
+# The operators whose jvp is being transposed.
+transposing = contextvars.ContextVar("transposing", default=())
+
+
 class Operator(NamedTuple):
     """What is known of an operator.
 
@@ -53,7 +57,8 @@ class Operator(NamedTuple):
         ``(cotangents, operands, results, wanted, **options)`` -> a cotangent an operand. In
         fastgrad.numpy, so that they are differentiated in their turn; while nothing is recorded they
         get plain arrays. None is zero, in what the one function gets and returns. An operator that
-        hands out several results has one function for all.
+        hands out several results has one function for all. A `vjp` that is left out is the transpose
+        of the `jvp`, made anew at each use; one whose jvp is made of itself has to give it.
     linear : tuple of int
         Operands in which it is linear, the others held: it is its own `jvp` there.
     reads : str
@@ -255,10 +260,11 @@ class Rule:
 
     def pull(self, cotangents, needed):
         row = self.row
-        if row.vjp is None:
-            raise core.NoDerivativeError(f"{row.name}: there is no rule for its derivative in reverse mode")
         operands, results = self._known()
-        if callable(row.vjp):
+        if row.vjp is None:
+            found = _run(lambda given: _transposed(row, self.options, given, operands, results, needed),
+                         cotangents)
+        elif callable(row.vjp):
             found = _run(lambda given: row.vjp(given, operands, results, needed, **self.options), cotangents)
         else:
             found = _run(lambda given: [
@@ -295,6 +301,34 @@ def pushed(row, options, tangents, operands, results):
                 t, *operands, *results, **options)
             total = part if total is None else total + part
     return [total] + [None] * (row.results - 1)
+
+
+def _transposed(row, options, cotangents, operands, results, needed):
+    """The cotangents of the operands by the transpose of the jvp."""
+    from fastgrad import vjp
+
+    if row.jvp is None:
+        raise core.NoDerivativeError(f"{row.name}: there is no rule for its derivative in reverse mode")
+    if row.name in transposing.get():
+        raise core.NoDerivativeError(f"{row.name}: its jvp is made of the operator itself, so that the "
+                                     "transpose of it is none; give it a vjp")
+    asked = [k for k, wanted in enumerate(needed) if wanted]
+    given = [k for k, g in enumerate(cotangents) if g is not None]
+
+    def push(*tangents):
+        every = [None] * len(operands)
+        for k, t in zip(asked, tangents):
+            every[k] = t
+        moved = pushed(row, options, every, operands, results)
+        return tuple([np.zeros(results[k].shape) if moved[k] is None else moved[k] for k in given])
+
+    token = transposing.set((*transposing.get(), row.name))
+    try:
+        pull = vjp(push, *[np.zeros(operands[k].shape, operands[k].dtype) for k in asked])[1]
+        found = dict(zip(asked, pull(tuple([cotangents[k] for k in given]))))
+    finally:
+        transposing.reset(token)
+    return [found.get(k) for k in range(len(operands))]
 
 
 def _symmetrised(row, vectors):
