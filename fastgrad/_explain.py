@@ -419,6 +419,12 @@ def _formula(node, x, shapes):
     """A node as a term of its operands."""
     if node.op in ("argument", "constant"):
         return ZERO
+    if node.op == "operator":
+        row, options, which = node.attribute
+        how = [symbol(f"{name}={value}") for name, value in options.items()
+               if value is not None and value is not False]
+        term = call(row.name, *x, *how, rank=len(node.shape))
+        return term if row.returns == 1 else Term("index", (term, str(which), len(node.shape)))
     if _symbolic.ROWS[node.op].kind != "shaped":
         return term_row(node.op, *x)
     if node.op == "matmul":
@@ -463,6 +469,11 @@ def _index_text(index):
 def _structure(node, k, x, y, shapes, name):
     """The Jacobian of a node by operand k as a term, and what its letters stand for."""
     op, shape = node.op, shapes[k]
+    if op == "operator":
+        letter = symbol(f"J_{name}", 2) if len(shapes) == 1 else symbol(f"J{k}_{name}", 2)
+        return letter, f"{letter.args[0]}: the slopes of {node.attribute.row.name}"
+    if op == "as_written":
+        return (IDENTITY if shape else ONE), "an even power of a root is differentiated as what stands under it"
     if _symbolic.ROWS[op].kind != "shaped":
         slope = _symbolic.partial(op, k, x, y, node.tie, term_row)
         slope = slope if isinstance(slope, Term) else _named_number(slope)

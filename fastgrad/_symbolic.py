@@ -12,6 +12,7 @@ import inspect
 import math
 import operator
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,7 +54,8 @@ class Recording:
             trace.results([_one_number(name, result)])
         finally:
             trace.end()
-        self.nodes, (self.output,) = trace.nodes()
+        nodes, (self.output,) = trace.nodes()
+        self.nodes = _with_operators(nodes)
         self.result, = trace.plain()
         self.values = _known_values(self, leaves)
 
@@ -62,6 +64,43 @@ class Recording:
         single argument."""
         tree = _trees.unflatten(_trees.bare(self.structure), leaves)
         return tree[0] if len(tree) == 1 else tree
+
+
+class Applied(NamedTuple):
+    """The attribute of a node of an operator: its record, the options, and which result it is."""
+    row: object
+    options: dict
+    which: int
+
+    def result(self, *operands):
+        """This one, of plain arrays or Tensors."""
+        return _operators().apply(self.row, operands, self.options)[self.which]
+
+
+def _operators():
+    from fastgrad._operators import rule
+
+    return rule
+
+
+def _with_operators(nodes):
+    """The nodes, those of an operator and of its results as one for each result."""
+    found = []
+    for node in nodes:
+        maker = nodes[node.operands[0]] if node.op == "result" else None
+        if maker is not None and isinstance(maker.attribute, _operators().Rule):
+            rule = maker.attribute
+            node = node._replace(op="operator", operands=maker.operands, attribute=Applied(
+                rule.row, rule.options, node.attribute))
+            for k, x in rule.constants.items():     # which the graph does not keep
+                value = x.detach().numpy() if isinstance(x, core.Tensor) else np.asarray(x)
+                found[maker.operands[k]] = found[maker.operands[k]]._replace(
+                    value=value, shape=value.shape)
+        found.append(node)
+    read = {k for node in found for k in node.operands}
+    # Nobody reads the nodes of these operators themselves any more.
+    return [node._replace(op="constant", operands=()) if node.op == "custom" and i not in read else node
+            for i, node in enumerate(found)]
 
 
 def _parameters(f, args, kwargs):
@@ -268,6 +307,8 @@ def jacobian_entries(node, k, operands, y, apply):
         slope = partial(node.op, k, operands, y, node.tie, apply)
         columns = np.broadcast_to(_places(x.shape), node.shape).ravel()
         return np.arange(columns.size), columns, _spread(slope, node.shape)
+    if node.op == "operator":
+        return _operator_entries(node, k, operands)
     if node.op == "matmul":
         return _matmul_entries(k, operands, node.shape)
     if node.op in ("sum", "prod", "max", "min", "logsumexp"):
@@ -283,6 +324,22 @@ def jacobian_entries(node, k, operands, y, apply):
         return rows, route[rows], np.ones(rows.size)
     raise NotImplementedError(f"the operation {node.op} of the graph has no formula to show: its "
                               "derivative is a rule in Python")
+
+
+def _operator_entries(node, k, operands):
+    """Those of an operator that is a record: by its own rules."""
+    from fastgrad import jacobian
+
+    row = node.attribute.row
+    if any(x.dtype == object for x in operands):
+        if row.linear != (k,) or len(operands) > 1:
+            raise NotImplementedError(f"{row.name} has no formula to show")
+        operands = [np.zeros(x.shape) for x in operands]    # its slope is the same everywhere
+    slopes = jacobian(lambda x: node.attribute.result(*operands[:k], x, *operands[k + 1:]),
+                      mode="reverse")(operands[k])
+    slopes = np.reshape(slopes, (math.prod(node.shape), operands[k].size))
+    rows, columns = np.nonzero(slopes)
+    return rows, columns, slopes[rows, columns]
 
 
 def _places(shape):
@@ -363,6 +420,9 @@ def node_value(node, operands, apply):
         return np.asarray(apply(node.op, *operands))
     if node.op in ("prod", "max", "min", "logsumexp"):
         return _reduction_value(node, operands[0], apply)
+    if node.op == "operator" and all(x.dtype != object for x in operands):
+        return np.asarray(node.attribute.row.computed(*operands, **node.attribute.options)[
+            node.attribute.which])
     value = np.zeros(math.prod(node.shape), np.result_type(*operands, np.float64))
     for k in range(1 if node.op == "matmul" else len(operands)):
         rows, columns, slopes = jacobian_entries(node, k, operands, value, apply)
@@ -386,6 +446,10 @@ def _reduction_value(node, x, apply):
     return value.reshape(node.shape)
 
 
+# Operands that no derivative goes through: what chooses, and what stands beside.
+NO_PATH = {("where", 2), ("as_written", 0), ("root_of", 1)}
+
+
 def active(recording):
     """For each node whether it depends on an argument."""
     found = []
@@ -399,7 +463,7 @@ def edges(recording):
     depends = active(recording)
     return [(i, k) for i, node in enumerate(recording.nodes) if node.op != "constant"
             for k, operand in enumerate(node.operands)
-            if depends[operand] and not (node.op == "where" and k == 2)]
+            if depends[operand] and (node.op, k) not in NO_PATH]
 
 
 def reverse(jacobians, output, values, product):

@@ -9,7 +9,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _operators, testing
+from fastgrad import _explain, _operators, _symbolic, testing
 from fastgrad._core import core
 from fastgrad._operators import rule, signature
 
@@ -229,6 +229,29 @@ def test_a_vjp_that_is_left_out_is_the_transpose_of_the_jvp(name, monkeypatch):
         return
     for found, wanted in zip(derivatives(), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_explained(name):
+    """By the chain rule step by step, whose last row is the gradient; and with SymPy, where the operator
+    is linear."""
+    (first, *rest), f = drawn(name, 0)
+    row = OPERATORS[name]
+    loss = lambda x: weighed(f, x, *rest)  # noqa: E731
+    explanation = str(fg.explain(loss, first))
+    assert f"{row.name}(" in explanation and f"the slopes of {row.name}" in explanation
+    total = np.sum(fg.grad(loss)(first))
+    reader = _explain._Reader(_symbolic.Recording("explain", loss, (first,), {}), loss, {})
+    for found in (reader.adjoints[reader.leaves[0]], reader.tangents[reader.leaves[0]][reader.output]):
+        np.testing.assert_allclose(np.sum(found), total, rtol=1e-9, atol=1e-12)
+    if row.linear == (0,) and not rest:
+        x = fg.symbolic(lambda x: fnp.sum(f(x) ** 2), first)
+        numbers = dict(zip(np.ravel(x.symbols), np.ravel(first)))
+        np.testing.assert_allclose([float(g.subs(numbers)) for g in np.ravel(x.gradient)],
+                                   np.ravel(fg.grad(lambda x: fnp.sum(f(x) ** 2))(first)), rtol=1e-9)
+    else:
+        with pytest.raises(NotImplementedError, match=f"{row.name} has no formula"):
+            fg.symbolic(loss, first)
 
 
 # ---- the record -------------------------------------------------------------------------------
