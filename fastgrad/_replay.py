@@ -499,9 +499,16 @@ def prepare_call(graph, i):
 def same_calls(graph):
     """Call nodes that compute the same as others do, of the same operands: node -> one of them."""
     calls, names = {}, core.operator_names()
+    reshape = names.index("reshape")
+
+    def source(i):
+        while graph.nodes["op"][i] == reshape and graph.shape(i) == graph.shape(graph.nodes["a"][i]):
+            i = int(graph.nodes["a"][i])
+        return i
+
     for i in np.flatnonzero(graph.nodes["op"] == names.index("call")).tolist():
         try:
-            calls.setdefault((graph.attribute(i)[:3], tuple(graph.operands_of(i))), []).append(i)
+            calls.setdefault((graph.attribute(i)[:3], tuple(map(source, graph.operands_of(i)))), []).append(i)
         except TypeError:               # an option that is not hashable
             continue
     return {i: same[0] for same in calls.values() if len(same) > 1 for i in same}

@@ -497,3 +497,47 @@ def test_triangular_systems_in_blocks(n, upper):
     expected = fg.grad(lambda a, b: np.sum(np.linalg.solve(side(a), b) ** 2), (0, 1))(a, b)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, fg.grad, fg.hessian], ids=["value", "grad", "hessian"])
+def test_a_program_calls_once_what_is_the_same(transform, monkeypatch):
+    key, calls = "fastgrad.linalg.eigh", []
+    eigh = core.CALLED[key]
+    monkeypatch.setitem(core.CALLED, key, lambda *args, **kwargs: calls.append(1) or eigh(*args, **kwargs))
+
+    def f(a):
+        w, v = fnp.linalg.eigh(a)
+        return fnp.sum(fnp.log(w)) + fnp.sum(v[0] ** 2 * w)
+
+    program = fg.compile(transform(f))
+    for a in (np.diag([1.0, 2.0, 3.0]), np.array([[2.0, 1.0, 0.5], [1.0, 3.0, 0.1], [0.5, 0.1, 1.0]])):
+        program(a)
+        calls.clear()
+        found, called = program(a + 0.1), len(calls)
+        assert called == 1
+        np.testing.assert_allclose(found, transform(f)(a + 0.1), rtol=1e-12)
+
+
+def test_a_loop_calls_in_each_step():
+    """What is the same call in a step is another one in the next."""
+    def step(a, k):
+        w, v = fnp.linalg.eigh(a)
+        factor = fnp.linalg.cholesky(a)
+        return a + k * (v * w) @ fnp.swapaxes(v, 0, 1) @ a / 10, fnp.sum(factor) + fnp.sum(w)
+
+    def f(a):
+        last, seen = fg.scan(step, a, np.linspace(0.1, 1.0, 5))
+        return fnp.sum(last) + fnp.sum(seen ** 2)
+
+    def by_hand(a):
+        total = 0.0
+        for k in np.linspace(0.1, 1.0, 5):
+            a, y = step(a, k)
+            total = total + y ** 2
+        return fnp.sum(a) + total
+
+    a = np.array([[2.0, 0.5], [0.5, 1.0]])
+    for run in (lambda f: f, fg.grad, fg.compile, lambda f: fg.compile(fg.grad(f))):
+        found = run(f)
+        found(np.eye(2) * [1.0, 3.0])
+        np.testing.assert_allclose(found(a), run(by_hand)(a), rtol=1e-10)
