@@ -541,3 +541,29 @@ def test_a_loop_calls_in_each_step():
         found = run(f)
         found(np.eye(2) * [1.0, 3.0])
         np.testing.assert_allclose(found(a), run(by_hand)(a), rtol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", [name for name, row in OPERATORS.items() if row.native is not None])
+def test_loops_of_numpys(name, dtype, monkeypatch):
+    """Programs call them, and the function where they do not serve."""
+    row, calls = OPERATORS[name], []
+    computed = core.CALLED[name]
+    for operands, options in row.draw(np.random.default_rng(0)):
+        monkeypatch.setitem(core.CALLED, name, computed)
+        f = lambda *xs, options=options: public(name)(*xs, **options)  # noqa: E731
+        program = fg.compile(f)
+        operands = [x.astype(dtype) for x in operands]
+        program(*operands)
+        monkeypatch.setitem(core.CALLED, name,
+                            lambda *xs, **options: calls.append(1) or computed(*xs, **options))
+        calls.clear()
+        fresh = [x * np.asarray(1.5, dtype) for x in operands]
+        found = program(*fresh)
+        np.testing.assert_array_equal(found, f(*fresh))
+        assert found.dtype == dtype
+        assert bool(calls) == (dtype == "float32" or max(x.ndim for x in operands) > 2)
+        if not calls:
+            with pytest.raises(np.linalg.LinAlgError, match=row.name):
+                program(-abs(operands[0]) * 0, *operands[1:])
+            np.testing.assert_array_equal(program(*fresh), found)

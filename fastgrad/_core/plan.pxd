@@ -134,8 +134,12 @@ cdef extern from "vm.h" nogil:
         void *owner
         void *objects
     ctypedef int (*FgPythonStep)(FgFrame *, const FgStep *) noexcept nogil
+    ctypedef int (*FgStridedLoop)(void *, char **, const int64_t *, const int64_t *, void *) noexcept nogil
     ctypedef struct FgCallInfo:
-        pass
+        FgStridedLoop loop
+        void *context
+        void *auxdata
+        unsigned char requires_pyapi
     const FgKernels **fg_vm_kernels
     const FgCallInfo *fg_vm_matmul[2]
     FgPythonStep fg_vm_python

@@ -144,6 +144,7 @@ cdef class Plan:
     cdef Checked source             # keeps what the plan points into
     cdef uint8_t *kinds             # of the outputs
     cdef dict prepared              # functions of the nodes that NumPy computes
+    cdef dict loops                 # of these, the loops of NumPy's
     cdef dict same                  # of these, which are the same call; None: not looked at
     cdef Plan careful               # assumes less; made when needed
     cdef bint left                  # for the careful one, for good
@@ -153,7 +154,7 @@ cdef class Plan:
         cdef int k
         self.graph = graph
         self.source = checked(graph, assumed)
-        self.prepared = {}
+        self.prepared, self.loops = {}, {}
         with nogil:
             self.plan = fg_plan_new(&self.source.source)
         if self.plan == NULL:
@@ -374,6 +375,8 @@ cdef class Plan:
     cdef int python_step(self, FgFrame *f, const FgStep *s) except -1:
         cdef int k
         cdef FgGraphNode *n = &self.source.nodes[s.node]
+        if n.op == FG_call and self.natively(f, s):
+            return 0
         values = [self.operand(f, &s.in_[k]) for k in range(s.count)
                   if self.source.nodes[s.in_[k].node].op != FG_custom]
         if n.op == FG_result:
@@ -407,6 +410,17 @@ cdef class Plan:
             function = self.prepared[node] = getattr(replay_module(), prepare)(self.graph, node)
         return function
 
+    cdef bint natively(self, FgFrame *f, const FgStep *s) except -1:
+        """Whether a loop of NumPy's has done the step."""
+        native = self.loops.get(s.node, self)
+        if native is self:
+            native = self.loops[s.node] = native_of(self.graph.attribute(s.node))
+        if native is None or not (<Native>native).run(f, s):
+            return False
+        if f.objects != NULL:           # of the step before
+            self.objects(f).pop(("call", s.node), None)
+        return True
+
     cdef object called(self, FgFrame *f, int64_t node, list values):
         """The result of a function without derivative; of several nodes that are the same call, as one
         node for each of its results is, the first step calls it."""
@@ -415,7 +429,7 @@ cdef class Plan:
         first = self.same.get(node)
         which = self.graph.attribute(node)[3]
         made = self.objects(f)
-        if first is None or first == node:
+        if first is None or first == node or ("call", first) not in made:
             y = self.function(node, "prepare_call")(*values)
             if first is not None:       # (copies, should they be views of what the frame uses again)
                 made["call", node] = np.array(y) if which is None else [np.array(x) for x in y]

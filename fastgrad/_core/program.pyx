@@ -24,6 +24,8 @@ cimport numpy as cnp
 from fastgrad._core.fg cimport *
 from fastgrad._core.plan cimport *
 
+import re
+
 import numpy as np
 
 from fastgrad._core import core
@@ -39,6 +41,7 @@ SOURCES = (<const char *>FG_SOURCES).decode()
 
 include "plan_graph.pyx"
 include "plan_assume.pyx"
+include "plan_native.pyx"
 include "plan_run.pyx"
 include "program_pool.pyx"
 include "program_scalar.pyx"

@@ -68,6 +68,7 @@ solve = operator(
     """,
     # (Of one vector NumPy makes a column, and of what it returns a vector.)
     around=lambda solve, a, b: solve(a, b[:, None])[..., 0] if b.ndim == 1 else solve(a, b),
+    native=lambda: np.linalg._umath_linalg.solve,
     draw=lambda rng: [((_well_conditioned(rng, *a), rng.normal(size=b)), {}) for a, b in (
         ((3, 3), (3, 2)), ((4, 2, 2), (2, 1)), ((2, 2), (5, 2, 3)), ((1, 1), (1, 1)))])
 
@@ -112,6 +113,12 @@ _triangular = operator(
                                           ((2, 2), (5, 2, 3), True))])
 
 
+def _solved(a, b, upper):
+    """The x of ``a @ x = b`` for a triangular a whose other half is zero; a small one by LAPACK's loop,
+    which programs call without Python."""
+    return solve(a, b) if a.shape[-1] <= BLOCK else _triangular(a, b, upper)
+
+
 def _halved(a):
     """The lower triangle, its diagonal halved."""
     return fnp.tril(a) - 0.5 * a * fnp.eye(a.shape[-1], dtype=a.dtype)
@@ -120,13 +127,13 @@ def _halved(a):
 def _cholesky_vjp(g, a, y, upper=False):
     factor, g = (_transposed(y), _transposed(g)) if upper else (y, g)
     above = _transposed(factor)
-    middle = _triangular(above, _halved(above @ g), True)
-    return _transposed(_triangular(above, _transposed(middle), True))
+    middle = _solved(above, _halved(above @ g), True)
+    return _transposed(_solved(above, _transposed(middle), True))
 
 
 def _cholesky_jvp(t, a, y, upper=False):
     factor = _transposed(y) if upper else y
-    inner = _triangular(factor, _transposed(_triangular(factor, t, False)), False)
+    inner = _solved(factor, _transposed(_solved(factor, t, False)), False)
     moved = factor @ _halved(_transposed(inner))
     return _transposed(moved) if upper else moved
 
@@ -169,7 +176,8 @@ cholesky = operator(
     >>> fg.grad(lambda a: fnp.sum(fnp.linalg.cholesky(a)))(np.array([[4.0, 0.0], [0.0, 1.0]]))
     array([[0.25, 0.25],
            [0.25, 0.5 ]])
-    """, draw=lambda rng: [((_positive(rng, *shape),), {"upper": upper}) for shape, upper
+    """, native=lambda upper: getattr(np.linalg._umath_linalg, "cholesky_up" if upper else "cholesky_lo"),
+    draw=lambda rng: [((_positive(rng, *shape),), {"upper": upper}) for shape, upper
                                             in (((3, 3), False), ((4, 2, 2), True), ((1, 1), False))])
 
 

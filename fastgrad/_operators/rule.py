@@ -75,6 +75,9 @@ class Operator(NamedTuple):
     symmetric : tuple of int
         Operands that are taken as symmetric matrices: the derivative is that along symmetric
         directions. The rules get symmetric tangents, and what they return is made symmetric.
+    native : callable or None
+        Of the options: the generalized ufunc whose loop programs call for matrices without batch axes;
+        it has NaN for a result where `value` raises.
     draw : callable
         Of a random generator: pairs of operands and options, by which the laws test the operator.
     """
@@ -89,6 +92,7 @@ class Operator(NamedTuple):
     results: int
     returns: int
     symmetric: tuple
+    native: Any
     draw: Any
 
     @property
@@ -116,13 +120,13 @@ OPERATORS = {}          # by name, "fastgrad.linalg.solve" as call nodes have it
 
 def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="", along=None,
              results=1, returns=1, symmetric=(), draw, doc, numpy=None, method=False,
-             accumulates=None, around=None):
+             accumulates=None, around=None, native=None):
     """Register an operator; returns its public function, of NumPy's parameters, and puts it into
     fastgrad.numpy, "linalg.solve" into fastgrad.numpy.linalg.
 
     Parameters
     ----------
-    name, signature, value, jvp, vjp, linear, reads, along, results, returns, symmetric, draw
+    name, signature, value, jvp, vjp, linear, reads, along, results, returns, symmetric, native, draw
         See `Operator`.
     doc : str
         Of the public function.
@@ -145,7 +149,7 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
     from fastgrad.numpy._dispatch import deferring, register
 
     row = Operator(name, signature, value, jvp, vjp, tuple(linear), reads, along, results, returns,
-                   tuple(symmetric), draw)
+                   tuple(symmetric), native, draw)
     if row.key in OPERATORS:
         raise ValueError(f"operator {name!r} is registered twice")
     parsed(signature)
