@@ -368,3 +368,23 @@ def test_plans_that_assume_less_are_made_when_they_are_needed():
     program(np.array([1.0, 2.0]))
     text = str(program.paths[0].plan)
     assert text.count(asked) == 1 and "is r0 " + asked in text and "= sum" in text
+
+
+BRANCHES = {
+    "truth": lambda g, x: x * 2 if g[1] else x * 3, "all": lambda g, x: x * 2 if np.all(g) else x * 3,
+    "compared": lambda g, x: x * 2 if g[1] > -0.5 else x * 3,
+    "and": lambda g, x: x * 2 if g[0] and g[1] else x * 3, "not": lambda g, x: x * 2 if not g[1] else x * 3,
+}
+
+
+@pytest.mark.parametrize("name, branch", list(itertools.product(["mask", "underflow", "likelihood"], BRANCHES)))
+def test_branches_by_a_gradient(name, branch):
+    """A guard that does not hold may do so once the rule is followed to the letter; and NaN is true."""
+    f = CASES[name][0]
+    h = lambda x: BRANCHES[branch](fg.grad(f)(x), x)  # noqa: E731
+    program = fg.compile(h)
+    with np.errstate(all="ignore"):
+        for x in ([1.0, 2.0, 1.0], [1.0, 0.0, 1.0], [1.0, -1.0, 2.0], [2.0, 40.0, 1.0], [1.5, 0.5, 1.0],
+                  [1.0, 40.0, 1.0]):
+            np.testing.assert_array_equal(program(np.array(x)), h(np.array(x)))
+    assert len(program.paths) <= 2

@@ -567,3 +567,22 @@ def test_loops_of_numpys(name, dtype, monkeypatch):
             with pytest.raises(np.linalg.LinAlgError, match=row.name):
                 program(-abs(operands[0]) * 0, *operands[1:])
             np.testing.assert_array_equal(program(*fresh), found)
+
+
+def test_running_products_that_overflow_elsewhere():
+    x = np.array([0.0, 1e200, 1e200, 1.0])
+    np.testing.assert_array_equal(fg.grad(lambda x: fnp.cumprod(x)[1])(x), [1e200, 0.0, 0.0, 0.0])
+    x = np.random.default_rng(0).uniform(2, 3, 200).astype(np.float32)
+    found = fg.grad(lambda x: fnp.cumprod(x)[5])(x)
+    np.testing.assert_allclose(found[:6], np.prod(x[:6]) / x[:6], rtol=1e-5)
+    np.testing.assert_array_equal(found[6:], 0)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_complex_operands_are_refused(name):
+    """Their imaginary part would get lost."""
+    operands, options = next(iter(OPERATORS[name].draw(np.random.default_rng(0))))
+    given = [fg.tensor(operands[0]), *[x * (1 + 1j) for x in operands[1:]]]
+    if len(given) > 1:
+        with pytest.raises(TypeError, match=f"{OPERATORS[name].name}: .*complex"):
+            public(name)(*given, **options)

@@ -200,6 +200,63 @@ def test_large_arrays_in_a_stream():
     np.testing.assert_allclose(t, np.full(n, 9.0))
 
 
+@pytest.mark.parametrize("n", [2, 5000, 100_000])
+def test_products_with_a_root_in_a_stream(n):
+    """No power at all: what is kept beside a root that vanishes is as alive as the rest."""
+    x = np.arange(float(n))
+    for f in (lambda x: np.sqrt(x) * x, lambda x: np.sqrt(x) / (1 + x), lambda x: np.cbrt(x) * x,
+              lambda x: x ** 0.5 * np.cos(x), lambda x: (np.sqrt(x) * (1 + x)) ** 2):
+        t = fg.jvp(f, (x,), (x + 1,))[1]
+        np.testing.assert_allclose(t[1:], fg.jvp(f, (x[1:],), (x[1:] + 1,))[1], rtol=1e-12)
+    np.testing.assert_allclose(fg.jvp(lambda x: (np.sqrt(x) * (1 + x)) ** 2, (x,), (x + 1,))[1],
+                               (x + 1) * ((1 + x) ** 2 + 2 * x * (1 + x)), rtol=1e-12)
+
+
+def test_what_a_root_is_scaled_by_is_asked_for_as_well():
+    zero, norm = np.zeros(2), np.linalg.norm
+    np.testing.assert_allclose(fg.hessian(lambda p: (norm(p[:2]) * p[2]) ** 2)(np.array([0, 0, 2.0])),
+                               np.diag([8.0, 8.0, 0.0]))
+    for f, expected in ((lambda x, w: (norm(x) * w) ** 2, 8.0), (lambda x, w: (norm(x) / w) ** 2, 0.5)):
+        for transform in (lambda h: h, fg.compile):
+            h = transform(fg.hessian(f, argnums=(0, 1)))
+            h(zero + 1, 2.5)
+            np.testing.assert_allclose(h(zero, 2.0)[0][0], expected * np.eye(2))
+    g = fg.compile(fg.grad(lambda x, w: np.sum((np.sqrt(x) * w) ** 2), argnums=(0, 1)))
+    g(zero + 1, zero + 2)
+    np.testing.assert_allclose(g(zero, zero + 2)[0], [4.0, 4.0])
+
+    def loop(x, y):
+        return fg.fori_loop(0, 2, lambda i, c: c + np.sum((np.sqrt(x) * y) ** 2.0), 0.0)
+    g = fg.compile(fg.grad(loop))
+    g(zero + 1, 0.7)
+    np.testing.assert_allclose(g(zero, 0.7), [0.98, 0.98])
+    x, t = fg.tensor(0.0, requires_grad=True), fg.tensor(0.5, requires_grad=True)
+    s = np.exp(t)
+    np.testing.assert_allclose(fg.gradients((np.sqrt(x) * s) ** 2, [x, s])[0].item(), np.e)
+
+
+def test_products_and_nests_of_roots():
+    for a, b in ((0, 1), (1, 0)):
+        h = fg.hessian(lambda x, a=a, b=b: (abs(x[a]) * abs(x[b])) ** 2)(np.array([1.0, 0.0]))
+        np.testing.assert_allclose(h, np.diag([0.0, 2.0]))
+        for f in (lambda x, a=a, b=b: (np.sqrt(x[a]) * np.sqrt(x[b])) ** 2,
+                  lambda x, a=a, b=b: (np.cbrt(x[a]) * np.cbrt(x[b])) ** 3):
+            np.testing.assert_allclose(fg.grad(f)(np.array([1.0, 0.0])), [0.0, 1.0])
+            np.testing.assert_allclose(fg.jvp(f, (np.array([1.0, 0.0]),), (np.array([0.0, 1.0]),))[1], 1.0)
+    assert fg.grad(lambda x: np.sqrt(np.sqrt(x)) ** 4)(0.0) == 1.0
+    assert fg.hessian(lambda x: np.sqrt(abs(x)) ** 4)(0.0) == 2.0
+    np.testing.assert_allclose(fg.hessian(lambda x: abs(np.linalg.norm(x)) ** 2)(np.zeros(2)), 2 * np.eye(2))
+
+
+def test_powers_out_of_the_range_of_their_parts():
+    for dtype, size in ((np.float32, 1e20), (np.float32, 1e-20), (np.float64, 1e170), (np.float64, 1e-170)):
+        x = np.array([1, 2], dtype) * dtype(size)
+        g = fg.grad(lambda x: (x[0] / np.linalg.norm(x)) ** 2)(x)
+        np.testing.assert_allclose(g * size, [0.32, -0.16], rtol=1e-5)
+        g = fg.grad(lambda x, size=size: (np.linalg.norm(x) / size) ** 2)(x)
+        np.testing.assert_allclose(g * size, [2.0, 4.0], rtol=1e-5)
+
+
 def test_float32():
     f = lambda x: np.sum((np.float32(2) * np.sqrt(x)) ** 2)  # noqa: E731
     g = fg.grad(f)(np.zeros(3, np.float32))

@@ -78,9 +78,10 @@ cdef list assumptions(Checked c, list guarded):
         if n.op == FG_settle or not (plain_factor(c, n.a) or plain_factor(c, n.b)):
             found[result_asked(c, whole(c, n.c))] = None
     if found and c.assumed == ASSUME_PLAIN:
-        ends = plain_ends(c, [*guarded, *c.outputs], list(found))
+        ends = plain_ends(c, guarded, list(found))
     if ends is None:
         c.assumed = ASSUME_FINITE
+        c.guards_assume = found and guards_depend(c, guarded)
     for i in range(c.source.count):
         n = &c.nodes[i]
         if n.op == FG_weigh and c.assumed == ASSUME_PLAIN:
@@ -94,7 +95,30 @@ cdef list assumptions(Checked c, list guarded):
     return list(found) if ends is None else ends
 
 
-cdef list plain_ends(Checked c, list ends, list asked):
+cdef bint guards_depend(Checked c, list guarded) except -1:
+    """Whether a guard of the graph asks what depends on a product of the chain rule: where a result is
+    not finite, its answer means nothing."""
+    cdef int64_t i
+    cdef int32_t x
+    cdef int k
+    cdef uint8_t[::1] depends = np.zeros(c.source.count, np.uint8)
+    if not guarded:
+        return False
+    for i in range(c.source.count):
+        depends[i] = assumable(c, &c.nodes[i])
+        k = 0
+        x = operand(c, i, k)
+        while x >= 0:
+            depends[i] = depends[i] or depends[x]
+            k += 1
+            x = operand(c, i, k)
+    for i in guarded:
+        if depends[i]:
+            return True
+    return False
+
+
+cdef list plain_ends(Checked c, list guarded, list asked):
     """The outputs in which NaN would be seen if a zero met an infinity, where asking them costs less
     than computing and asking the results `asked`; else None.
 
@@ -107,6 +131,7 @@ cdef list plain_ends(Checked c, list ends, list asked):
     cdef int k
     cdef FgGraphNode *n
     cdef uint8_t[::1] flows = np.zeros(count, np.uint8)
+    cdef list ends = [*guarded, *c.outputs]
     cdef uint8_t[::1] alive = reached(c, ends)
     cdef uint8_t[::1] more
     cdef dict found = {}
@@ -134,6 +159,9 @@ cdef list plain_ends(Checked c, list ends, list asked):
             flows[i] = True
         elif n.op == FG_settle and not flows[i]:
             return None                 # its shape is not the second's, or nothing flows there
+    for i in guarded:
+        if flows[i]:
+            return None                 # a branch that NaN takes as well
     for x in c.outputs:
         x = whole(c, x)
         if flows[x] and x not in found:

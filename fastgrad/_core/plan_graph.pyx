@@ -81,6 +81,7 @@ cdef class Checked:
     cdef FgGuardRow *guards
     cdef dict loops                     # by node: plans, and what the results are
     cdef int assumed                    # ASSUME_...
+    cdef bint guards_assume             # a guard that does not hold may do so under fewer assumptions
 
     def __dealloc__(self):
         fg_free(self.nodes)

@@ -248,7 +248,7 @@ cdef class Plan:
             if met != FG_RUN_DONE:
                 if met == FG_RUN_ERROR and not self.assumed_in_loop(f):
                     self.raise_error(f)
-                if met >= 0 and met < len(self.graph.guards):
+                if 0 <= met < len(self.graph.guards) and not self.source.guards_assume:
                     return met
                 return self.carefully(values)
             for k in range(plan.output_count):

@@ -12,8 +12,10 @@
 cdef enum:
     NODES_WALKED = 32           # from a power back to a root, at most: what a square may cost
 
-cdef uint8_t root_walks[FG_OPS]     # whether it may be a root, or something made of one
+# By operator: 1: it may be a root, or something made of one; 2: of its operands, one is no path.
+cdef uint8_t root_walks[FG_OPS]
 cdef int nodes_walked = 0
+cdef bint raising = False           # a power of what stands under a root is on its way
 cdef int roots_retained = 0         # how often retain_grad() was called of what may be a root
 cdef dict UNDER = {}                # what stands under the duals that are FG_ROOTED, by node
 cdef int rooted_duals = 0           # how many there are
@@ -24,11 +26,13 @@ cdef int roots_setup() except -1:
                FG_divide, FG_reshape, FG_transpose, FG_broadcast, FG_flip, FG_item, FG_gather,
                FG_cast, FG_dual):
         root_walks[op] = 1
+    for op in (FG_root_of, FG_as_written):
+        root_walks[op] |= 2
     return 0
 
 
 cdef inline bint may_be_root(FgNode *n) noexcept:
-    return (root_walks[n.op] and (n.op != FG_dual or n.flags & FG_ROOTED)
+    return (root_walks[n.op] & 1 and (n.op != FG_dual or n.flags & FG_ROOTED)
             and not n.flags & FG_CONSUMED)
 
 
@@ -37,20 +41,53 @@ cdef object raised(object result, object base, double exponent):
     where the base is one."""
     cdef Tensor r, y, under
     cdef int order
-    global nodes_walked
+    cdef bint first = not raising
+    global nodes_walked, raising
     if type(base) is not Tensor or type(result) is not Tensor:
         return result
     r, y = base, result
-    if not may_be_root(r.node) or not (y.node.flags & FG_NEEDS_GRAD or node_traced(y.id, y.node)):
+    if (not may_be_root(r.node) or exponent <= 0    # (of a negative power nothing is smooth there)
+            or not (y.node.flags & FG_NEEDS_GRAD or node_traced(y.id, y.node))):
         return result
-    for order in (2, 3):
-        if exponent <= 0 or exponent % order:       # (of a negative power nothing is smooth there)
-            continue
+    if first:
         nodes_walked = 0
-        under = under_root(r.node, r.id, order)
-        if under is not None:
-            return push_beside(FG_as_written, y, emit_power(under, exponent / order))
+    raising = True
+    try:
+        for order in range(2, 4):
+            if (exponent % order == 0 and holds_root(r.node, order, NODES_WALKED)
+                    and (not first or get_recorder() != NULL or vanishes(r))):
+                under = under_root(r.node, r.id, order)
+                if under is not None:
+                    return push_beside(FG_as_written, y, emit_power(under, exponent / order))
+    finally:
+        if first:
+            raising = False
     return result
+
+
+cdef bint vanishes(Tensor t) except -1:
+    """Whether an entry is zero. Elsewhere the root is as smooth as its powers, and in range where the
+    squares of its parts are not."""
+    if t.node.rank == 0:
+        return t.node.re == 0
+    value_of(t.node, t.id)
+    return not node_ndarray(t.node).all()
+
+
+cdef bint holds_root(FgNode *n, int order, int depth) noexcept:
+    """Whether `under_root` of a node finds something."""
+    if not may_be_root(n) or depth <= 0:
+        return False
+    if n.op == FG_dual:
+        return (n.flags & FG_CUBED != 0) == (order == 3)
+    if n.op == FG_multiply or n.op == FG_divide:
+        return (n.a and holds_root(node_at(n.a), order, depth // 2)
+                or n.b and holds_root(node_at(n.b), order, depth // 2))
+    if n.op == FG_negative or n.op >= FG_ELEMENTWISE_END:
+        return n.a and holds_root(node_at(n.a), order, depth - 1)
+    if n.op == FG_cbrt or order == 3:
+        return n.op == FG_cbrt and order == 3
+    return n.op != FG_power or not n.b and n.constant == 0.5
 
 
 cdef object raised_by(int op, object result, object left, object right):
@@ -71,12 +108,12 @@ cdef Tensor emit_power(Tensor t, double exponent):
     if exponent == 1:
         return t
     if exponent == 2:
-        return emit_one(FG_square, t)
+        return raised(emit_one(FG_square, t), t, 2)
     if exponent == 3:
-        return emit_two(FG_multiply, emit_one(FG_square, t), t)
+        return raised(emit_two(FG_multiply, emit_one(FG_square, t), t), t, 3)
     x[0] = arg_tensor(t)
     x[1] = arg_number(exponent)
-    return emit(FG_power, 2, x)
+    return raised(emit(FG_power, 2, x), t, exponent)
 
 
 cdef Tensor under_root(FgNode *n, uint32_t id, int order):
@@ -100,7 +137,7 @@ cdef Tensor under_root(FgNode *n, uint32_t id, int order):
     if order == 3:
         return None
     if n.op == FG_abs:
-        return emit_one(FG_square, node_tensor(n.a))
+        return emit_power(node_tensor(n.a), 2)
     if n.op == FG_hypot:
         return under_hypot(n)
     if n.op == FG_root_of:
@@ -188,7 +225,7 @@ cdef Tensor under_hypot(FgNode *n):
         if side.node == NULL:
             x[k] = arg_number(side.number * side.number)
         else:
-            keep.append(emit_one(FG_square, node_tensor(side.id)))
+            keep.append(emit_power(node_tensor(side.id), 2))
             x[k] = arg_tensor(<Tensor>keep[len(keep) - 1])
     return emit(FG_add, 2, x)
 
@@ -205,13 +242,17 @@ cdef bint root_wanted(FgNode *n) noexcept:
 
 cdef bint root_asked(uint32_t id, int depth) noexcept:
     cdef FgNode *x
-    if not id or not depth:
+    cdef int order
+    if not id or depth <= 0:
         return False
     x = node_at(id)
     if x.flags & (FG_WANTED | FG_RETAINED):
         return not x.flags & FG_LEAF
-    if x.op == FG_multiply or x.op == FG_divide:
-        return root_asked(x.a, depth // 2) or root_asked(x.b, depth // 2)
+    if x.op == FG_multiply or x.op == FG_divide:    # the side of the root, not what it is scaled by
+        for order in range(2, 4):
+            if x.a and holds_root(node_at(x.a), order, depth // 2):
+                return root_asked(x.a, depth // 2)
+        return root_asked(x.b, depth // 2)
     if x.op == FG_negative or x.op >= FG_ELEMENTWISE_END and x.op != FG_dual and may_be_root(x):
         return root_asked(x.a, depth - 1)
     return False
@@ -224,8 +265,6 @@ cdef inline bint stream_rooted(FgNode *n) except -1:
     tangent is infinite there, and that of a power would be lost."""
     cdef FgNode *x
     cdef int k
-    if not root_walks[n.op]:
-        return False
     if n.op == FG_sqrt or n.op == FG_cbrt or n.op == FG_power and not n.b and n.constant == 0.5:
         if n.rank == 0:
             return n.re == 0
@@ -240,20 +279,26 @@ cdef inline bint stream_rooted(FgNode *n) except -1:
     return False
 
 
-cdef int stream_root(FgNode *n, uint32_t id) except -1:
+cdef int stream_root(FgTape *tape, FgNode *n, uint32_t id) except -1:
     """Keep what stands under such an operation; returns the flags of its dual."""
     cdef Tensor under = None
     cdef int order = 0, k
-    cdef int recording = get_not_recording()
+    cdef int recording = get_not_recording(), streaming = tape.streaming
     global nodes_walked, rooted_duals
     set_not_recording(0)            # what is recorded now, the stream meets later
+    tape.busy = 0
+    tape.streaming = 0
     try:
         for k in range(2, 4):
             if under is None:
                 nodes_walked = 0
                 order = k
                 under = under_root(n, id, order)
+        if tape.waiting:            # the stream asks for values
+            run_flush_all(tape)
     finally:
+        tape.busy = 1
+        tape.streaming = streaming
         set_not_recording(recording)
     if under is None:
         return 0

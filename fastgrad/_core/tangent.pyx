@@ -858,8 +858,12 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
     cdef FgValue *other = NULL
     cdef uint32_t ids[3]
     cdef int rooted = 0
-    if stream_rooted(n):
-        rooted = stream_root(n, id)
+    if root_walks[n.op]:
+        if n.rank == 0 and n.dtype == FG_FLOAT64 and root_walks[n.op] & 2:
+            stream_beside(tape, n)
+            return 0
+        if stream_rooted(n):
+            rooted = stream_root(tape, n, id)
     if n.op < FG_ELEMENTWISE_END and n.rank == 0 and n.dtype == FG_FLOAT64:
         stream_scalar(tape, n)
         if n.op == FG_dual:
@@ -905,9 +909,6 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
         return
     if tape.steps:
         stepped = is_stepped(n)
-    if fg_op_info[n.op].props & FG_BESIDE:
-        first = first and n.op == FG_root_of
-        second = second and n.op == FG_as_written
     if first:
         if a.tangent.number != 0:
             total = scalar_term(n.op, 0, FG_FLOAT64, a.tangent.number, u, v, w, n.re, tie)
@@ -929,6 +930,25 @@ cdef void stream_scalar(FgTape *tape, FgNode *n) noexcept:
         stream_release(b, n.b)
     if c != NULL:
         stream_release(c, n.c)
+    stream_dual(tape, n, n.attr, stepped)
+    n.tangent.number = total
+    n.index = other
+
+
+cdef void stream_beside(FgTape *tape, FgNode *n) noexcept:
+    """The same for `as_written` and `root_of`: one of the operands is no path."""
+    cdef int which = n.op == FG_as_written
+    cdef FgNode *x = node_at(n.b if which else n.a) if (n.b if which else n.a) else NULL
+    cdef double total
+    cdef bint other, stepped
+    if x == NULL or x.op != FG_dual or x.c != tape.stream:
+        return
+    total = scalar_term(n.op, which, FG_FLOAT64, x.tangent.number, n.re, x.re, 0, n.re, 0)
+    other, stepped = x.index, tape.steps and is_stepped(n)
+    if n.a:
+        stream_release(node_at(n.a), n.a)
+    if n.b:
+        stream_release(node_at(n.b), n.b)
     stream_dual(tape, n, n.attr, stepped)
     n.tangent.number = total
     n.index = other

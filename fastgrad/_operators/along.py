@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastgrad import numpy as fnp
+from fastgrad._core import core
 
 from .rule import operator
 
@@ -56,22 +57,23 @@ def _before(y):
 
 def _recurrent(a, b):
     """The c with ``c[k] = a[k] * c[k - 1] + b[k]``, by products over windows that double."""
-    step, places = 1, fnp.arange(b.shape[-1])
+    # (Products of windows may overflow where what they are multiplied by is zero.)
+    step, places, times = 1, fnp.arange(b.shape[-1]), core.functions["weigh"]
     while step < len(places):
-        b = b + fnp.where(places < step, 0.0, a * fnp.roll(b, step, -1))
-        a, step = a * fnp.roll(a, step, -1), 2 * step
+        b = b + fnp.where(places < step, 0.0, times(a, fnp.roll(b, step, -1)))
+        a, step = times(a, fnp.roll(a, step, -1)), 2 * step
     return b
 
 
 def _cumprod_jvp(t, x, y, axis):
     t, x, y = [fnp.swapaxes(z, axis, -1) for z in (t, x, y)]
-    return fnp.swapaxes(_recurrent(x, _before(y) * t), axis, -1)
+    return fnp.swapaxes(_recurrent(x, core.functions["weigh"](_before(y), t)), axis, -1)
 
 
 def _cumprod_vjp(g, x, y, axis):
     g, x, y = [fnp.swapaxes(z, axis, -1) for z in (g, x, y)]
     after = _recurrent(fnp.roll(fnp.flip(x, -1), 1, -1), fnp.flip(g, -1))
-    return fnp.swapaxes(_before(y) * fnp.flip(after, -1), axis, -1)
+    return fnp.swapaxes(core.functions["weigh"](_before(y), fnp.flip(after, -1)), axis, -1)
 
 
 cumprod = operator(

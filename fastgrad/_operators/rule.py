@@ -196,6 +196,10 @@ def _called(row, numpy, parameters, around, args, kwargs):
         options = bound.arguments
         args = [options.pop(name) for name in list(options)[:count]]
     operands = [_create.lift(_dispatch.known(x)) for x in args]
+    for x in operands:
+        if x.dtype.kind not in "fiub":
+            raise TypeError(f"{row.name}: an operand has the dtype {x.dtype}; operands of a derivative are "
+                            "real numbers")
     _dispatch.refuse(row.name, options.pop("out", None))
     if (dtype := options.pop("dtype", None)) is not None:
         operands = [_create.cast(row.name, x, dtype) for x in operands]
