@@ -200,6 +200,7 @@ class Program(Functionless, Caller):
         self._gone = Cell(())       # paths that have left
         self._slow_calls = Tally()
         self._warned = {}
+        self.reasons = []           # why calls were not replayed, each once
 
     def _statics(self, argnums, argnames):
         """Positions and names of the static arguments, each argument by both."""
@@ -742,6 +743,7 @@ class Program(Functionless, Caller):
         own = object()
         if self._warned.setdefault(key, own) is not own:
             return
+        self.reasons.append(reason)
         core.warn(f"compile: {self._name} is not replayed: {reason}")
 
     def _guard_error(self, entry, failed):

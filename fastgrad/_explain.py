@@ -473,7 +473,8 @@ def _structure(node, k, x, y, shapes, name):
         letter = symbol(f"J_{name}", 2) if len(shapes) == 1 else symbol(f"J{k}_{name}", 2)
         return letter, f"{letter.args[0]}: the slopes of {node.attribute.row.name}"
     if op == "as_written":
-        return (IDENTITY if shape else ONE), "an even power of a root is differentiated as what stands under it"
+        return (IDENTITY if shape else ONE), (
+            "an even power of a root is differentiated as what stands under it")
     if _symbolic.ROWS[op].kind != "shaped":
         slope = _symbolic.partial(op, k, x, y, node.tie, term_row)
         slope = slope if isinstance(slope, Term) else _named_number(slope)

@@ -246,6 +246,9 @@ def program_state(program, what):
                 "returned": path.returned, "written": [list(pair) for pair in path.written],
                 "places": [place if type(place) is int else ("static", place.value)
                            for place in path.places]})
+    if not paths and program.reasons:
+        raise RuntimeError(f"{name} is not replayed, so that there is nothing to save: "
+                           f"{program.reasons[-1]}")
     if not paths:
         raise RuntimeError(f"{name} has no recorded path that holds now; call it once with "
                            "arguments like those it is to serve")

@@ -502,13 +502,18 @@ def same_calls(graph):
     reshape = names.index("reshape")
 
     def source(i):
-        while graph.nodes["op"][i] == reshape and graph.shape(i) == graph.shape(graph.nodes["a"][i]):
-            i = int(graph.nodes["a"][i])
+        """Past views that are none."""
+        while graph.nodes["op"][i] == reshape:
+            x = int(graph.nodes["a"][i])
+            if graph.shape(x) != graph.shape(i):
+                break
+            i = x
         return i
 
     for i in np.flatnonzero(graph.nodes["op"] == names.index("call")).tolist():
         try:
-            calls.setdefault((graph.attribute(i)[:3], tuple(map(source, graph.operands_of(i)))), []).append(i)
+            call = graph.attribute(i)[:3], tuple(map(source, graph.operands_of(i)))
+            calls.setdefault(call, []).append(i)
         except TypeError:               # an option that is not hashable
             continue
     return {i: same[0] for same in calls.values() if len(same) > 1 for i in same}

@@ -99,8 +99,8 @@ def _with_operators(nodes):
         found.append(node)
     read = {k for node in found for k in node.operands}
     # Nobody reads the nodes of these operators themselves any more.
-    return [node._replace(op="constant", operands=()) if node.op == "custom" and i not in read else node
-            for i, node in enumerate(found)]
+    return [node if node.op != "custom" or i in read else
+            node._replace(op="constant", operands=()) for i, node in enumerate(found)]
 
 
 def _parameters(f, args, kwargs):

@@ -73,7 +73,7 @@ solve = operator(
         ((3, 3), (3, 2)), ((4, 2, 2), (2, 1)), ((2, 2), (5, 2, 3)), ((1, 1), (1, 1)))])
 
 
-BLOCK = 48          # rows of a triangular matrix that LAPACK solves for at once; the rest is products
+BLOCK = 48          # rows of a triangular matrix that LAPACK solves for at once
 
 
 def _side(a, upper):
@@ -144,8 +144,8 @@ def _positive(rng, *shape):
 
 
 cholesky = operator(
-    "linalg.cholesky", "(n,n)->(n,n)", np.linalg.cholesky, reads="y", symmetric=(0,), jvp=(_cholesky_jvp,),
-    vjp=(_cholesky_vjp,),
+    "linalg.cholesky", "(n,n)->(n,n)", np.linalg.cholesky, reads="y", symmetric=(0,),
+    jvp=(_cholesky_jvp,), vjp=(_cholesky_vjp,),
     doc="""The triangular factor of a symmetric positive definite matrix. As `numpy.linalg.cholesky`.
 
     Parameters
@@ -176,9 +176,10 @@ cholesky = operator(
     >>> fg.grad(lambda a: fnp.sum(fnp.linalg.cholesky(a)))(np.array([[4.0, 0.0], [0.0, 1.0]]))
     array([[0.25, 0.25],
            [0.25, 0.5 ]])
-    """, native=lambda upper: getattr(np.linalg._umath_linalg, "cholesky_up" if upper else "cholesky_lo"),
-    draw=lambda rng: [((_positive(rng, *shape),), {"upper": upper}) for shape, upper
-                                            in (((3, 3), False), ((4, 2, 2), True), ((1, 1), False))])
+    """, native=lambda upper: (np.linalg._umath_linalg.cholesky_up if upper else
+                               np.linalg._umath_linalg.cholesky_lo),
+    draw=lambda rng: [((_positive(rng, *shape),), {"upper": upper}) for shape, upper in (
+        ((3, 3), False), ((4, 2, 2), True), ((1, 1), False))])
 
 
 def _inverse_gaps(w):

@@ -198,8 +198,8 @@ def _called(row, numpy, parameters, around, args, kwargs):
     operands = [_create.lift(_dispatch.known(x)) for x in args]
     for x in operands:
         if x.dtype.kind not in "fiub":
-            raise TypeError(f"{row.name}: an operand has the dtype {x.dtype}; operands of a derivative are "
-                            "real numbers")
+            raise TypeError(f"{row.name}: an operand has the dtype {x.dtype}; operands of a "
+                            "derivative are real numbers")
     _dispatch.refuse(row.name, options.pop("out", None))
     if (dtype := options.pop("dtype", None)) is not None:
         operands = [_create.cast(row.name, x, dtype) for x in operands]
@@ -270,10 +270,11 @@ class Rule:
         row = self.row
         operands, results = self._known()
         if row.vjp is None:
-            found = _run(lambda given: _transposed(row, self.options, given, operands, results, needed),
-                         cotangents)
+            found = _run(lambda given: _transposed(row, self.options, given, operands, results,
+                                                   needed), cotangents)
         elif callable(row.vjp):
-            found = _run(lambda given: row.vjp(given, operands, results, needed, **self.options), cotangents)
+            found = _run(lambda given: row.vjp(given, operands, results, needed, **self.options),
+                         cotangents)
         else:
             found = _run(lambda given: [
                 rule(given[0], *operands, *results, **self.options) if wanted else None
@@ -284,7 +285,8 @@ class Rule:
 
     def push(self, tangents):
         operands, results = self._known()
-        found = _run(lambda given: pushed(self.row, self.options, given, operands, results), tangents)
+        found = _run(lambda given: pushed(self.row, self.options, given, operands, results),
+                     tangents)
         return [None if t is None else _spread(t, y.shape) for t, y in zip(found, results)]
 
 
@@ -301,7 +303,8 @@ def pushed(row, options, tangents, operands, results):
     if callable(row.jvp):
         return row.jvp(tangents, operands, results, **options)
     if row.jvp is None and not row.linear:
-        raise core.NoDerivativeError(f"{row.name}: there is no rule for its derivative in forward mode")
+        raise core.NoDerivativeError(
+            f"{row.name}: there is no rule for its derivative in forward mode")
     total = None
     for k, t in enumerate(tangents):
         if t is not None:
@@ -316,10 +319,11 @@ def _transposed(row, options, cotangents, operands, results, needed):
     from fastgrad import vjp
 
     if row.jvp is None:
-        raise core.NoDerivativeError(f"{row.name}: there is no rule for its derivative in reverse mode")
+        raise core.NoDerivativeError(
+            f"{row.name}: there is no rule for its derivative in reverse mode")
     if row.name in transposing.get():
-        raise core.NoDerivativeError(f"{row.name}: its jvp is made of the operator itself, so that the "
-                                     "transpose of it is none; give it a vjp")
+        raise core.NoDerivativeError(f"{row.name}: its jvp is made of the operator itself, so that "
+                                     "the transpose of it is none; give it a vjp")
     asked = [k for k, wanted in enumerate(needed) if wanted]
     given = [k for k, g in enumerate(cotangents) if g is not None]
 
