@@ -586,3 +586,14 @@ def test_complex_operands_are_refused(name):
     if len(given) > 1:
         with pytest.raises(TypeError, match=f"{OPERATORS[name].name}: .*complex"):
             public(name)(*given, **options)
+
+
+def test_options_that_are_none():
+    x, a = fg.tensor(np.ones((2, 2))), fg.tensor(np.eye(2))
+    for wrong in (1.0, (0, 1), "0"):
+        with pytest.raises(TypeError, match="cumprod: axis must be an integer"):
+            np.cumprod(x, wrong)
+    with pytest.raises(ValueError, match=r"linalg\.eigh: UPLO"):
+        np.linalg.eigh(a, "X")
+    with pytest.raises(ValueError, match=r"linalg\.solve: operand 1 has shape \(\)"):
+        np.linalg.solve(a, 1.0)

@@ -33,6 +33,13 @@ def _solve_jvp(tangents, operands, results):
     return (solve(a, (0.0 if db is None else db) - (0.0 if da is None else da @ x)),)
 
 
+def _solve_around(solve, a, b):
+    """Of one vector NumPy makes a column, and of what it returns a vector."""
+    if b.ndim == 0:
+        raise ValueError("linalg.solve: operand 1 has shape (); it must be a vector or matrices")
+    return solve(a, b[:, None])[..., 0] if b.ndim == 1 else solve(a, b)
+
+
 solve = operator(
     "linalg.solve", "(n,n),(n,k)->(n,k)", np.linalg.solve, reads="ay", jvp=_solve_jvp, vjp=_solve_vjp,
     doc="""The solution x of ``a @ x = b``. As `numpy.linalg.solve`.
@@ -66,8 +73,7 @@ solve = operator(
     >>> fg.grad(lambda b: fnp.sum(fnp.linalg.solve(a, b)))(np.array([1.0, 2.0]))
     array([0.5 , 0.25])
     """,
-    # (Of one vector NumPy makes a column, and of what it returns a vector.)
-    around=lambda solve, a, b: solve(a, b[:, None])[..., 0] if b.ndim == 1 else solve(a, b),
+    around=_solve_around,
     native=lambda: np.linalg._umath_linalg.solve,
     draw=lambda rng: [((_well_conditioned(rng, *a), rng.normal(size=b)), {}) for a, b in (
         ((3, 3), (3, 2)), ((4, 2, 2), (2, 1)), ((2, 2), (5, 2, 3)), ((1, 1), (1, 1)))])

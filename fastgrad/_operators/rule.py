@@ -109,6 +109,10 @@ class Operator(NamedTuple):
                 raise np.linalg.LinAlgError(f"{self.name}: {error}") from None
             shapes = parsed(self.signature).shapes(self.name, list(map(np.shape, operands)))
             return tuple([np.full(shape, np.nan, operands[0].dtype) for shape in shapes])
+        except (TypeError, ValueError) as error:
+            if str(error).startswith(f"{self.name}:"):
+                raise
+            raise type(error)(f"{self.name}: {error}") from None
         return tuple(found) if self.results > 1 else (found,)
 
     def __repr__(self):
@@ -219,6 +223,8 @@ def _applied(row, operands, options):
             operands = [core.reshape(x, (x.size,)) for x in operands]
             options[row.along] = -1
         ndim = operands[0].ndim
+        if not hasattr(options[row.along], "__index__"):
+            raise TypeError(f"{row.name}: {row.along} must be an integer, not {options[row.along]!r}")
         options[row.along] = normalize_axis_index(options[row.along], ndim, row.name) - ndim
     found = apply(row, operands, options)[:row.returns]
     return found[0] if row.returns == 1 else tuple(found)
