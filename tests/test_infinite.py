@@ -332,6 +332,7 @@ USES = {
     "power": lambda g: g ** 0, "hypot": lambda g: np.hypot(g, INF), "reciprocal": lambda g: 1 / (1 / g),
     "angle": lambda g: np.arctan2(g, -1.0), "copysign": lambda g: np.copysign(2.0, g),
     "largest": np.max, "sorted": np.sort, "cumulated": np.cumsum, "norm": np.linalg.norm,
+    "whole": lambda g: np.clip(g, -9, 9).astype(int) * 1.0, "truth": lambda g: g.astype(bool) * 1.0,
     "entry": lambda g: g[1], "best": lambda g: g[np.argmax(g)], "isfinite": lambda g: np.isfinite(g) * 1.0,
     "branch": lambda g: g * 2 if np.all(g >= 0) else g * 3, "product": np.prod,
     "loop": lambda g: fg.fori_loop(0, 2, lambda i, c: np.maximum(c, g), g),

@@ -191,6 +191,8 @@ cdef object reached(Checked c, list ends):
 cdef bint passes_nan(FgGraphNode *n, int k) noexcept:
     """Whether NaN in an entry of operand k makes NaN of every entry of a node that depends on it,
     and the sign of a zero is nothing but the sign of a zero."""
+    if n.dtype != FG_FLOAT64 and n.dtype != FG_FLOAT32:
+        return False
     if n.op == FG_divide or n.op == FG_gather or n.op == FG_scatter or n.op == FG_settle:
         return k == 0
     if n.op == FG_where or n.op == FG_assign:
