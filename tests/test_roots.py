@@ -264,6 +264,29 @@ def test_float32():
     np.testing.assert_array_equal(g, np.full(3, 4, np.float32))
 
 
+def test_detached_roots():
+    """What is detached, or goes into a rule of the user's, is a number there."""
+    square = fg.custom_vjp(lambda x: x * x)
+    square.defvjp(lambda x: (x * x, x), lambda x, g: (2.0 * x * g,))
+    pushed = fg.custom_jvp(lambda x: x * x + x)
+    pushed.defjvp(lambda primals, tangents: (
+        primals[0] ** 2 + primals[0], (2 * primals[0] + 1) * tangents[0]))
+    x = np.array([[1.0, 4.0], [0.25, 9.0]])
+    for f, slope in ((lambda x: fg.stop_gradient(np.sqrt(x)) ** 2 + x, 1.0),
+                     (lambda x: square(np.sqrt(x)), 1.0)):
+        loss = lambda x, f=f: np.sum(f(x))  # noqa: E731
+        for g in (fg.grad(loss), fg.compile(fg.grad(loss)), fg.vmap(fg.grad(loss))):
+            np.testing.assert_allclose(g(x), np.full((2, 2), slope))
+            np.testing.assert_allclose(g(x + 1), np.full((2, 2), slope))
+    for f in (square, pushed):
+        def unused(x, f=f):
+            f(np.sqrt(np.tanh(x) * 1.45 + 1.55))
+            return x
+        np.testing.assert_array_equal(fg.vmap(unused)(x), x)
+        np.testing.assert_array_equal(fg.vmap(fg.jacobian(unused))(x), np.stack([np.eye(2)] * 2))
+        np.testing.assert_array_equal(fg.compile(fg.vmap(unused))(x), x)
+
+
 def test_what_is_not_covered():
     """Sums of roots, and the same root computed twice, go by the root."""
     assert fg.hessian(lambda x: (abs(x) + abs(x)) ** 2)(0.0) == 0.0

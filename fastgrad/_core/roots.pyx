@@ -32,7 +32,8 @@ cdef int roots_setup() except -1:
 
 
 cdef inline bint may_be_root(FgNode *n) noexcept:
-    return (root_walks[n.op] & 1 and (n.op != FG_dual or n.flags & FG_ROOTED)
+    """(What is detached has no derivative, whatever it was made of.)"""
+    return (root_walks[n.op] & 1 and n.flags & FG_NEEDS_GRAD and (n.op != FG_dual or n.flags & FG_ROOTED)
             and not n.flags & FG_CONSUMED)
 
 
