@@ -736,7 +736,7 @@ def compiled(text, compile):
     unmoved(text, xs, "compile")
 
 
-UNWRITABLE = re.compile("no recorded path|cannot be written|must be made of operations alone")
+UNWRITABLE = re.compile("no recorded path|nothing to save|cannot be written|must be made of operations alone")
 
 
 def fails(f, xs):
