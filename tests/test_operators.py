@@ -518,6 +518,19 @@ def test_a_program_calls_once_what_is_the_same(transform, monkeypatch):
         np.testing.assert_allclose(found, transform(f)(a + 0.1), rtol=1e-12)
 
 
+def test_calls_with_other_options_or_operands_are_others():
+    def f(a, b):
+        return (np.cumsum(a, 0) + 2 * np.cumsum(a, 1) - 3 * np.cumsum(b, 0)
+                + np.linalg.cholesky(a) @ np.linalg.cholesky(b, upper=True)
+                + 5 * np.linalg.cholesky(a, upper=True) + np.cumsum(a.reshape(2, 2).T, 0))
+
+    program = fg.compile(f)
+    a, b = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[3.0, 1.0], [1.0, 2.0]])
+    program(a, b)
+    np.testing.assert_allclose(program(b * 2, a), f(b * 2, a), rtol=1e-14)
+    assert len(program.paths) == 1
+
+
 def test_a_loop_calls_in_each_step():
     """What is the same call in a step is another one in the next."""
     def step(a, k):
