@@ -66,6 +66,9 @@ _CHANGING = {
 }
 _CHANGING = {kind: frozenset(names.split()) for kind, names in _CHANGING.items()}
 
+# Methods that change what an array is, which a Tensor cannot follow.
+_OF_ARRAYS = frozenset(["resize", "setflags", "setfield", "byteswap"])
+
 # Functions that change their first argument; those of `operator` stand for ``a += b``.
 _CHANGING_FIRST = frozenset([
     np.copyto, np.put, np.place, np.putmask, np.put_along_axis, np.fill_diagonal, setattr, delattr,
@@ -397,6 +400,8 @@ class _Search:
                 value)
         elif target is callable and args:
             self.asked(args[0], lambda kind: True, value)
+        elif target is np.isscalar and args:
+            self.asked(args[0], lambda kind: issubclass(kind, np.ndarray), value)
         if _hashable_in(target, _SAME) and args:
             return args[0]
         if target is next and args:
@@ -412,15 +417,19 @@ class _Search:
 
     def _handed_over(self, target, args, names, value):
         """What refuses a Tensor would end the recording halfway, and the function would have run
-        twice, wherever it stands: nobody knows which branches will be taken."""
+        twice, wherever it stands: nobody knows which branches will be taken. A function that
+        is in no table may refuse one, and is not replayed in any case."""
+        name = getattr(target, "__name__", "a function")
         if _known.strict(target):
-            self._refuses(getattr(target, "__name__", "a function"), args, names, value)
+            self._refuses(name, args, names, value)
+        elif _known.strange(target):
+            self._refuses(name, args, names, value, "is none of the functions that are known")
 
-    def _refuses(self, what, args, names, value):
+    def _refuses(self, what, args, names, value, why="takes no Tensor"):
         """A function that takes no Tensor is called."""
         if self.reason is None and any(
                 [x in _NUMBERS for values in (*args, *names.values()) for x in values]):
-            self.reason = f"{what} takes no Tensor{_line(value)}"
+            self.reason = f"{what} {why}{_line(value)}"
 
     def _passed(self, args, names, value):
         """Functions among the arguments are called, with what nothing is known of, or with the
@@ -446,6 +455,8 @@ class _Search:
         if kind is np.ufunc and name == "at" and args:
             for first in args[0]:
                 self._changes(first, value)
+        if owner in _NUMBERS and name in _OF_ARRAYS or name == "shuffle":
+            self._refuses(name, [[owner], *args], names, value)
         if owner in _GIVEN and any([name in names for names in _CHANGING.values()]):
             self.writes = True
         elif isinstance(owner, Known) and any(

@@ -37,7 +37,7 @@ import numpy as np
 
 __all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "Kind", "READS_ALL", "READS_NAMED", "base_class",
            "calls", "class_method", "function", "kind", "module_of", "of_functions", "package_of",
-           "seeded", "strict", "strict_methods", "wants_tensors"]
+           "seeded", "strange", "strict", "strict_methods", "wants_tensors"]
 
 
 # ---- functions that depend on their operands alone ------------------------------------------
@@ -327,6 +327,12 @@ _ctypes _datetime _decimal _json _pydatetime _pydecimal binascii ctypes datetime
 ipaddress json json.decoder json.encoder marshal scipy.special.cython_special uuid zoneinfo
 """.split())
 
+# They take a Tensor for its value.
+_LOOKING = frozenset(["pickle", "_pickle", "struct", "_struct"])
+
+# These read the memory of an array, which a Tensor does not show, or ask for its type.
+_READERS = frozenset([id(x) for x in (bytes, bytearray, memoryview, np.frombuffer, np.bmat)])
+
 _NUMBERS = (int, float, complex, np.generic, np.ndarray)
 _PASSES = (str, bytes, tuple, list, dict, set, collections.deque, np.ndarray)
 
@@ -337,7 +343,14 @@ def strict(x):
         return issubclass(x.__objclass__, _NUMBERS)         # float.hex(x)
     if isinstance(x, types.BuiltinMethodType) and isinstance(x.__self__, type):
         x = x.__self__                                      # datetime.timedelta.__new__
-    return module_of(x) in _STRICT
+    return module_of(x) in _STRICT or id(x) in _READERS
+
+
+def strange(x):
+    """Whether nothing is known of a function of a module that is not Python code of the user's."""
+    return (isinstance(x, (types.BuiltinFunctionType, types.FunctionType))
+            and "." not in x.__qualname__ and module_of(x) not in _LOOKING
+            and not function(x) and not wants_tensors(x))
 
 
 @functools.lru_cache(maxsize=1)

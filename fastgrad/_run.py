@@ -42,7 +42,7 @@ _REFUSALS = (TypeError, AttributeError, IndexError, RuntimeError, ValueError, As
 
 # A function that raises an error itself may do so since it met a Tensor, if it asks for types.
 _ASKING = frozenset(["isinstance", "issubclass", "type", "hasattr", "callable", "__class__",
-                     "getattr"])
+                     "getattr", "isscalar"])
 
 DTYPES = frozenset("?bhilqBHILQfd")      # that programs take and return
 
@@ -316,8 +316,9 @@ def _refused(error):
 def _of_tensors(error, typed):
     """Whether an error may have come from a Tensor where an array, or a number, would do; code in
     `typed` is known to ask for no types."""
-    if isinstance(error, IndexError) and "out of" in str(error):
-        return False                    # there is no such entry
+    if getattr(error, "of_values", False) or isinstance(error, IndexError) and (
+            "out of" in str(error)):    # NumPy has raised it for plain values; there is no such entry
+        return False
     if _refused(error):
         return True
     trace = error.__traceback__

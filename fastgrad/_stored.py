@@ -8,6 +8,7 @@ the frame of a generator, in memory of another library): they stay Tensors, with
 """
 
 import collections
+import contextlib
 import contextvars
 import functools
 import gc
@@ -31,6 +32,9 @@ OBJECTS = 200_000
 # In these nothing can be put.
 _CLOSED = (int, float, complex, str, bytes, bytearray, type(None), types.CodeType, np.generic,
            np.dtype, np.ufunc, range, property, np.random.Generator)
+
+# These are made anew with what they hold.
+_READ_ONLY = (slice, staticmethod, classmethod)
 
 
 def settle(recorder, roots, originals):
@@ -102,6 +106,8 @@ class _Settling:
             return self._value(x) if self.recorder.made_here(x) else x
         if isinstance(x, _CLOSED) or id(x) in self._seen:
             return x
+        if isinstance(x, _READ_ONLY):
+            return self._made_anew(x)
         if isinstance(x, (tuple, frozenset)):
             parts = [self._plain(part) for part in x]
             if all([new is old for new, old in zip(parts, x)]):
@@ -112,6 +118,12 @@ class _Settling:
         self._seen[id(x)] = x           # (held, so that no id is used twice)
         self._open.append(x)
         return x
+
+    def _made_anew(self, x):
+        """A slice, or a static method, which can only be replaced as a whole."""
+        old = (x.start, x.stop, x.step) if isinstance(x, slice) else (x.__func__,)
+        new = [self._plain(part) for part in old]
+        return x if all([a is b for a, b in zip(new, old)]) else type(x)(*new)
 
     def _value(self, t):
         self.found = True
@@ -225,7 +237,8 @@ class _Settling:
                 if isinstance(member, types.MemberDescriptorType):
                     value = own_attribute(x, name)
                     if (new := self._plain(value)) is not value:
-                        member.__set__(x, new)
+                        with contextlib.suppress(AttributeError):   # of C: it may be read only
+                            member.__set__(x, new)
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -885,14 +885,14 @@ def _length(value):
     return len(value) if isinstance(value, (list, tuple, dict, collections.deque)) else 0
 
 
-def _text(value):
-    """How code writes a value."""
+def _text(value, on_the_way=()):
+    """How code writes a value; in a loop, `node = node.next` may be made of itself."""
     if value.kind == "attribute":
-        return f"{_text(value.parts[0])}.{value.name}"
+        return f"{_text(value.parts[0], on_the_way)}.{value.name}"
     if value.kind in ("join", "store") or value.kind == "variable" and value.parts:
         first = origins(value)[0]
-        if first is not value:          # (an argument or a cell that is bound anew)
-            return _text(first)
+        if first is not value and value not in on_the_way:  # (what is bound anew)
+            return _text(first, (*on_the_way, value))
     return str(value.name)
 
 

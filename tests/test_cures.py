@@ -519,7 +519,7 @@ def test_warnings_point_at_the_users_line():
     compiled = fg.compile(lambda x: OTHERS_CODE.call(np.median, x))
     place, message = warned(lambda: OTHERS_CODE.call(compiled, V)); line = here()    # noqa: E702
     assert place == line
-    assert f"({__file__}, line {inspect.getsourcelines(compiled.function)[1]})" in message
+    assert f"at test_cures.py:{inspect.getsourcelines(compiled.function)[1]}" in message
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         def run_it():
             return pool.submit(lambda: independent(1.0)).result()

@@ -338,6 +338,11 @@ cdef class Tensor:
             raise TypeError("len() of a scalar Tensor")
         return self.node.shape.dims[0]
 
+    def __contains__(self, key):
+        if self.node.rank == 0 and not is_point(self):
+            raise TypeError(f"argument of type {settled_type(self).__name__!r} is not iterable")
+        return bool(np.any(self == key))
+
     def __iter__(self):
         if self.node.rank == 0:
             raise TypeError("iteration over a scalar Tensor")
@@ -439,6 +444,8 @@ cdef class Tensor:
         if method is None and not name.startswith("__") and hasattr(settled_type(self), name):
             if handed_out(self):
                 note_refusal(f"the attribute {name!r} of a recorded value is used", False)
+                if settled_type(self) is np_ndarray and callable(getattr(np_ndarray, name)):
+                    return method_of_values(self, getattr(np_ndarray, name))
                 return getattr(settled_value(self), name)
             note_refusal(f"the attribute {name!r} of a recorded value is asked for",
                          compiled_alone())
@@ -1256,24 +1263,49 @@ cdef bint hold_programs_alone(object tree) except -1:
 
 
 cdef object called_on_values(object function, object args, object kwargs):
-    """What it returns, or raises, in the plain function; what it raises marks no recording."""
-    cdef object result = function(*[handed_value(x) for x in args],
-                                  **{key: handed_value(x) for key, x in kwargs.items()})
+    """What it returns, or raises, in the plain function; what it raises marks no recording, but the
+    error itself: nobody needs to call the plain function to see whether it raises one. What it has
+    written to an array is written to the Tensor."""
+    cdef dict given = {}
+    cdef object result
+    try:
+        result = function(*[handed_value(x, given) for x in args],
+                          **{key: handed_value(x, given) for key, x in kwargs.items()})
+    except Exception as error:
+        error.of_values = True
+        raise
     note_refusal(f"{getattr(function, '__name__', 'a function')} of a recorded value is used", False)
+    # (All are compared before one is written: views of each other would look changed.)
+    for t, a in [(t, a) for t, a in given.values()
+                 if a.tobytes() != tensor_value(<Tensor>t).tobytes()]:
+        t[...] = a
+    for t, a in given.values():
+        if result is a:
+            return t
     return result
 
 
-cdef object handed_value(object x):
+cdef object method_of_values(Tensor t, object method):
+    """A method of arrays that may write to what it is a method of: `t.sort()`."""
+    return lambda *args, **kwargs: called_on_values(method, (t, *args), kwargs)
+
+
+cdef object handed_value(object x, dict given=None):
     """The value of a Tensor, also in tuples and lists, as the plain function has it; no recording
-    is marked."""
+    is marked. With `given`, arrays are copies that may be written to: id -> Tensor, copy."""
     if isinstance(x, Tensor):
+        if settled_type(<Tensor>x) is np_ndarray:
+            if given is None:
+                return tensor_value(<Tensor>x)
+            if id(x) not in given:
+                given[id(x)] = x, np.array(tensor_value(<Tensor>x))
+            return given[id(x)][1]
         a = tensor_value(<Tensor>x)
-        return a if settled_type(<Tensor>x) is np_ndarray else (
-            a.item() if settled_type(<Tensor>x) is float else a[()])
+        return a.item() if settled_type(<Tensor>x) is float else a[()]
     if type(x) is tuple or type(x) is list:
         descend()
         try:
-            return type(x)([handed_value(y) for y in x])
+            return type(x)([handed_value(y, given) for y in x])
         finally:
             ascend()
     return x
@@ -2033,7 +2065,8 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
             inputs = tuple([in_loop(x, dtype) for x, dtype in zip(inputs, types)])
             kwargs = {}
         if function is not None and ufunc not in UFUNCS:
-            return function(*inputs, **kwargs, **({} if out is None else {"out": out}))
+            result = function(*inputs, **kwargs)
+            return result if out is None else ufunc_out(ufunc, inputs, out[0], result)
         if kwargs:
             ufunc_options(ufunc.__name__, kwargs)
             kwargs = {}
