@@ -37,7 +37,14 @@ enum {
     FG_INNER    = 16,  /* a partial of another row: recorded when a derivative is itself recorded; */
                        /* has no public name                                                       */
     FG_TAME     = 32,  /* partials are finite where what they read of operands and result is       */
-    FG_BESIDE   = 64   /* the operand whose partial is 0 is no path for a derivative               */
+    FG_BESIDE   = 64,  /* the operand whose partial is 0 is no path for a derivative               */
+    /* of shaped operators: */
+    FG_MOVES    = 128, /* entries are moved, and repeated or added up, as they are                 */
+    FG_LINEAR   = 256, /* linear in all operands at once: the tangent is the operation itself      */
+    FG_BILINEAR = 512, /* linear in each of two operands, the other held: it needs both factors    */
+    FG_REDUCES  = 1024, /* along axes, which its attribute names                                   */
+    FG_LISTED   = 2048, /* its operands stand in its attribute, any number of them                 */
+    FG_INDEXED  = 4096  /* its attribute is an index, of which parts may be computed by the program */
 };
 
 typedef enum { FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED } FgKind;

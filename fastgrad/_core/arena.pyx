@@ -757,7 +757,7 @@ cdef void operands_release(FgNode *n, uint32_t id) noexcept:
     if n.attr and n.op >= FG_ELEMENTWISE_END:
         attr = n.attr
         n.attr = 0
-        if n.op == FG_concatenate or n.op == FG_custom or n.op == FG_call:
+        if is_listed(n):
             count = attr_count(attr)
             for i in range(1, count):
                 if attr_items(attr)[i]:

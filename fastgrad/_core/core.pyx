@@ -11,9 +11,10 @@ this order:
     tape.pyx        recording
     record.pyx      recording for programs
     sweep.pyx       the reverse sweep
-    rules.pyx       the operators that are not element-wise
     formulas.pyx    partial derivatives as recorded operations
     emit.pyx        both sweeps as recorded operations
+    rules.pyx       the table of operators that are not element-wise; each stands in one of
+    moves.pyx, indices.pyx, reductions.pyx, products.pyx, custom.pyx
     tangent.pyx     the tangent sweep, and forward mode in constant memory
     infinite.pyx    which zero wins where a result is not finite
     blas.pyx        NumPy's matrix product without the call
@@ -296,9 +297,14 @@ include "blocks.pyx"
 include "tape.pyx"
 include "record.pyx"
 include "sweep.pyx"
-include "rules.pyx"
 include "formulas.pyx"
 include "emit.pyx"
+include "rules.pyx"
+include "moves.pyx"
+include "indices.pyx"
+include "reductions.pyx"
+include "products.pyx"
+include "custom.pyx"
 include "tangent.pyx"
 include "infinite.pyx"
 include "roots.pyx"

@@ -761,11 +761,6 @@ def within(Tensor t, double low, double high):
     return True
 
 
-cdef int reverse_scatter(Sweep *s, FgNode *n, FgValue *g) except -1:
-    piece = value_ndarray(n.shape, g, n.dtype, False)[attr_object(n.attr)]
-    return contribute_array(s, n.a, np.array(piece))
-
-
 cdef object reduced(int op, object a, object axis, bint keepdims):
     cdef Operand x
     cdef uint64_t mask

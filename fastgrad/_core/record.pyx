@@ -804,7 +804,7 @@ cdef list sources_of(FgNode *n):
     """The nodes that one was computed of: its operands, and the indices among its attributes."""
     cdef int k
     cdef list found = [operand_at(n, k) for k in range(operand_count(n)) if operand_at(n, k)]
-    if n.op == FG_gather or n.op == FG_scatter or n.op == FG_assign:
+    if fg_op_info[n.op].props & FG_INDEXED:
         found += live_places(graph_attribute(n))
     return found
 
@@ -1246,7 +1246,7 @@ cdef class Extraction:
                 if not x and not n.flags & (FG_CONST_A << k):
                     raise forgotten(n)
                 numbers[k] = <int32_t>self.number(x) if x else self.literal(n, k)
-        elif n.op == FG_concatenate or n.op == FG_call or n.op == FG_custom:
+        elif is_listed(n):
             many = []
             for k in range(1, attr_count(n.attr)):
                 if attr_items(n.attr)[k] == 0:
@@ -1260,7 +1260,7 @@ cdef class Extraction:
                 attribute = <int64_t>attr_items(n.attr)[0]
         elif n.op == FG_result:
             numbers[0] = <int32_t>self.number(n.a)
-        elif n.op == FG_gather or n.op == FG_scatter or n.op == FG_assign:
+        elif fg_op_info[n.op].props & FG_INDEXED:
             if not n.a or n.op == FG_assign and not n.b:
                 raise forgotten(n)
             many = [self.number(n.a)]

@@ -217,13 +217,13 @@ cdef inline bint wanted(Sweep *s, uint32_t id) noexcept nogil:
 
 
 cdef inline int operand_count(FgNode *n) noexcept nogil:
-    if n.op != FG_concatenate and n.op != FG_custom and n.op != FG_call:
+    if not is_listed(n):
         return 3 if n.op != FG_dual else 0
     return <int>attr_count(n.attr) - 1 if n.attr else 0     # a consumed one has none left
 
 
 cdef inline uint32_t operand_at(FgNode *n, int k) noexcept nogil:
-    if n.op == FG_concatenate or n.op == FG_custom or n.op == FG_call:
+    if is_listed(n):
         return <uint32_t>attr_items(n.attr)[k + 1]
     return n.a if k == 0 else n.b if k == 1 else n.c
 

@@ -331,7 +331,7 @@ cdef void tangent_blocks(int64_t size, int64_t item, int dtype, int lanes, FgPar
 
 cdef int tangent_shaped(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids, int count, int lanes,
                         FgAdjoint *out) except -1:
-    """A shaped operation lane by lane, by its rule in emit.pyx, which is not recorded here; what
+    """A shaped operation lane by lane, by its rule in the table, which is not recorded here; what
     scalar code consists of without that detour."""
     cdef int l, k
     if n.rank == 0 and (n.op == FG_item or n.op == FG_sum) and node_at(n.a).rank:
@@ -577,7 +577,7 @@ cdef int tangent_visit(Tangents s, FgNode *n, uint32_t id) except -1:
     cdef bint any_ = False
     if n.op == FG_dual or n.op == FG_leaf:
         return 0
-    if n.op == FG_concatenate or n.op == FG_custom or n.op == FG_result:
+    if is_listed(n) or n.op == FG_result:
         return tangent_visit_many(s, n, id)
     for k in range(3):
         x = n.a if k == 0 else n.b if k == 1 else n.c
@@ -871,7 +871,7 @@ cdef int stream_node(FgTape *tape, FgNode *n, uint32_t id) except -1:
         elif rooted:
             under_release(id)
         return 0
-    if n.op == FG_concatenate or n.op == FG_custom or n.op == FG_result:
+    if is_listed(n) or n.op == FG_result:
         return stream_many(tape, n, id)
     t[0] = stream_tangent(tape, n.a)
     t[1] = stream_tangent(tape, n.b)

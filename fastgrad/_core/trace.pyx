@@ -633,8 +633,8 @@ cdef object graph_nodes(Trace trace):
             if x and x in number:
                 operands.append(number[x])
                 continue
-            if not x and n.op >= FG_ELEMENTWISE_END and n.op != FG_concatenate and not (
-                    n.op == FG_assign and k < 2) and n.op != FG_custom:
+            if not x and n.op >= FG_ELEMENTWISE_END and not is_listed(n) and not (
+                    n.op == FG_assign and k < 2):
                 continue
             operands.append(len(nodes))
             if x:
@@ -659,37 +659,6 @@ cdef object graph_value(FgNode *n):
     a = value_ndarray(n.shape, n.value, n.dtype, False)
     a.flags.writeable = False
     return a
-
-
-cdef object graph_attribute(FgNode *n):
-    """What a shaped operation needs besides its operands."""
-    cdef FgNode *x
-    if n.op < FG_ELEMENTWISE_END:
-        return None
-    x = node_at(n.a) if n.a and n.op != FG_concatenate and n.op != FG_custom else NULL
-    if n.op == FG_transpose:
-        return transpose_axes(n)
-    if n.op == FG_flip:
-        return flip_axes(n)
-    if n.op == FG_item:
-        if n.attr == 0:
-            return tuple([int(i) for i in np.unravel_index(<int64_t>n.constant, tensor_dims(x))])
-        return item_index(n.attr)
-    if n.op == FG_place:
-        return item_index(n.attr)
-    if n.op == FG_gather or n.op == FG_scatter:
-        return attr_object(n.attr)
-    if n.op == FG_assign:
-        return assign_index(n)
-    if n.op == FG_concatenate:
-        return (attr_items(n.attr)[0], attr_object(n.attr))
-    if n.op == FG_custom:
-        return attr_object(n.attr)
-    if n.op == FG_result:
-        return n.index
-    if n.op == FG_sum or n.op == FG_prod or n.op == FG_max or n.op == FG_min or n.op == FG_logsumexp:
-        return tuple([i for i in range(x.rank) if reduction_mask(n, x) >> i & 1])
-    return None
 
 
 def partial_formulas(name):

@@ -1,0 +1,623 @@
+"""Reductions along axes: sum; prod, max, min and logsumexp, which keep their operand.
+
+Each with its value, its adjoint with numbers (`reverse_`) and recorded (`pull_`), and its tangent
+(`forward_`)."""
+
+
+# ---- axes -----------------------------------------------------------------------------------
+
+cdef int axes_of(object axis, int rank, uint64_t *mask, str name) except -1:
+    """The axes to reduce over as bits: an int, a tuple, or None for all."""
+    cdef int a
+    mask[0] = 0
+    if axis is None:
+        mask[0] = (<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0
+        return 0
+    if type(axis) is not tuple:
+        axis = (axis,)
+    for item in axis:
+        a = axis_of(item, rank, name)
+        if mask[0] >> a & 1:
+            raise ValueError(f"{name}: duplicate value in 'axis' {axis}")
+        mask[0] |= <uint64_t>1 << a
+    return 0
+
+
+cdef FgShape *reduced_shape(FgShape *shape, uint64_t mask, bint keepdims) except? NULL:
+    """The shape after reducing the masked axes; NULL for a scalar."""
+    cdef int64_t dims[64]
+    cdef int i, r = 0
+    for i in range(shape.rank):
+        if not mask >> i & 1:
+            dims[r] = shape.dims[i]
+            r += 1
+        elif keepdims:
+            dims[r] = 1
+            r += 1
+    if r == 0:
+        return NULL
+    return shape_new(r, dims)
+
+
+cdef uint64_t reduction_mask(FgNode *n, FgNode *x) noexcept:
+    """The axes that a reduction ran over."""
+    if n.attr:
+        return <uint64_t>attr_items(n.attr)[0]
+    return (<uint64_t>1 << x.rank) - 1 if x.rank < 64 else ~<uint64_t>0
+
+
+cdef object reduction_attribute(FgNode *n):
+    """The axes that were summed over, or multiplied."""
+    cdef FgNode *x = node_at(n.a)
+    return tuple([i for i in range(x.rank) if reduction_mask(n, x) >> i & 1])
+
+
+cdef Tensor expand(Tensor t, FgNode *n, FgNode *x):
+    """Something of the shape of a reduction's result, in the shape of its operand."""
+    cdef uint64_t mask = reduction_mask(n, x)
+    cdef int64_t dims[64]
+    cdef int i
+    cdef Operand o
+    if x.rank == 0:
+        return reshape_plain(t, ())
+    if t.node.rank != x.rank and t.node.rank:
+        for i in range(x.rank):
+            dims[i] = 1 if mask >> i & 1 else x.shape.dims[i]
+        operand_tensor_ready(t, &o)
+        t = push_reshape(&o, x.rank, dims)
+    return spread(t, x.shape)
+
+
+cdef Tensor reduce_as(Tensor t, FgNode *n, FgNode *x):
+    """Summed as a reduction's operand was reduced."""
+    cdef Operand o
+    if x.rank == 0:
+        return reshape_plain(t, tensor_dims(n))
+    operand_clear(&o)
+    operand_tensor(t, &o)
+    return reshape_plain(push_sum(&o, reduction_mask(n, x), False), tensor_dims(n))
+
+
+# ---- sum ------------------------------------------------------------------------------------
+
+cdef Tensor push_sum(Operand *x, uint64_t mask, bint keepdims):
+    """The sum over the masked axes of a float operand."""
+    cdef Total total
+    cdef double number = 0
+    cdef FgShape *out
+    cdef FgShape *kept
+    cdef FgValue *v
+    cdef int64_t bits = <int64_t>mask
+    cdef int rank
+    if x.shape == NULL:
+        return push_shaped(FG_sum, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x,
+                           NULL, 0, 0)
+    rank = x.shape.rank
+    if mask == ((<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0) and not keepdims:
+        if x.value == NULL:
+            total.count = 0
+            run_flush(directory[x.id >> FG_SEGMENT_BITS].tape, x.node, &total)
+            number = total_value(&total)
+        elif x.shape.size >= UNLOCK:
+            with nogil:
+                number = sum_all(x.shape, x.value, x.dtype)
+        else:
+            number = sum_all(x.shape, x.value, x.dtype)
+        return push_shaped(FG_sum, x.dtype, 0, NULL, NULL, round_to(x.dtype, number), x, NULL, 0, 0)
+    if x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    kept = reduced_shape(x.shape, mask, True)
+    try:
+        v = sum_to(x.shape, x.value, kept, x.dtype)
+    finally:
+        shape_release(kept)
+    try:
+        out = reduced_shape(x.shape, mask, keepdims)
+    except BaseException:
+        value_release(v)
+        raise
+    return push_kept(FG_sum, x, out, v, 1, &bits, None)
+
+
+cdef int reverse_sum(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint, double number) except -1:
+    """Every entry that was summed gets the adjoint of its sum: a view, nothing is stored."""
+    cdef FgValue *g = adjoint[0]
+    cdef FgNode *x = node_at(n.a)
+    if x.rank == 0:
+        contribute_number(s, n.a, number)
+    elif n.rank == 0:
+        contribute_value(s, n.a, number_value(number, n.dtype))
+    elif g.uniform:
+        contribute_value(s, n.a, value_ref(g))
+    else:
+        contribute_value(s, n.a, expand_view(x.shape, n.shape, g, <uint64_t>attr_items(n.attr)[0],
+                                             n.dtype))
+    return 0
+
+
+cdef FgValue *expand_view(FgShape *full, FgShape *shape, FgValue *g, uint64_t mask,
+                          int dtype) except NULL:
+    """A reduced array seen in the shape before the reduction, kept axes or not."""
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef int i, r = 0
+    cdef bint keepdims = shape.rank == full.rank
+    strides_of(shape, g, item_size(dtype), own)
+    for i in range(full.rank):
+        if mask >> i & 1:
+            strides[i] = 0
+            r += keepdims
+        else:
+            strides[i] = own[r]
+            r += 1
+    return value_strided(g, g.data, full, strides, item_size(dtype))
+
+
+cdef Tensor pull_sum(Subgraph s, FgNode *n, uint32_t id, Tensor g):
+    return expand(g, n, node_at(n.a))
+
+
+cdef Tensor forward_sum(FgNode *n, uint32_t id, list tangents, Tensor finite):
+    return reduce_as(tangents[0], n, node_at(n.a))
+
+shaped_rules[FG_sum] = ShapedRule(reverse_sum, pull_sum, forward_sum, reduction_attribute, NULL)
+
+
+# ---- prod, max, min, logsumexp --------------------------------------------------------------
+
+# An array seen as rows to be reduced, whatever the axes: the kept axes count the rows, the
+# reduced ones run along them.
+cdef struct Rows:
+    Walker walker
+    int64_t count, length
+    int64_t together            # rows that are worked on at a time
+
+
+cdef void rows_set(Rows *r, FgShape *shape, FgValue *value, int dtype, uint64_t mask) noexcept nogil:
+    cdef int64_t own[64]
+    cdef int64_t dim
+    cdef int i, k = 0
+    cdef int reduced
+    strides_of(shape, value, item_size(dtype), own)
+    r.count = r.length = 1
+    r.walker.data = value.data
+    r.walker.item = <int>item_size(dtype)
+    r.walker.boolean = 0
+    for reduced in range(2):
+        for i in range(shape.rank):
+            dim = shape.dims[i]
+            if <int>(mask >> i & 1) != reduced:
+                continue
+            if reduced:
+                r.length *= dim
+            else:
+                r.count *= dim
+            if dim == 1:
+                continue
+            if k and r.walker.strides[k - 1] == own[i] * dim:
+                r.walker.dims[k - 1] *= dim
+                r.walker.strides[k - 1] = own[i]
+            else:
+                r.walker.dims[k] = dim
+                r.walker.strides[k] = own[i]
+                k += 1
+    if k == 0:
+        r.walker.dims[0] = 1
+        r.walker.strides[0] = 0
+        k = 1
+    r.walker.rank = k
+    r.together = FG_BLOCK // r.length if 0 < r.length < FG_BLOCK else 1
+
+
+cdef inline double entry(const char *p, int64_t i, bint wide) noexcept nogil:
+    return (<const double *>p)[i] if wide else (<const float *>p)[i]
+
+
+cdef inline void entry_set(char *p, int64_t i, double x, bint wide) noexcept nogil:
+    if wide:
+        (<double *>p)[i] = x
+    else:
+        (<float *>p)[i] = <float>x
+
+
+cdef void rows_shift(const FgLoops *loops, char *p, int64_t count, int64_t length, double *top,
+                     bint wide) noexcept nogil:
+    """Rows to exp(row - top), top being the maximum of each; an infinite one shifts by nothing."""
+    cdef int64_t i, k
+    cdef double shift
+    cdef char *row
+    for i in range(count):
+        row = p + i * length * (8 if wide else 4)
+        top[i] = shift = loops.max(row, length)
+        if shift - shift != 0:
+            shift = 0
+        for k in range(length):
+            entry_set(row, k, entry(row, k, wide) - shift, wide)
+    loops.value[FG_exp](p, NULL, NULL, p, count * length)
+
+
+cdef void rows_reduce(int op, Rows *r, int dtype, char *out, char *block, double *top) noexcept nogil:
+    """One number a row."""
+    cdef const FgLoops *loops = loops_of(dtype)
+    cdef bint wide = dtype == FG_FLOAT64
+    cdef int64_t start = 0, n, i, k
+    cdef double y
+    cdef char *row
+    while start < r.count:
+        n = r.together if r.count - start > r.together else r.count - start
+        gather_block(&r.walker, start * r.length, n * r.length, block, loops)
+        if op == FG_logsumexp:
+            rows_shift(loops, block, n, r.length, top, wide)
+        for i in range(n):
+            row = block + i * r.length * r.walker.item
+            if op == FG_max:
+                y = loops.max(row, r.length)
+            elif op == FG_min:
+                y = loops.min(row, r.length)
+            elif op == FG_prod:
+                y = 1
+                for k in range(r.length):
+                    y = round_to(dtype, y * entry(row, k, wide))
+            else:
+                # An infinite maximum is the result; NaN comes out of the sum.
+                y = loops.sum(row, r.length)
+                y = top[i] if top[i] - top[i] != 0 and y == y else log(y) + top[i]
+            entry_set(out, start + i, y, wide)
+        start += n
+
+
+cdef void rows_weigh(int op, Rows *r, int dtype, const char *g, char *out, double *top) noexcept nogil:
+    """Adjoint of every entry: that of its row times the entry's weight, exactly zero where either
+    is. `out` has the rows one after the other."""
+    cdef const FgLoops *loops = loops_of(dtype)
+    cdef bint wide = dtype == FG_FLOAT64
+    cdef int64_t start = 0, n, i, k, ties
+    cdef double y, x, t, total
+    cdef char *row
+    while start < r.count:
+        n = r.together if r.count - start > r.together else r.count - start
+        row = out + start * r.length * r.walker.item
+        gather_block(&r.walker, start * r.length, n * r.length, row, loops)
+        if op == FG_logsumexp:
+            rows_shift(loops, row, n, r.length, top, wide)
+        for i in range(n):
+            row = out + (start + i) * r.length * r.walker.item
+            t = entry(g, start + i, wide)
+            if op == FG_prod:
+                prod_weigh(row, r.length, t, dtype)
+                continue
+            if op == FG_logsumexp:
+                total = 0
+                for k in range(r.length):
+                    if top[i] - top[i] != 0 and top[i] == top[i]:
+                        # exp(inf) are the entries that count; all -inf: none does.
+                        entry_set(row, k, entry(row, k, wide) > 1e300, wide)
+                    total += entry(row, k, wide)
+                total = 1 / total if total != 0 else 0
+                for k in range(r.length):
+                    x = entry(row, k, wide) * total
+                    entry_set(row, k, 0 if x == 0 or t == 0 else t * x, wide)
+                continue
+            y = loops.max(row, r.length) if op == FG_max else loops.min(row, r.length)
+            ties = 0
+            for k in range(r.length):
+                x = entry(row, k, wide)
+                ties += x == y or (x != x and y != y)
+            for k in range(r.length):
+                x = entry(row, k, wide)
+                entry_set(row, k, t / ties if x == y or (x != x and y != y) else 0, wide)
+        start += n
+
+
+cdef void prod_weigh(char *row, int64_t n, double g, int dtype) noexcept nogil:
+    """For each entry the product of the others: never by division, so that zeros are exact."""
+    cdef bint wide = dtype == FG_FLOAT64
+    cdef int64_t k
+    cdef double w
+    cdef int64_t zeros = 0, at = 0
+    # With two zeros every product of others is zero, with one only its own is not.
+    for k in range(n):
+        if entry(row, k, wide) == 0:
+            zeros += 1
+            at = k
+    if zeros > 1 or g == 0:
+        for k in range(n):
+            entry_set(row, k, 0, wide)
+        return
+    if zeros == 1:
+        w = 1
+        for k in range(n):
+            if k != at:
+                w *= entry(row, k, wide)
+                entry_set(row, k, 0, wide)
+        entry_set(row, at, 0 if w == 0 else g * w, wide)
+        return
+    prod_others(row, n, g, wide)
+
+
+cdef double prod_others(char *row, int64_t n, double before, bint wide) noexcept nogil:
+    """Entries to `before` times the product of all others; returns the product of all. By halves:
+    n log n products, nothing stored, and overflow only where the result overflows too."""
+    cdef int64_t half = n // 2
+    cdef double x, left, right
+    cdef int64_t item = 8 if wide else 4
+    if n == 1:
+        x = entry(row, 0, wide)
+        entry_set(row, 0, before, wide)
+        return x
+    left = prod_all(row, half, wide)
+    right = prod_all(row + half * item, n - half, wide)
+    prod_others(row, half, before * right, wide)
+    prod_others(row + half * item, n - half, before * left, wide)
+    return left * right
+
+
+cdef double prod_all(const char *row, int64_t n, bint wide) noexcept nogil:
+    cdef double y = 1
+    cdef int64_t k
+    for k in range(n):
+        y *= entry(row, k, wide)
+    return y
+
+
+cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
+    """A reduction of a float operand."""
+    cdef Rows r
+    cdef FgShape *shape = NULL
+    cdef FgValue *out = NULL
+    cdef Scratch scratch
+    cdef double *top
+    cdef char *block
+    cdef double number
+    cdef int64_t bits = <int64_t>mask
+    if x.shape == NULL:
+        return push_reshape(x, 0, NULL)
+    rows_set(&r, x.shape, x.value, x.dtype, mask)
+    if r.length == 0 and (op == FG_max or op == FG_min):
+        raise ValueError(f"{fg_op_info[op].name.decode()}: zero-size array of shape "
+                         f"{shape_text(x.shape)} has no {fg_op_info[op].name.decode()}imum "
+                         "along these axes")
+    scratch_begin(&scratch)
+    try:
+        shape = reduced_shape(x.shape, mask, keepdims)
+        out = pool_take(r.count * item_size(x.dtype))
+        if r.length == 0:
+            loops_of(x.dtype).fill(out.data, 1 if op == FG_prod else -INFINITY, r.count)
+        elif r.count == 1 and op != FG_logsumexp and op != FG_prod and x.value.contiguous \
+                and not x.value.uniform:
+            number = (loops_of(x.dtype).max if op == FG_max else loops_of(x.dtype).min)(
+                x.value.data, r.length)
+            number_store(out.data, number, x.dtype)
+        elif r.count:
+            block = scratch_take(&scratch, r.together * r.length * item_size(x.dtype))
+            top = <double *>scratch_take(&scratch, r.together * 8)
+            with nogil:
+                rows_reduce(op, &r, x.dtype, out.data, block, top)
+        if shape == NULL:
+            number = scalar_number(out.data, x.dtype)
+            return push_shaped(op, x.dtype, 0, NULL, NULL, number, x, NULL,
+                               attr_new(1, &bits, None) if x.needs else 0, 0)
+        return push_kept(op, x, shape_ref(shape), value_ref(out), 1, &bits, None)
+    finally:
+        scratch_clear(&scratch)
+        if shape != NULL:
+            shape_release(shape)
+        if out != NULL:
+            value_release(out)
+
+
+cdef int reverse_reduction(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
+                           double number) except -1:
+    cdef FgValue *g = adjoint[0]
+    cdef FgNode *x = node_at(n.a)
+    cdef FgValue *out = reduction_weights(n, x, g, number)
+    return contribute_value(s, n.a, out)
+
+
+cdef FgValue *reduction_weights(FgNode *n, FgNode *x, FgValue *g, double number) except NULL:
+    """The partials of a reduction with respect to every entry, times the adjoint of its row."""
+    cdef uint64_t mask = <uint64_t>attr_items(n.attr)[0]
+    cdef Rows r
+    cdef Scratch scratch
+    cdef FgValue *out = NULL
+    cdef FgValue *rows = NULL
+    cdef double *top
+    cdef int64_t strides[64]
+    cdef int64_t step
+    cdef int i, reduced
+    rows_set(&r, x.shape, x.value, x.dtype, mask)
+    scratch_begin(&scratch)
+    try:
+        out = pool_take(x.shape.size * item_size(x.dtype))
+        if n.rank:
+            rows = value_contiguous(n.shape, g, n.dtype)
+        else:
+            rows = pool_take(8)
+            number_store(rows.data, number, n.dtype)
+        if x.shape.size:
+            top = <double *>scratch_take(&scratch, r.together * 8)
+            with nogil:
+                rows_weigh(n.op, &r, n.dtype, rows.data, out.data, top)
+        # Back to the operand's order of axes: a view.
+        step = item_size(n.dtype)
+        for reduced in range(1, -1, -1):
+            for i in range(x.rank - 1, -1, -1):
+                if <int>(mask >> i & 1) == reduced:
+                    strides[i] = step
+                    step *= x.shape.dims[i]
+        return value_strided(out, out.data, x.shape, strides, item_size(n.dtype))
+    finally:
+        scratch_clear(&scratch)
+        if rows != NULL:
+            value_release(rows)
+        if out != NULL:
+            value_release(out)
+
+
+cdef unsigned int operand_read(FgNode *n) noexcept:
+    return FG_A
+
+
+cdef unsigned int operand_and_result_read(FgNode *n) noexcept:
+    return FG_A | FG_Y
+
+
+cdef Tensor pull_prod(Subgraph s, FgNode *n, uint32_t id, Tensor g):
+    cdef FgNode *x = node_at(n.a)
+    return emit_chain(expand(g, n, x), others(node_tensor(n.a), n, x), s.finite)
+
+
+cdef Tensor forward_prod(FgNode *n, uint32_t id, list tangents, Tensor finite):
+    cdef FgNode *x = node_at(n.a)
+    return reduce_as(emit_chain(others(node_tensor(n.a), n, x), tangents[0], finite), n, x)
+
+
+cdef Tensor others(Tensor x, FgNode *n, FgNode *nx):
+    """For each entry the product of the others along the reduced axes: the products of those
+    before and of those after it, each by doubling, without a division."""
+    cdef uint64_t mask = reduction_mask(n, nx)
+    cdef tuple shape = x.shape
+    cdef list kept, reduced, order
+    cdef Tensor rows, before, after
+    if nx.rank == 0:
+        return scalar_constant(1, nx.dtype, 0)
+    kept = [i for i in range(nx.rank) if not mask >> i & 1]
+    reduced = [i for i in range(nx.rank) if mask >> i & 1]
+    order = kept + reduced
+    length = 1
+    for i in reduced:
+        length *= shape[i]
+    rows = transpose_tensor(x, order)
+    moved = rows.shape
+    rows = reshape_tensor(rows, tuple([shape[i] for i in kept]) + (length,))
+    before = products_before(rows)
+    after = flip_tensor(products_before(flip_tensor(rows, (rows.ndim - 1,))), (rows.ndim - 1,))
+    rows = emit_two(FG_multiply, before, after)
+    return transpose_tensor(reshape_plain(rows, moved), np.argsort(order))
+
+
+cdef Tensor products_before(Tensor rows):
+    """The products of all entries before each along the last axis."""
+    cdef int64_t length = rows.shape[rows.ndim - 1]
+    cdef int64_t step = 1
+    cdef Tensor p
+    if length == 0:
+        return rows
+    p = moved_on(rows, 1)
+    while step < length:
+        p = emit_two(FG_multiply, p, moved_on(p, step))
+        step *= 2
+    return p
+
+
+cdef Tensor moved_on(Tensor rows, int64_t step):
+    """Entries moved towards the end of the last axis, ones put in."""
+    cdef Operand o
+    cdef object ones = vouch(np.ones(rows.shape[:rows.ndim - 1] + (
+        min_whole(step, rows.shape[rows.ndim - 1]),), dtype=rows.dtype))
+    operand_tensor_ready(rows, &o)
+    part = push_item(&o, (Ellipsis, slice(0, -step)))
+    return push_concatenate([ones, part], rows.ndim - 1, False)
+
+
+cdef int64_t min_whole(int64_t a, int64_t b) noexcept:
+    return a if a < b else b
+
+shaped_rules[FG_prod] = ShapedRule(
+    reverse_reduction, pull_prod, forward_prod, reduction_attribute, operand_read)
+
+
+cdef Tensor pull_extreme(Subgraph s, FgNode *n, uint32_t id, Tensor g):
+    cdef FgNode *x = node_at(n.a)
+    return emit_two(FG_weigh, expand(g, n, x), weights_constant(n, x))
+
+
+cdef Tensor forward_extreme(FgNode *n, uint32_t id, list tangents, Tensor finite):
+    cdef FgNode *x = node_at(n.a)
+    return reduce_as(emit_two(FG_weigh, tangents[0], weights_constant(n, x)), n, x)
+
+
+cdef Tensor weights_constant(FgNode *n, FgNode *x):
+    """The partials of max, min and logsumexp with respect to every entry, as constants."""
+    cdef FgValue *g
+    cdef FgValue *w
+    if get_recorder() != NULL:
+        return derived("fastgrad.weights_" + fg_op_info[n.op].name.decode(), reduction_weights_of,
+                       (node_tensor(n.a), fg_op_info[n.op].name.decode(), graph_attribute(n)), {})
+    g = number_value(1, n.dtype)
+    try:
+        w = reduction_weights(n, x, g, 1)
+    finally:
+        value_release(g)
+    return tensor_of_value(shape_ref(x.shape), w, n.dtype)
+
+
+def reduction_weights_of(array, name, axes):
+    """The partials of max, min and logsumexp of an array along axes with respect to its entries.
+
+    Files name it, with whatever operands.
+    """
+    cdef Tensor x = tensor(array)
+    cdef Tensor y
+    cdef Unseen unseen
+    cdef int op = FG_max if name == "max" else FG_min if name == "min" else FG_logsumexp
+    if name not in ("max", "min", "logsumexp"):
+        raise ValueError(f"reduction_weights_of: name is {name!r}; it is one of 'max', 'min' and "
+                         "'logsumexp'")
+    if not is_float(x.node.dtype):
+        raise TypeError(f"reduction_weights_of: array has dtype {x.dtype}, and no derivative; write "
+                        ".astype(float)")
+    if type(axes) is not tuple:
+        raise TypeError(f"reduction_weights_of: axes is {axes!r}; give a tuple of ints")
+    unseen = Unseen()
+    try:
+        leaf_require(x.node, True)
+        y = reduced(op, x, axes, False)
+        if y.node.op != op:                 # of no axes: nothing is reduced
+            return np.ones(x.shape, x.dtype)
+        return tensor_value(weights_constant(y.node, x.node))
+    finally:
+        leaf_require(x.node, False)
+        unseen.end()
+
+shaped_rules[FG_max] = shaped_rules[FG_min] = ShapedRule(
+    reverse_reduction, pull_extreme, forward_extreme, reduction_attribute, operand_read)
+
+
+cdef Tensor pull_logsumexp(Subgraph s, FgNode *n, uint32_t id, Tensor g):
+    cdef FgNode *x = node_at(n.a)
+    return emit_chain(expand(g, n, x), softmax_of(n, id, x), s.finite)
+
+
+cdef Tensor forward_logsumexp(FgNode *n, uint32_t id, list tangents, Tensor finite):
+    cdef FgNode *x = node_at(n.a)
+    return reduce_as(emit_chain(softmax_of(n, id, x), tangents[0], finite), n, x)
+
+
+def all_finite(array):
+    """Whether all entries are finite."""
+    return bool(np.isfinite(array).all())
+
+
+cdef Tensor softmax_of(FgNode *n, uint32_t id, FgNode *x):
+    """exp(x - y): the partials of logsumexp. Where y is infinite they are constants."""
+    cdef Tensor y = node_tensor(id)
+    cdef Tensor d = emit_two(FG_subtract, node_tensor(n.a), expand(y, n, x))
+    cdef Arg a[3]
+    cdef Recorder r = recorder()
+    # The body of a loop is recorded once for all values: there the choice is made by a mask.
+    if not (r is not None and r.places_move) and derived("fastgrad.all_finite", all_finite, (y,), {}):
+        return emit_one(FG_exp, d)
+    mask = derived("numpy.isfinite", np.isfinite, (expand(y.detach(), n, x),), {})
+    a[0] = arg_tensor(d)
+    a[1] = arg_number(0)
+    a[2] = arg_tensor(mask)
+    d = emit_one(FG_exp, emit(FG_where, 3, a))
+    rest = weights_constant(n, x)
+    a[0] = arg_tensor(d)
+    a[1] = arg_tensor(rest)
+    return emit(FG_where, 3, a)
+
+shaped_rules[FG_logsumexp] = ShapedRule(
+    reverse_reduction, pull_logsumexp, forward_logsumexp, reduction_attribute,
+    operand_and_result_read)
