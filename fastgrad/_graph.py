@@ -15,20 +15,10 @@ from fastgrad._core import core
 __all__ = ["Graph", "Guard", "GuardError", "Loop", "Slot", "NODE", "INPUT", "WEAK", "LITERAL", "MANY",
            "STOP", "OPS", "NAMES", "same_bits", "same_graph"]
 
-# One operation. `a`, `b`, `c` are numbers of nodes, or -1; with MANY, `a` is where the operands
-# begin in Graph.operands and `b` how many there are. The core knows the layout as GraphNode.
-NODE = np.dtype([
-    ("op", "u2"), ("dtype", "u1"), ("rank", "u1"), ("flags", "u4"),
-    ("a", "i4"), ("b", "i4"), ("c", "i4"),
-    ("shape", "u4"), ("attr", "u4"), ("line", "u4"),
-    ("constant", "f8"),
-])
-
-INPUT = 1           # a leaf that is bound at each run; `constant` is its place among the inputs
-WEAK = 2            # a scalar that gives way in promotion: Python's float
-LITERAL = 4         # an operand was written as a number: a tie in maximum and minimum weighs 0
-MANY = 8            # the operands stand in Graph.operands
-STOP = 16           # no derivative passes: the value was detached
+# One operation, and what its flags say: src/graph.h.
+NODE = np.dtype([tuple(field.split(":")) for field in core.GRAPH_LAYOUT.split()])
+INPUT, WEAK, LITERAL, MANY, STOP = [core.GRAPH_FLAGS[name] for name in (
+    "INPUT", "WEAK", "LITERAL", "MANY", "STOP")]
 
 NAMES = core.operator_names()                   # by number
 OPS = {name: op for op, name in enumerate(NAMES)}

@@ -7,23 +7,11 @@
 #define FG_VM_H
 
 #include "fg.h"
+#include "graph.h"
 #include "pool.h"
 #include "vm_scalar.h"
 
-/* ---- graphs, as fastgrad/_graph.py lays them out ------------------------------------------ */
-
-enum { FG_GRAPH_INPUT = 1, FG_GRAPH_WEAK = 2, FG_GRAPH_LITERAL = 4, FG_GRAPH_MANY = 8 };
-
-typedef struct FgGraphNode {
-    uint16_t op;
-    uint8_t dtype, rank;
-    uint32_t flags;
-    int32_t a, b, c;
-    uint32_t shape, attr, line;
-    double constant;
-} FgGraphNode;
-
-_Static_assert(sizeof(FgGraphNode) == 40, "the layout of fastgrad._graph.NODE");
+/* ---- graphs (rows: graph.h) --------------------------------------------------------------- */
 
 typedef struct FgDims {
     int32_t rank;
@@ -36,7 +24,6 @@ typedef struct FgDims {
  * packing; a constant's data; an FgLoop. ROWS: the
  * entries along axis 0, int64: `data`, or the last operand. PYTHON: only NumPy knows how. */
 enum { FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_ROWS, FG_ATTR_PYTHON };
-enum { FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS = 4 };
 
 typedef struct FgAttribute {
     int32_t kind;
@@ -44,8 +31,6 @@ typedef struct FgAttribute {
     const int64_t *numbers;
     const void *data;
 } FgAttribute;
-
-enum { FG_GUARD_BOOL, FG_GUARD_INT, FG_GUARD_COUNT, FG_GUARD_FINITE };
 
 typedef struct FgGuardRow {
     int32_t node, kind;

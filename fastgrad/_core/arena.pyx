@@ -647,8 +647,8 @@ cdef FgNode *leaf_append(uint32_t *id) except NULL:
     n.refs = 1
     n.uses = 0
     n.a = FG_NO_ID
-    n.b = get_serial()
-    n.c = <uint32_t>get_depth()
+    n.b = mode().serial
+    n.c = <uint32_t>mode().depth
     n.attr = 0
     n.re = n.im = 0
     n.constant = 0

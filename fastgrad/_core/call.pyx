@@ -21,11 +21,11 @@ cdef Subgraph sweep_from(Sweep *s, Tensor t, Operand *seed, list targets, bint s
     try:
         if (prune or strict or tape.consumed or tape.stale or tape.duals
                 or tape.customs > (tape.rules if s.rules else 0) or roots_retained
-                or get_recorder() != NULL):
+                or mode().recorder != NULL):
             mark(s, id)
             found = sweep_survey(s, &visited, targets, floor)
             if (found & (FOUND_CUSTOM | (FOUND_OUTER | FOUND_PARAMETER if strict else 0))
-                    or get_recorder() != NULL or not node_finite(root, id, seed)):
+                    or mode().recorder != NULL or not node_finite(root, id, seed)):
                 return subgraph_visited(s, &visited, [argument_of(t)], found)
         elif not node_finite(root, id, seed):
             mark(s, id)
@@ -79,15 +79,15 @@ cdef Tensor seed_tensor(Tensor root, object seed, str what):
 
 cdef int emit_from(Subgraph g, Tensor root, Tensor seed, bint recorded) except -1:
     """Run a reverse sweep with Tensors, recorded itself or not."""
-    cdef int before = get_not_recording()
+    cdef int before = mode().not_recording
     if not recorded:
-        set_not_recording(1)
+        mode().not_recording = 1
     try:
         g.finite = finite_from([argument_of(root)], [seed])
         g.add(root.id, seed)
         emit_reverse(g)
     finally:
-        set_not_recording(before)
+        mode().not_recording = before
     return 0
 
 
@@ -296,7 +296,7 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
         if not create:
             sweep_begin(&s, root.tape, retain)
             try:
-                g = sweep_from(&s, root, NULL if seed is None else &x, None, get_depth() > 0,
+                g = sweep_from(&s, root, NULL if seed is None else &x, None, mode().depth > 0,
                                FG_NO_ID)
                 if g is None:
                     accumulate_gathered(&s)
@@ -305,7 +305,7 @@ cdef int backward(Tensor root, object seed, bint retain, bint create) except -1:
         else:
             g = subgraph([argument_of(root)], None, FG_NO_ID)
         if g is not None:
-            create = create or get_recorder() != NULL or (get_depth() > 0 and g.found & FOUND_OUTER)
+            create = create or mode().recorder != NULL or (mode().depth > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "backward"), create)
             accumulate_recorded(g)
             if not retain and not create:
@@ -397,7 +397,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
                 for w in wanted_:
                     (<Tensor>w).node.flags |= FG_WANTED
                 s.foreign = True
-                g = sweep_from(&s, root, NULL if seed is None else &x, targets, get_depth() > 0,
+                g = sweep_from(&s, root, NULL if seed is None else &x, targets, mode().depth > 0,
                                FG_NO_ID)
                 for w in wanted_:
                     t = <Tensor>w
@@ -411,7 +411,7 @@ def gradients(y, xs, seed=None, retain_graph=None, create_graph=False):
         else:
             g = subgraph([argument_of(root)], targets, FG_NO_ID)
         if g is not None:
-            create = create or get_recorder() != NULL or (get_depth() > 0 and g.found & FOUND_OUTER)
+            create = create or mode().recorder != NULL or (mode().depth > 0 and g.found & FOUND_OUTER)
             emit_from(g, root, seed_tensor(root, seed, "gradients"), create)
             for w in wanted_:
                 t = g.get((<Tensor>w).id)
@@ -445,12 +445,12 @@ cdef class no_grad:
         self.before = []
 
     def __enter__(self):
-        self.before.append(get_not_recording())
-        set_not_recording(1)
+        self.before.append(mode().not_recording)
+        mode().not_recording = 1
         return self
 
     def __exit__(self, kind, error, trace):        # no tuple: that might fail
-        set_not_recording(<int>self.before.pop())
+        mode().not_recording = <int>self.before.pop()
         return False
 
     def __call__(self, function):
@@ -468,15 +468,15 @@ cdef class inside:
         if self.open:
             raise RuntimeError("inside: this block is open already")
         self.open = True
-        self.before = get_depth()
-        set_depth(self.before + 1)
-        set_lanes(get_lanes() + 1)
+        self.before = mode().depth
+        mode().depth = self.before + 1
+        mode().lanes += 1
 
     def __exit__(self, kind, error, trace):
         if self.open:
             self.open = False
-            set_depth(self.before)
-            set_lanes(get_lanes() - 1)
+            mode().depth = self.before
+            mode().lanes -= 1
         return False
 
 
@@ -497,18 +497,18 @@ def is_recording():
 def transforming():
     """Whether a function is being transformed or a `record` scope is open, so that creation
     functions make Tensors. (Not in the function of a user's rule, called with plain values.)"""
-    return get_depth() + get_scopes() > get_outside()
+    return mode().depth + mode().scopes > mode().outside
 
 
 def plainly(function, args, kwargs={}):
     """The result of a call with plain values, in which creation functions make plain arrays unless
     something is transformed inside it."""
-    cdef int before = get_outside()
-    set_outside(get_depth() + get_scopes())
+    cdef int before = mode().outside
+    mode().outside = mode().depth + mode().scopes
     try:
         return function(*args, **kwargs)
     finally:
-        set_outside(before)
+        mode().outside = before
 
 
 @cython.binding(False)
@@ -541,14 +541,14 @@ cdef class record:
         self.first = self.tape.last.sequence
         self.last = 0
         self.open = True
-        set_scopes(get_scopes() + 1)
+        mode().scopes += 1
         return self
 
     def __exit__(self, kind, error, trace):
         if not self.open:
             raise RuntimeError("record: this scope is not open")
         self.open = False
-        set_scopes(get_scopes() - 1)
+        mode().scopes -= 1
         if self.tape != get_thread_tape():
             raise RuntimeError("record: the scope was entered in another thread")
         self.last = self.tape.last.sequence
@@ -749,10 +749,10 @@ cdef Tensor argument_leaf(object value, str where_):
             t.node.flags |= FG_INSIDE
             return t
         t = outer.detach()
-    elif get_recorder() != NULL and PyArray_Check(value) and is_float(PyArray_TYPE(value)) \
+    elif mode().recorder != NULL and PyArray_Check(value) and is_float(PyArray_TYPE(value)) \
             and array_kind(value) is None:
         # The array may be an input of the program that is recorded.
-        t = (<Recorder>get_recorder()).array_operand(value)
+        t = (<Recorder>mode().recorder).array_operand(value)
         if t is not None:
             t = argument_nested(t)
             t.node.flags |= FG_INSIDE
@@ -795,7 +795,7 @@ cdef Tensor argument_leaf(object value, str where_):
     t.node.attr = reach_new()
     if t.node.flags & FG_LEAF:
         t.node.c = thread_mark()
-        if get_recorder() != NULL:
+        if mode().recorder != NULL:
             t.node.uses += 1            # a constant of the program: the value has to stay
     return t
 
@@ -988,9 +988,9 @@ cdef class Differentiated:
         cdef list leaves, lifted
         cdef object result
         cdef tuple arguments
-        cdef int depth = get_depth()
+        cdef int depth = mode().depth
         cdef Py_ssize_t n = len(args)
-        cdef int recording = get_not_recording()
+        cdef int recording = mode().not_recording
         cdef Tensor floor = floor_node() if depth or parameters else None
 
         leaves = []
@@ -1002,8 +1002,8 @@ cdef class Differentiated:
                 lifted[i] = lift(args[i], self.argument_name(i), leaves)
             arguments = tuple(lifted)
             lifted = None
-        set_depth(depth + 1)
-        set_not_recording(0)
+        mode().depth = depth + 1
+        mode().not_recording = 0
         try:
             result = PyObject_Call(self.__wrapped__, arguments,
                                    NULL if kwargs is None else <PyObject *>kwargs)
@@ -1011,8 +1011,8 @@ cdef class Differentiated:
             raise_refused(error)
             raise
         finally:
-            set_depth(depth)
-            set_not_recording(recording)
+            mode().depth = depth
+            mode().not_recording = recording
         arguments = None
         return self.finish(args, leaves, result, floor)
 
@@ -1020,7 +1020,7 @@ cdef class Differentiated:
         """From what the function returned to value and gradient."""
         cdef Tensor t
         cdef object aux = None, value = None, gradient = None
-        cdef int depth = get_depth()
+        cdef int depth = mode().depth
         cdef Sweep s
         cdef bint prune, recorded
         cdef bint tensors = depth > 0       # inside another transformation they stay what they are
@@ -1077,7 +1077,7 @@ cdef class Differentiated:
         if g is not None:
             emit_from(g, t, seed_tensor(t, None, "grad"),
                       recorded and (g.found & (FOUND_OUTER | FOUND_PARAMETER) != 0
-                                    or get_recorder() != NULL))
+                                    or mode().recorder != NULL))
             if by_steps:
                 self.independent()
             elif self.alone(leaves):
@@ -1122,7 +1122,7 @@ cdef class Differentiated:
 
     cdef bint alone(self, list leaves):
         """Whether to say that the result depends on no argument, if it is this call's to say."""
-        return len(leaves) > 0 and get_depth() == self.outermost
+        return len(leaves) > 0 and mode().depth == self.outermost
 
     cdef object leaf_gradient(self, tuple args, list leaves, Tensor t, int depth, bint tensors):
         """The function returned an argument itself, or something that depends on none."""
@@ -1178,7 +1178,7 @@ cdef PyObject *differentiated_call(PyObject *self, PyObject *const *args, size_t
     cdef object result
     cdef Py_ssize_t n = PyVectorcall_NARGS(flags)
     cdef Py_ssize_t i
-    if (names == NULL and n == 1 and (<Differentiated>self).simple and get_depth() == 0
+    if (names == NULL and n == 1 and (<Differentiated>self).simple and mode().depth == 0
             and parameters == 0 and get_recording()
             and (PyFloat_CheckExact(<object>args[0]) or type(<object>args[0]) is np_ndarray)):
         result = differentiated_one(<Differentiated>self, <object>args[0])
@@ -1215,10 +1215,10 @@ cdef object differentiated_one(Differentiated d, object x):
     cdef Tensor t
     cdef Sweep s
     cdef Gathered *e
-    set_depth(1)
+    mode().depth = 1
     returned = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
-    set_depth(0)
-    set_not_recording(0)
+    mode().depth = 0
+    mode().not_recording = 0
     if returned == NULL:
         call_failed()
     result = <object>returned
@@ -1368,9 +1368,9 @@ def alive():
             "duals": tape.duals if tape != NULL else 0,
             "consumed": tape.consumed if tape != NULL else 0,
             "parameters": parameters, "streamed": len(STREAMED), "dead": dead != FG_NO_ID,
-            "depth": get_depth(), "scopes": get_scopes(),
-            "outside": get_outside(), "not recording": get_not_recording(),
-            "kept": get_kept() != NULL, "recorder": get_recorder() != NULL, "serial": get_serial()}
+            "depth": mode().depth, "scopes": mode().scopes,
+            "outside": mode().outside, "not recording": mode().not_recording,
+            "kept": mode().kept != NULL, "recorder": mode().recorder != NULL, "serial": mode().serial}
 
 
 def lazy_threshold(size=None):

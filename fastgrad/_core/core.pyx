@@ -68,55 +68,37 @@ cdef extern from *:
     #else
     #define FG_TLS __thread
     #endif
-    /* What belongs to a thread: its tape, whether it records, how deep it is inside
-       transformations and record() scopes. */
+    /* What goes on in a thread. */
+    typedef struct {
+        void *recorder;     /* the Recorder (borrowed) that takes down a function for a program, or NULL */
+        void *kept;         /* while everything recorded keeps its value and its constants (Trace,
+                               keep=True): the list (borrowed) of what is recorded, or the recorder */
+        uint32_t serial;    /* the recorder's number, which leaves that are made meanwhile carry */
+        int not_recording;
+        int depth;          /* of transformations inside one another */
+        int scopes;         /* of record() */
+        int lanes;          /* blocks of `inside`: a function is called for lanes or steps one by one */
+        int outside;        /* depth + scopes when the function of a user's rule was called */
+    } FgMode;
+    static FG_TLS FgMode fg_mode;
+    #define fg_here() (&fg_mode)
+    #define get_recording() (!fg_mode.not_recording)
+    #define get_keeping() (__builtin_expect(fg_mode.kept != NULL, 0))
+
     static FG_TLS FgTape *fg_thread_tape;
-    static FG_TLS int fg_not_recording;
-    static FG_TLS int fg_depth;
-    static FG_TLS int fg_scopes;
-    /* How many blocks of `inside` there are: a function is called for lanes or steps one by one. */
-    static FG_TLS int fg_lanes;
-    /* How many of them there were when the function of a user's rule was called. */
-    static FG_TLS int fg_outside;
     /* How deep the destructors of Tensors are inside one another, and those put off (borrowed). */
     static FG_TLS int fg_dying;
     static FG_TLS void *fg_put_off;
     /* How deep a walk is in a container. */
     static FG_TLS int fg_nested;
-    /* The list (borrowed) of what is recorded while everything recorded is to keep its value and
-       its constants (Trace, keep=True), else NULL. */
-    static FG_TLS void *fg_kept;
-    /* The Recorder (borrowed) that takes down a function for a program, else NULL, and its number:
-       leaves that are made meanwhile carry it. While it is set, fg_kept is it, too. */
-    static FG_TLS void *fg_recorder;
-    static FG_TLS uint32_t fg_serial;
     #define get_thread_tape() (fg_thread_tape)
     #define set_thread_tape(t) (fg_thread_tape = (t))
-    #define get_recording() (!fg_not_recording)
-    #define get_not_recording() (fg_not_recording)
-    #define set_not_recording(x) (fg_not_recording = (x))
-    #define get_depth() (fg_depth)
-    #define set_depth(x) (fg_depth = (x))
-    #define get_lanes() (fg_lanes)
-    #define set_lanes(x) (fg_lanes = (x))
-    #define get_scopes() (fg_scopes)
-    #define set_scopes(x) (fg_scopes = (x))
-    #define get_outside() (fg_outside)
-    #define set_outside(x) (fg_outside = (x))
     #define get_dying() (fg_dying)
     #define set_dying(x) (fg_dying = (x))
     #define get_nested() (fg_nested)
     #define set_nested(x) (fg_nested = (x))
     #define get_put_off() (fg_put_off)
     #define set_put_off(x) (fg_put_off = (x))
-
-    #define get_keeping() (__builtin_expect(fg_kept != NULL, 0))
-    #define get_kept() (fg_kept)
-    #define set_kept(x) (fg_kept = (x))
-    #define get_recorder() (fg_recorder)
-    #define set_recorder(x) (fg_recorder = (x))
-    #define get_serial() (fg_serial)
-    #define set_serial(x) (fg_serial = (x))
 
     #define clz(x) __builtin_clzll((unsigned long long)(x))
 
@@ -148,19 +130,16 @@ cdef extern from *:
         return 1;
     }
     """
+    ctypedef struct FgMode:
+        void *recorder
+        void *kept
+        uint32_t serial
+        int not_recording
+        int depth, scopes, lanes, outside
+    FgMode *mode "fg_here" () nogil
     FgTape *get_thread_tape() nogil
     void set_thread_tape(FgTape *) nogil
     bint get_recording() nogil
-    int get_not_recording() nogil
-    void set_not_recording(int) nogil
-    int get_depth() nogil
-    void set_depth(int) nogil
-    int get_lanes() nogil
-    void set_lanes(int) nogil
-    int get_scopes() nogil
-    void set_scopes(int) nogil
-    int get_outside() nogil
-    void set_outside(int) nogil
     int get_dying() nogil
     void set_dying(int) nogil
     int get_nested() nogil
@@ -168,12 +147,6 @@ cdef extern from *:
     void *get_put_off() nogil
     void set_put_off(void *) nogil
     int get_keeping() nogil
-    void *get_kept() nogil
-    void set_kept(void *) nogil
-    void *get_recorder() nogil
-    void set_recorder(void *) nogil
-    uint32_t get_serial() nogil
-    void set_serial(uint32_t) nogil
     int clz(int64_t) nogil
     bint FG_REUSES
     void node_show(FgNode *) nogil

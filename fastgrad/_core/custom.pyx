@@ -40,7 +40,7 @@ def custom(rule, operands, results):
         ids[0] = len(results)
         for i in range(count):
             t = <Tensor>operands[i]
-            ids[i + 1] = t.id if t.node.flags & FG_NEEDS_GRAD or get_recorder() != NULL else 0
+            ids[i + 1] = t.id if t.node.flags & FG_NEEDS_GRAD or mode().recorder != NULL else 0
             if t.tape != NULL and t.tape != tape and t.node.flags & FG_NEEDS_GRAD:
                 raise thread_error(t.tape)
         attr = attr_new(count + 1, ids, rule)
@@ -64,7 +64,7 @@ def custom(rule, operands, results):
     try:
         for i in range(len(results)):
             r = <Tensor>results[i]
-            if not is_float(r.node.dtype) and get_recorder() == NULL:
+            if not is_float(r.node.dtype) and mode().recorder == NULL:
                 made.append(r)
                 continue
             if r.node.rank:
@@ -82,12 +82,12 @@ def custom(rule, operands, results):
                 y.re = r.node.re
                 y.im = r.node.im        # an integer keeps all its bits there
             made.append(tensor_new(at, y, tape))
-            if get_recorder() != NULL and not hasattr(rule, "loop"):
+            if mode().recorder != NULL and not hasattr(rule, "loop"):
                 # What the rule's function computed has been taken down, too. A graph that is
                 # itself differentiated later on would know nothing of the rule, but for operators.
-                if (<Recorder>get_recorder()).known is None and not hasattr(rule, "operator"):
+                if (<Recorder>mode().recorder).known is None and not hasattr(rule, "operator"):
                     unreplayable("a function with a derivative rule of its own is used")
-                (<Recorder>get_recorder()).aliases[at] = argument_of(r)
+                (<Recorder>mode().recorder).aliases[at] = argument_of(r)
     finally:
         node_drop(id)
     return made
@@ -136,15 +136,15 @@ cdef int reverse_custom(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
     cdef list answer
     cdef Tensor t
     cdef FgNode *x
-    cdef int i, before = get_not_recording()
+    cdef int i, before = mode().not_recording
     if True not in needed:
         return 0
     set_thread_tape(tape_spare(s.tape))
-    set_not_recording(1)
+    mode().not_recording = 1
     try:
         answer = rule_answer(rule, rule.pull(cotangents, needed), len(ids))
     finally:
-        set_not_recording(before)
+        mode().not_recording = before
         set_thread_tape(s.tape)
     for i in range(len(ids)):
         if needed[i] and answer[i] is not None:

@@ -128,7 +128,7 @@ cdef class Taken:
 
 cdef inline bint made_wanted() noexcept:
     """Whether histories may begin here."""
-    return get_depth() == 0 and get_recorder() == NULL and not get_keeping()
+    return mode().depth == 0 and mode().recorder == NULL and not get_keeping()
 
 
 cdef Made made_of(Tensor t):

@@ -19,6 +19,19 @@ cdef extern from "alloc.h" nogil:
     void *fg_chunk(int64_t)
     void fg_chunk_free(void *)
 
+cdef extern from "graph.h" nogil:
+    const char FG_GRAPH_LAYOUT[]
+    enum: FG_GRAPH_INPUT, FG_GRAPH_WEAK, FG_GRAPH_LITERAL, FG_GRAPH_MANY, FG_GRAPH_STOP
+    enum: FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS
+    enum: FG_GUARD_BOOL, FG_GUARD_INT, FG_GUARD_COUNT, FG_GUARD_FINITE
+    ctypedef struct FgGraphNode:
+        uint16_t op
+        uint8_t dtype, rank
+        uint32_t flags
+        int32_t a, b, c
+        uint32_t shape, attr, line
+        double constant
+
 cdef extern from "fg.h" nogil:
     enum: FG_NONE, FG_A, FG_B, FG_C, FG_Y
     enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK, FG_INNER, FG_TAME, FG_BESIDE

@@ -208,7 +208,7 @@ cdef Tensor emit(int op, int arity, Arg *x):
             needs = needs or x[k].node.flags & FG_NEEDS_GRAD
             flags &= x[k].node.flags
             u[k] = x[k].node.re
-    if get_recorder() != NULL:
+    if mode().recorder != NULL:
         pass                            # what a derivative takes for constant may be recorded
     elif scalars:
         needs = needs and get_recording() and not fg_op_info[op].props & FG_STEPS
@@ -231,7 +231,7 @@ cdef Tensor emit(int op, int arity, Arg *x):
             return t
     for k in range(arity):
         operand_arg(&x[k], &operand[k])
-        if fg_op_info[op].props & FG_STEPS and get_recorder() == NULL:
+        if fg_op_info[op].props & FG_STEPS and mode().recorder == NULL:
             operand[k].needs = 0
     t = <Tensor>push(op, arity, operand)
     if fg_op_info[op].props & FG_STEPS:
@@ -264,7 +264,7 @@ cdef inline Tensor emit_scalars(int op, uint32_t ia, FgNode *a, uint32_t ib, FgN
     cdef double constant = 0
     cdef double value = fg_value(op, FG_FLOAT64, a.re, b.re, 0)
     cdef Arg x[2]
-    if get_recorder() != NULL:
+    if mode().recorder != NULL:
         x[0] = arg_node(ia)
         x[1] = arg_node(ib)
         return emit(op, 2, x)

@@ -148,9 +148,9 @@ cdef object elementwise_options(int op, PyObject *const *args, Py_ssize_t n, tup
 
 cdef inline object known(object a):
     """While a program is recorded, the Tensor that stands for a known array; else `a` itself."""
-    if get_recorder() == NULL or not PyArray_Check(a):
+    if mode().recorder == NULL or not PyArray_Check(a):
         return a
-    t = (<Recorder>get_recorder()).array_operand(a)
+    t = (<Recorder>mode().recorder).array_operand(a)
     return a if t is None else t
 
 
@@ -164,9 +164,9 @@ cdef object plain_result(int op, list args):
         if isinstance(x_, (list, tuple)) and holds_tensor(x_, 0):
             raise TypeError(f"{fg_op_info[op].name.decode()}: a list that holds Tensors is not an "
                             "array; write fastgrad.numpy.array([...])")
-    if get_recorder() != NULL:
+    if mode().recorder != NULL:
         args = [known(x_) for x_ in args]
-    if get_recorder() == NULL or not any([isinstance(x_, Tensor) for x_ in args]):
+    if mode().recorder == NULL or not any([isinstance(x_, Tensor) for x_ in args]):
         if op == FG_where:
             return np.where(args[2], args[0], args[1])
         if numpy_functions[op] is not None:
@@ -180,7 +180,7 @@ cdef object plain_result(int op, list args):
         operands_drop(x, 3)
         raise
     result = push(op, count, x)
-    if get_recorder() != NULL and is_traced(result):
+    if mode().recorder != NULL and is_traced(result):
         return result
     if (<Tensor>result).node.rank == 0:
         if (<Tensor>result).node.flags & FG_WEAK:
@@ -655,7 +655,7 @@ def place(part, index, shape):
             raise IndexError("place: the index must be basic and leave an axis")
         t = reshape_plain(t, tuple([parsed.dims[i] for i in range(parsed.rank)]))
         operand_tensor_ready(t, &x)
-        attr = attr_new(INDEX_FIELDS * parsed.count, parsed.items, None)
+        attr = attr_new(FG_INDEX_FIELDS * parsed.count, parsed.items, None)
         try:
             return push_place(&x, attr, whole)
         finally:
@@ -722,9 +722,9 @@ def deciding():
     """What becomes of a decision that a function takes here by a value: 0 nothing, as nothing is
     replayed with others; 1 a guard; 2 it must not be taken."""
     cdef Recorder r
-    if get_recorder() == NULL:
+    if mode().recorder == NULL:
         return DECIDE_TAKEN if made_wanted() else DECIDE_UNSEEN
-    r = <Recorder>get_recorder()
+    r = <Recorder>mode().recorder
     return DECIDE_TAKEN if r.plain and r.known is not None and r.outer == NULL else DECIDE_NEVER
 
 
@@ -923,7 +923,7 @@ def cast(a, dtype):
 
 cdef int busy() noexcept nogil:
     """Whether a function is being transformed or recorded in this thread."""
-    return get_depth() != 0 or get_recorder() != NULL
+    return mode().depth != 0 or mode().recorder != NULL
 
 
 # For program.pyx, which has no other way to what belongs to a thread.

@@ -7,17 +7,10 @@ Each with its value, its adjoint with numbers (`reverse_`) and recorded (`pull_`
 
 # ---- basic indices --------------------------------------------------------------------------
 
-cdef enum:
-    INDEX_INT = 0               # an entry of an axis, which goes away
-    INDEX_SLICE = 1
-    INDEX_NEW = 2               # a new axis of length 1
-    INDEX_FIELDS = 4            # kind, start, step, count
-
-
 cdef struct Index:
-    int count                   # of items, INDEX_FIELDS numbers each
+    int count                   # of items, FG_INDEX_FIELDS numbers each
     int rank                    # of the result
-    int64_t items[INDEX_FIELDS * 130]
+    int64_t items[FG_INDEX_FIELDS * 130]
     int64_t dims[64]            # of the result
 
 
@@ -35,7 +28,7 @@ cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
             # The commonest case, without the detour of a tuple.
             index_integer(shape, x, 0, index)
             for axis in range(1, rank):
-                index_add(x, INDEX_SLICE, 0, 1, shape.dims[axis])
+                index_add(x, FG_INDEX_SLICE, 0, 1, shape.dims[axis])
             return 0
         index = (index,)
     for item in index:
@@ -60,22 +53,22 @@ cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
     for item in index:
         if item is Ellipsis:
             for k in range(rank - used):
-                index_add(x, INDEX_SLICE, 0, 1, shape.dims[axis])
+                index_add(x, FG_INDEX_SLICE, 0, 1, shape.dims[axis])
                 axis += 1
         elif item is None:
-            index_add(x, INDEX_NEW, 0, 0, 1)
+            index_add(x, FG_INDEX_NEW, 0, 0, 1)
         elif PySlice_Check(item):
             n = shape.dims[axis]
             PySlice_Unpack(item, &a, &b, &c)
             k = <int>0
             n = PySlice_AdjustIndices(n, &a, &b, c)
-            index_add(x, INDEX_SLICE, a, c, n)
+            index_add(x, FG_INDEX_SLICE, a, c, n)
             axis += 1
         else:
             index_integer(shape, x, axis, item)
             axis += 1
     while axis < rank:
-        index_add(x, INDEX_SLICE, 0, 1, shape.dims[axis])
+        index_add(x, FG_INDEX_SLICE, 0, 1, shape.dims[axis])
         axis += 1
     return 0
 
@@ -90,17 +83,17 @@ cdef int index_integer(FgShape *shape, Index *x, int axis, object item) except -
     cdef int64_t n = shape.dims[axis]
     if i < -n or i >= n:
         raise IndexError(f"item: index {i} is out of bounds for axis {axis} with size {n}")
-    return index_add(x, INDEX_INT, i + n if i < 0 else i, 0, 0)
+    return index_add(x, FG_INDEX_INT, i + n if i < 0 else i, 0, 0)
 
 
 cdef int index_add(Index *x, int kind, int64_t start, int64_t step, int64_t count) except -1:
-    cdef int64_t *p = &x.items[INDEX_FIELDS * x.count]
+    cdef int64_t *p = &x.items[FG_INDEX_FIELDS * x.count]
     p[0] = kind
     p[1] = start
     p[2] = step
     p[3] = count
     x.count += 1
-    if kind != INDEX_INT:
+    if kind != FG_INDEX_INT:
         if x.rank == 64:
             raise IndexError("item: the result would have more than 64 dimensions")
         x.dims[x.rank] = count
@@ -114,14 +107,14 @@ cdef char *index_apply(const int64_t *items, int count, char *data, const int64_
     cdef int i, axis = 0, r = 0
     cdef const int64_t *p
     for i in range(count):
-        p = &items[INDEX_FIELDS * i]
-        if p[0] == INDEX_NEW:
+        p = &items[FG_INDEX_FIELDS * i]
+        if p[0] == FG_INDEX_NEW:
             out[r] = 0
             r += 1
             continue
         # An empty slice may start past the end; nothing is read there.
         data += p[1] * strides[axis]
-        if p[0] == INDEX_SLICE:
+        if p[0] == FG_INDEX_SLICE:
             out[r] = p[2] * strides[axis]
             r += 1
         axis += 1
@@ -133,17 +126,17 @@ cdef tuple item_index(uint32_t attr):
     cdef int64_t *items = attr_items(attr)
     cdef int64_t i, stop
     cdef list index = []
-    for i in range(attr_count(attr) // INDEX_FIELDS):
-        if items[0] == INDEX_INT:
+    for i in range(attr_count(attr) // FG_INDEX_FIELDS):
+        if items[0] == FG_INDEX_INT:
             index.append(items[1])
-        elif items[0] == INDEX_NEW:
+        elif items[0] == FG_INDEX_NEW:
             index.append(None)
         elif items[3] == 0:
             index.append(slice(0, 0, 1))
         else:
             stop = items[1] + items[3] * items[2]
             index.append(slice(items[1], stop if stop >= 0 else None, items[2]))
-        items += INDEX_FIELDS
+        items += FG_INDEX_FIELDS
     return tuple(index)
 
 
@@ -171,7 +164,7 @@ cdef object push_item(Operand *x, object index):
         return mask_noted(whole_constant(p, x.dtype), x, 1)
     if parsed.rank == 0:
         for i in range(x.shape.rank - 1, -1, -1):
-            flat += parsed.items[INDEX_FIELDS * i + 1] * step
+            flat += parsed.items[FG_INDEX_FIELDS * i + 1] * step
             step *= x.shape.dims[i]
         # The place among the entries is all the rule needs: it fits into the node.
         t = push_shaped(FG_item, x.dtype, 0, NULL, NULL, scalar_number(p, x.dtype), x, NULL, 0,
@@ -192,7 +185,7 @@ cdef object push_item(Operand *x, object index):
         finally:
             value_release(v)
         v = w
-    return push_kept(FG_item, x, shape, v, INDEX_FIELDS * parsed.count, parsed.items, None)
+    return push_kept(FG_item, x, shape, v, FG_INDEX_FIELDS * parsed.count, parsed.items, None)
 
 
 cdef int reverse_item(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint, double number) except -1:
@@ -264,7 +257,7 @@ cdef FgValue *window_view(FgShape *shape, FgValue *v, uint32_t attr, FgShape *pa
     cdef int64_t strides[64]
     cdef char *p
     strides_of(shape, v, item_size(dtype), own)
-    p = index_apply(attr_items(attr), <int>(attr_count(attr) // INDEX_FIELDS), v.data, own, strides)
+    p = index_apply(attr_items(attr), <int>(attr_count(attr) // FG_INDEX_FIELDS), v.data, own, strides)
     return value_strided(v, p, part, strides, item_size(dtype))
 
 
@@ -340,8 +333,8 @@ shaped_rules[FG_place] = ShapedRule(reverse_place, pull_place, forward_place, pl
 
 cdef object index_plain(object index):
     """The index with Tensors and lists made arrays, arrays copied: what a node may keep."""
-    if get_recorder() != NULL:
-        return (<Recorder>get_recorder()).index(index)
+    if mode().recorder != NULL:
+        return (<Recorder>mode().recorder).index(index)
     if type(index) is tuple:
         return tuple([index_plain_item(i) for i in index])
     return index_plain_item(index)
@@ -352,7 +345,7 @@ cdef object index_plain_item(object i):
         if is_float((<Tensor>i).node.dtype):
             raise IndexError("gather: a floating-point Tensor cannot be an index; write "
                              "int(t.detach()), or .astype(int) for an array of indices")
-        if get_recorder() == NULL:
+        if mode().recorder == NULL:
             plain = np.array(tensor_value(<Tensor>i))
             if plain.ndim:
                 decision_by(<Tensor>i, "same", plain)
@@ -521,7 +514,7 @@ cdef object push_assign(Tensor t, object index, object value):
     operand_clear(&before)
     try:
         operand_of(value, &v, False)
-        if (not is_float(dtype) and v.dtype != dtype and get_recorder() != NULL
+        if (not is_float(dtype) and v.dtype != dtype and mode().recorder != NULL
                 and not (v.needs and v.node.flags & FG_NEEDS_GRAD)):
             # What a graph assigns has the dtype of its place.
             if v.needs or isinstance(value, Tensor):
@@ -559,7 +552,7 @@ cdef object push_assign(Tensor t, object index, object value):
                 raise ValueError("assign: setting an entry with an array of shape "
                                  + shape_text(v.shape))
             for i in range(x.shape.rank - 1, -1, -1):
-                flat += parsed.items[INDEX_FIELDS * i + 1] * step
+                flat += parsed.items[FG_INDEX_FIELDS * i + 1] * step
                 step *= x.shape.dims[i]
             target = assign_memory(t, &x)
             try:
@@ -592,7 +585,7 @@ cdef object push_assign(Tensor t, object index, object value):
             elif advanced:
                 attr = attr_new(0, NULL, plain)
             else:
-                attr = attr_new(INDEX_FIELDS * parsed.count, parsed.items, None)
+                attr = attr_new(FG_INDEX_FIELDS * parsed.count, parsed.items, None)
             made = assign_node(&x, &v, target, attr, 0)
             if advanced:
                 view = value_ndarray(x.shape, target, x.dtype, True)
@@ -623,7 +616,7 @@ cdef object push_assign(Tensor t, object index, object value):
 cdef inline bint is_live(object plain) except -1:
     """Whether a recording knows the index for one that depends on an input: what is done with it is
     an operation, whatever it is done to."""
-    return get_recorder() != NULL and id(plain) in (<Recorder>get_recorder()).indices
+    return mode().recorder != NULL and id(plain) in (<Recorder>mode().recorder).indices
 
 
 cdef int assign_unchanged(Tensor t, Operand *x) except -1:
@@ -745,9 +738,9 @@ cdef int reverse_assign(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
             (<float *>g.data)[flat] = 0
     elif attrs[n.attr].owner == NULL:
         items = attr_items(n.attr)
-        for i in range(<int>(attr_count(n.attr) // INDEX_FIELDS)):
-            if items[INDEX_FIELDS * i] != INDEX_INT:
-                dims[r] = items[INDEX_FIELDS * i + 3]
+        for i in range(<int>(attr_count(n.attr) // FG_INDEX_FIELDS)):
+            if items[FG_INDEX_FIELDS * i] != FG_INDEX_INT:
+                dims[r] = items[FG_INDEX_FIELDS * i + 3]
                 r += 1
         part = shape_new(r, dims)
         try:

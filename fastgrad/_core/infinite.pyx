@@ -38,7 +38,7 @@ cdef Tensor finite_from(list roots, list seeds):
     cdef Argument y
     cdef Operand x
     cdef Py_ssize_t k
-    if get_recorder() == NULL:
+    if mode().recorder == NULL:
         for k in range(len(roots)):
             y, seed = roots[k], seeds[k]
             if seed is not None:
@@ -69,7 +69,7 @@ cdef Tensor settled_by(Tensor y, Tensor t, Tensor other):
     cdef Arg x[3]
     cdef Tensor d = y.detach()
     cdef Tensor finite
-    if get_recorder() == NULL:
+    if mode().recorder == NULL:
         finite = tensor_constant(np.asarray(np.isfinite(tensor_ndarray(y))))
     else:
         d = emit_two(FG_subtract, d, d)             # 0 or NaN

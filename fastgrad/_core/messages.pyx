@@ -183,7 +183,7 @@ def unruled(function, name, args, kwargs):
             raise refused_as(no_rule(name))
         # (Not as a call of the graph: that would be differentiated to zero where it is loaded.)
         return called_on_values(function, args, kwargs)
-    if get_recorder() != NULL:
+    if mode().recorder != NULL:
         return derived(name if CALLED.get(name) is function else None, function, tuple(args),
                        kwargs)
     return looked(values_wrapped(function(*[derived_value(x) for x in args],

@@ -1,28 +1,21 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastgrad._core.fg cimport FgKernels, FgOpInfo
+from fastgrad._core.fg cimport (
+    FG_GRAPH_INPUT, FG_GRAPH_LITERAL, FG_GRAPH_MANY, FG_GRAPH_WEAK, FG_GUARD_BOOL, FG_GUARD_COUNT,
+    FG_GUARD_FINITE, FG_GUARD_INT, FG_INDEX_FIELDS, FG_INDEX_INT, FG_INDEX_NEW, FG_INDEX_SLICE,
+    FgGraphNode, FgKernels, FgOpInfo)
 
 cdef extern from "vm.h" nogil:
     enum: FG_call
-    enum: FG_GRAPH_INPUT, FG_GRAPH_WEAK, FG_GRAPH_LITERAL, FG_GRAPH_MANY
-    ctypedef struct FgGraphNode:
-        uint16_t op
-        uint8_t dtype, rank
-        uint32_t flags
-        int32_t a, b, c
-        uint32_t shape, attr, line
-        double constant
     ctypedef struct FgDims:
         int32_t rank
         int64_t size
         const int64_t *dims
     enum: FG_ATTR_NONE, FG_ATTR_NUMBERS, FG_ATTR_DATA, FG_ATTR_LOOP, FG_ATTR_ROWS, FG_ATTR_PYTHON
-    enum: FG_INDEX_INT, FG_INDEX_SLICE, FG_INDEX_NEW, FG_INDEX_FIELDS
     ctypedef struct FgAttribute:
         int32_t kind, count
         const int64_t *numbers
         const void *data
-    enum: FG_GUARD_BOOL, FG_GUARD_INT, FG_GUARD_COUNT, FG_GUARD_FINITE
     ctypedef struct FgGuardRow:
         int32_t node, kind
         int64_t outcome

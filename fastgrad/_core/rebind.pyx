@@ -79,8 +79,8 @@ cdef bint rebinds(object target, bint product):
         return True
     if product:
         references -= held_by_product
-    if get_recorder() != NULL:
-        references -= (<Recorder>get_recorder()).holds(target)
+    if mode().recorder != NULL:
+        references -= (<Recorder>mode().recorder).holds(target)
     if (type(target) is not np_ndarray or target.base is not None or references > held_once
             or not caller_at(IN_PLACE) or getweakrefcount(target)):
         return False

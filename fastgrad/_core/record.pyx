@@ -15,25 +15,9 @@ A recording sees operands, not where they come from:
   unless it is a decision (bool, index, count): that is a guard.
 """
 
-cdef struct GraphNode:          # NODE of fastgrad/_graph.py
-    uint16_t op
-    uint8_t dtype
-    uint8_t rank
-    uint32_t flags
-    int32_t a
-    int32_t b
-    int32_t c
-    uint32_t shape
-    uint32_t attr
-    uint32_t line
-    double constant
-
-cdef enum:
-    GRAPH_INPUT = 1
-    GRAPH_WEAK = 2
-    GRAPH_LITERAL = 4
-    GRAPH_MANY = 8
-    GRAPH_STOP = 16
+GRAPH_LAYOUT = (<const char *>FG_GRAPH_LAYOUT).decode()
+GRAPH_FLAGS = {"INPUT": FG_GRAPH_INPUT, "WEAK": FG_GRAPH_WEAK, "LITERAL": FG_GRAPH_LITERAL,
+               "MANY": FG_GRAPH_MANY, "STOP": FG_GRAPH_STOP}
 
 cdef uint32_t recordings = 0
 
@@ -46,12 +30,12 @@ cdef bint place_moves(object i) except -1:
 
 cdef inline Recorder recorder():
     """The one at work in this thread, or None."""
-    return <Recorder>get_recorder() if get_recorder() != NULL else None
+    return <Recorder>mode().recorder if mode().recorder != NULL else None
 
 
 cdef list live_places(object plain):
     """The nodes that an index of an operation was computed by."""
-    cdef void *r = get_recorder()
+    cdef void *r = mode().recorder
     while r != NULL:
         entry = (<Recorder>r).indices.get(id(plain))
         if entry is not None:
@@ -66,24 +50,17 @@ cdef list live_places(object plain):
 cdef class Unseen:
     """From its making to `end` no recording for a program sees what is done, and derivatives are
     recorded as always."""
-    cdef void *recorder
-    cdef void *kept
-    cdef uint32_t serial
-    cdef int before
+    cdef FgMode before
 
     def __cinit__(self):
-        self.recorder, self.kept, self.serial = get_recorder(), get_kept(), get_serial()
-        self.before = get_not_recording()
-        set_recorder(NULL)
-        set_kept(NULL)
-        set_serial(0)
-        set_not_recording(0)
+        self.before = mode()[0]
+        mode().recorder = NULL
+        mode().kept = NULL
+        mode().serial = 0
+        mode().not_recording = 0
 
     cdef void end(self) noexcept:
-        set_recorder(self.recorder)
-        set_kept(self.kept)
-        set_serial(self.serial)
-        set_not_recording(self.before)
+        mode()[0] = self.before
 
 
 @cython.final
@@ -125,10 +102,9 @@ cdef class Recorder:
     cdef dict indices               # id of a plain index: (the index, the same with Tensors)
     cdef set points                 # ids of inputs, and of derivatives by them, that are 0-d arrays
     cdef dict aliases               # id of a result of a rule: the node that has its value
+    cdef FgMode around
     cdef void *outer
-    cdef void *kept
-    cdef uint32_t outer_serial
-    cdef int depth, before
+    cdef int depth
     cdef bint open
 
     def __cinit__(self, list values, known=(), bint plain=False):
@@ -162,24 +138,20 @@ cdef class Recorder:
         """Before the function is called."""
         if self.open:
             raise RuntimeError("this recording has begun")
-        self.depth, self.before = get_depth(), get_not_recording()
-        self.outer, self.kept, self.outer_serial = get_recorder(), get_kept(), get_serial()
-        set_recorder(<void *>self)
-        set_kept(<void *>self)
-        set_serial(self.serial)
-        set_depth(self.depth + 1)
-        set_not_recording(0)
+        self.around = mode()[0]
+        self.depth, self.outer = self.around.depth, self.around.recorder
+        mode().recorder = <void *>self
+        mode().kept = <void *>self
+        mode().serial = self.serial
+        mode().depth = self.depth + 1
+        mode().not_recording = 0
         self.open = True
 
     def end(self):
         """After it, in any case."""
         if self.open:
             self.open = False
-            set_recorder(self.outer)
-            set_kept(self.kept)
-            set_serial(self.outer_serial)
-            set_depth(self.depth)
-            set_not_recording(self.before)
+            mode()[0] = self.around
 
     # ---- while the function runs ------------------------------------------------------------
 
@@ -656,7 +628,7 @@ cdef Tensor record_leaf(object value, bint plain):
         t.node.attr = reach_new()
         t.node.c = thread_mark()
     else:
-        t.node.c = <uint32_t>get_depth() + 1
+        t.node.c = <uint32_t>mode().depth + 1
     return point_made(t) if point else t
 
 
@@ -670,8 +642,8 @@ cdef object settle_unseen(object t):
 
 cdef bint is_traced(object x) except -1:
     """Whether a recording for a program has to take down what is done to x."""
-    return (get_recorder() != NULL and isinstance(x, Tensor)
-            and (<Recorder>get_recorder()).traced(<Tensor>x))
+    return (mode().recorder != NULL and isinstance(x, Tensor)
+            and (<Recorder>mode().recorder).traced(<Tensor>x))
 
 
 cdef object forgotten(FgNode *n):
@@ -729,7 +701,7 @@ cdef int decision_reach(uint32_t reach) except -1:
         return 0
     # (Where others stand on the tape, and where histories do not begin: older than anything.)
     decision_put(reach, births, tape,
-                 place_next(tape) if tape != NULL and get_depth() == 0 and not tape.busy else 0)
+                 place_next(tape) if tape != NULL and mode().depth == 0 and not tape.busy else 0)
     return 0
 
 
@@ -772,10 +744,10 @@ cdef bint decided_on(FgNode *n, uint64_t newest) noexcept:
 
 cdef inline bint node_traced(uint32_t id, FgNode *n):
     """The same of a node, whose Tensor may stand for another one by now."""
-    if get_recorder() == NULL:
+    if mode().recorder == NULL:
         return False
     if n.flags & FG_LEAF:
-        return id in (<Recorder>get_recorder()).inputs
+        return id in (<Recorder>mode().recorder).inputs
     return True
 
 
@@ -1029,32 +1001,32 @@ def derive(name, function, args, kwargs):
 
 def vouch(array):
     """Tell a recording that the contents of an array are the same at each run."""
-    if get_recorder() != NULL:
-        (<Recorder>get_recorder()).vouch(array)
+    if mode().recorder != NULL:
+        (<Recorder>mode().recorder).vouch(array)
     return array
 
 
 def by_value(x):
     """Tell a recording that the contents of an array, or of arrays in a sequence, are used as they
     are now: they must be the same at each run."""
-    if get_recorder() != NULL:
-        (<Recorder>get_recorder()).freeze(x)
+    if mode().recorder != NULL:
+        (<Recorder>mode().recorder).freeze(x)
 
 
 def known_array(a):
     """The Tensor that stands for an array while a program is recorded, or None."""
-    return (<Recorder>get_recorder()).array_operand(a) if get_recorder() != NULL else None
+    return (<Recorder>mode().recorder).array_operand(a) if mode().recorder != NULL else None
 
 
 def recording_program():
     """Whether a function is being recorded for a program."""
-    return get_recorder() != NULL
+    return mode().recorder != NULL
 
 
 def unreplayable(str why):
     """Tell a recording, if there is one, why it must not be replayed."""
-    if get_recorder() != NULL:
-        (<Recorder>get_recorder()).refuse(why)
+    if mode().recorder != NULL:
+        (<Recorder>mode().recorder).refuse(why)
 
 
 cdef object SLOT = None             # fastgrad._graph.Slot
@@ -1081,7 +1053,7 @@ def settle_plain(y):
 cdef class Extraction:
     """A graph under construction."""
     cdef Recorder recorder
-    cdef GraphNode *nodes
+    cdef FgGraphNode *nodes
     cdef int64_t count, size
     cdef dict numbers               # by id
     cdef list operands, shapes, attrs
@@ -1123,24 +1095,24 @@ cdef class Extraction:
                         "number is to stay as it is")
         return 0
 
-    cdef GraphNode *new(self, FgNode *n) except NULL:
+    cdef FgGraphNode *new(self, FgNode *n) except NULL:
         """One row more, for a node of that dtype and shape."""
         cdef void *grown
-        cdef GraphNode *g
+        cdef FgGraphNode *g
         if self.count == self.size:
-            grown = fg_grown(self.nodes, &self.size, sizeof(GraphNode))
+            grown = fg_grown(self.nodes, &self.size, sizeof(FgGraphNode))
             if grown == NULL:
                 raise MemoryError()
-            self.nodes = <GraphNode *>grown
+            self.nodes = <FgGraphNode *>grown
         g = &self.nodes[self.count]
-        memset(g, 0, sizeof(GraphNode))
+        memset(g, 0, sizeof(FgGraphNode))
         g.a = g.b = g.c = -1
         g.op = FG_leaf
         if n != NULL:
             g.dtype = n.dtype
             g.rank = n.rank
             if n.flags & FG_WEAK:
-                g.flags = GRAPH_WEAK
+                g.flags = FG_GRAPH_WEAK
             if n.rank:
                 g.shape = self.shape(n.shape)
         self.count += 1
@@ -1159,8 +1131,8 @@ cdef class Extraction:
         return number
 
     cdef int input(self, uint32_t id, int64_t place) except -1:
-        cdef GraphNode *g = self.new(node_at(id))
-        g.flags |= GRAPH_INPUT
+        cdef FgGraphNode *g = self.new(node_at(id))
+        g.flags |= FG_GRAPH_INPUT
         g.constant = <double>place
         self.numbers[id] = self.count - 1
         return 0
@@ -1190,7 +1162,7 @@ cdef class Extraction:
 
     cdef int constant(self, FgNode *n) except -1:
         """A leaf with a value."""
-        cdef GraphNode *g
+        cdef FgGraphNode *g
         if n.flags & FG_LEAF and n.attr and not n.flags & FG_NEEDS_GRAD:
             self.looked.append(n.attr)
         if n.rank == 0 and is_float(n.dtype):
@@ -1200,14 +1172,14 @@ cdef class Extraction:
             else np.asarray(scalar_python(n), dtype=dtypes[n.dtype])
         a.flags.writeable = False
         g = self.new(n)
-        g.flags &= ~GRAPH_WEAK
+        g.flags &= ~FG_GRAPH_WEAK
         g.attr = len(self.attrs)
         self.attrs.append(a)
         return 0
 
     cdef int32_t literal(self, FgNode *n, int k) except -1:
         """The inline constant of a node."""
-        cdef GraphNode *g = self.new(NULL)
+        cdef FgGraphNode *g = self.new(NULL)
         cdef uint32_t other
         g.dtype = n.dtype
         g.constant = n.constant
@@ -1219,13 +1191,13 @@ cdef class Extraction:
             other = n.b if k == 0 else n.a
             g.dtype = node_at(other).dtype
         if n.flags & (FG_WEAK | FG_LITERAL) and g.dtype == FG_FLOAT64:
-            g.flags |= GRAPH_WEAK
+            g.flags |= FG_GRAPH_WEAK
         return <int32_t>(self.count - 1)
 
     cdef int add(self, uint32_t id) except -1:
         """A recorded node."""
         cdef FgNode *n = node_at(id)
-        cdef GraphNode *g
+        cdef FgGraphNode *g
         cdef int32_t numbers[3]
         cdef int k
         cdef uint32_t x
@@ -1283,11 +1255,11 @@ cdef class Extraction:
         g.b = numbers[1]
         g.c = numbers[2]
         if many is not None:
-            g.flags |= GRAPH_MANY
+            g.flags |= FG_GRAPH_MANY
         if n.flags & FG_LITERAL:
-            g.flags |= GRAPH_LITERAL
+            g.flags |= FG_GRAPH_LITERAL
         if derivative_stops(n):
-            g.flags |= GRAPH_STOP
+            g.flags |= FG_GRAPH_STOP
         if n.op == FG_result:
             g.constant = n.index
         if attribute is not None:
@@ -1313,7 +1285,7 @@ cdef class Extraction:
         return plain
 
     cdef object rows(self):
-        cdef ndarray a = np.empty(self.count * sizeof(GraphNode), np.uint8)
+        cdef ndarray a = np.empty(self.count * sizeof(FgGraphNode), np.uint8)
         if self.count:
-            memcpy(PyArray_DATA(a), self.nodes, self.count * sizeof(GraphNode))
+            memcpy(PyArray_DATA(a), self.nodes, self.count * sizeof(FgGraphNode))
         return a

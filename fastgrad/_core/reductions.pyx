@@ -541,7 +541,7 @@ cdef Tensor weights_constant(FgNode *n, FgNode *x):
     """The partials of max, min and logsumexp with respect to every entry, as constants."""
     cdef FgValue *g
     cdef FgValue *w
-    if get_recorder() != NULL:
+    if mode().recorder != NULL:
         return derived("fastgrad.weights_" + fg_op_info[n.op].name.decode(), reduction_weights_of,
                        (node_tensor(n.a), fg_op_info[n.op].name.decode(), graph_attribute(n)), {})
     g = number_value(1, n.dtype)

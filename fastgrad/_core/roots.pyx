@@ -56,7 +56,7 @@ cdef object raised(object result, object base, double exponent):
     try:
         for order in range(2, 4):
             if (exponent % order == 0 and holds_root(r.node, order, NODES_WALKED)
-                    and (not first or get_recorder() != NULL or vanishes(r))):
+                    and (not first or mode().recorder != NULL or vanishes(r))):
                 under = under_root(r.node, r.id, order)
                 if under is not None:
                     return push_beside(FG_as_written, y, emit_power(under, exponent / order))
@@ -284,9 +284,9 @@ cdef int stream_root(FgTape *tape, FgNode *n, uint32_t id) except -1:
     """Keep what stands under such an operation; returns the flags of its dual."""
     cdef Tensor under = None
     cdef int order = 0, k
-    cdef int recording = get_not_recording(), streaming = tape.streaming
+    cdef int recording = mode().not_recording, streaming = tape.streaming
     global nodes_walked, rooted_duals
-    set_not_recording(0)            # what is recorded now, the stream meets later
+    mode().not_recording = 0            # what is recorded now, the stream meets later
     tape.busy = 0
     tape.streaming = 0
     try:
@@ -300,7 +300,7 @@ cdef int stream_root(FgTape *tape, FgNode *n, uint32_t id) except -1:
     finally:
         tape.busy = 1
         tape.streaming = streaming
-        set_not_recording(recording)
+        mode().not_recording = recording
     if under is None:
         return 0
     UNDER[id] = under

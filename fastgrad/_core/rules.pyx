@@ -175,9 +175,9 @@ cdef FgValue *seen_as(Operand *x, char *data, FgShape *shape, int64_t *strides) 
 cdef inline bint is_literal(Operand *x):
     """Whether it is a leaf that a program holds as a constant, so that its value has to stay: a
     table, say, of which an entry is picked by a place that is none."""
-    return (get_recorder() != NULL and x.node != NULL and x.node.flags & FG_LEAF != 0
+    return (mode().recorder != NULL and x.node != NULL and x.node.flags & FG_LEAF != 0
             and not x.node.flags & FG_NEEDS_GRAD
-            and x.id not in (<Recorder>get_recorder()).inputs)
+            and x.id not in (<Recorder>mode().recorder).inputs)
 
 
 cdef int operand_ready(object o, Operand *x) except -1:

@@ -370,7 +370,7 @@ cdef int tangent_number(FgNode *n, FgAdjoint *t, int lanes, FgAdjoint *out) exce
             if n.attr:
                 flat = 0
                 for i in range(x.rank):
-                    flat = flat * x.shape.dims[i] + attr_items(n.attr)[INDEX_FIELDS * i + 1]
+                    flat = flat * x.shape.dims[i] + attr_items(n.attr)[FG_INDEX_FIELDS * i + 1]
             if v.contiguous and not v.uniform:
                 number = element_at(v.data, flat, n.dtype)
             else:
@@ -764,8 +764,8 @@ cdef int stream_flush(FgTape *tape, bint last=False) except -1:
     cdef FgSegment *s
     cdef uint32_t i
     cdef FgNode *n
-    cdef int recording = get_not_recording()
-    if tape.busy or tape.held and not last or tape.streaming != get_depth():
+    cdef int recording = mode().not_recording
+    if tape.busy or tape.held and not last or tape.streaming != mode().depth:
         return 0
     if tape.waiting:
         run_flush_all(tape)
@@ -775,7 +775,7 @@ cdef int stream_flush(FgTape *tape, bint last=False) except -1:
     while s.before != NULL and s.sequence > tape.streamed:
         s = s.before
     tape.busy = 1
-    set_not_recording(1)
+    mode().not_recording = 1
     try:
         while s != NULL:
             i = 0
@@ -787,7 +787,7 @@ cdef int stream_flush(FgTape *tape, bint last=False) except -1:
                 i += 1
             s = s.after
     finally:
-        set_not_recording(recording)
+        mode().not_recording = recording
         tape.busy = 0
         tape.stream_bytes = 0
         segments_recycle(tape)
@@ -1032,13 +1032,13 @@ cdef int stream_many(FgTape *tape, FgNode *n, uint32_t id) except -1:
             n.refs += 1
             tape.busy = 0
             tape.streaming = 0
-            k = get_depth()
-            set_depth(k + 1)
+            k = mode().depth
+            mode().depth = k + 1
             try:
                 STREAMED[id] = (rule_answer(rule, rule.push(tangents), results),
                                 rule_answer(rule, rule.push(others), results) if several else None)
             finally:
-                set_depth(k)
+                mode().depth = k
                 tape.busy = 1
                 tape.streaming = k
                 node_drop(id)           # the rule may have dropped the last of its results

@@ -124,8 +124,8 @@ cdef int operand_tensor(Tensor t, Operand *x) except -1:
             raise thread_error(t.tape)
         if n.flags & FG_PENDING:
             value_of(t.node, t.id)
-    if get_keeping() and get_recorder() != NULL and not x.needs:
-        x.needs = (<Recorder>get_recorder()).traced(t)
+    if get_keeping() and mode().recorder != NULL and not x.needs:
+        x.needs = (<Recorder>mode().recorder).traced(t)
     if n.rank:
         x.shape = n.shape
         x.value = n.value
@@ -224,7 +224,7 @@ cdef object sequence_taken(object o):
     if not isinstance(o, (list, tuple)):
         refuse_others(o)
     a = np.asarray(sequence_array(o))
-    if get_recorder() != NULL and isinstance(o, (list, tuple)):
+    if mode().recorder != NULL and isinstance(o, (list, tuple)):
         by_value(o)
         vouch(a)
     return a
@@ -247,14 +247,14 @@ cdef int operand_of(object o, Operand *x, bint operator) except -1:
         operand_tensor(<Tensor>o, x)
     elif PyArray_Check(o):
         refuse_kind(o)
-        if get_keeping() and get_recorder() != NULL:
-            stand_in = (<Recorder>get_recorder()).array_operand(o)
+        if get_keeping() and mode().recorder != NULL:
+            stand_in = (<Recorder>mode().recorder).array_operand(o)
             if stand_in is not None:
                 return operand_tensor(<Tensor>stand_in, x)      # the recording keeps it
         operand_array(<ndarray>o, x)
     elif isinstance(o, np_generic):
-        if get_recorder() != NULL:
-            (<Recorder>get_recorder()).scalars = True
+        if mode().recorder != NULL:
+            (<Recorder>mode().recorder).scalars = True
         operand_array(np.asarray(o), x)
         x.literal = 1
     elif PyComplex_Check(o):
@@ -651,7 +651,7 @@ cdef int mask_operand(int op, Operand *c) except -1:
     if c.needs and is_float(c.dtype) and c.node.flags & FG_NEEDS_GRAD and get_recording():
         raise TypeError(f"{fg_op_info[op].name.decode()}: the condition is a recorded {dtypes[c.dtype]} "
                         "Tensor; compare it, for example `x > 0`, to say what counts as true")
-    if c.needs and get_recorder() != NULL:
+    if c.needs and mode().recorder != NULL:
         if c.dtype != FG_BOOL:
             t = derived("numpy.not_equal", np.not_equal, (node_tensor(c.id), 0), {})
             operand_drop(c)
@@ -726,7 +726,7 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
     cdef FgNode *n
     cdef FgTape *tape
     cdef int i
-    cdef bint needs = False, inlined = False, program = get_recorder() != NULL
+    cdef bint needs = False, inlined = False, program = mode().recorder != NULL
     cdef uint32_t ids[3]
     cdef double u[3]
     for i in range(3):
@@ -835,7 +835,7 @@ cdef object push_array(int op, int arity, Operand *x, int dtype, FgShape *shape)
     cdef Source source[3]
     cdef const FgOpInfo *info = &fg_op_info[op]
     cdef FgTape *tape
-    cdef bint program = get_recorder() != NULL
+    cdef bint program = mode().recorder != NULL
 
     if info.kind != FG_COMPARE and not weights_only(op) or program:
         for i in range(arity):

@@ -235,7 +235,7 @@ cdef class Tensor:
     def __reduce__(self):
         cdef bint needs = self.node.flags & FG_NEEDS_GRAD != 0 and loses(self)
         if needs and (not self.is_leaf or self.node.flags & FG_ARGUMENT):
-            if get_depth() == 0 or not of_programs_alone(self):
+            if mode().depth == 0 or not of_programs_alone(self):
                 raise refused(
                     f"pickle: this Tensor is recorded, and a copy made of bytes would have no "
                     f"derivative{user_line()}; copy.deepcopy keeps the derivative, and .detach() "
@@ -389,7 +389,7 @@ cdef class Tensor:
     def __int__(self):
         if self.size == 1 and not loses(self):
             return decided(self, "int", int(tensor_value(self).item()))
-        if self.size == 1 and get_recorder() != NULL and handed_out(self):
+        if self.size == 1 and mode().recorder != NULL and handed_out(self):
             return whole_number(self)
         return int(self.number_for("int", "int(t.detach()) for the number alone"))
 
@@ -418,12 +418,12 @@ cdef class Tensor:
         return unary(FG_rint, self * scale) / scale
 
     def __hash__(self):
-        if get_depth():
+        if mode().depth:
             return hash_inside(self)
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
-        if get_recorder() != NULL and self.node.flags & FG_NEEDS_GRAD and handed_out(self):
+        if mode().recorder != NULL and self.node.flags & FG_NEEDS_GRAD and handed_out(self):
             return repr(settled_value(self))    # (what the plain function writes)
         return tensor_repr(self)
 
@@ -527,7 +527,7 @@ cdef class Tensor:
             return NotImplemented
         if is_sparse(left) or is_sparse(right):
             return sparse_product(left, right)
-        if get_recorder() == NULL:
+        if mode().recorder == NULL:
             return push_matmul(left, right)
         try:
             return push_matmul(left, right)
@@ -646,10 +646,10 @@ cdef inline Tensor tensor_new(uint32_t id, FgNode *n, FgTape *tape):
     t.tape = tape
     n.handle = <void *>t
     if tape != NULL and get_keeping():
-        if get_recorder() != NULL:
-            (<Recorder>get_recorder()).note(id, n)
+        if mode().recorder != NULL:
+            (<Recorder>mode().recorder).note(id, n)
         else:
-            (<list>get_kept()).append(t)
+            (<list>mode().kept).append(t)
     return t
 
 
@@ -907,7 +907,7 @@ cdef inline bint is_point(Tensor t) noexcept:
 def constant(array):
     """An unrecorded Tensor of an array; the array is copied."""
     cdef Tensor t = tensor(array)
-    t.node.c = <uint32_t>get_depth()
+    t.node.c = <uint32_t>mode().depth
     return t
 
 
@@ -989,8 +989,8 @@ cdef object node_ndarray(FgNode *n):
 cdef object tensor_ndarray(Tensor t):
     """The value, for people and their code to see."""
     t.fresh()
-    if get_recorder() != NULL:
-        (<Recorder>get_recorder()).escape(t)
+    if mode().recorder != NULL:
+        (<Recorder>mode().recorder).escape(t)
     return tensor_value(t)
 
 
@@ -1021,8 +1021,8 @@ cdef object item_number(Tensor t, tuple index):
     if index:
         return tensor_ndarray(t).item(*index)
     t.fresh()
-    if get_recorder() != NULL:
-        (<Recorder>get_recorder()).escape(t)
+    if mode().recorder != NULL:
+        (<Recorder>mode().recorder).escape(t)
     if t.node.rank:
         if t.node.shape.size != 1:
             raise ValueError(f"item: a Tensor of shape {t.shape} is not one number; write "
@@ -1081,8 +1081,8 @@ cdef str tensor_repr(Tensor t):
 cdef bint compiled_alone():
     """Whether all that goes on around this call is recording for programs: nothing is
     differentiated or mapped, and a value that leaves loses no derivative."""
-    cdef int depth = get_depth()
-    cdef void *r = get_recorder()
+    cdef int depth = mode().depth
+    cdef void *r = mode().recorder
     while r != NULL and (<Recorder>r).plain and depth == (<Recorder>r).depth + 1:
         depth -= 1
         r = (<Recorder>r).outer
@@ -1104,7 +1104,7 @@ cdef bint of_programs_alone(Tensor t) except -1:
 cdef Recorder maker_of(Tensor t):
     """The innermost recording of those that go on by whose arguments the value varies: to lanes and
     steps inside of that it is always the same. The outermost, where it varies by none."""
-    cdef void *r = get_recorder()
+    cdef void *r = mode().recorder
     while r != NULL and (<Recorder>r).outer != NULL and not (<Recorder>r).gave(t):
         r = (<Recorder>r).outer
     return None if r == NULL else <Recorder>r
@@ -1137,7 +1137,7 @@ cdef inline bint keeps_derivative(Tensor t) except -1:
     mapped: as a Python number it would lose a derivative."""
     if not get_recording():
         return False
-    if get_depth() == 0:
+    if mode().depth == 0:
         # Another thread's may belong to a transformation that runs there.
         if ((t.tape == NULL or t.tape != get_thread_tape()) and t.node.flags & FG_NEEDS_GRAD
                 and is_float(t.node.dtype) and depends(t.id)):
@@ -1168,7 +1168,7 @@ cdef object rounded(int op, Tensor t):
     """round(), math.floor() and their like: Python's give an int, with which one may index, count
     and shift, and so do these where no derivative is lost; else a Tensor of whole numbers."""
     cdef object result = unary(op, t)
-    if (get_recorder() != NULL and t.node.rank == 0 and is_float(t.node.dtype)
+    if (mode().recorder != NULL and t.node.rank == 0 and is_float(t.node.dtype)
             and t.node.flags & FG_NEEDS_GRAD and handed_out(t)):
         return whole_number(result)
     return result
@@ -1202,9 +1202,9 @@ cdef bint handed_out(Tensor t) except -1:
 cdef int note_refusal(str why, bint refused) except -1:
     """What a Tensor does not do, the plain function may have done: the recording is marked, since
     the function may catch the error. `refused`: nothing has been done in its place."""
-    if get_recorder() != NULL:
-        (<Recorder>get_recorder()).refuse(why)
-        (<Recorder>get_recorder()).refused |= refused
+    if mode().recorder != NULL:
+        (<Recorder>mode().recorder).refuse(why)
+        (<Recorder>mode().recorder).refused |= refused
     return 0
 
 
@@ -1469,7 +1469,7 @@ cdef Py_hash_t hash_inside(Tensor t) except? -1:
     computed from them with a derivative."""
     cdef bint inside, plain
     t.fresh()
-    plain = not get_lanes() and of_programs_alone(t)
+    plain = not mode().lanes and of_programs_alone(t)
     if not t.node.flags & FG_NEEDS_GRAD:
         inside = not t.node.flags & FG_LEAF or t.node.c != 0
     elif plain:
@@ -1498,8 +1498,8 @@ cdef inline Tensor looked_noted(Tensor t, FgNode *n):
 
 cdef object decided(Tensor t, str kind, object outcome):
     """What Python code does next depends on the value of t."""
-    if get_recorder() != NULL:
-        (<Recorder>get_recorder()).guard(t, kind, outcome)
+    if mode().recorder != NULL:
+        (<Recorder>mode().recorder).guard(t, kind, outcome)
     else:
         decision_by(t, kind, outcome)
     return outcome
@@ -1750,8 +1750,8 @@ cdef int source_guard(Tensor t, str what) except -1:
     cdef Py_ssize_t held
     while a is not None:
         held = 2                                        # by one who has it, and by the name here
-        if get_recorder() != NULL:
-            held += (<Recorder>get_recorder()).holds(a)
+        if mode().recorder != NULL:
+            held += (<Recorder>mode().recorder).holds(a)
         if not PyArray_Check(a) or Py_REFCNT(a) > held:
             raise ValueError(f"{what}: the Tensor stands for an ndarray{user_line()}, which would "
                              "not see what is written; change a copy, fnp.array(a) "
@@ -1955,7 +1955,7 @@ cdef object binary_any(int op, object left, object right):
         left = operand_settled(left)
     if isinstance(right, (list, tuple)):
         right = operand_settled(right)
-    if get_recorder() != NULL:
+    if mode().recorder != NULL:
         return binary_recorded(op, left, right)
     return NotImplemented if binary_operands(left, right, x) else push(op, 2, x)
 

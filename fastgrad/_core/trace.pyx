@@ -53,8 +53,8 @@ cdef class Trace:
         self.values = values
         self.inputs = []
         self.arguments = []
-        self.depth = get_depth()
-        self.before = get_not_recording()
+        self.depth = mode().depth
+        self.before = mode().not_recording
         self.tensors = False
         self.keep = keep
         for v in values:
@@ -87,18 +87,18 @@ cdef class Trace:
             if get_keeping():
                 raise RuntimeError(f"{self.name}: the function reads the graph of another one")
             self.kept = []
-            set_kept(<void *>self.kept)
-        set_depth(self.depth + 1)
-        set_not_recording(0)
+            mode().kept = <void *>self.kept
+        mode().depth = self.depth + 1
+        mode().not_recording = 0
 
     def end(self):
         """After it, in any case."""
         self.stream_end()
-        set_depth(self.depth)
-        set_not_recording(self.before)
+        mode().depth = self.depth
+        mode().not_recording = self.before
         self.arguments = None
-        if self.kept is not None and get_kept() == <void *>self.kept:
-            set_kept(NULL)
+        if self.kept is not None and mode().kept == <void *>self.kept:
+            mode().kept = NULL
 
     def results(self, list outputs):
         """Tell what the function returned, flat."""
@@ -120,7 +120,7 @@ cdef class Trace:
         """The results as the plain function would have returned them; inside another
         transformation as they are."""
         self.ready(None)
-        if get_depth():
+        if mode().depth:
             return list(self.outputs)
         return [settle(y) for y in self.outputs]
 
@@ -171,9 +171,9 @@ cdef class Trace:
 
     cdef bint recorded(self, Subgraph g, list seeds):
         """Whether a sweep has to be recorded itself."""
-        if get_recorder() != NULL:
+        if mode().recorder != NULL:
             return True
-        if not get_recording() or not (get_depth() or self.tensors):
+        if not get_recording() or not (mode().depth or self.tensors):
             return False
         for x in seeds:
             if isinstance(x, Tensor) and (<Tensor>x).node.flags & FG_NEEDS_GRAD:
@@ -195,18 +195,18 @@ cdef class Trace:
         cdef Tensor c
         cdef list answer = []
         cdef Visited visited
-        cdef bint tensors = get_depth() > 0
+        cdef bint tensors = mode().depth > 0
         cdef Gathered *e
         cdef FgAdjoint zero
         cdef int i
-        cdef int before = get_not_recording()
+        cdef int before = mode().not_recording
         cotangents = [None if v is None or not self.differentiable(k)
                       else self.seed(v, k) for k, v in enumerate(cotangents)]
         if finite is None:
             finite = finite_from(self.ends, cotangents)
         if g.found & FOUND_CUSTOM or finite is not None or self.recorded(g, cotangents):
             if not self.recorded(g, cotangents):
-                set_not_recording(1)
+                mode().not_recording = 1
             try:
                 g.clear()
                 g.finite = finite
@@ -219,7 +219,7 @@ cdef class Trace:
                     answer.append(derivative_object(self.values[i], x.node, g.get(x.id), tensors))
                 g.clear()
             finally:
-                set_not_recording(before)
+                mode().not_recording = before
             return answer
         visited_begin(&visited)
         zero.number = 0
@@ -307,14 +307,14 @@ cdef class Trace:
         cdef list answer = []
         cdef list found, others = None
         cdef int i
-        cdef int before = get_not_recording()
-        cdef bint tensors = get_depth() > 0
+        cdef int before = mode().not_recording
+        cdef bint tensors = mode().depth > 0
         tangents = [None if v is None else self.tangent(v, k) for k, v in enumerate(tangents)]
-        wild = finite is None and (get_recorder() != NULL or not self.results_finite())
+        wild = finite is None and (mode().recorder != NULL or not self.results_finite())
         if not self.recorded(g, tangents) and not tensors and finite is None and not wild:
             return self.push_numbers(tangents)
         if not self.recorded(g, tangents):
-            set_not_recording(1)
+            mode().not_recording = 1
         try:
             found = self.pushed(g, tangents, finite)
             if wild:
@@ -333,7 +333,7 @@ cdef class Trace:
                     answer.append(derivative_object(
                         0.0 if type(settle_kind(y)) is float else settle(y), y.node, t, False))
         finally:
-            set_not_recording(before)
+            mode().not_recording = before
         return answer
 
     cdef list pushed(self, Subgraph g, list tangents, Tensor finite):
@@ -356,14 +356,14 @@ cdef class Trace:
         see `rows`."""
         self.ready(tangents, True)
         cdef Subgraph g = self.subgraph()
-        cdef int before = get_not_recording()
+        cdef int before = mode().not_recording
         tangents = [None if v is None else self.tangent(v, k) for k, v in enumerate(tangents)]
         if not self.recorded(g, tangents):
-            set_not_recording(1)
+            mode().not_recording = 1
         try:
             return self.pushed(g, tangents, None)
         finally:
-            set_not_recording(before)
+            mode().not_recording = before
 
     def rows(self, int k, Tensor forward not None, Tensor reverse not None):
         """A block of the Jacobian of result k, ``out.shape + in.shape``, from both modes."""
@@ -412,12 +412,12 @@ cdef class Trace:
         cdef Argument y
         cdef list answer = []
         cdef int i, l
-        cdef int before = get_not_recording()
+        cdef int before = mode().not_recording
         cdef object array, out
         unreplayable(f"{self.name} computes several tangents at once")
         if lanes < 1:
             raise ValueError(f"{self.name}: there must be at least one tangent")
-        set_not_recording(1)
+        mode().not_recording = 1
         try:
             if get_thread_tape() != NULL and get_thread_tape().waiting:
                 run_flush_needed(get_thread_tape())
@@ -443,7 +443,7 @@ cdef class Trace:
                 answer.append(lanes_array(y.node, s.at(y.id), lanes))
             g.clear()
         finally:
-            set_not_recording(before)
+            mode().not_recording = before
         return answer
 
     # ---- forward in constant memory ---------------------------------------------------------
@@ -698,12 +698,12 @@ cdef object source_name(int source, double number):
 
 def nested():
     """Whether a function is being transformed around this call."""
-    return get_depth() > 0
+    return mode().depth > 0
 
 
 def settled(value):
     """A value without Tensors outside of every transformation, as it is inside one."""
-    return value if get_depth() else settle(value)
+    return value if mode().depth else settle(value)
 
 
 def tangent_for(tangent, primal):
@@ -726,7 +726,7 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
     cdef object result, value, answer
     cdef bint reached = False
     global streams
-    if get_depth() or not get_recording() or type(x) is not type(v):
+    if mode().depth or not get_recording() or type(x) is not type(v):
         return None
     if type(x) is np_ndarray:
         if (not is_float(PyArray_TYPE(x)) or PyArray_TYPE(x) != PyArray_TYPE(v) or not PyArray_NDIM(x)
@@ -744,7 +744,7 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
     tape.streamed = directory[argument.id >> FG_SEGMENT_BITS].sequence
     tape.stream_bytes = 0
     tape.stream_reach = reach_of(argument.node)
-    set_depth(1)
+    mode().depth = 1
     tape.streaming = 1
     try:
         try:
@@ -759,8 +759,8 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
         answer = streamed_tangent(tape, result, value, &reached)
     finally:
         tape.streaming = 0
-        set_depth(0)
-        set_not_recording(0)
+        mode().depth = 0
+        mode().not_recording = 0
     if not reached and warn:
         warn_independent(f"{name} of {_arguments.name_of(f)}")
     return value, answer
