@@ -57,6 +57,29 @@ class Slot(NamedTuple):
     operand: int
 
 
+def filled(template, operands):
+    """An index or arguments, with the operands in place of their Slots."""
+    kind = type(template)
+    if kind is Slot:
+        return operands[template.operand]
+    if kind is tuple or kind is list:
+        return kind([filled(part, operands) for part in template])
+    if kind is slice:
+        return slice(*[filled(part, operands)
+                       for part in (template.start, template.stop, template.step)])
+    return template
+
+
+def has_slots(template):
+    """Whether an operand stands in an index or in arguments."""
+    if isinstance(template, Slot):
+        return True
+    if type(template) in (tuple, list):
+        return any(map(has_slots, template))
+    return type(template) is slice and any(
+        map(has_slots, (template.start, template.stop, template.step)))
+
+
 class Loop(NamedTuple):
     """The attribute of a `custom` node that runs a graph again and again.
 

@@ -33,11 +33,13 @@ from ._graph import (
     GuardError,
     Loop,
     Slot,
+    filled,
+    has_slots,
     same_bits,
     same_graph,
 )
 from ._record import record
-from ._replay import LANE, Replay, filled, has_slots
+from ._replay import LANE, Replay
 from .transforms import _LEAVES, _built, _Derivative, _flat, _function, of_programs
 
 __all__ = ["map_graph", "vmap"]
