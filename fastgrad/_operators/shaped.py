@@ -175,7 +175,7 @@ SHAPED = {row.name: row for row in (
     _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape),
            ("B", "repeats entries"), "shape"),
     _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), _ORDER, "attribute"),
-    _moves("item", _picked, _ROWS, "index"),
+    _moves("item", lambda how: lambda x: x[how.attribute], _ROWS, "index"),
     _moves("gather", _picked, _ROWS, "index"),
     _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), move=lambda how, blank: lambda x: x),
     _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _COLUMNS,
