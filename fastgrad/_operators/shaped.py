@@ -165,7 +165,8 @@ def _reduction(name, function, linear=False):
 
     def goes(how, shape):
         return _numbers([1 if k in how.attribute else n for k, n in enumerate(shape)])
-    return GraphOperator(name, step, goes=goes, linear=linear, reduces=True)
+    return GraphOperator(name, step, goes=goes, linear=linear, reduces=True,
+                         words=("J", f"a row for each {name}"))
 
 
 SHAPED = {row.name: row for row in (
