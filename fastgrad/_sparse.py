@@ -298,7 +298,7 @@ class _Dependences:
     # -- what moves entries --
 
     def _moved(self, node, operands, shapes):
-        move = SHAPED[node.op].move(node, -1)
+        move = SHAPED[node.op].move(node)
         if len(operands) == 1:
             return [move(array) for array in self.arrays(operands[0], shapes[0])]
         layers = [self.arrays(d, shape) for d, shape in zip(operands, shapes)]

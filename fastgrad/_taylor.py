@@ -445,7 +445,14 @@ def _linear(row, node, operands):
 
     def more(k):
         parts = [_part(x, k) for x in operands]
-        return None if all([t is None for t in parts]) else step(*parts)
+        if all([t is None for t in parts]):
+            return None
+        for place, x in enumerate(operands):
+            if parts[place] is None:    # (What is overwritten entirely need not be known.)
+                first = _part(x, 0)
+                parts[place] = np.zeros(node.shape if first is None else np.shape(first),
+                                        node.dtype)
+        return step(*parts)
     return _Series([], more)
 
 

@@ -29,11 +29,10 @@ class GraphOperator(NamedTuple):
     ----------
     name : str
     step : callable
-        Of a How: the function of Tensors that it is. Of several operands of a linear operator one that
-        is None is zero.
+        Of a How: the function of Tensors that it is.
     move : callable or None
-        Of a How and a value: the same for arrays of anything. The value stands where no entry comes
-        from, and for all entries of an operand that is None.
+        Of a How: the same for arrays of numbers, which stand for entries; -1 and None, for a whole
+        operand, for zeros. None: it does more than moving entries.
     goes : callable or None
         Of a How and the shape of the one operand: for each of its entries the number of that of the
         result which it goes into, in an array that broadcasts to the shape.
@@ -59,12 +58,11 @@ class GraphOperator(NamedTuple):
 
     def route(self, how, k, shapes):
         """Which entry of the result each entry of operand k goes to: numbers of both, in pairs."""
-        shape = shapes[k]
-        numbers = _numbers(shape)
+        numbers = _numbers(shapes[k])
         if self.goes is not None:
-            return np.broadcast_to(self.goes(how, shape), shape).ravel(), numbers.ravel()
+            return np.broadcast_to(self.goes(how, shapes[k]), shapes[k]).ravel(), numbers.ravel()
         given = [numbers if i == k else None for i in range(len(shapes))]
-        taken = np.ravel(self.move(how, -1)(*given))
+        taken = np.ravel(self.move(how)(*given))
         rows = np.flatnonzero(taken >= 0)
         return rows, taken[rows]
 
@@ -76,9 +74,8 @@ def _numbers(shape):
 # ---- what moves entries ---------------------------------------------------------------------
 
 def _moves(name, step, words=None, option="", move=None):
-    """Without a `move` of its own every entry comes from somewhere, and `step` serves arrays, too."""
-    return GraphOperator(name, step, move or (lambda how, blank: step(how)), linear=True, words=words,
-                         option=option)
+    """Views do the same with arrays as with Tensors, and need no `move` of their own."""
+    return GraphOperator(name, step, move or step, linear=True, words=words, option=option)
 
 
 def _picked(how):
@@ -88,67 +85,39 @@ def _picked(how):
     return lambda *x: x[0][filled(index, x)]
 
 
-def _scattered(how):
-    index, shape = how.attribute, how.shape
-    return lambda *x: core.scatter(x[0], filled(index, x), shape)
-
-
-def _embedded(how, blank):
+def _embedded(how):
     def move(x):
-        whole = np.full(how.shape, blank, x.dtype)
+        whole = np.full(how.shape, -1, x.dtype)
         whole[how.attribute] = x.reshape(whole[how.attribute].shape)
         return whole
     return move
 
 
-def _assigned(how):
-    def step(*x):
-        before, value = x[:2]
-        return core.assigned(np.zeros(how.shape, how.dtype) if before is None else before,
-                             filled(how.attribute, x), 0.0 if value is None else value)
-    return step
-
-
-def _replaced(how, blank):
+def _replaced(how):
     def move(before, value):
-        whole = np.full(how.shape, blank, value.dtype) if before is None else before.copy()
-        whole[how.attribute] = blank if value is None else value
+        whole = np.full(how.shape, -1, value.dtype) if before is None else before.copy()
+        whole[how.attribute] = -1 if value is None else value
         return whole
     return move
 
 
 def _joined(how):
-    if how.attribute is None:
-        return lambda *parts: core.pack(parts)
-    if type(how.attribute) is not tuple:
-        return lambda *parts: core.concatenate(parts, how.attribute)
-
-    def step(*parts):
-        if any([x is not None and np.ndim(x) == 0 for x in parts]):
-            return core.pack([0.0 if x is None else x for x in parts])
-        return core.concatenate([np.zeros(shape, how.dtype) if x is None else x
-                                 for x, (shape, _) in zip(parts, _parts(how))], how.attribute[0])
-    return step
+    axis = how.attribute[0] if type(how.attribute) is tuple else how.attribute
+    return lambda *x: core.concatenate(x, axis) if np.ndim(x[0]) else core.pack(x)
 
 
-def _beside(how, blank):
+def _beside(how):
+    axis, lengths = how.attribute
+
     def move(*parts):
-        whole = np.full(how.shape, blank, next(x.dtype for x in parts if x is not None))
-        for x, (_, where) in zip(parts, _parts(how)):
+        whole = np.full(how.shape, -1, next(x.dtype for x in parts if x is not None))
+        start = 0
+        for x, length in zip(parts, lengths):
             if x is not None:
-                whole[where] = x
+                whole[(slice(None),) * axis + (slice(start, start + length),)] = x
+            start += length
         return whole
     return move
-
-
-def _parts(how):
-    """Shape and place of each part of what is joined."""
-    axis, lengths = how.attribute
-    start = 0
-    for length in lengths:
-        yield ((*how.shape[:axis], length, *how.shape[axis + 1:]),
-               (slice(None),) * axis + (slice(start, start + length),))
-        start += length
 
 
 _ORDER = "P", "the same entries in another order"
@@ -178,14 +147,16 @@ SHAPED = {row.name: row for row in (
     _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), _ORDER, "attribute"),
     _moves("item", lambda how: lambda x: x[how.attribute], _ROWS, "index"),
     _moves("gather", _picked, _ROWS, "index"),
-    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), move=lambda how, blank: lambda x: x),
+    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), move=lambda how: lambda x: x),
     _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _COLUMNS,
            move=_embedded),
-    _moves("assign", _assigned, lambda node, k: _COLUMNS if k else (
-        "Z", "the identity, rows of what was replaced 0"), "index", _replaced),
+    _moves("assign", lambda how: lambda *x: core.assigned(x[0], filled(how.attribute, x), x[1]),
+           lambda node, k: _COLUMNS if k else ("Z", "the identity, rows of what was replaced 0"),
+           "index", _replaced),
     _moves("concatenate", _joined, lambda node, k: (f"C{k}", _COLUMNS[1]), move=_beside),
-    GraphOperator("scatter", _scattered, linear=True, words=_COLUMNS,
-                  goes=lambda how, shape: _numbers(how.shape)[how.attribute]),
+    GraphOperator("scatter", lambda how: lambda *x: core.scatter(x[0], filled(how.attribute, x), how.shape),
+                  goes=lambda how, shape: _numbers(how.shape)[how.attribute], linear=True,
+                  words=_COLUMNS),
     _reduction("sum", lambda x, axes, keepdims: core.sum(x, axes, None, None, keepdims), linear=True),
     _reduction("prod", core.prod),
     _reduction("max", core.max),
