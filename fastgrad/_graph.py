@@ -32,6 +32,7 @@ STOP = 16           # no derivative passes: the value was detached
 
 NAMES = core.operator_names()                   # by number
 OPS = {name: op for op, name in enumerate(NAMES)}
+_LISTED = frozenset(["concatenate", "call", "custom", "gather", "scatter", "assign"])      # always MANY
 
 
 class Guard(NamedTuple):
@@ -230,7 +231,9 @@ def _short(value):
 
 
 class Builder:
-    """Makes a graph, node after node."""
+    """Makes a graph, node after node. Dtypes may be numbers."""
+
+    line = 0                        # of the user's code, for the nodes that follow
 
     def __init__(self):
         self._nodes, self._operands = [], []
@@ -254,33 +257,31 @@ class Builder:
     def input(self, shape=(), dtype=np.float64, weak=False):
         """A leaf to be bound."""
         self.inputs.append(len(self._nodes))
-        return self._add("leaf", (), shape, dtype, None, INPUT | (WEAK if weak else 0),
+        return self.add("leaf", (), shape, dtype, None, INPUT | (WEAK if weak else 0),
                          len(self.inputs) - 1)
 
     def constant(self, value, dtype=None):
         """A leaf with a value: a float, or an ndarray."""
         if isinstance(value, float) and dtype is None:
-            return self._add("leaf", (), (), np.float64, None, WEAK, value)
+            return self.add("leaf", (), (), np.float64, None, WEAK, value)
         value = np.array(value, dtype)
         if value.ndim == 0 and value.dtype.char in "fd":
-            return self._add("leaf", (), (), value.dtype, None, 0, float(value))
+            return self.add("leaf", (), (), value.dtype, None, 0, float(value))
         value.flags.writeable = False
-        return self._add("leaf", (), value.shape, value.dtype, value, 0, 0)
+        return self.add("leaf", (), value.shape, value.dtype, value, 0, 0)
 
     def add(self, name, operands, shape=(), dtype=np.float64, attribute=None, flags=0, constant=0.0):
         """An operation."""
-        return self._add(name, operands, shape, dtype, attribute, flags, constant)
-
-    def _add(self, name, operands, shape, dtype, attribute, flags, constant):
-        operands = list(operands)
-        if len(operands) > 3 or name in ("concatenate", "call", "custom", "gather", "scatter", "assign"):
+        if len(operands) > 3 or name in _LISTED:
             flags |= MANY
             a, b, c = len(self._operands), len(operands), -1
             self._operands += operands
         else:
-            a, b, c = (operands + [-1] * 3)[:3]
-        self._nodes.append((OPS[name], np.dtype(dtype).num, len(shape), flags, a, b, c,
-                            self._shape(shape), self._attr(attribute), 0, constant))
+            a, b, c = (*operands, -1, -1, -1)[:3]
+        if type(dtype) is not int:
+            dtype = np.dtype(dtype).num
+        self._nodes.append((OPS[name], dtype, len(shape), flags, a, b, c, self._shape(shape),
+                            self._attr(attribute), self.line, constant))
         return len(self._nodes) - 1
 
     def graph(self, outputs, kinds=None, guards=()):

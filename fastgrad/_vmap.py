@@ -26,7 +26,6 @@ from ._graph import (
     INPUT,
     MANY,
     NAMES,
-    OPS,
     STOP,
     WEAK,
     Builder,
@@ -79,7 +78,7 @@ def map_graph(graph, mapped, lanes, everything=()):
     ValueError
         If the function took a decision that depends on a mapped input.
     """
-    build = _Nodes()
+    build = Builder()
     rows = graph.nodes.tolist()
     inputs = []
     for i, has in zip(graph.inputs, mapped):
@@ -95,33 +94,11 @@ def map_graph(graph, mapped, lanes, everything=()):
     return made, [has for _, has in outputs]
 
 
-class _Nodes(Builder):
-    """A Builder that takes dtypes by number, too, and keeps the lines of the user's code."""
-
-    line = 0
-
-    def _add(self, name, operands, shape, dtype, attribute, flags, constant):
-        if len(operands) > 3 or name in _MANY:
-            flags |= MANY
-            a, b, c = len(self._operands), len(operands), -1
-            self._operands += operands
-        else:
-            a, b, c = (*operands, -1, -1, -1)[:3]
-        if type(dtype) is not int:
-            dtype = np.dtype(dtype).num
-        self._nodes.append((OPS[name], dtype, len(shape), flags, a, b, c, self._shape(shape),
-                            self._attr(attribute), self.line, constant))
-        return len(self._nodes) - 1
-
-
-_MANY = frozenset(["concatenate", "call", "custom", "gather", "scatter", "assign"])
-
-
 class _Mapper:
     """Appends the mapped nodes of one graph to a Builder."""
 
     def __init__(self, build, graph, lanes):
-        self.build, self.graph, self.lanes = build, graph, lanes
+        self.build, self.graph, self.lanes, self.add = build, graph, lanes, build.add
         self.guards = []
         self.lane_numbers = {}          # rank -> node
 
@@ -133,7 +110,7 @@ class _Mapper:
         self.new = new = [None] * len(rows)         # numbers of the mapped nodes
         self.has = has = [False] * len(rows)        # whether they have lanes
         shapes, attrs, lists = graph.shapes, graph.attrs, graph.operands.tolist()
-        add, lanes = self.build._add, self.lanes
+        add, lanes = self.add, self.lanes
         lines = len(self.build.lines) - 1
         self.build.lines += graph.lines[1:]
         guards = {}
@@ -192,9 +169,6 @@ class _Mapper:
 
     def dtype(self, k):
         return self.rows[k][1]
-
-    def add(self, name, operands, shape, dtype, attribute=None, flags=0, constant=0.0):
-        return self.build._add(name, operands, shape, dtype, attribute, flags, constant)
 
     def reshaped(self, node, shape, dtype):
         return self.add("reshape", [node], shape, dtype)
@@ -689,7 +663,7 @@ def _inputs_of(build, graph, has, lanes):
 
 def _any_lane(condition, has, lanes):
     """A condition that holds while it holds in any lane."""
-    build = _Nodes()
+    build = Builder()
     mapper = _Mapper(build, condition, lanes)
     (node, _), = mapper.run(_inputs_of(build, condition, has, lanes))
     node = build.add("call", [node], (), np.bool_, ("numpy.any", (Slot(0),), (), None))
@@ -698,7 +672,7 @@ def _any_lane(condition, has, lanes):
 
 def _where_it_holds(loop, has, lanes):
     """The body of a loop that goes on in the lanes in which its condition holds."""
-    build = _Nodes()
+    build = Builder()
     inputs = _inputs_of(build, loop.body, has, lanes)
     holds = _Mapper(build, loop.condition, lanes)
     (condition, _), = holds.run(inputs)
