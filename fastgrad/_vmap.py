@@ -19,6 +19,7 @@ from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 from fastgrad._operators.rule import OPERATORS
+from fastgrad._operators.shaped import SHAPED
 from fastgrad._operators.signature import parsed
 
 from ._array_effects import NOTHING, changed_array, may_change
@@ -146,9 +147,7 @@ class _Mapper:
                     new[i] = add(name, moved, (lanes, *shape), dtype, None,
                                  flags & ~(WEAK | MANY), constant)
                 else:
-                    rule = getattr(self, "map_" + name, None)
-                    if rule is None:
-                        raise Unmappable(name)
+                    rule = getattr(self, "map_" + name, self.shifted)
                     new[i] = rule(i, operands, shape, dtype, attribute,
                                   flags & ~(WEAK | MANY | STOP), constant)
                     if flags & STOP:
@@ -214,40 +213,16 @@ class _Mapper:
             return node
         return self.add("transpose", [node], [shape[k] for k in axes], dtype, axes)
 
-    # ---- views ------------------------------------------------------------------------------
+    # ---- one array --------------------------------------------------------------------------
 
-    def map_reshape(self, i, operands, shape, dtype, attribute, flags, constant):
-        return self.reshaped(self.new[operands[0]], (self.lanes, *shape), dtype)
+    def shifted(self, i, operands, shape, dtype, attribute, flags, constant):
+        """The same operator behind the axis of lanes."""
+        name = NAMES[self.rows[i][0]]
+        return self.add(name, [self.new[operands[0]]], (self.lanes, *shape), dtype,
+                        SHAPED[name].behind(attribute))
 
     def map_broadcast(self, i, operands, shape, dtype, attribute, flags, constant):
         return self.widened(operands[0], shape)
-
-    def map_transpose(self, i, operands, shape, dtype, axes, flags, constant):
-        return self.add("transpose", [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        (0, *[k + 1 for k in axes]))
-
-    def map_flip(self, i, operands, shape, dtype, axes, flags, constant):
-        return self.add("flip", [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        tuple([k + 1 for k in axes]))
-
-    def map_cast(self, i, operands, shape, dtype, attribute, flags, constant):
-        return self.add("cast", [self.new[operands[0]]], (self.lanes, *shape), dtype, attribute)
-
-    def map_item(self, i, operands, shape, dtype, index, flags, constant):
-        return self.add("item", [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        (_ALL, *_tuple(index)))
-
-    def map_place(self, i, operands, shape, dtype, index, flags, constant):
-        return self.add("place", [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        (_ALL, *_tuple(index)))
-
-    # ---- reductions -------------------------------------------------------------------------
-
-    def map_sum(self, i, operands, shape, dtype, axes, flags, constant):
-        return self.add(self.graph.name(i), [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        tuple([k + 1 for k in axes]))
-
-    map_prod = map_max = map_min = map_logsumexp = map_sum
 
     # ---- several arrays ---------------------------------------------------------------------
 

@@ -36,13 +36,16 @@ class GraphOperator(NamedTuple):
     goes : callable or None
         Of a How and the shape of the one operand: for each of its entries the number of that of the
         result which it goes into, in an array that broadcasts to the shape.
+    behind : callable or None
+        Of the attribute: what it is when operand and result have another axis in front. None: that
+        takes more than another attribute.
     linear, bilinear : bool
         In all operands together; in each of two.
     reduces : bool
         Makes one entry of those along some axes, which are its attribute.
     words : tuple of str, callable or None
-        The letter of its Jacobian, and what that is. A function gets the node and which operand it is.
-        None: the identity.
+        The letter of its Jacobian, and what that is; None: the identity. A function gets the node and
+        which operand it is.
     option : str
         What an explanation writes beside the operands: "shape", "attribute", "index" or nothing.
     """
@@ -50,6 +53,7 @@ class GraphOperator(NamedTuple):
     step: Any
     move: Any = None
     goes: Any = None
+    behind: Any = None
     linear: bool = False
     bilinear: bool = False
     reduces: bool = False
@@ -73,9 +77,18 @@ def _numbers(shape):
 
 # ---- what moves entries ---------------------------------------------------------------------
 
-def _moves(name, step, words=None, option="", move=None):
+def _moves(name, step, words=None, option="", move=None, behind=None):
     """Views do the same with arrays as with Tensors, and need no `move` of their own."""
-    return GraphOperator(name, step, move or step, linear=True, words=words, option=option)
+    return GraphOperator(name, step, move or step, behind=behind, linear=True, words=words,
+                         option=option)
+
+
+def _axes_behind(axes):
+    return tuple([k + 1 for k in axes])
+
+
+def _index_behind(index):
+    return (slice(None), *(index if type(index) is tuple else (index,)))
 
 
 def _picked(how):
@@ -83,6 +96,10 @@ def _picked(how):
     if not has_slots(index):
         return lambda x, *_: x[index]
     return lambda *x: x[0][filled(index, x)]
+
+
+def _scattered(how):
+    return lambda *x: core.scatter(x[0], filled(how.attribute, x), how.shape)
 
 
 def _embedded(how):
@@ -134,30 +151,33 @@ def _reduction(name, function, linear=False):
 
     def goes(how, shape):
         return _numbers([1 if k in how.attribute else n for k, n in enumerate(shape)])
-    return GraphOperator(name, step, goes=goes, linear=linear, reduces=True,
+    return GraphOperator(name, step, goes=goes, behind=_axes_behind, linear=linear, reduces=True,
                          words=("J", f"a row for each {name}"))
 
 
 SHAPED = {row.name: row for row in (
-    _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), option="shape"),
+    _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), option="shape",
+           behind=lambda nothing: None),
     _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute),
-           lambda node, k: _ORDER if len(node.shape) > 1 else None),
+           lambda node, k: _ORDER if len(node.shape) > 1 else None,
+           behind=lambda axes: (0, *_axes_behind(axes))),
     _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape),
            ("B", "repeats entries"), "shape"),
-    _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), _ORDER, "attribute"),
-    _moves("item", lambda how: lambda x: x[how.attribute], _ROWS, "index"),
+    _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), _ORDER, "attribute",
+           behind=_axes_behind),
+    _moves("item", lambda how: lambda x: x[how.attribute], _ROWS, "index", behind=_index_behind),
     _moves("gather", _picked, _ROWS, "index"),
-    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), move=lambda how: lambda x: x),
+    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), move=lambda how: lambda x: x,
+           behind=lambda nothing: None),
     _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _COLUMNS,
-           move=_embedded),
+           move=_embedded, behind=_index_behind),
     _moves("assign", lambda how: lambda *x: core.assigned(x[0], filled(how.attribute, x), x[1]),
            lambda node, k: _COLUMNS if k else ("Z", "the identity, rows of what was replaced 0"),
            "index", _replaced),
     _moves("concatenate", _joined, lambda node, k: (f"C{k}", _COLUMNS[1]), move=_beside),
-    GraphOperator("scatter", lambda how: lambda *x: core.scatter(x[0], filled(how.attribute, x), how.shape),
-                  goes=lambda how, shape: _numbers(how.shape)[how.attribute], linear=True,
-                  words=_COLUMNS),
-    _reduction("sum", lambda x, axes, keepdims: core.sum(x, axes, None, None, keepdims), linear=True),
+    GraphOperator("scatter", _scattered, goes=lambda how, shape: _numbers(how.shape)[how.attribute],
+                  linear=True, words=_COLUMNS),
+    _reduction("sum", core.sum, linear=True),
     _reduction("prod", core.prod),
     _reduction("max", core.max),
     _reduction("min", core.min),
