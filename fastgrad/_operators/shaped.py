@@ -44,8 +44,8 @@ class GraphOperator(NamedTuple):
     reduces : bool
         Makes one entry of those along some axes, which are its attribute.
     words : tuple of str, callable or None
-        The letter of its Jacobian, and what that is; None: the identity. A function gets the node and
-        which operand it is.
+        The letter of its Jacobian, and what that is; None: the identity. A function gets the node
+        and which operand it is.
     option : str
         What an explanation writes beside the operands: "shape", "attribute", "index" or nothing.
     """
