@@ -32,7 +32,7 @@ STOP = 16           # no derivative passes: the value was detached
 
 NAMES = core.operator_names()                   # by number
 OPS = {name: op for op, name in enumerate(NAMES)}
-_LISTED = frozenset(["concatenate", "call", "custom", "gather", "scatter", "assign"])      # always MANY
+_LISTED = frozenset(["assign", "call", "concatenate", "custom", "gather", "scatter"])  # always MANY
 
 
 class Guard(NamedTuple):

@@ -159,7 +159,7 @@ def _known_values(recording, leaves):
         values[i] = np.full(shapes[i] or (), np.nan)
     for i in reversed(range(len(nodes))):
         if nodes[i].op == "assign" and nodes[i].operands[0] in unknown:
-            rows, columns = SHAPED["assign"].route(
+            rows, columns = SHAPED[nodes[i].op].route(
                 nodes[i], 0, [values[k].shape for k in nodes[i].operands])
             values[nodes[i].operands[0]].flat[columns] = values[i].flat[rows]
     # What is still unknown has been summed up, at most: zeros, if the result says so.
@@ -308,8 +308,8 @@ def jacobian_entries(node, k, operands, y, apply):
         return _operator_entries(node, k, operands)
     row = SHAPED.get(node.op)
     if row is None:
-        raise NotImplementedError(f"the operation {node.op} of the graph has no formula to show: its "
-                                  "derivative is a rule in Python")
+        raise NotImplementedError(f"the operation {node.op} of the graph has no formula to show: "
+                                  "its derivative is a rule in Python")
     if row.bilinear:
         return _matmul_entries(k, operands, node.shape)
     rows, columns = row.route(node, k, [x.shape for x in operands])

@@ -448,8 +448,8 @@ def _linear(row, node, operands):
         if all([t is None for t in parts]):
             return None
         for place, x in enumerate(operands):
-            if parts[place] is None:    # (What is overwritten entirely need not be known.)
-                first = _part(x, 0)
+            if parts[place] is None:
+                first = _part(x, 0)     # (None: assigned to before it was kept.)
                 parts[place] = np.zeros(node.shape if first is None else np.shape(first),
                                         node.dtype)
         return step(*parts)
