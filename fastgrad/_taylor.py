@@ -450,8 +450,8 @@ def _linear(row, node, operands):
         for place, x in enumerate(operands):
             if parts[place] is None:
                 first = _part(x, 0)     # (None: assigned to before it was kept.)
-                parts[place] = np.zeros(node.shape if first is None else np.shape(first),
-                                        node.dtype)
+                parts[place] = np.zeros(node.shape if first is None else
+                                        getattr(first, "shape", ()), node.dtype)
         return step(*parts)
     return _Series([], more)
 

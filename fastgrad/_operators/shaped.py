@@ -120,7 +120,7 @@ def _replaced(how):
 
 def _joined(how):
     axis = how.attribute[0] if type(how.attribute) is tuple else how.attribute
-    return lambda *x: core.concatenate(x, axis) if np.ndim(x[0]) else core.pack(x)
+    return lambda *x: core.concatenate(x, axis) if getattr(x[0], "ndim", 0) else core.pack(x)
 
 
 def _beside(how):
