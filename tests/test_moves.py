@@ -107,10 +107,13 @@ def test_routes_are_what_the_core_does(row, shapes, shape, attribute):
 def test_moves_take_arrays_of_anything(row, shapes, shape, attribute):
     if row.move is None:
         return
-    how = How(shape, np.dtype(float), attribute)
-    found = row.move(how)(*[x.astype(np.int32) for x in numbers(shapes)])
+    how, operands = How(shape, np.dtype(float), attribute), numbers(shapes)
+    given = [x.astype(np.int32) for x in operands]
+    found = row.move(how)(*given)
+    np.testing.assert_array_equal(np.concatenate([x.ravel() for x in given]),
+                                  np.concatenate([x.ravel() for x in operands]))
     assert found.dtype == np.int32
-    wanted = run(row, shape, attribute, numbers(shapes))
+    wanted = run(row, shape, attribute, operands)
     np.testing.assert_array_equal(found, np.where(wanted == 0, -1, wanted))
 
 
