@@ -15,6 +15,7 @@ from collections import namedtuple
 import numpy as np
 
 from fastgrad import _symbolic
+from fastgrad._operators.shaped import SHAPED
 from fastgrad._symbolic import Recording, evaluate, meaning, numbers
 
 __all__ = ["Explanation", "explain"]
@@ -427,30 +428,28 @@ def _formula(node, x, shapes):
         return term if row.returns == 1 else Term("index", (term, str(which), len(node.shape)))
     if _symbolic.ROWS[node.op].kind != "shaped":
         return term_row(node.op, *x)
-    if node.op == "matmul":
+    row = SHAPED.get(node.op)
+    if row is None:                     # a rule: it has no local derivative to show either
+        return ZERO
+    if row.bilinear:
         if len(shapes[0]) == 1:
             return chain(transpose(x[0] if len(shapes[1]) == 1 else x[1]),
                          x[1] if len(shapes[1]) == 1 else x[0])
         return chain(*x)
-    if node.op in ("sum", "prod", "max", "min", "logsumexp"):
-        if not node.shape:
-            return call(node.op, *x, rank=0)
-        axes = symbol("axis=" + ", ".join(map(str, node.attribute)))
-        return call(node.op, *x, axes, rank=len(node.shape))
-    if node.op in ("item", "gather"):
-        return Term("index", (x[0], _index_text(node.attribute), len(node.shape)))
-    if node.op == "transpose":
-        return transpose(x[0]) if node.attribute == (1, 0) else call(
-            "transpose", *x, rank=len(node.shape))
-    if node.op in ("reshape", "broadcast", "flip"):
-        how = symbol(str(node.attribute if node.op == "flip" else node.shape))
-        return call(node.op, *x, how, rank=len(node.shape))
+    if node.op == "transpose" and node.attribute == (1, 0):
+        return transpose(x[0])
     if node.op == "cast":
         return call(node.dtype.name, *x)
-    if node.op == "assign":
-        return call("assign", x[0], symbol(f"[{_index_text(node.attribute)}]"), x[1],
-                    rank=len(node.shape))
-    return call(node.op, *x, rank=len(node.shape))
+    if row.option == "index":
+        index = _index_text(node.attribute)
+        if len(x) == 1:
+            return Term("index", (x[0], index, len(node.shape)))
+        how = [f"[{index}]"]
+    elif row.reduces:
+        how = ["axis=" + ", ".join(map(str, node.attribute))] if node.shape else []
+    else:
+        how = [str(getattr(node, row.option))] if row.option else []
+    return call(node.op, x[0], *map(symbol, how), *x[1:], rank=len(node.shape))
 
 
 def _index_text(index):
@@ -483,7 +482,8 @@ def _structure(node, k, x, y, shapes, name):
         if not shape:
             return (vector(slope) if is_array(slope) else chain(slope, ONES)), "a column"
         return chain(diagonal(slope), symbol(f"B_{name}", 2)), f"B_{name} repeats entries"
-    if op == "matmul" and max(map(len, shapes)) <= 2:
+    row = SHAPED[op]
+    if row.bilinear and max(map(len, shapes)) <= 2:
         other, ranks = x[1 - k], tuple(map(len, shapes))
         if ranks == (1, 1):
             return transpose(other), ""
@@ -494,42 +494,30 @@ def _structure(node, k, x, y, shapes, name):
         factors = (IDENTITY, transpose(other)) if k == 0 else (
             transpose(other) if ranks[0] == 1 else other, IDENTITY)
         return call("kron", *factors, rank=2), "blocks: kron is the Kronecker product"
-    if op in ("sum", "prod", "max", "min", "logsumexp"):
-        entries = {"prod": lambda: times(y, power(x[0], number(-1))),
-                   "logsumexp": lambda: call("softmax", x[0])}
-        if op == "sum":
-            row, note = transpose(ONES), "a row of ones"
-        elif op in entries:
-            row, note = transpose(vector(entries[op]())), "a row" + (
-                ": the product of the others" if op == "prod" else "")
-        else:
-            row, note = transpose(symbol(f"m_{name}", 1)), (
-                f"m_{name} is 1 at the {op}imum, 0 elsewhere")
-        if not node.shape:
-            return row, note
-        return symbol(f"S_{name}", 2) if op == "sum" else symbol(f"J_{name}", 2), (
-            f"S_{name} adds along axis {', '.join(map(str, node.attribute))}" if op == "sum" else
-            f"J_{name}: a row for each {op}")
-    if op in ("reshape", "cast"):
-        return (IDENTITY if node.shape or shape else ONE), ""
+    if row.reduces and not node.shape:
+        return _slopes_of_reduction(op, x[0], y, name)
+    if op == "sum":
+        return symbol(f"S_{name}", 2), (
+            f"S_{name} adds along axis {', '.join(map(str, node.attribute))}")
     if op == "item" and not node.shape:
         place = np.ravel_multi_index(node.attribute, shape)
         return transpose(symbol(f"e{place}", 1)), f"row {place} of the identity"
-    letter, note = {
-        "transpose": ("P", "the same entries in another order"),
-        "flip": ("P", "the same entries in another order"),
-        "broadcast": ("B", "repeats entries"),
-        "item": ("R", "rows of the identity"), "gather": ("R", "rows of the identity"),
-        "assign": (("Z", "the identity, rows of what was replaced 0") if k == 0 else
-                   ("C", "columns of the identity")),
-    }.get(op, ("C", "columns of the identity"))
-    if op == "matmul":
-        letter, note = "K", "a block for each matrix product"
-    if op == "transpose" and len(shape) == 1:
-        return IDENTITY, ""
-    if op == "concatenate":
-        letter += str(k)
-    return symbol(f"{letter}_{name}", 2), f"{letter}_{name}: {note}"
+    words = row.words(node, k) if callable(row.words) else row.words
+    if words is None:
+        return (IDENTITY if node.shape or shape else ONE), ""
+    letter = f"{words[0]}_{name}"
+    return symbol(letter, 2), f"{letter}: {words[1]}"
+
+
+def _slopes_of_reduction(op, x, y, name):
+    """The Jacobian of a reduction to a number: a row."""
+    if op == "sum":
+        return transpose(ONES), "a row of ones"
+    if op == "prod":
+        return transpose(vector(times(y, power(x, number(-1))))), "a row: the product of the others"
+    if op == "logsumexp":
+        return transpose(vector(call("softmax", x))), "a row"
+    return transpose(symbol(f"m_{name}", 1)), f"m_{name} is 1 at the {op}imum, 0 elsewhere"
 
 
 # ---- what is told ---------------------------------------------------------------------------

@@ -22,6 +22,7 @@ INPUT, WEAK, LITERAL, MANY, STOP = [core.GRAPH_FLAGS[name] for name in (
 
 NAMES = core.operator_names()                   # by number
 OPS = {name: op for op, name in enumerate(NAMES)}
+_LISTED = frozenset(["assign", "call", "concatenate", "custom", "gather", "scatter"])  # always MANY
 
 
 class Guard(NamedTuple):
@@ -45,6 +46,29 @@ class Slot(NamedTuple):
     operand of the node."""
 
     operand: int
+
+
+def filled(template, operands):
+    """An index or arguments, with the operands in place of their Slots."""
+    kind = type(template)
+    if kind is Slot:
+        return operands[template.operand]
+    if kind is tuple or kind is list:
+        return kind([filled(part, operands) for part in template])
+    if kind is slice:
+        return slice(*[filled(part, operands)
+                       for part in (template.start, template.stop, template.step)])
+    return template
+
+
+def has_slots(template):
+    """Whether an operand stands in an index or in arguments."""
+    if isinstance(template, Slot):
+        return True
+    if type(template) in (tuple, list):
+        return any(map(has_slots, template))
+    return type(template) is slice and any(
+        map(has_slots, (template.start, template.stop, template.step)))
 
 
 class Loop(NamedTuple):
@@ -197,7 +221,9 @@ def _short(value):
 
 
 class Builder:
-    """Makes a graph, node after node."""
+    """Makes a graph, node after node. Dtypes may be numbers."""
+
+    line = 0                        # of the user's code, for the nodes that follow
 
     def __init__(self):
         self._nodes, self._operands = [], []
@@ -221,33 +247,31 @@ class Builder:
     def input(self, shape=(), dtype=np.float64, weak=False):
         """A leaf to be bound."""
         self.inputs.append(len(self._nodes))
-        return self._add("leaf", (), shape, dtype, None, INPUT | (WEAK if weak else 0),
+        return self.add("leaf", (), shape, dtype, None, INPUT | (WEAK if weak else 0),
                          len(self.inputs) - 1)
 
     def constant(self, value, dtype=None):
         """A leaf with a value: a float, or an ndarray."""
         if isinstance(value, float) and dtype is None:
-            return self._add("leaf", (), (), np.float64, None, WEAK, value)
+            return self.add("leaf", (), (), np.float64, None, WEAK, value)
         value = np.array(value, dtype)
         if value.ndim == 0 and value.dtype.char in "fd":
-            return self._add("leaf", (), (), value.dtype, None, 0, float(value))
+            return self.add("leaf", (), (), value.dtype, None, 0, float(value))
         value.flags.writeable = False
-        return self._add("leaf", (), value.shape, value.dtype, value, 0, 0)
+        return self.add("leaf", (), value.shape, value.dtype, value, 0, 0)
 
     def add(self, name, operands, shape=(), dtype=np.float64, attribute=None, flags=0, constant=0.0):
         """An operation."""
-        return self._add(name, operands, shape, dtype, attribute, flags, constant)
-
-    def _add(self, name, operands, shape, dtype, attribute, flags, constant):
-        operands = list(operands)
-        if len(operands) > 3 or name in ("concatenate", "call", "custom", "gather", "scatter", "assign"):
+        if len(operands) > 3 or name in _LISTED:
             flags |= MANY
             a, b, c = len(self._operands), len(operands), -1
             self._operands += operands
         else:
-            a, b, c = (operands + [-1] * 3)[:3]
-        self._nodes.append((OPS[name], np.dtype(dtype).num, len(shape), flags, a, b, c,
-                            self._shape(shape), self._attr(attribute), 0, constant))
+            a, b, c = (*operands, -1, -1, -1)[:3]
+        if type(dtype) is not int:
+            dtype = np.dtype(dtype).num
+        self._nodes.append((OPS[name], dtype, len(shape), flags, a, b, c, self._shape(shape),
+                            self._attr(attribute), self.line, constant))
         return len(self._nodes) - 1
 
     def graph(self, outputs, kinds=None, guards=()):

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastgrad._core import core
 
-from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, GuardError, Loop, Slot
+from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, GuardError, Loop, Slot, filled
+from ._operators.shaped import SHAPED, How
 
 __all__ = ["CALLS", "LANE", "Replay", "evaluate", "prepare", "register_call", "replay"]
 
@@ -76,8 +77,7 @@ class Replay:
                 continue
             step = None
             if row[0] != _LEAF:
-                step = _step(graph, i, NAMES[row[0]], row, rows,
-                             self._numbers(row, rows, operands[i]))
+                step = _step(graph, i, NAMES[row[0]], row, self._numbers(row, rows, operands[i]))
             elif not row[3] & INPUT:
                 self.start[i] = self._constant(row)
             if row[3] & STOP:
@@ -203,17 +203,15 @@ def check_guard(guard, value):
 
 # ---- one node -------------------------------------------------------------------------------
 
-def _step(graph, i, name, row, rows, operands):
+def _step(graph, i, name, row, operands):
     """A function from all values to that of node i."""
     if name in core.functions:
         return _STEPS[len(operands) - 1](core.functions[name], *operands)
-    shape, attribute = graph.shapes[row[7]], graph.attrs[row[8]]
-    if name in _SHAPED:
-        ranks = [rows[k][2] for k in operands]
-        return _SHAPED[name](operands, shape, attribute, ranks)
-    if name == "cast":
-        dtype = graph.dtype(i)
-        return lambda v, k=operands[0]: core.cast(v[k], dtype)
+    attribute = graph.attrs[row[8]]
+    if name in SHAPED:
+        step = SHAPED[name].step(How(graph.shapes[row[7]], core.dtype_of_number(row[1]), attribute))
+        return (_STEPS[len(operands) - 1](step, *operands) if len(operands) <= len(_STEPS) else
+                lambda v: step(*[v[k] for k in operands]))
     if name == "result":
         k, which = operands[0], int(row[10])
         return lambda v: v[k][which]
@@ -242,85 +240,6 @@ def _three(f, a, b, c):
 
 
 _STEPS = (_one, _two, _three)
-
-
-def filled(template, operands):
-    """An index or arguments, with the operands in place of their Slots."""
-    kind = type(template)
-    if kind is Slot:
-        return operands[template.operand]
-    if kind is tuple or kind is list:
-        return kind([filled(part, operands) for part in template])
-    if kind is slice:
-        return slice(*[filled(part, operands)
-                       for part in (template.start, template.stop, template.step)])
-    return template
-
-
-def has_slots(template):
-    """Whether an operand stands in an index or in arguments."""
-    if isinstance(template, Slot):
-        return True
-    if type(template) in (tuple, list):
-        return any(map(has_slots, template))
-    return type(template) is slice and any(
-        map(has_slots, (template.start, template.stop, template.step)))
-
-
-def _reduction(function):
-    def step(operands, shape, axes, ranks):
-        k, = operands
-        keep = len(shape) == ranks[0] and bool(axes)
-        return lambda v: function(v[k], axes, keepdims=keep)
-    return step
-
-
-def _sum_of(a, axes, keepdims):
-    return core.sum(a, axes, None, None, keepdims)
-
-
-def _item(operands, shape, index, ranks):
-    k, = operands
-    return lambda v: v[k][index]
-
-
-def _gather(operands, shape, index, ranks):
-    k = operands[0]
-    if not has_slots(index):
-        return lambda v: v[k][index]
-    return lambda v: v[k][filled(index, [v[j] for j in operands])]
-
-
-def _scatter(operands, shape, index, ranks):
-    k = operands[0]
-    return lambda v: core.scatter(v[k], filled(index, [v[j] for j in operands]), shape)
-
-
-def _assign(operands, shape, index, ranks):
-    k, value = operands[:2]
-    return lambda v: core.assigned(v[k], filled(index, [v[j] for j in operands]), v[value])
-
-
-def _concatenate(operands, shape, axis, ranks):
-    if axis is None:
-        return lambda v: core.pack([v[k] for k in operands])
-    return lambda v: core.concatenate([v[k] for k in operands], axis)
-
-
-# name -> function of (operands, shape, attribute, ranks of the operands) that makes the
-# step.
-_SHAPED = {
-    "reshape": lambda o, shape, *_: lambda v, k=o[0]: core.reshape(v[k], shape),
-    "broadcast": lambda o, shape, *_: lambda v, k=o[0]: core.broadcast_to(v[k], shape),
-    "transpose": lambda o, shape, axes, *_: lambda v, k=o[0]: core.transpose(v[k], axes),
-    "flip": lambda o, shape, axes, *_: lambda v, k=o[0]: core.flip(v[k], axes),
-    "place": lambda o, shape, index, *_: lambda v, k=o[0]: core.place(v[k], index, shape),
-    "matmul": lambda o, *_: lambda v, a=o[0], b=o[1]: core.matmul(v[a], v[b]),
-    "item": _item, "gather": _gather, "scatter": _scatter, "assign": _assign,
-    "concatenate": _concatenate,
-    "sum": _reduction(_sum_of), "prod": _reduction(core.prod), "max": _reduction(core.max),
-    "min": _reduction(core.min), "logsumexp": _reduction(core.logsumexp),
-}
 
 
 # ---- calls ----------------------------------------------------------------------------------
@@ -476,7 +395,7 @@ def prepare(graph, i):
     # Single rows: a graph has a node of this kind for each step of a long loop. Operands are
     # counted through: one node may be two of them.
     rows = [graph.nodes[k].item() for k in graph.operands_of(i)]
-    step = _step(graph, i, name, graph.nodes[i].item(), rows, range(len(rows)))
+    step = _step(graph, i, name, graph.nodes[i].item(), range(len(rows)))
     weak = [bool(row[3] & WEAK) for row in rows]
 
     def given(arrays):

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgrad._core import core
+from fastgrad._operators.shaped import SHAPED
 from fastgrad.transforms import _Run
 
 PULL = 1.5              # what a reverse sweep costs, in forward ones
@@ -185,8 +186,10 @@ class _Dependences:
         return [self.inputs.reshape(node.shape)]
 
     def _node(self, node, operands, shapes, last):
-        if node.op == "assign":
-            return self._assign(node, operands, last)
+        index = node.attribute
+        if node.op == "assign" and type(index) is tuple and len(index) == len(node.shape) and all(
+                type(i) is int for i in index):
+            return self._patched(node, operands, last)
         if node.op == "item" and node.shape == () and type(operands[0]) is _Patched:
             return self._limited(operands[0].at(node.attribute))
         operands = [d.arrays(self) or None if type(d) is _Patched else d for d in operands]
@@ -292,51 +295,22 @@ class _Dependences:
                if d is not None]
         return self._limited(frozenset().union(*ids))
 
-    # -- views, and what else moves entries --
+    # -- what moves entries --
 
-    def _moved(self, dependence, shape, move):
-        return [move(array) for array in self.arrays(dependence, shape)]
-
-    def _item(self, node, operands, shapes):
-        return self._moved(operands[0], shapes[0], lambda a: a[node.attribute])
-
-    def _reshape(self, node, operands, shapes):
-        return self._moved(operands[0], shapes[0], lambda a: a.reshape(node.shape))
-
-    def _broadcast(self, node, operands, shapes):
-        size = math.prod(node.shape)
-        return self._moved(operands[0], shapes[0], lambda a: a.reshape(node.shape)
-                           if a.size == size else np.broadcast_to(a, node.shape))
-
-    def _transpose(self, node, operands, shapes):
-        return self._moved(operands[0], shapes[0], lambda a: a.transpose(node.attribute))
-
-    def _flip(self, node, operands, shapes):
-        return self._moved(operands[0], shapes[0], lambda a: np.flip(a, node.attribute))
+    def _moved(self, node, operands, shapes):
+        move = SHAPED[node.op].move(node)
+        if len(operands) == 1:
+            return [move(array) for array in self.arrays(operands[0], shapes[0])]
+        layers = [self.arrays(d, shape) for d, shape in zip(operands, shapes)]
+        return [move(*parts) for parts in itertools.zip_longest(*layers)]
 
     def _same(self, node, operands, shapes):
         return operands[0]
 
-    def _place(self, node, operands, shapes):
-        def put(array):
-            out = np.full(node.shape, -1, dtype=np.int32)
-            out[node.attribute] = array.reshape(out[node.attribute].shape)
-            return out
-
-        return self._moved(operands[0], shapes[0], put)
-
-    def _concatenate(self, node, operands, shapes):
-        along, sizes = node.attribute
+    def _joined(self, node, operands, shapes):
         if any(d is not None and shape == () for d, shape in zip(operands, shapes)):
             return self._scalars(operands, node.shape)
-        parts = []
-        for dependence, size in zip(operands, sizes):
-            shape = (*node.shape[:along], size, *node.shape[along + 1:])
-            parts.append((self.arrays(dependence, shape),
-                          np.broadcast_to(np.int32(-1), shape)))
-        count = max(len(arrays) for arrays, none in parts)
-        return [np.concatenate([arrays[k] if k < len(arrays) else none for arrays, none in parts],
-                               along) for k in range(count)]
+        return self._moved(node, operands, shapes)
 
     def _scalars(self, dependences, shape):
         """Scalars one beside the other."""
@@ -348,33 +322,22 @@ class _Dependences:
     def _scatter(self, node, operands, shapes):
         """What falls on one entry is added up there: gather by rank among those."""
         size = math.prod(node.shape)
-        places = np.arange(size).reshape(node.shape)[node.attribute]
         arrays = self.arrays(operands[0], shapes[0])
-        places = np.repeat(np.broadcast_to(places, shapes[0]).reshape(-1), len(arrays))
+        places = np.repeat(SHAPED[node.op].route(node, 0, shapes)[0], len(arrays))
         ids = np.stack([array.reshape(-1) for array in arrays], axis=-1).reshape(-1)
         order = np.argsort(places, kind="stable")
         starts = np.concatenate(([0], np.cumsum(np.bincount(places, minlength=size))))
         return self.settle(starts, ids[order], node.shape)
 
-    def _assign(self, node, operands, last):
-        before, value = operands[0], operands[1] if len(operands) > 1 else None
-        index = node.attribute
-        if type(index) is tuple and len(index) == len(node.shape) and all(
-                type(i) is int for i in index):
-            if type(before) is not _Patched:
-                before = _Patched(self.arrays(before, node.shape), node.shape, {})
-            elif not last:                      # somebody still needs it as it was
-                before = _Patched(before.base, before.shape, dict(before.cells))
-            before.cells[before.flat(index)] = _ids_of(self.arrays(value, ()))
-            return before
-        before = self.arrays(before, node.shape)
-        value = self.arrays(value, ())
-        answer = []
-        for k in range(max(len(before), len(value))):
-            out = before[k].copy() if k < len(before) else np.full(node.shape, -1, dtype=np.int32)
-            out[index] = value[k] if k < len(value) else -1
-            answer.append(out)
-        return answer
+    def _patched(self, node, operands, last):
+        """One entry assigned to."""
+        before, value = operands
+        if type(before) is not _Patched:
+            before = _Patched(self.arrays(before, node.shape), node.shape, {})
+        elif not last:                      # somebody still needs it as it was
+            before = _Patched(before.base, before.shape, dict(before.cells))
+        before.cells[before.flat(node.attribute)] = _ids_of(self.arrays(value, ()))
+        return before
 
     # -- what depends on many entries --
 
@@ -480,24 +443,11 @@ def _ids_of(arrays):
     return frozenset(ids[ids >= 0].tolist())
 
 
-_RULES = {
-    "reshape": _Dependences._reshape,
-    "transpose": _Dependences._transpose,
-    "broadcast": _Dependences._broadcast,
-    "flip": _Dependences._flip,
-    "item": _Dependences._item,
-    "gather": _Dependences._item,
-    "scatter": _Dependences._scatter,
-    "cast": _Dependences._same,
-    "concatenate": _Dependences._concatenate,
-    "sum": _Dependences._reduce,
-    "prod": _Dependences._reduce,
-    "max": _Dependences._reduce,
-    "min": _Dependences._reduce,
-    "logsumexp": _Dependences._reduce,
-    "matmul": _Dependences._matmul,
-    "place": _Dependences._place,
-    "result": _Dependences._same,
+_RULES = {name: _Dependences._moved if row.move else _Dependences._reduce if row.reduces else
+          _Dependences._matmul if row.bilinear else _Dependences._scatter
+          for name, row in SHAPED.items()} | {
+    "cast": _Dependences._same, "result": _Dependences._same,
+    "concatenate": _Dependences._joined,        # scalars, each with a set
 }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
+from fastgrad._operators.shaped import SHAPED
 
 __all__ = ["Symbolic", "symbolic"]
 
@@ -158,9 +159,9 @@ def _known_values(recording, leaves):
         values[i] = np.full(shapes[i] or (), np.nan)
     for i in reversed(range(len(nodes))):
         if nodes[i].op == "assign" and nodes[i].operands[0] in unknown:
-            route = _route(nodes[i], 0, [values[k] for k in nodes[i].operands])
-            base = values[nodes[i].operands[0]]
-            base.flat[route[route >= 0]] = values[i].flat[route >= 0]
+            rows, columns = SHAPED[nodes[i].op].route(
+                nodes[i], 0, [values[k].shape for k in nodes[i].operands])
+            values[nodes[i].operands[0]].flat[columns] = values[i].flat[rows]
     # What is still unknown has been summed up, at most: zeros, if the result says so.
     for i in unknown:
         if nodes[i].op == "constant":
@@ -288,10 +289,6 @@ def numbers(name, *operands):
 
 # ---- local derivatives, entry by entry ------------------------------------------------------
 
-LINEAR = ("reshape", "transpose", "broadcast", "flip", "item", "gather", "scatter", "assign",
-          "cast", "concatenate", "sum", "place", "result")
-
-
 def jacobian_entries(node, k, operands, y, apply):
     """The Jacobian of a node with respect to operand k.
 
@@ -303,27 +300,21 @@ def jacobian_entries(node, k, operands, y, apply):
         The entries: of float, or of whatever `apply` computes with.
     """
     x = operands[k]
-    if node.op in core.functions and ROWS[node.op].kind != "shaped":
+    if node.op in core.functions:
         slope = partial(node.op, k, operands, y, node.tie, apply)
         columns = np.broadcast_to(_places(x.shape), node.shape).ravel()
         return np.arange(columns.size), columns, _spread(slope, node.shape)
     if node.op == "operator":
         return _operator_entries(node, k, operands)
-    if node.op == "matmul":
+    row = SHAPED.get(node.op)
+    if row is None:
+        raise NotImplementedError(f"the operation {node.op} of the graph has no formula to show: "
+                                  "its derivative is a rule in Python")
+    if row.bilinear:
         return _matmul_entries(k, operands, node.shape)
-    if node.op in ("sum", "prod", "max", "min", "logsumexp"):
-        rows = np.broadcast_to(_places(_reduced(node, x)), x.shape).ravel()
-        slopes = _reduction_slopes(node.op, x.ravel(), y.ravel(), rows, apply)
-        return rows, np.arange(x.size), slopes
-    if node.op == "scatter":
-        rows = _places(node.shape)[node.attribute].ravel()
-        return rows, np.arange(x.size), np.ones(rows.size)
-    if node.op in LINEAR:
-        route = _route(node, k, operands)
-        rows = np.flatnonzero(route >= 0)
-        return rows, route[rows], np.ones(rows.size)
-    raise NotImplementedError(f"the operation {node.op} of the graph has no formula to show: its "
-                              "derivative is a rule in Python")
+    rows, columns = row.route(node, k, [x.shape for x in operands])
+    return rows, columns, np.ones(rows.size) if row.linear else _reduction_slopes(
+        node.op, x.ravel(), y.ravel(), rows, apply)
 
 
 def _operator_entries(node, k, operands):
@@ -354,39 +345,6 @@ def _spread(value, shape):
     return np.broadcast_to(value, shape).ravel()
 
 
-def _reduced(node, x):
-    """The operand's shape with the reduced axes of length 1."""
-    return tuple([1 if i in node.attribute else n for i, n in enumerate(x.shape)])
-
-
-def _route(node, k, operands):
-    """For each entry of the result the entry of operand k it is taken from, or -1."""
-    places = _places(operands[k].shape)
-    if node.op in ("reshape", "cast"):
-        taken = places
-    elif node.op == "transpose":
-        taken = places.transpose(node.attribute)
-    elif node.op == "broadcast":
-        taken = np.broadcast_to(places, node.shape)
-    elif node.op == "flip":
-        taken = np.flip(places, node.attribute)
-    elif node.op in ("item", "gather"):
-        taken = np.asarray(places[node.attribute])
-    elif node.op == "assign" and k == 0:
-        taken = places.copy()
-        taken[node.attribute] = -1
-    else:
-        taken = np.full(node.shape, -1)
-        if node.op == "concatenate":
-            axis, sizes = node.attribute
-            start = sum(sizes[:k])
-            where = (slice(None),) * axis + (slice(start, start + sizes[k]),)
-        else:
-            where = node.attribute
-        taken[where] = places
-    return taken.ravel()
-
-
 def _matmul_entries(k, operands, shape):
     a, b = operands
     in_a = _places(a.shape)[None, :] if a.ndim == 1 else _places(a.shape)
@@ -399,8 +357,6 @@ def _matmul_entries(k, operands, shape):
 
 
 def _reduction_slopes(op, x, y, rows, apply):
-    if op == "sum":
-        return np.ones(x.size)
     if op == "logsumexp":
         return np.asarray(apply("exp", apply("subtract", x, y[rows])))
     if op == "prod":        # the product of the others, right even where an entry is 0
@@ -416,15 +372,16 @@ def _reduction_slopes(op, x, y, rows, apply):
 
 def node_value(node, operands, apply):
     """The value of a node from those of its operands."""
-    if node.op in core.functions and ROWS[node.op].kind != "shaped":
+    if node.op in core.functions:
         return np.asarray(apply(node.op, *operands))
-    if node.op in ("prod", "max", "min", "logsumexp"):
+    row = SHAPED.get(node.op)
+    if row and row.reduces and not row.linear:
         return _reduction_value(node, operands[0], apply)
     if node.op == "operator" and all(x.dtype != object for x in operands):
         return np.asarray(node.attribute.row.computed(*operands, **node.attribute.options)[
             node.attribute.which])
     value = np.zeros(math.prod(node.shape), np.result_type(*operands, np.float64))
-    for k in range(1 if node.op == "matmul" else len(operands)):
+    for k in range(1 if row and row.bilinear else len(operands)):
         rows, columns, slopes = jacobian_entries(node, k, operands, value, apply)
         np.add.at(value, rows,
                   np.asarray(apply("multiply", operands[k].ravel()[columns], slopes)))
@@ -432,7 +389,7 @@ def node_value(node, operands, apply):
 
 
 def _reduction_value(node, x, apply):
-    rows = np.broadcast_to(_places(_reduced(node, x)), x.shape).ravel()
+    rows, _ = SHAPED[node.op].route(node, 0, [x.shape])
     value = np.empty(math.prod(node.shape), x.dtype)
     for row in range(value.size):
         entries = x.ravel()[rows == row]

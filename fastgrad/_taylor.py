@@ -19,6 +19,7 @@ from fastgrad import _trees
 from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._operators.rule import Rule, apply, pushed
+from fastgrad._operators.shaped import SHAPED
 from fastgrad._custom import constant, plain, refuse_recorded
 from fastgrad.transforms import _arguments, _function, _matching, _Run
 
@@ -222,8 +223,10 @@ def _series_of_constant(node):
 def _node_series(node, operands, known):
     """The series of a node, of which no coefficient need be computed yet; a list of them where it has
     several results."""
-    if node.op in _SHAPED:
-        return _SHAPED[node.op](node, *operands)
+    row = SHAPED.get(node.op)
+    if row is not None:
+        return (_linear(row, node, operands) if row.linear else _bilinear(row, node, operands)
+                if row.bilinear else _REDUCTIONS[node.op](node, *operands))
     if node.op in _row:
         return _elementwise(node.op, operands, node.tie, known)
     if node.op == "result":
@@ -436,55 +439,39 @@ _DIRECT = {
 
 # ---- shaped operations ----------------------------------------------------------------------
 
-def _linear(function):
-    """The series of an operation that is linear in its one operand."""
-    return lambda node, a: a.mapped(lambda t: function(t, node))
-
-
-def _matmul(node, a, b):
-    def product(s, t):
-        return None if s is None or t is None else core.matmul(s, t)
-    return _Series([], lambda k: _cauchy(k, a, b, 0, product))
-
-
-def _assigned(node, a, b):
-    def more(k):
-        t, value = _part(a, k), _part(b, k)
-        if t is None and value is None:
-            return None
-        t = constant(np.zeros(node.shape, node.dtype)) if t is None else t.clone()
-        t[node.attribute] = 0.0 if value is None else value
-        return t
-    return _Series([], more)
-
-
-def _concatenated(node, *operands):
-    along, sizes = node.attribute
-    shapes = [np.shape(_part(x, 0)) for x in operands]
+def _linear(row, node, operands):
+    """The operator itself, of each coefficient."""
+    step = row.step(node)
 
     def more(k):
         parts = [_part(x, k) for x in operands]
-        if k and all(t is None for t in parts):
+        if all([t is None for t in parts]):
             return None
-        if () in shapes:
-            return core.pack([0.0 if t is None else t for t in parts])
-        return core.concatenate([np.zeros(shape, node.dtype) if t is None else t
-                                 for t, shape in zip(parts, shapes)], along)
+        for place, x in enumerate(operands):
+            if parts[place] is None:
+                first = _part(x, 0)     # (None: assigned to before it was kept.)
+                parts[place] = np.zeros(node.shape if first is None else
+                                        getattr(first, "shape", ()), node.dtype)
+        return step(*parts)
     return _Series([], more)
 
 
-def _extreme(function):
-    """max and min: the shares of the entries in the derivative are constant."""
-    def series(node, a):
-        def reduced(t):
-            return function(t, axis=node.attribute)
+def _bilinear(row, node, operands):
+    step = row.step(node)
 
-        run = _Run("taylor", reduced, (plain(a[0].detach()),), {}, 0, False)
-        value, back = run.value(), run.pull
-        shares = constant(back(np.ones(np.shape(value)))[0])
-        return _Series([reduced(a[0])], lambda k: None if a[k] is None else core.sum(
-            _row["weigh"](a[k], shares), axis=node.attribute))
-    return series
+    def product(s, t):
+        return None if s is None or t is None else step(s, t)
+    return _Series([], lambda k: _cauchy(k, *operands, 0, product))
+
+
+def _extreme(node, a):
+    """max and min: the shares of the entries in the derivative are constant."""
+    reduced = SHAPED[node.op].step(node)
+    run = _Run("taylor", reduced, (plain(a[0].detach()),), {}, 0, False)
+    value, back = run.value(), run.pull
+    shares = constant(back(np.ones(np.shape(value)))[0])
+    return _Series([reduced(a[0])], lambda k: None if a[k] is None else core.sum(
+        _row["weigh"](a[k], shares), axis=node.attribute))
 
 
 def _product(node, a):
@@ -598,22 +585,5 @@ def _pushed(row, options, moving, operands, results):
     return [None if i is None else series[i] for i in ends]
 
 
-_SHAPED = {
-    "reshape": _linear(lambda t, node: core.reshape(t, node.shape)),
-    "transpose": _linear(lambda t, node: core.transpose(t, node.attribute)),
-    "broadcast": _linear(lambda t, node: core.broadcast_to(t, node.shape)),
-    "flip": _linear(lambda t, node: core.flip(t, node.attribute)),
-    "item": _linear(lambda t, node: t[node.attribute]),
-    "gather": _linear(lambda t, node: t[node.attribute]),
-    "scatter": _linear(lambda t, node: core.scatter(t, node.attribute, node.shape)),
-    "place": _linear(lambda t, node: core.scatter(t, node.attribute, node.shape)),
-    "cast": _linear(lambda t, node: core.cast(t, node.dtype)),
-    "sum": _linear(lambda t, node: core.sum(t, axis=node.attribute)),
-    "assign": _assigned,
-    "concatenate": _concatenated,
-    "matmul": _matmul,
-    "prod": _product,
-    "max": _extreme(core.max),
-    "min": _extreme(core.min),
-    "logsumexp": _logsumexp,
-}
+# Those that are neither linear nor bilinear.
+_REDUCTIONS = {"prod": _product, "max": _extreme, "min": _extreme, "logsumexp": _logsumexp}

@@ -19,6 +19,7 @@ from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
 from fastgrad._operators.rule import OPERATORS
+from fastgrad._operators.shaped import SHAPED
 from fastgrad._operators.signature import parsed
 
 from ._array_effects import NOTHING, changed_array, may_change
@@ -26,18 +27,19 @@ from ._graph import (
     INPUT,
     MANY,
     NAMES,
-    OPS,
     STOP,
     WEAK,
     Builder,
     GuardError,
     Loop,
     Slot,
+    filled,
+    has_slots,
     same_bits,
     same_graph,
 )
 from ._record import record
-from ._replay import LANE, Replay, filled, has_slots
+from ._replay import LANE, Replay
 from .transforms import _LEAVES, _built, _Derivative, _flat, _function, of_programs
 
 __all__ = ["map_graph", "vmap"]
@@ -77,7 +79,7 @@ def map_graph(graph, mapped, lanes, everything=()):
     ValueError
         If the function took a decision that depends on a mapped input.
     """
-    build = _Nodes()
+    build = Builder()
     rows = graph.nodes.tolist()
     inputs = []
     for i, has in zip(graph.inputs, mapped):
@@ -93,33 +95,11 @@ def map_graph(graph, mapped, lanes, everything=()):
     return made, [has for _, has in outputs]
 
 
-class _Nodes(Builder):
-    """A Builder that takes dtypes by number, too, and keeps the lines of the user's code."""
-
-    line = 0
-
-    def _add(self, name, operands, shape, dtype, attribute, flags, constant):
-        if len(operands) > 3 or name in _MANY:
-            flags |= MANY
-            a, b, c = len(self._operands), len(operands), -1
-            self._operands += operands
-        else:
-            a, b, c = (*operands, -1, -1, -1)[:3]
-        if type(dtype) is not int:
-            dtype = np.dtype(dtype).num
-        self._nodes.append((OPS[name], dtype, len(shape), flags, a, b, c, self._shape(shape),
-                            self._attr(attribute), self.line, constant))
-        return len(self._nodes) - 1
-
-
-_MANY = frozenset(["concatenate", "call", "custom", "gather", "scatter", "assign"])
-
-
 class _Mapper:
     """Appends the mapped nodes of one graph to a Builder."""
 
     def __init__(self, build, graph, lanes):
-        self.build, self.graph, self.lanes = build, graph, lanes
+        self.build, self.graph, self.lanes, self.add = build, graph, lanes, build.add
         self.guards = []
         self.lane_numbers = {}          # rank -> node
 
@@ -131,7 +111,7 @@ class _Mapper:
         self.new = new = [None] * len(rows)         # numbers of the mapped nodes
         self.has = has = [False] * len(rows)        # whether they have lanes
         shapes, attrs, lists = graph.shapes, graph.attrs, graph.operands.tolist()
-        add, lanes = self.build._add, self.lanes
+        add, lanes = self.add, self.lanes
         lines = len(self.build.lines) - 1
         self.build.lines += graph.lines[1:]
         guards = {}
@@ -167,9 +147,7 @@ class _Mapper:
                     new[i] = add(name, moved, (lanes, *shape), dtype, None,
                                  flags & ~(WEAK | MANY), constant)
                 else:
-                    rule = getattr(self, "map_" + name, None)
-                    if rule is None:
-                        raise Unmappable(name)
+                    rule = getattr(self, "map_" + name, self.shifted)
                     new[i] = rule(i, operands, shape, dtype, attribute,
                                   flags & ~(WEAK | MANY | STOP), constant)
                     if flags & STOP:
@@ -190,9 +168,6 @@ class _Mapper:
 
     def dtype(self, k):
         return self.rows[k][1]
-
-    def add(self, name, operands, shape, dtype, attribute=None, flags=0, constant=0.0):
-        return self.build._add(name, operands, shape, dtype, attribute, flags, constant)
 
     def reshaped(self, node, shape, dtype):
         return self.add("reshape", [node], shape, dtype)
@@ -238,40 +213,16 @@ class _Mapper:
             return node
         return self.add("transpose", [node], [shape[k] for k in axes], dtype, axes)
 
-    # ---- views ------------------------------------------------------------------------------
+    # ---- one array --------------------------------------------------------------------------
 
-    def map_reshape(self, i, operands, shape, dtype, attribute, flags, constant):
-        return self.reshaped(self.new[operands[0]], (self.lanes, *shape), dtype)
+    def shifted(self, i, operands, shape, dtype, attribute, flags, constant):
+        """The same operator behind the axis of lanes."""
+        name = NAMES[self.rows[i][0]]
+        return self.add(name, [self.new[operands[0]]], (self.lanes, *shape), dtype,
+                        SHAPED[name].behind(attribute))
 
     def map_broadcast(self, i, operands, shape, dtype, attribute, flags, constant):
         return self.widened(operands[0], shape)
-
-    def map_transpose(self, i, operands, shape, dtype, axes, flags, constant):
-        return self.add("transpose", [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        (0, *[k + 1 for k in axes]))
-
-    def map_flip(self, i, operands, shape, dtype, axes, flags, constant):
-        return self.add("flip", [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        tuple([k + 1 for k in axes]))
-
-    def map_cast(self, i, operands, shape, dtype, attribute, flags, constant):
-        return self.add("cast", [self.new[operands[0]]], (self.lanes, *shape), dtype, attribute)
-
-    def map_item(self, i, operands, shape, dtype, index, flags, constant):
-        return self.add("item", [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        (_ALL, *_tuple(index)))
-
-    def map_place(self, i, operands, shape, dtype, index, flags, constant):
-        return self.add("place", [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        (_ALL, *_tuple(index)))
-
-    # ---- reductions -------------------------------------------------------------------------
-
-    def map_sum(self, i, operands, shape, dtype, axes, flags, constant):
-        return self.add(self.graph.name(i), [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        tuple([k + 1 for k in axes]))
-
-    map_prod = map_max = map_min = map_logsumexp = map_sum
 
     # ---- several arrays ---------------------------------------------------------------------
 
@@ -687,7 +638,7 @@ def _inputs_of(build, graph, has, lanes):
 
 def _any_lane(condition, has, lanes):
     """A condition that holds while it holds in any lane."""
-    build = _Nodes()
+    build = Builder()
     mapper = _Mapper(build, condition, lanes)
     (node, _), = mapper.run(_inputs_of(build, condition, has, lanes))
     node = build.add("call", [node], (), np.bool_, ("numpy.any", (Slot(0),), (), None))
@@ -696,7 +647,7 @@ def _any_lane(condition, has, lanes):
 
 def _where_it_holds(loop, has, lanes):
     """The body of a loop that goes on in the lanes in which its condition holds."""
-    build = _Nodes()
+    build = Builder()
     inputs = _inputs_of(build, loop.body, has, lanes)
     holds = _Mapper(build, loop.condition, lanes)
     (condition, _), = holds.run(inputs)
