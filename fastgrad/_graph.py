@@ -22,7 +22,7 @@ INPUT, WEAK, LITERAL, MANY, STOP = [core.GRAPH_FLAGS[name] for name in (
 
 NAMES = core.operator_names()                   # by number
 OPS = {name: op for op, name in enumerate(NAMES)}
-_LISTED = frozenset(["assign", "call", "concatenate", "custom", "gather", "scatter"])  # always MANY
+_LISTED = frozenset([row.name for row in core.operators() if row.listed])       # always MANY
 
 
 class Guard(NamedTuple):

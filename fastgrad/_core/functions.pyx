@@ -15,7 +15,7 @@ PLAIN_UFUNCS = {np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_and, np.
                 np.invert, np.left_shift, np.right_shift, np.gcd, np.lcm}
 
 Operator = namedtuple("Operator", "name kind arity smooth analytic steps mask reads low high value "
-                                  "partials python numpy doc inner")
+                                  "partials python numpy doc inner linear bilinear reduces listed")
 Operator.__doc__ = "One row of the operator table."
 
 
@@ -267,7 +267,9 @@ def operators():
                    if info.kind != FG_COMPARE]),
             (info.python or b"").decode(),
             tuple([s for s in (info.numpy or b"").decode().split(",") if s]),
-            info.doc.decode(), bool(info.props & FG_INNER)))
+            info.doc.decode(), bool(info.props & FG_INNER), bool(info.props & FG_LINEAR),
+            bool(info.props & FG_BILINEAR), bool(info.props & FG_REDUCES),
+            bool(info.props & (FG_LISTED | FG_INDEXED))))
     return tuple(rows)
 
 

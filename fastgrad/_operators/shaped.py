@@ -15,6 +15,9 @@ from fastgrad._graph import filled, has_slots
 __all__ = ["SHAPED", "GraphOperator", "How"]
 
 
+ROWS = {row.name: row for row in core.operators()}
+
+
 class How(NamedTuple):
     """What an operator needs besides operands; the nodes of a Trace have it, too."""
     shape: tuple            # of the result
@@ -39,10 +42,8 @@ class GraphOperator(NamedTuple):
     behind : callable or None
         Of the attribute: what it is when operand and result have another axis in front. None: that
         takes more than another attribute.
-    linear, bilinear : bool
-        In all operands together; in each of two.
-    reduces : bool
-        Makes one entry of those along some axes, which are its attribute.
+    linear, bilinear, reduces : bool
+        As the table of operators says.
     words : tuple of str, callable or None
         The letter of its Jacobian, and what that is; None: the identity. A function gets the node
         and which operand it is.
@@ -54,11 +55,12 @@ class GraphOperator(NamedTuple):
     move: Any = None
     goes: Any = None
     behind: Any = None
-    linear: bool = False
-    bilinear: bool = False
-    reduces: bool = False
     words: Any = None
     option: str = ""
+
+    linear = property(lambda self: ROWS[self.name].linear)
+    bilinear = property(lambda self: ROWS[self.name].bilinear)
+    reduces = property(lambda self: ROWS[self.name].reduces)
 
     def route(self, how, k, shapes):
         """Which entry of the result each entry of operand k goes to: numbers of both, in pairs."""
@@ -79,7 +81,7 @@ def _numbers(shape):
 
 def _moves(name, step, words=None, option="", move=None, behind=None):
     """Views do the same with arrays as with Tensors, and need no `move` of their own."""
-    return GraphOperator(name, step, move or step, behind=behind, linear=True, words=words,
+    return GraphOperator(name, step, move or step, behind=behind, words=words,
                          option=option)
 
 
@@ -144,14 +146,14 @@ _COLUMNS = "C", "columns of the identity"
 
 # ---- what reduces ---------------------------------------------------------------------------
 
-def _reduction(name, function, linear=False):
+def _reduction(name, function):
     def step(how):
         axes, rank = how.attribute, len(how.shape)
         return lambda x: function(x, axes, keepdims=rank == x.ndim and bool(axes))
 
     def goes(how, shape):
         return _numbers([1 if k in how.attribute else n for k, n in enumerate(shape)])
-    return GraphOperator(name, step, goes=goes, behind=_axes_behind, linear=linear, reduces=True,
+    return GraphOperator(name, step, goes=goes, behind=_axes_behind,
                          words=("J", f"a row for each {name}"))
 
 
@@ -176,12 +178,12 @@ SHAPED = {row.name: row for row in (
            "index", _replaced),
     _moves("concatenate", _joined, lambda node, k: (f"C{k}", _COLUMNS[1]), move=_beside),
     GraphOperator("scatter", _scattered, goes=lambda how, shape: _numbers(how.shape)[how.attribute],
-                  linear=True, words=_COLUMNS),
-    _reduction("sum", core.sum, linear=True),
+                  words=_COLUMNS),
+    _reduction("sum", core.sum),
     _reduction("prod", core.prod),
     _reduction("max", core.max),
     _reduction("min", core.min),
     _reduction("logsumexp", core.logsumexp),
-    GraphOperator("matmul", lambda how: core.matmul, bilinear=True,
+    GraphOperator("matmul", lambda how: core.matmul,
                   words=("K", "a block for each matrix product")),
 )}
