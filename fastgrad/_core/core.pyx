@@ -202,10 +202,12 @@ cdef extern from "Python.h":
         unsigned long tp_flags
     unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     Py_ssize_t Py_REFCNT(object)
+    Py_ssize_t refs_of "Py_REFCNT" (PyObject *)
     object PyObject_Call(object, tuple, PyObject *)
     Py_ssize_t PyVectorcall_NARGS(size_t)
     PyObject *PyObject_Vectorcall(object, PyObject *const *, size_t, PyObject *)
     Py_ssize_t PyTuple_GET_SIZE(object)
+    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
     object PyCFunction_NewEx(PyMethodDef *, object, object)
 
@@ -213,6 +215,7 @@ cdef extern from "numpy/arrayobject.h":
     object PyArray_New(PyTypeObject *, int, const npy_intp *, int, const npy_intp *, void *, int,
                        int, object)
     int PyArray_SetBaseObject(ndarray, object) except -1
+    PyObject *array_base "PyArray_BASE" (ndarray)
     bint PyArray_Check(object)
     object PyArray_Scalar(void *, cnp.dtype, object)
     PyTypeObject PyArray_Type

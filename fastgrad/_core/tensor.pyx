@@ -911,6 +911,36 @@ def constant(array):
     return t
 
 
+def tensors_of(list items):
+    """The items as Tensors, None among them as it is. The memory of an array that nobody but the list
+    holds serves; others are copied."""
+    cdef list found = []
+    cdef PyObject *item
+    cdef Py_ssize_t i
+    for i in range(len(items)):
+        item = PyList_GET_ITEM(items, i)
+        if not PyArray_Check(<object>item) or type(<object>item) is not np_ndarray:
+            found.append(<object>item if <object>item is None or isinstance(<object>item, Tensor)
+                         else constant(np.asarray(<object>item)))
+        elif held_once(item):
+            found.append(tensor_constant(<object>item))
+            (<Tensor>found[i]).node.c = <uint32_t>mode().depth
+        else:
+            found.append(constant(<object>item))
+    return found
+
+
+cdef bint held_once(PyObject *array) noexcept:
+    """Whether nobody else can write to an array's memory: it has its own, or is the one view of what
+    has."""
+    cdef PyObject *base
+    if refs_of(array) > 1:
+        return False
+    base = array_base(<ndarray><object>array)
+    return base == NULL or type(<object>base) is np_ndarray and (
+        refs_of(base) == 1 and array_base(<ndarray><object>base) == NULL)
+
+
 def is_tensor(x):
     """Whether x is a Tensor.
 

@@ -17,7 +17,7 @@ def _arrays(rng):
 
 
 cumsum = operator(
-    "cumsum", "(n)->(n)", np.cumsum, along="axis", linear=(0,), method=True,
+    "cumsum", "(n)->(n)", core.running_sums, numpy=np.cumsum, along="axis", linear=(0,), method=True,
     accumulates=np.add, draw=_arrays,
     doc="""Running sums along an axis. As `numpy.cumsum`.
 

@@ -286,8 +286,9 @@ class Rule:
                 rule(given[0], *operands, *results, **self.options) if wanted else None
                 for rule, wanted in zip(row.vjp, needed)], cotangents)
         found = _symmetrised(row, found)
-        return [None if g is None or not wanted else _tensor(unbroadcast(g, x.shape))
-                for g, x, wanted in zip(found, operands, needed)]
+        found = [None if g is None or not wanted else unbroadcast(g, x.shape)
+                 for g, x, wanted in zip(found, operands, needed)]
+        return core.tensors_of(found)
 
     def push(self, tangents):
         operands, results = self._known()
