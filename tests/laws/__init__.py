@@ -198,7 +198,7 @@ class _Names(dict):
         for module in (np, scipy.special):
             if hasattr(module, name[3:]):
                 return getattr(module, name[3:])
-        raise KeyError(f"{name}: say in HELPERS of tests/laws.py what it computes")
+        raise KeyError(f"{name}: say in HELPERS of tests/laws/__init__.py what it computes")
 
 
 NAMES = _Names(HELPERS, K=lambda x: x)
@@ -479,7 +479,7 @@ class _MpNames(dict):
         own = name[3:].replace("arc", "a")
         if name.startswith("fg_") and hasattr(mpmath, own):
             return getattr(mpmath, own)
-        raise KeyError(f"{name}: say in MP_HELPERS of tests/laws.py what it computes")
+        raise KeyError(f"{name}: say in MP_HELPERS of tests/laws/__init__.py what it computes")
 
 
 MP_NAMES = _MpNames(MP_HELPERS)
