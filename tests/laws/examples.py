@@ -99,7 +99,7 @@ SIGNED = np.array([[0.3, -1.2, 0.7], [1.9, 0.4, -0.6]])
 CUBE = np.linspace(-1.3, 2.1, 24).reshape(2, 3, 4)
 SLICE = CUBE[:, :, :2]
 TWO = np.stack([SIGNED.T, 2 * SIGNED.T])
-NARROW, FLAT = B[:, :2], B[:, :2].T
+NARROW, FLAT = B[:, :2].copy(), B[:, :2].T.copy()
 RAMP, ROW, COLUMN, WHOLE = np.arange(6.0), np.ones((1, 4)), np.ones((2, 1)), np.ones((3, 4))
 THIRDS = np.arange(12).reshape(3, 4) % 3 == 0
 PAIRS = np.array([[0, 0], [1, 3], [2, 2]])
