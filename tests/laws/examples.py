@@ -11,9 +11,10 @@ A shaped operator of the core's table needs examples in `SHAPED`, functions of o
 
 Laws are parametrized by `ROWS`, `SHAPED` or `CASES`, and name no operator: test_rows.py,
 test_kernels.py and test_formulas.py hold those of rows alone, test_derivatives.py those of every
-order and nesting, test_operators.py those of records and shaped operators; test_replay.py,
-test_vmap.py, test_taylor.py, test_plan.py, test_sparse.py, test_symbolic.py and test_explain.py
-those of one engine. Names of functions and methods are another list, with laws of its own:
+order and nesting, test_operators.py those of records and shaped operators, test_shaped.py all
+options of the latter; outside of this folder test_replay.py, test_vmap.py, test_taylor.py,
+test_plan.py, test_persist.py, test_sparse.py, test_symbolic.py and test_explain.py those of one
+engine. Names of functions and methods are another list, with laws of its own:
 calls.py, test_namespace.py, test_replays.py.
 """
 
