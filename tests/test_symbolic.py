@@ -89,7 +89,7 @@ def test_shaped_operators(name):
     agrees(f, x, exact=not name.startswith(("max", "prod")))
 
 
-@pytest.mark.sampled(10)
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("name", [
     name for name in SHAPED if name not in {*NUMBERS, *WITHOUT_TERMS}])
 def test_sums_of_shaped_operators(name):

@@ -333,7 +333,7 @@ RECORDS = [pytest.param(name, k, id=f"{name.removeprefix('fastgrad.')}-{k}")
            for name, row in OPERATORS.items() if row.draw is not None
            for k in range(len(list(row.draw(np.random.default_rng(0)))))]
 # And of each example, which has one; the laws of these ask for double precision.
-CASES = RECORDS + [pytest.param(name, 0, id=name, marks=pytest.mark.sampled(3))
+CASES = RECORDS + [pytest.param(name, 0, id=name, marks=pytest.mark.sampled(5))
                    for name in SHAPED if name not in ROUNDED]
 
 

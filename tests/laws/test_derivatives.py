@@ -320,7 +320,7 @@ def test_what_is_kept_of_a_row_changes_nothing(row, waiting):
     check_kept(core.functions[row.name], args, wanted(row), row.name)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("dtype", DTYPES)
 @shaped
 def test_what_is_kept_of_a_shaped_operator_changes_nothing(name, dtype, waiting):

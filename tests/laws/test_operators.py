@@ -101,8 +101,8 @@ def test_replays(name, k):
         for seed in range(3):
             fresh, _ = drawn(name, k, seed)
             wanted = transformed(*fresh)
-            for found, value in zip(np.atleast_1d(*[program(*fresh)]), np.atleast_1d(*[wanted])):
-                np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-12)
+            for found, expected in zip(np.atleast_1d(*[program(*fresh)]), np.atleast_1d(*[wanted])):
+                np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
         assert len(program.paths) == 1 and program.paths[0].calls == 3
 
 
