@@ -1,5 +1,6 @@
 """Laws over the operator table: what every row must do, whatever it computes. No operator is named
-here, so a new row is tested as it is added; oracles and random operands come from the package.
+here, so a new row is tested as it is added; operands come from examples.py, oracles from
+__init__.py.
 """
 
 import functools
