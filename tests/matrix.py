@@ -2,7 +2,7 @@
 
     python tests/matrix.py                                what is found on PATH and in ~/.pyenv
     python tests/matrix.py /usr/bin/python3.14            these interpreters
-    python tests/matrix.py -- -m "not slow" tests/test_ops.py    arguments for pytest
+    python tests/matrix.py -- -m "not slow" tests/laws    arguments for pytest
     python tests/matrix.py --folder /tmp/matrix           keep environments and builds
 
 For each Python from 3.11 on: a copy of the sources, built once with the newest NumPy, and two

@@ -1,7 +1,7 @@
 """fastgrad.numpy and fastgrad.special: laws over a list of calls.
 
-The calls are those of namespace_calls.py; they run with NumPy, with fastgrad.numpy and with
-`np.f(t)` on Tensors. What holds for every name, one by one, stands in test_namespace_law.py.
+The calls are those of laws/calls.py; they run with NumPy, with fastgrad.numpy and with
+`np.f(t)` on Tensors. What holds for every name, one by one, stands in laws/test_namespace.py.
 """
 
 import doctest
@@ -12,7 +12,7 @@ import types
 
 import numpy as np
 import pytest
-from namespace_calls import (
+from laws.calls import (
     CALLS,
     CREATION,
     FUNCTIONS,

@@ -15,6 +15,7 @@ import zlib
 
 import numpy as np
 import pytest
+from laws.examples import SHAPED, shaped
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
@@ -136,6 +137,19 @@ def test_graphs_copy_and_pickle(name, copied):
     again = copied(graph)
     assert again is not graph and str(again) == str(graph)
     same((graph, list(values)), (again, list(values)))
+
+
+@shaped
+def test_graphs_of_shaped_operators_come_back(name):
+    f, x = SHAPED[name]
+    for function in (f, fg.grad(lambda x: fnp.sum(fnp.sin(f(x))))):
+        recording = record(lambda arguments, function=function: [function(*arguments)], [x])
+        graph, values = recording.graph, [x, *recording.captured]
+        again = _persist.restore(_persist.dump(graph))
+        assert str(again) == str(graph) and again.kinds == graph.kinds
+        (found,), (wanted,) = replay(again, values), replay(graph, values)
+        # Products of matrices depend on how their memory lies in the last bits.
+        np.testing.assert_allclose(found, wanted, rtol=1e-13, atol=1e-13)
 
 
 def test_what_is_assigned_may_have_more_axes_than_its_place():

@@ -13,6 +13,7 @@ from fastgrad._core.program import Plan, validate
 from fastgrad._graph import Builder, Guard, GuardError, Loop, Slot
 from fastgrad._record import record
 from laws import COMPARISONS, ROWS, name_of, operands, special_operands
+from laws.examples import SHAPED, shaped
 
 TABLE = {row.name: row for row in ROWS}
 SHAPES = ((), (1,), (7,), (64,), (1000,), (3, 5), (0,), (2, 0, 3), (2, 3, 4))
@@ -134,7 +135,7 @@ def draw(*shape, dtype="float64", seed=0):
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype)
 
 
-SHAPED = {
+LISTS = {       # several results of large arrays in one program
     "sum": lambda x: [fnp.sum(x), fnp.sum(x, 0), fnp.sum(x, -1), fnp.sum(x, 1, keepdims=True),
                       fnp.sum(x, (0, 2)), fnp.sum(x, keepdims=True), fnp.mean(x), fnp.mean(x, 1)],
     "prod": lambda x: [fnp.prod(x), fnp.prod(x, 0), fnp.prod(x, (1, 2)), fnp.prod(x, 1, keepdims=True)],
@@ -151,17 +152,26 @@ SHAPED = {
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", SHAPED)
+@shaped
 def test_shaped_operators(name, dtype):
-    for shape in ((2, 3, 4), (4, 30, 70), (3, 3, 500)):
-        agree(lambda a: SHAPED[name](a[0]), [draw(*shape, dtype=dtype)], ulps=4 if name == "sum" else 0)
+    f, x = SHAPED[name]
+    x = x.astype(dtype)
+    agree(lambda a: [f(a[0])], [x])
+    agree(lambda a: list(fg.value_and_grad(lambda x: fnp.sum(fnp.sin(f(x))))(a[0])), [x], ulps=300)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", SHAPED)
+@pytest.mark.parametrize("name", LISTS)
+def test_several_results(name, dtype):
+    for shape in ((2, 3, 4), (4, 30, 70), (3, 3, 500)):
+        agree(lambda a: LISTS[name](a[0]), [draw(*shape, dtype=dtype)], ulps=4 if name == "sum" else 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LISTS)
 def test_their_gradients(name, dtype):
     def f(x):
-        return sum([fnp.sum(fnp.sin(y) * y) for y in SHAPED[name](x)])
+        return sum([fnp.sum(fnp.sin(y) * y) for y in LISTS[name](x)])
 
     agree(lambda a: list(fg.value_and_grad(f)(a[0])), [draw(2, 3, 4, dtype=dtype)], ulps=300)
 

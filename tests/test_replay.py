@@ -6,7 +6,9 @@ bit for bit), inside transformations and by the closure of its node alone.
 
 import numpy as np
 import pytest
-from laws import COMPARISONS, DTYPES, ROWS, TABLE, name_of, operands, wanted
+from laws import COMPARISONS, DTYPES, ROWS, name_of, operands, wanted
+from laws.examples import ROUNDED, SHAPED, shaped
+from laws.examples import SIGNED as ARRAY
 from random_programs import RECORDED, programs
 from test_random_derivatives import dot
 
@@ -99,96 +101,43 @@ def test_ties_with_numbers(name, shape):
 
 # ---- shaped operators -----------------------------------------------------------------------
 
-ARRAY = np.array([[0.3, -1.2, 0.7], [1.9, 0.4, -0.6]])
-CUBE = np.linspace(-1.3, 2.1, 24).reshape(2, 3, 4)
+def recording_of(name):
+    """An example, what it is recorded as, and its array."""
+    f, x = SHAPED[name]
+    return f, record(lambda a: [f(a[0])], [x]), x
 
 
-def assigned(x, *places):
-    y = x * 1.0
-    for k, place in enumerate(places):
-        y[place] = x[place] * (k + 2.0)
-    return y
-
-
-# name of the operator -> functions of one array in which it occurs, or in their gradient.
-SHAPED = {
-    "reshape": [lambda x: fnp.reshape(x, (3, 2)), lambda x: fnp.ravel(x)],
-    "transpose": [lambda x: x.T, lambda x: fnp.transpose(fnp.reshape(x, (1, 2, 3)), (2, 0, 1))],
-    "broadcast": [lambda x: fnp.broadcast_to(x, (2, 2, 3)), lambda x: fnp.broadcast_to(x[0, 0], 3),
-                  lambda x: fnp.broadcast_to(x[:, :1], (2, 4))],
-    "flip": [lambda x: fnp.flip(x), lambda x: fnp.flip(x, 1)],
-    "item": [lambda x: x[0, 1], lambda x: x[1], lambda x: x[:, ::-2], lambda x: x[None, ..., 1:],
-             lambda x: x[0:0]],
-    "place": [lambda x: fg.grad(lambda x: fnp.sum(x[:, 1:] ** 3))(x),
-              lambda x: fg.grad(lambda x: fnp.sum(x[None, 1] ** 3))(x)],
-    "gather": [lambda x: x[[0, 0, 1]], lambda x: x[:, np.array([2, 0])],
-               lambda x: x[np.array([[True, False, True], [False, True, True]])],
-               lambda x: x[[0, 1, 1], None, [2, 2, 0]], lambda x: x[np.array(1), [0, -1]]],
-    "scatter": [lambda x: fg.grad(lambda x: fnp.sum(x[[0, 0, 1]] ** 3))(x),
-                lambda x: fg.grad(lambda x: x[0, 1] ** 3 * x[1, 2])(x)],
-    "assign": [lambda x: assigned(x, (0, 1)), lambda x: assigned(x, 1, (slice(None), 2)),
-               lambda x: assigned(x, ([0, 1], [1, 1])), lambda x: assigned(x, (..., [0, 2]))],
-    "cast": [lambda x: x.astype(np.float32) * np.float32(2)],
-    "concatenate": [lambda x: fnp.concatenate([x, 2 * x]), lambda x: fnp.stack([x, x * x], 1),
-                    lambda x: fnp.array([x[0, 0], 2.0, x[1, 1]]),
-                    lambda x: fnp.hstack([x, np.ones((2, 1))])],
-    "sum": [fnp.sum, lambda x: fnp.sum(x, 0), lambda x: fnp.sum(x, (0, 1), keepdims=True),
-            lambda x: fnp.sum(x, 1, keepdims=True)],
-    "prod": [fnp.prod, lambda x: fnp.prod(x, 1), lambda x: fnp.prod(x, 0, keepdims=True)],
-    "max": [fnp.max, lambda x: fnp.max(x, 1), lambda x: fnp.max(x, 0, keepdims=True)],
-    "min": [fnp.min, lambda x: fnp.min(x, 1), lambda x: fnp.min(x, 0, keepdims=True)],
-    "logsumexp": [fnp.logsumexp, lambda x: fnp.logsumexp(x, 1),
-                  lambda x: fnp.logsumexp(x, 0, keepdims=True)],
-    "matmul": [lambda x: x @ x.T, lambda x: x[0] @ x[1], lambda x: x @ x[0], lambda x: x[:, 0] @ x,
-               lambda x: CUBE @ fnp.reshape(x, (6,))[:4], lambda x: x[None] @ CUBE[:, :, :2]],
-}
-# What is tested by name below, or never stands in a graph.
-ELSEWHERE = {"leaf", "call", "custom", "result", "dual"}
-
-
-def test_every_shaped_operator_has_examples():
-    assert {row.name for row in TABLE if row.kind == "shaped"} == {*SHAPED, *ELSEWHERE}
-
-
-@pytest.mark.parametrize("name", SHAPED)
+@shaped
 def test_shaped_operators(name):
-    met = set()
-    for f in SHAPED[name]:
-        recording = record(lambda a, f=f: [f(a[0])], [ARRAY])
-        graph = recording.graph
-        met |= {graph.name(i) for i in range(len(graph))}
-        found, = replay(graph, [ARRAY, *recording.captured])
-        same(found, recording.results[0])
+    f, recording, x = recording_of(name)
+    found, = replay(recording.graph, [x, *recording.captured])
+    same(found, recording.results[0])
 
-        def replayed(x, graph=graph, recording=recording):
-            return replay(graph, [x, *recording.captured])[0]
+    def replayed(x):
+        return replay(recording.graph, [x, *recording.captured])[0]
 
-        def total(f):
-            return lambda x: fnp.sum(fnp.sin(f(x)))
+    def total(f):
+        return lambda x: fnp.sum(fnp.sin(f(x)))
 
-        close = {"rtol": 2e-6 if found.dtype == np.float32 else 1e-13, "atol": 1e-14}
-        np.testing.assert_allclose(fg.grad(total(replayed))(ARRAY), fg.grad(total(f))(ARRAY),
-                                   **close)
-        np.testing.assert_allclose(fg.hessian(total(replayed))(ARRAY), fg.hessian(total(f))(ARRAY),
-                                   **close)
-        np.testing.assert_allclose(fg.jvp(replayed, (ARRAY,), (np.cos(ARRAY),))[1],
-                                   fg.jvp(f, (ARRAY,), (np.cos(ARRAY),))[1], **close)
-    assert name in met
+    close = {"rtol": 2e-6 if name in ROUNDED else 1e-13, "atol": 1e-14}
+    np.testing.assert_allclose(fg.grad(total(replayed))(x), fg.grad(total(f))(x), **close)
+    np.testing.assert_allclose(fg.hessian(total(replayed))(x), fg.hessian(total(f))(x), **close)
+    np.testing.assert_allclose(fg.jvp(replayed, (x,), (np.cos(x),))[1],
+                               fg.jvp(f, (x,), (np.cos(x),))[1], **close)
 
 
-@pytest.mark.parametrize("name", SHAPED)
+@shaped
 def test_single_nodes(name):
     """The closure of a node gives what the replay of the whole graph finds there."""
-    for f in SHAPED[name]:
-        recording = record(lambda a, f=f: [f(a[0])], [ARRAY])
-        graph = recording.graph
-        graph.outputs = list(range(len(graph)))
-        graph.kinds = ["array"] * len(graph)
-        values = replay(graph, [ARRAY, *recording.captured])
-        for i in range(len(graph)):
-            if graph.name(i) != "leaf":
-                step = prepare(graph, i)
-                same(step(*[values[k] for k in graph.operands_of(i)]), values[i])
+    _, recording, x = recording_of(name)
+    graph = recording.graph
+    graph.outputs = list(range(len(graph)))
+    graph.kinds = ["array"] * len(graph)
+    values = replay(graph, [x, *recording.captured])
+    for i in range(len(graph)):
+        if graph.name(i) != "leaf":
+            step = prepare(graph, i)
+            same(step(*[values[k] for k in graph.operands_of(i)]), values[i])
 
 
 @pytest.mark.filterwarnings("ignore:.*does not depend")

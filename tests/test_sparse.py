@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from laws.examples import ROUNDED, SHAPED, shaped
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
@@ -183,6 +184,14 @@ def assigned(x):
 def test_structured_jacobians(name):
     f, x, entries, colours = STRUCTURED[name]
     check_jacobian(f, x, entries, colours)
+
+
+@shaped
+def test_shaped_operators(name):
+    f, x = SHAPED[name]
+    check_jacobian(f, x)
+    if name not in ROUNDED:
+        check_hessian(lambda x: fnp.sum(fnp.sin(f(x))), x)
 
 
 @pytest.mark.parametrize("name", ["element-wise", "stencil", "laplace", "dense row", "by entries"])

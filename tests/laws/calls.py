@@ -3,7 +3,7 @@ every method that Tensors have in common with ndarray.
 
 Each call is written once, for a namespace `np` and arrays, so that it runs with NumPy, with
 fastgrad.numpy and with Tensors. `cases(name)` gives the calls of one name: the laws of
-test_namespace_law.py ask for nothing else.
+test_namespace.py ask for nothing else.
 """
 
 import functools

@@ -1,5 +1,6 @@
 """Laws over the operator table: what every row must do, whatever it computes. No operator is named
-here, so a new row is tested as it is added; oracles and random operands come from laws.py.
+here, so a new row is tested as it is added; operands come from examples.py, oracles from
+__init__.py.
 """
 
 import functools
@@ -7,13 +8,13 @@ import itertools
 import math
 import operator
 
-import laws
 import numpy as np
 import pytest
-from laws import COMPARISONS, DTYPES, ROWS
 
 import fastgrad as fg
+import laws
 from fastgrad._core import core
+from laws import COMPARISONS, DTYPES, ROWS
 
 CLOSE = {"float32": dict(rtol=2e-5, atol=1e-5), "float64": dict(rtol=1e-11, atol=1e-12)}
 # Two correct libraries may each be 4 ulp off; float32 is compared with rounded float64.

@@ -8,11 +8,11 @@ import warnings
 
 import numpy as np
 import pytest
-from namespace_calls import PLAIN, ROWS, cases, names, parts, value
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad import special
+from laws.calls import PLAIN, ROWS, cases, names, parts, value
 
 A, B, C, D = (np.array(x) for x in ([1.0, 2.5, 1.7], [3.0, 0.5, 2.0], [0.3, 0.4, 1.9],
                                     [2.0, 1.65, 0.1]))

@@ -1,5 +1,6 @@
-"""What the laws share: the rows of the operator table, operands drawn from a row's domain, oracles
-that use nothing of the core, finite differences, the complex step and distances in ulp.
+"""What the laws share: oracles that use nothing of the core, finite differences, the complex step
+and distances in ulp. The operators, and operands drawn from their domains, are in examples.py,
+which also says where each law stands.
 
 A row is tested by what the table says of it. Where a row has no NumPy name its oracle is found in
 TWINS, else under its own name in scipy.special, else it is the row's formula read as Python; so
@@ -10,10 +11,8 @@ import ast
 import contextlib
 import functools
 import inspect
-import itertools
 import math
 import operator
-import zlib
 
 import mpmath
 import numpy as np
@@ -22,55 +21,25 @@ import scipy.special
 import fastgrad as fg
 from fastgrad._core import core
 
-TABLE = core.operators()
-BESIDE = {"as_written", "root_of"}      # the value is one operand, the other stands beside: test_roots
-ROWS = [row for row in TABLE
-        if row.kind in ("unary", "binary", "ternary") and row.name not in BESIDE]
-COMPARISONS = [row for row in TABLE if row.kind == "compare"]
-DTYPES = ("float32", "float64")
+from .examples import (
+    BESIDE,
+    COMPARISONS,
+    DTYPES,
+    ROWS,
+    TABLE,
+    generator,
+    name_of,
+    operands,
+    special_operands,
+    wanted,
+)
 
-SPECIAL = (0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, -5e-324, 1e-310, 1e-45, -1e-40, 1e-20,
-           -1e-20, 0.5, -0.5, 1.0, -1.0, 1.5, 2.0, -2.0, 3.0, -3.0, 20.0, -20.0, 88.0, -104.0,
-           710.0, -745.0, 1e10, -1e10, 3.4e38, 1e200, -1e200, 1.7e308, -1.7e308)
-
-
-def name_of(row):
-    return row.name
-
-
-def generator(*key):
-    """A random generator that depends on nothing but the key."""
-    return np.random.default_rng(zlib.crc32(repr(key).encode()))
+# Tests find these here as well.
+__all__ = ["BESIDE", "COMPARISONS", "DTYPES", "ROWS", "TABLE", "generator", "name_of", "operands",
+           "special_operands", "wanted"]
 
 
 # ---- operands -------------------------------------------------------------------------------
-
-def wanted(row):
-    """The places of the operands that have a derivative."""
-    return [k for k in range(row.arity) if not (row.mask and k == 2)]
-
-
-def operands(row, dtype, shapes, key=""):
-    """Random operands in the row's domain, one for each shape (or all of one shape)."""
-    rng = generator(row.name, dtype, key)
-    if not shapes or not isinstance(shapes[0], tuple):
-        shapes = [shapes] * row.arity
-    low, high = (row.low, row.high) if row.high > row.low else (-2, 2)
-    made = [np.asarray(rng.uniform(low, high, shape)).astype(dtype) for shape in shapes]
-    for k in set(range(row.arity)) - set(wanted(row)):
-        made[k] = made[k] > (low + high) / 2
-    return made
-
-
-def special_operands(row, dtype):
-    """Every combination of special values, as vectors."""
-    with np.errstate(all="ignore"):
-        values = np.array(SPECIAL).astype(dtype)
-    if row.arity == 3:
-        values = values[:24]
-    return [np.ascontiguousarray(x) for x in
-            np.array(list(itertools.product(values, repeat=row.arity)), dtype=dtype).T]
-
 
 def kernel_operands(row, arrays):
     """The operands as kernels take them: masks as numbers, and NULL for those that are missing."""
@@ -198,7 +167,7 @@ class _Names(dict):
         for module in (np, scipy.special):
             if hasattr(module, name[3:]):
                 return getattr(module, name[3:])
-        raise KeyError(f"{name}: say in HELPERS of tests/laws.py what it computes")
+        raise KeyError(f"{name}: say in HELPERS of tests/laws/__init__.py what it computes")
 
 
 NAMES = _Names(HELPERS, K=lambda x: x)
@@ -479,7 +448,7 @@ class _MpNames(dict):
         own = name[3:].replace("arc", "a")
         if name.startswith("fg_") and hasattr(mpmath, own):
             return getattr(mpmath, own)
-        raise KeyError(f"{name}: say in MP_HELPERS of tests/laws.py what it computes")
+        raise KeyError(f"{name}: say in MP_HELPERS of tests/laws/__init__.py what it computes")
 
 
 MP_NAMES = _MpNames(MP_HELPERS)

@@ -8,15 +8,15 @@ import functools
 import itertools
 import math
 
-import laws
 import mpmath
 import numpy as np
 import pytest
-from laws import DTYPES, ROWS
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
+import laws
 from fastgrad._core import core
+from laws import DTYPES, ROWS
 
 INF, NAN = math.inf, math.nan
 INNER = [row for row in ROWS if row.inner]

@@ -1,5 +1,6 @@
-"""Shaped operators: reductions, shapes, indexing, assignment, matrix products, norms, and random
-compositions of them. Values are NumPy's; gradients are checked against central differences.
+"""Shaped operators with all of their options: reductions, shapes, indexing, assignment, matrix
+products, norms, and random compositions of them. Values are NumPy's; gradients are checked against
+central differences.
 
 Each case is written once, for a namespace `np`, and runs with NumPy on arrays and with
 fastgrad.numpy on Tensors.

@@ -10,11 +10,11 @@ import warnings
 
 import numpy as np
 import pytest
-from namespace_calls import PLAIN, ROWS, Tensor, cases, draw, names, parts, value
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad import special
+from laws.calls import PLAIN, ROWS, Tensor, cases, draw, names, parts, value
 
 # Names that no call with arrays says anything about.
 WITHOUT_CALLS = {

@@ -1,4 +1,5 @@
-"""Laws over the operators of fastgrad/_operators: each holds of a new record unasked."""
+"""Laws over the operators of fastgrad/_operators, and over the shaped ones of the core: each holds of
+a new record unasked. What else is known of single records stands below."""
 
 import gc
 import pickle
@@ -9,36 +10,26 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _explain, _operators, _symbolic, testing
+from fastgrad import _explain, _symbolic, testing
 from fastgrad._core import core
 from fastgrad._operators import rule, signature
+from laws.calls import assert_same, value
+from laws.examples import (
+    CASES,
+    OPERATORS,
+    SHAPED,
+    WITHOUT_LANES,
+    drawn,
+    public,
+)
 
-OPERATORS = _operators.OPERATORS
 WEIGHTS = np.array([1.0, 2.0])
-CASES = [pytest.param(name, k, id=f"{name.removeprefix('fastgrad.')}-{k}") for name, row in OPERATORS.items()
-         for k in range(len(list(row.draw(np.random.default_rng(0)))))]
-
-
-def public(name):
-    """The function that people call."""
-    found = fnp
-    for part in name.removeprefix("fastgrad.").split("."):
-        found = getattr(found, part)
-    return found
-
-
-def joined(found):
-    """One array of all results."""
-    return fnp.concatenate([fnp.ravel(y) for y in found]) if isinstance(found, tuple) else found
-
-
-def drawn(name, k, seed=0):
-    """Operands, and the operator as a function of them."""
-    call, symmetric = public(name), OPERATORS[name].symmetric
-    operands, options = list(OPERATORS[name].draw(np.random.default_rng(seed)))[k]
-    return operands, lambda *operands: joined(call(*[
-        (x + np.swapaxes(x, -1, -2)) / 2 if i in symmetric else x for i, x in enumerate(operands)],
-        **options))
+# Indices of several arrays are made into one by NumPy. Where that happens to a graph (a body of a
+# loop that is differentiated, a program that is mapped, or loaded and differentiated), the made one
+# is an array of unknown origin: a warning says so, and the program is recorded at each call.
+ANEW_IN_LOOPS = {"gather pairs", "gather along both axes", "gather around a new axis",
+                 "gather by a number", "take_along_axis", "assign", "assign numbers",
+                 "assign pairs", "assign columns", "sort"}
 
 
 def weighed(f, *operands):
@@ -54,13 +45,19 @@ def numeric(f, x, v, h=1e-6):
 @pytest.mark.parametrize("name, k", CASES)
 def test_values(name, k):
     operands, f = drawn(name, k)
-    plain = f(*operands)
-    assert type(plain) is np.ndarray
-    for made in (f(*map(fg.tensor, operands)), f(fg.tensor(operands[0], requires_grad=True), *operands[1:])):
-        assert isinstance(made, fg.Tensor)
-        np.testing.assert_array_equal(made.detach().numpy(), plain)
     single = [x.astype(np.float32) for x in operands]
-    assert f(*map(fg.tensor, single)).dtype == f(*single).dtype == np.float32
+    plain, rounded = value(f(*operands)), value(f(*single))
+    with fg.record():
+        for made in (f(*map(fg.tensor, operands)),
+                     f(fg.tensor(operands[0], requires_grad=True), *operands[1:])):
+            assert isinstance(made, fg.Tensor)
+            if name in OPERATORS:
+                np.testing.assert_array_equal(value(made), plain)
+            assert_same(made, plain)
+        made = f(*map(fg.tensor, single))
+        assert made.dtype == rounded.dtype and made.shape == rounded.shape
+        assert_same(made, rounded, np.float32)
+    assert name in SHAPED or rounded.dtype == np.float32
 
 
 @pytest.mark.parametrize("name, k", CASES)
@@ -104,11 +101,12 @@ def test_replays(name, k):
         for seed in range(3):
             fresh, _ = drawn(name, k, seed)
             wanted = transformed(*fresh)
-            for found, value in zip(np.atleast_1d(*[program(*fresh)]), np.atleast_1d(*[wanted])):
-                np.testing.assert_allclose(found, value, rtol=1e-10, atol=1e-12)
+            for found, expected in zip(np.atleast_1d(*[program(*fresh)]), np.atleast_1d(*[wanted])):
+                np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
         assert len(program.paths) == 1 and program.paths[0].calls == 3
 
 
+@pytest.mark.filterwarnings("ignore:compile. Differentiated is not replayed")
 @pytest.mark.parametrize("name, k", CASES)
 def test_files(name, k):
     operands, f = drawn(name, k)
@@ -124,9 +122,12 @@ def test_files(name, k):
     np.testing.assert_allclose(fg.grad(again)(*fresh), program(*fresh), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:compile. .* is not replayed")
 @pytest.mark.parametrize("name, k", CASES)
 def test_lanes(name, k):
     """Lanes of all operands, and of one alone; in front of gradients, and under them."""
+    if name in WITHOUT_LANES:
+        pytest.skip("its lanes would have results of several shapes")
     operands, f = drawn(name, k)
     several = [np.stack(x) for x in zip(*[drawn(name, k, seed)[0] for seed in range(3)])]
     gradient = fg.grad(lambda *xs: weighed(f, *xs), tuple(range(len(operands))))
@@ -151,6 +152,7 @@ def test_lanes(name, k):
                                        rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:compile. looped is not replayed")
 @pytest.mark.parametrize("name, k", CASES)
 def test_loops(name, k):
     operands, f = drawn(name, k)
@@ -163,7 +165,10 @@ def test_loops(name, k):
         wanted = fg.grad(lambda *xs: 3 * weighed(f, *xs))(*fresh)
         for found in (fg.grad(looped), program):
             np.testing.assert_allclose(found(*fresh), wanted, rtol=1e-10, atol=1e-12)
-    assert [path.calls for path in program.paths] == [3]
+    if name in ANEW_IN_LOOPS:
+        assert not program.paths
+    else:
+        assert [path.calls for path in program.paths] == [3]
 
 
 @pytest.mark.parametrize("name, k", CASES)
@@ -384,7 +389,8 @@ def test_nothing_is_left(name, k):
         for i, x in enumerate(operands):
             given = list(map(fg.tensor, operands))
             given[i] = fg.tensor(x, requires_grad=True)
-            weighed(f, *given).backward()
+            with fg.record():
+                weighed(f, *given).backward()
             fg.grad(lambda x, i=i: weighed(f, *operands[:i], x, *operands[i + 1:]))(x)
             fg.jvp(lambda x, i=i: weighed(f, *operands[:i], x, *operands[i + 1:]), (x,), (x,))
     everything()
