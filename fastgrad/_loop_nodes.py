@@ -253,25 +253,6 @@ def _examples(graph, numbers, keep_weak=True):
     return made
 
 
-def _vouched(graph):
-    """Say to the recording that the arrays in a graph stay as they are."""
-    for attribute in graph.attrs:
-        _vouch(attribute)
-    return graph
-
-
-def _vouch(x):
-    if isinstance(x, np.ndarray):
-        core.vouch(x)
-    elif isinstance(x, Loop):
-        _vouched(x.body)
-        if x.condition is not None:
-            _vouched(x.condition)
-    elif isinstance(x, (tuple, list)):
-        for part in x:
-            _vouch(part)
-
-
 @functools.lru_cache(maxsize=256)
 def _tangent_loop(loop, pattern):
     """Carries, their tangents; sequences, their tangents; constants, their tangents -> carries,
@@ -300,7 +281,7 @@ def _tangent_loop(loop, pattern):
             operands = list(values)
             for k, value in zip(where, given):
                 operands[k] = value
-            results = replay(_vouched(body), operands)
+            results = replay(body, operands)
             return [results[k] for k in outputs], results[:c]
 
         derivative = _Run("jvp", run, ([values[k] for k in where],), {}, 0, True)
@@ -318,7 +299,7 @@ def _tangent_loop(loop, pattern):
     condition = loop.condition
     if condition is not None:
         condition = _derived(lambda arguments: replay(
-            _vouched(loop.condition), arguments[:c] + arguments[c + len(moving):][:loop.constants]),
+            loop.condition, arguments[:c] + arguments[c + len(moving):][:loop.constants]),
             carried, others)
         if condition is None:
             return None
@@ -362,7 +343,7 @@ def _adjoint_loop(loop, along, fixed, given):
             operands = list(values)
             for k, value in zip(where, given):
                 operands[k] = value
-            results = replay(_vouched(body), operands)
+            results = replay(body, operands)
             return [results[k] for k in moving + stacked]
 
         derivative = _Run("vjp", run, ([values[k] for k in where],), {}, 0, False)
@@ -400,9 +381,9 @@ def _counting_loop(loop):
     inputs = loop.body.inputs
     carried = _examples(loop.body, inputs[:c]) + [np.int64(1)]
     others = _examples(loop.body, inputs[c:])
-    body = _derived(lambda arguments: [*replay(_vouched(loop.body), without(arguments)),
+    body = _derived(lambda arguments: [*replay(loop.body, without(arguments)),
                                        arguments[c] + 1], carried, others)
-    condition = _derived(lambda arguments: replay(_vouched(loop.condition), without(arguments)),
+    condition = _derived(lambda arguments: replay(loop.condition, without(arguments)),
                          carried, others)
     return Loop("while", body, c + 1, 0, loop.constants, condition=condition)
 

@@ -48,6 +48,7 @@ class Replay:
 
     def __init__(self, graph):
         self.graph = graph
+        self.arrays = _arrays_in(graph.attrs)
         # Constants stand in their places from the start; behind the nodes stand numbers that an
         # operator has to meet as numbers (see LITERAL).
         self.start = [None] * len(graph)
@@ -95,6 +96,9 @@ class Replay:
         found = list(self.start)
         if len(values) != len(graph.inputs):
             raise TypeError(f"the graph has {len(graph.inputs)} inputs, not {len(values)}")
+        if tensors and core.recording_program():
+            for array in self.arrays:       # a graph's own are the same at each run
+                core.vouch(array)
         for i, value in zip(graph.inputs, values):
             found[i] = _input(graph, i, value, tensors)
         for i, step, dead in self.steps:
@@ -128,6 +132,13 @@ class Replay:
                 operands[at] = len(self.start)
                 self.start.append(leaf[10])
         return operands
+
+
+def _arrays_in(x):
+    """The arrays among a graph's attributes: constants, indices and parts of them."""
+    if isinstance(x, np.ndarray):
+        return [x]
+    return [a for part in x for a in _arrays_in(part)] if type(x) in (tuple, list) else []
 
 
 def _input(graph, i, value, tensors):
@@ -398,7 +409,11 @@ def prepare(graph, i):
     step = _step(graph, i, name, graph.nodes[i].item(), range(len(rows)))
     weak = [bool(row[3] & WEAK) for row in rows]
 
+    own = _arrays_in([graph.attribute(i)])
+
     def given(arrays):
+        for array in own:
+            core.vouch(array)
         return [core.weak(a) if light else core.tensor(a, copy=False)
                 for a, light in zip(arrays, weak)]
 

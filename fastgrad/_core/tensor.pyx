@@ -922,7 +922,7 @@ def tensors_of(list items):
         if not PyArray_Check(<object>item) or type(<object>item) is not np_ndarray:
             found.append(<object>item if <object>item is None or isinstance(<object>item, Tensor)
                          else constant(np.asarray(<object>item)))
-        elif held_once(item):
+        elif held_by_list(item):
             found.append(tensor_constant(<object>item))
             (<Tensor>found[i]).node.c = <uint32_t>mode().depth
         else:
@@ -930,7 +930,7 @@ def tensors_of(list items):
     return found
 
 
-cdef bint held_once(PyObject *array) noexcept:
+cdef bint held_by_list(PyObject *array) noexcept:
     """Whether nobody else can write to an array's memory: it has its own, or is the one view of what
     has."""
     cdef PyObject *base
