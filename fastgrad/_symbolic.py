@@ -364,7 +364,14 @@ def _reduction_slopes(op, x, y, rows, apply):
         for i, row in enumerate(rows):
             slopes[i] = np.prod(x[(rows == row) & (np.arange(x.size) != i)])
         return slopes
-    chosen = np.asarray(apply("is_zero", apply("subtract", x, y[rows])))
+    if x.dtype == object:       # (Formulas of an entry and of the maximum may be rounded apart.)
+        x = -x if op == "min" else x
+        chosen = np.ones(x.size, object)
+        for i, row in enumerate(rows):
+            for j in np.flatnonzero((rows == row) & (np.arange(x.size) != i)):
+                chosen[i] *= 1 - apply("step", x[j] - x[i])
+    else:
+        chosen = np.asarray(apply("is_zero", apply("subtract", x, y[rows])))
     ties = np.zeros(y.size, chosen.dtype)
     np.add.at(ties, rows, chosen)
     return np.asarray(apply("divide", chosen, ties[rows]))

@@ -214,3 +214,19 @@ def test_without_sympy(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(ImportError, match=r"pip install fastgrad\[sympy\]"):
         symbolic(lambda x: x, 1.0)
+
+
+@pytest.mark.parametrize("reduce", [np.max, np.min])
+def test_an_extreme_of_sums_that_are_rounded(reduce):
+    """Some entry is the largest, however the formulas of the entries and of the maximum round."""
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        weights, x = rng.normal(size=(3, 4)), rng.normal(size=(2, 3))
+
+        def f(x):
+            return np.sum(reduce(x @ weights, axis=1) ** 2)
+
+        found = fg.symbolic(f, x)
+        at = {s: x[tuple(map(int, s.name.split("_")[1:]))] for s in found.value.free_symbols}
+        slopes = [float(e.subs(at)) for e in np.ravel(np.array(found.gradient.tolist()))]
+        np.testing.assert_allclose(slopes, fg.grad(f)(x).ravel(), rtol=1e-9)
