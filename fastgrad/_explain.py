@@ -465,6 +465,11 @@ def _index_text(index):
     return str(index)
 
 
+def _holds(term, part):
+    """Whether a term stands in another one."""
+    return term == part or isinstance(term, Term) and any(_holds(a, part) for a in term.args)
+
+
 def _structure(node, k, x, y, shapes, name):
     """The Jacobian of a node by operand k as a term, and what its letters stand for."""
     op, shape = node.op, shapes[k]
@@ -478,6 +483,10 @@ def _structure(node, k, x, y, shapes, name):
         slope = _symbolic.partial(op, k, x, y, node.tie, term_row)
         slope = slope if isinstance(slope, Term) else _named_number(slope)
         if shape == node.shape:
+            if any(other not in ((), shape) and _holds(slope, x[j]) for j, other in enumerate(shapes)):
+                letter = symbol(f"D{k}_{name}", 2)
+                return letter, (f"{letter.args[0]}: a diagonal matrix of {text(slope)}, repeated to "
+                                f"{shape}")
             return (diagonal(slope) if shape else slope), ""
         if not shape:
             return (vector(slope) if is_array(slope) else chain(slope, ONES)), "a column"
