@@ -531,10 +531,9 @@ class _Check:
     def axes(self, axes, rank):
         wrong(type(axes) is not tuple or not all(map(_whole, axes)), "its axes are no ints")
         for k in axes:
-            wrong(not -rank <= k < rank, f"there is no axis {_short(k)}")
-        axes = [k % rank for k in axes]
+            wrong(not 0 <= k < rank, f"there is no axis {_short(k)}")
         wrong(len(set(axes)) != len(axes), "an axis is named twice")
-        return axes
+        return list(axes)
 
     def matches(self, found, shape):
         wrong(len(found) != len(shape) or any(n is not None and n != m
