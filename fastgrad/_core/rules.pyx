@@ -225,7 +225,7 @@ cdef int sweep_shaped(Sweep *s, FgNode *n, uint32_t id) except -1:
             pass
         elif shaped_rules[n.op].reverse == NULL:
             raise no_rule_of(n, "reverse mode")
-        elif is_listed(n) or wanted(s, n.a) or n.b and wanted(s, n.b):
+        elif is_listed(n) or n.a and wanted(s, n.a) or n.b and wanted(s, n.b):
             shaped_rules[n.op].reverse(s, n, id, &g, number)
         done = True
     finally:
