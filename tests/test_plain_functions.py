@@ -234,7 +234,7 @@ def law_of_derivatives(name):
 LAWS = law_of_replays, law_of_lanes, law_of_shapes, law_of_derivatives
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", CALLABLE)
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_laws(law, name):
