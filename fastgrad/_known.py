@@ -35,6 +35,8 @@ import typing
 
 import numpy as np
 
+from ._operators.plain import OF_SHAPE, PLAIN
+
 __all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "Kind", "READS_ALL", "READS_NAMED", "base_class",
            "calls", "class_method", "function", "kind", "module_of", "of_functions", "package_of",
            "seeded", "strange", "strict", "strict_methods", "wants_tensors"]
@@ -56,34 +58,26 @@ iconcat ifloordiv ilshift imatmul imod imul index indexOf inv invert ior ipow ir
 isub itemgetter itruediv ixor le length_hint lshift lt matmul methodcaller mod mul ne neg not_ or_
 pos pow rshift setitem sub truediv truth xor
 """
-# Left out: files (load, fromfile, memmap, ...), memory that was never written (empty is in: what is
-# read of it unwritten is nobody's value), what settings decide (geterr, array_str, array2string),
-# and so decimal numbers, which are computed as their context says.
+# Beside those of _operators/plain.py. Left out: files (load, fromfile, memmap, ...), memory that
+# was never written (empty is in: what is read of it unwritten is nobody's value), what settings
+# decide (geterr, array_str, array2string), and so decimals, which are computed as contexts say.
 _NUMPY = """
-abs all allclose amax amin angle any append apply_along_axis apply_over_axes arange argmax argmin
-argpartition argsort argwhere around array array_equal array_equiv array_split asanyarray asarray
-asarray_chkfinite ascontiguousarray asfortranarray astype atleast_1d atleast_2d atleast_3d average
-bartlett base_repr binary_repr bincount blackman block bmat broadcast_arrays broadcast_shapes
-broadcast_to can_cast choose clip column_stack common_type compress concat concatenate convolve
-copy copyto corrcoef correlate count_nonzero cov cross cumprod cumsum cumulative_prod
-cumulative_sum delete diag diag_indices diag_indices_from diagflat diagonal diff digitize dot
-dsplit dstack ediff1d einsum einsum_path empty empty_like expand_dims extract eye fill_diagonal fix
-flatnonzero flip fliplr flipud format_float_positional format_float_scientific frombuffer
-fromfunction fromiter fromstring full full_like geomspace gradient hamming hanning histogram
-histogram2d histogram_bin_edges histogramdd hsplit hstack i0 identity imag indices inner insert
-interp intersect1d isclose iscomplex iscomplexobj isdtype isfortran isin isneginf isposinf isreal
-isrealobj isscalar issubdtype iterable ix_ kaiser kron lexsort linspace logspace mask_indices
-matrix_transpose max may_share_memory mean median meshgrid min min_scalar_type mintypecode moveaxis
-nan_to_num nanargmax nanargmin nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile
-nanprod nanquantile nanstd nansum nanvar ndim nonzero ones ones_like outer packbits pad partition
-percentile permute_dims piecewise place poly polyadd polyder polydiv polyfit polyint polymul
-polysub polyval prod promote_types ptp put put_along_axis putmask quantile ravel ravel_multi_index
-real real_if_close repeat require reshape resize result_type roll rollaxis roots rot90 round
-row_stack searchsorted select setdiff1d setxor1d shape shares_memory sinc size sort sort_complex
-split squeeze stack std sum swapaxes take take_along_axis tensordot tile trace transpose trapezoid
-trapz tri tril tril_indices tril_indices_from trim_zeros triu triu_indices triu_indices_from
-typename union1d unique unique_all unique_counts unique_inverse unique_values unpackbits
-unravel_index unstack unwrap vander var vdot vsplit vstack where zeros zeros_like
+angle append apply_along_axis apply_over_axes arange array_split asanyarray asarray_chkfinite
+ascontiguousarray asfortranarray astype average bartlett base_repr binary_repr blackman block bmat
+broadcast_arrays broadcast_shapes can_cast column_stack common_type concat convolve copyto corrcoef
+correlate cov cross cumulative_prod cumulative_sum diag_indices diag_indices_from diagflat dsplit
+dstack ediff1d einsum einsum_path empty empty_like eye fill_diagonal fliplr flipud
+format_float_positional format_float_scientific frombuffer fromfunction fromiter fromstring
+geomspace gradient hamming hanning histogram histogram2d histogram_bin_edges histogramdd hsplit i0
+identity indices insert interp isdtype isfortran isscalar issubdtype iterable kaiser kron logspace
+mask_indices matrix_transpose may_share_memory median meshgrid min_scalar_type mintypecode
+nancumprod nancumsum nanmax nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd nansum
+nanvar ones packbits pad percentile permute_dims piecewise place poly polyadd polyder polydiv
+polyfit polyint polymul polysub polyval promote_types put put_along_axis putmask quantile
+real_if_close require resize rollaxis roots rot90 row_stack setxor1d shares_memory sinc sort_complex
+split std tensordot trapezoid trapz tri tril_indices tril_indices_from trim_zeros triu_indices
+triu_indices_from typename unique_all unique_counts unique_inverse unique_values unpackbits unstack
+unwrap vander var vdot vsplit zeros
 """
 _ITERTOOLS = """
 accumulate batched chain combinations combinations_with_replacement compress count cycle dropwhile
@@ -104,8 +98,8 @@ def _known_functions():
     """All of the first table, by id."""
     found = [
         *_names(builtins, _BUILTINS), *_names(operator, _OPERATOR), *_names(np, _NUMPY),
-        *_names(itertools, _ITERTOOLS), *_public(math), *_public(cmath), *_public(np.linalg),
-        *_public(np.fft),
+        *[row.value for row in PLAIN.values()], *_names(itertools, _ITERTOOLS), *_public(math),
+        *_public(cmath), *_public(np.linalg), *_public(np.fft),
         *_names(functools, "partial reduce wraps update_wrapper cmp_to_key lru_cache cache"),
         *_names(copy, "copy deepcopy replace"),
         *_names(dataclasses, "asdict astuple fields is_dataclass replace"),
@@ -144,9 +138,9 @@ _TENSOR_PACKAGES = ("numpy", "fastgrad")
 
 # They tell nothing of the contents of an array but shape and type.
 CONTENT_FREE = frozenset([id(x) for x in (
-    isinstance, len, type, callable, id, issubclass, np.shape, np.ndim, np.size, np.zeros_like,
-    np.ones_like, np.empty_like, np.result_type, np.iscomplexobj, np.isrealobj, np.isscalar,
-    np.can_cast, np.broadcast_shapes, np.may_share_memory, np.shares_memory)])
+    *OF_SHAPE, isinstance, len, type, callable, id, issubclass, np.zeros_like, np.ones_like,
+    np.empty_like, np.isscalar, np.can_cast, np.broadcast_shapes, np.may_share_memory,
+    np.shares_memory)])
 
 # Called with the names of attributes, which are read as if they stood in the code.
 READS_NAMED = frozenset([id(getattr), id(hasattr), id(operator.attrgetter),

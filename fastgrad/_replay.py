@@ -256,7 +256,8 @@ _STEPS = (_one, _two, _three)
 # ---- calls ----------------------------------------------------------------------------------
 
 # What a call node may name: functions of plain arrays. Graphs come from files, too, so that
-# nothing is looked up by a name that does not stand here.
+# nothing is looked up by a name that does not stand here: NumPy's from _operators/plain.py, our
+# operators, and what is registered below.
 CALLS = core.CALLED
 
 
@@ -272,26 +273,6 @@ def register_call(name, function):
     """
     CALLS[name] = function
 
-
-# Beside those that rows of the table stand for.
-_NUMPY = """
-    divmod float_power fabs gcd lcm clip round around bitwise_and bitwise_or bitwise_xor bitwise_not
-    bitwise_count invert left_shift right_shift bitwise_left_shift bitwise_right_shift
-    bitwise_invert logical_and logical_or logical_xor logical_not isnan isinf isfinite isposinf
-    isneginf signbit isclose allclose array_equal array_equiv isin any all ptp mean cumsum cumprod
-    count_nonzero argmax argmin nanargmax nanargmin isreal iscomplex argsort argpartition sort
-    partition lexsort searchsorted digitize
-    bincount unique nonzero flatnonzero argwhere where ix_ compress extract select choose
-    unravel_index ravel_multi_index diff roll repeat tile vstack hstack copy array asarray full
-    full_like linspace delete diagonal diag tril triu trace outer inner zeros_like ones_like
-    nan_to_num matmul concatenate real imag union1d intersect1d setdiff1d spacing nextafter frexp modf
-    atleast_1d atleast_2d atleast_3d
-""".split()
-
-for _name in (*_NUMPY, *(alias for row in core.operators() for alias in row.numpy)):
-    if hasattr(np, _name):
-        CALLS[f"numpy.{_name}"] = getattr(np, _name)
-CALLS["numpy.astype"] = core.astype
 
 for _name in ("max", "min", "logsumexp"):
     register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)

@@ -18,6 +18,7 @@ from fastgrad import _trees
 from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
+from fastgrad._operators.plain import ALONG, ENTRY, PLAIN
 from fastgrad._operators.rule import OPERATORS
 from fastgrad._operators.shaped import SHAPED
 from fastgrad._operators.signature import parsed
@@ -504,14 +505,15 @@ class _Mapper:
         if name in OPERATORS:
             slots = self._batched(parsed(OPERATORS[name].signature), operands, args)
             return self.add("call", slots, whole, dtype, attribute)
-        short = name.removeprefix("numpy.")
-        if name in _BY_ENTRY and which is None and not kwargs and all(
+        plain = PLAIN.get(name)
+        axes = plain and plain.axes
+        if axes is ENTRY and which is None and not kwargs and all(
                 isinstance(arg, (Slot, int, float, np.generic)) or np.ndim(arg) == 0
                 for arg in args):
             slots = [self.spread(k, len(shape)) for k in operands]
             return self.add("call", slots, whole, dtype, (name, args, kwargs, which))
-        if name in _ALONG_AXES and which is None:
-            made = self._along_axes(short, operands, args, dict(kwargs), shape)
+        if axes is ALONG and which is None:
+            made = self._along_axes(plain, operands, args, dict(kwargs), shape)
             if made is not None:
                 node, args, kwargs, picked = made
                 node = self.add("call", [node], picked, dtype, (name, args, kwargs, None))
@@ -536,7 +538,7 @@ class _Mapper:
                         self.dtype(k))
         return slots
 
-    def _along_axes(self, name, operands, args, kwargs, shape):
+    def _along_axes(self, plain, operands, args, kwargs, shape):
         """The operand, the arguments and the shape of a reduction or an ordering with lanes."""
         # What is None is not told.
         kwargs = {key: value for key, value in kwargs.items() if value is not None or key == "axis"}
@@ -551,7 +553,7 @@ class _Mapper:
                 return None
             kwargs["axis"] = args[1]
         own, lanes, node = self.shape(k), self.lanes, self.new[k]
-        axis = kwargs.pop("axis", _ALONG_AXES["numpy." + name])
+        axis = kwargs.pop("axis", plain.axis)
         keep = kwargs.get("keepdims", False)
         if keep not in (True, False) or has_slots(axis):
             return None
@@ -560,8 +562,8 @@ class _Mapper:
             node = self.reshaped(node, (lanes, flat), self.dtype(k))
             kwargs.pop("keepdims", None)
             kwargs["axis"] = 1
-            sorts = name in ("argsort", "sort", "cumsum", "cumprod")
-            return node, (Slot(0),), tuple(kwargs.items()), (lanes, flat) if sorts else (lanes,)
+            picked = (lanes, flat) if plain.keeps else (lanes,)
+            return node, (Slot(0),), tuple(kwargs.items()), picked
         axes = axis if isinstance(axis, tuple) else (axis,)
         moved = tuple([operator.index(n) % len(own) + 1 for n in axes])
         kwargs["axis"] = moved if isinstance(axis, tuple) else moved[0]
@@ -694,28 +696,6 @@ _DECISIONS = {
 
 def _decision(guard):
     return ValueError(f"vmap: {guard.line}: {_DECISIONS[guard.kind]}")
-
-
-# ---- calls of NumPy's functions -------------------------------------------------------------
-
-# What works entry by entry, so that lanes are one more axis.
-_BY_ENTRY = frozenset("numpy." + name for name in """
-    add subtract multiply divide true_divide floor_divide mod remainder fmod power float_power
-    negative positive abs absolute fabs sign square sqrt reciprocal gcd lcm
-    maximum minimum fmax fmin clip floor ceil trunc rint round around fix
-    bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_count invert left_shift right_shift
-    bitwise_left_shift bitwise_right_shift bitwise_invert
-    logical_and logical_or logical_xor logical_not
-    equal not_equal less less_equal greater greater_equal
-    isnan isinf isfinite isposinf isneginf signbit isclose where heaviside copysign nextafter
-    spacing real imag astype
-""".split())
-
-# What reduces or orders along axes, and the axis if none is told.
-_ALONG_AXES = {f"numpy.{name}": None for name in (
-    "any", "all", "sum", "prod", "max", "min", "amax", "amin", "mean", "ptp", "argmax", "argmin",
-    "count_nonzero", "cumsum", "cumprod")}
-_ALONG_AXES.update({"numpy.argsort": -1, "numpy.sort": -1})
 
 
 def _quoted(template):

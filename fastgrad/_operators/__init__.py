@@ -1,6 +1,6 @@
-"""Operators that are not element-wise, each a record in one place. Start reading in rule.py."""
+"""Operators that are not element-wise, each a record in one place: start reading in rule.py. NumPy's
+functions without derivative are rows of plain.py."""
 
-from . import along, linalg
 from .rule import OPERATORS
 
-__all__ = ["OPERATORS", "along", "linalg"]
+__all__ = ["OPERATORS"]

@@ -42,6 +42,45 @@ from numpy import (
 )
 
 from fastgrad._core import core as _core
+from fastgrad._operators import plain as _plain
+from fastgrad._operators.plain import (
+    all,
+    allclose,
+    any,
+    argmax,
+    argmin,
+    argpartition,
+    argsort,
+    argwhere,
+    array_equal,
+    array_equiv,
+    count_nonzero,
+    digitize,
+    flatnonzero,
+    isclose,
+    iscomplex,
+    iscomplexobj,
+    isfinite,
+    isin,
+    isinf,
+    isnan,
+    isneginf,
+    isposinf,
+    isreal,
+    isrealobj,
+    ix_,
+    lexsort,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    nanargmax,
+    nanargmin,
+    nonzero,
+    result_type,
+    searchsorted,
+    signbit,
+)
 
 from . import _alternatives, linalg
 from ._create import (
@@ -68,55 +107,16 @@ from ._create import (
 )
 from ._dispatch import register as _register
 from ._dispatch import without_rule as _without_rule
-from ._elementwise import (
-    allclose,
-    array_equal,
-    array_equiv,
-    clip,
-    conjugate,
-    divmod,
-    imag,
-    isclose,
-    iscomplex,
-    iscomplexobj,
-    isfinite,
-    isin,
-    isinf,
-    isnan,
-    isneginf,
-    isposinf,
-    isreal,
-    isrealobj,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    nan_to_num,
-    real,
-    result_type,
-    round,
-    select,
-    signbit,
-    where,
-)
+from ._elementwise import clip, conjugate, divmod, imag, nan_to_num, real, round, select, where
 from ._index import (
-    argpartition,
-    argsort,
-    argwhere,
     compress,
     delete,
     diag,
     diagflat,
     diagonal,
-    digitize,
     extract,
-    flatnonzero,
-    ix_,
-    lexsort,
-    nonzero,
     pad,
     partition,
-    searchsorted,
     sort,
     take,
     take_along_axis,
@@ -124,26 +124,7 @@ from ._index import (
     triu,
 )
 from ._products import cross, dot, einsum, inner, kron, outer, tensordot, vdot, vecdot
-from ._reduce import (
-    all,
-    any,
-    argmax,
-    argmin,
-    average,
-    count_nonzero,
-    diff,
-    max,
-    mean,
-    min,
-    nanargmax,
-    nanargmin,
-    prod,
-    ptp,
-    std,
-    trace,
-    trapezoid,
-    var,
-)
+from ._reduce import average, diff, max, mean, min, prod, ptp, std, trace, trapezoid, var
 from ._shape import (
     append,
     array_split,
@@ -198,6 +179,7 @@ def _row(operator):
 
 
 for _operator in _core.operators():
+    _plain.of_operator(_operator)
     if _operator.arity in (1, 2) and _operator.name in _core.functions and not _operator.inner:
         for _name in _row(_operator):
             globals()[_name] = _core.functions[_operator.name]
@@ -208,8 +190,9 @@ for _operator in _core.operators():
             _core.METHODS.update(dict.fromkeys(_row(_operator), _core.functions[_operator.name]))
 
 
-# Each record puts its function here, or in linalg.
-from fastgrad import _operators  # noqa: E402 (which needs the names above)
+# Each record puts its function here, or in linalg, and needs the names above.
+from fastgrad._operators import along as _along
+from fastgrad._operators import linalg as _linalg
 
 # ---- methods of Tensors ---------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 `implements(np.mean)` turns a rule, which composes differentiable operations, into the public
 function: with a floating Tensor among the operands the rule runs, with boolean and integer
 Tensors NumPy computes the value (or the rule again, where the result may be a view), and without
-Tensors NumPy itself is called. The public function also answers for `np.mean(t)`. `by_value` is for
-functions that have no derivative, `without_rule` for those nobody has written a rule for.
+Tensors NumPy itself is called. The public function also answers for `np.mean(t)`. `without_rule` is
+for functions nobody has written a rule for; those without derivative are in _operators/plain.py.
 
 Start reading here, then _create.py (Tensors from nested sequences), then any other module.
 """
@@ -118,8 +118,8 @@ def wrapped(result):
     return result
 
 
-# What tells shapes and dtypes alone: no program depends on it.
-_OF_SHAPE = {np.shape, np.ndim, np.size, np.iscomplexobj, np.isrealobj, np.result_type}
+# What tells shapes and dtypes alone: no program depends on it. Filled by _operators/plain.py.
+OF_SHAPE = set()
 
 
 def _shaped(operand):
@@ -131,14 +131,12 @@ def _shaped(operand):
 
 def evaluated(numpy_function, args, kwargs):
     """NumPy's result on the values of the operands, as Tensors without derivative."""
-    if numpy_function in _OF_SHAPE:
+    if numpy_function in OF_SHAPE:
         return numpy_function(*map(_shaped, args), **kwargs)
     name = f"numpy.{getattr(numpy_function, '__name__', None)}"
     if core.recording_program():
-        from fastgrad._replay import CALLS
-
-        return core.derive(name if CALLS.get(name) is numpy_function else None, numpy_function,
-                           tuple(args), kwargs)
+        return core.derive(name if core.CALLED.get(name) is numpy_function else None,
+                           numpy_function, tuple(args), kwargs)
     return core.looked(wrapped(numpy_function(
         *map(values_of, args), **{key: values_of(x) for key, x in kwargs.items()})), args, kwargs,
         name, numpy_function)
@@ -209,21 +207,6 @@ def implements(*numpy_functions, views=False):
 
         return register(function, *numpy_functions)
     return decorate
-
-
-def by_value(numpy_function, summary):
-    """The public function for a NumPy function without derivative: NumPy's value, as a Tensor."""
-    @functools.wraps(numpy_function)
-    @deferring
-    def function(*args, **kwargs):
-        if (kind_of(args) or kind_of(kwargs.values())
-                or core.recording_program() and holds_known(args)):
-            return evaluated(numpy_function, args, kwargs)
-        return numpy_function(*args, **kwargs)
-
-    function.__module__, function.__qualname__ = "fastgrad.numpy", numpy_function.__name__
-    function.__doc__ = f"{summary} As `numpy.{numpy_function.__name__}`, without derivative."
-    return register(function, numpy_function)
 
 
 def without_rule(numpy_function, name):

@@ -1,12 +1,12 @@
-"""Element-wise functions that are more than one row of the operator table, and predicates."""
+"""Element-wise functions that are more than one row of the operator table."""
 
 import numpy as np
 
 from fastgrad._core import core
+from fastgrad._operators.plain import isnan, isneginf, isposinf, nonzero
 
 from ._create import array, lift
-from ._dispatch import Tensor, by_value, evaluated, implements, refuse
-from ._index import nonzero
+from ._dispatch import Tensor, evaluated, implements, refuse
 
 _clip, _where = core.functions["clip"], core.functions["where"]
 _multiply, _divide, _rint = (core.functions[name] for name in ("multiply", "divide", "rint"))
@@ -212,25 +212,3 @@ def imag(val):
     if val.ndim == 0:
         return core.tensor(np.zeros((), val.dtype))
     return core.broadcast_to(core.tensor(np.zeros((1,) * val.ndim, val.dtype)), val.shape)
-
-
-isnan = by_value(np.isnan, "Where entries are NaN.")
-isinf = by_value(np.isinf, "Where entries are infinite.")
-isfinite = by_value(np.isfinite, "Where entries are neither infinite nor NaN.")
-isposinf = by_value(np.isposinf, "Where entries are positive infinity.")
-isneginf = by_value(np.isneginf, "Where entries are negative infinity.")
-signbit = by_value(np.signbit, "Where entries have the sign bit set.")
-logical_and = by_value(np.logical_and, "Where both are true.")
-logical_or = by_value(np.logical_or, "Where one or both are true.")
-logical_xor = by_value(np.logical_xor, "Where exactly one is true.")
-logical_not = by_value(np.logical_not, "Where an entry is false.")
-isin = by_value(np.isin, "Where entries are among others.")
-isreal = by_value(np.isreal, "Where entries have no imaginary part: everywhere.")
-iscomplex = by_value(np.iscomplex, "Where entries have an imaginary part: nowhere.")
-isclose = by_value(np.isclose, "Where two arrays are equal within tolerances.")
-allclose = by_value(np.allclose, "Whether two arrays are equal within tolerances; a bool.")
-array_equal = by_value(np.array_equal, "Whether two arrays have the same shape and entries.")
-array_equiv = by_value(np.array_equiv, "Whether two arrays are equal after broadcasting.")
-iscomplexobj = by_value(np.iscomplexobj, "Whether entries may be complex.")
-isrealobj = by_value(np.isrealobj, "Whether entries are real.")
-result_type = by_value(np.result_type, "The dtype that results from a mixture.")

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
+from fastgrad._operators.plain import flatnonzero
 
 from ._create import cast, lift
-from ._dispatch import Tensor, axes_of, by_value, evaluated, implements, refuse, values_of
+from ._dispatch import Tensor, axes_of, evaluated, implements, refuse, values_of
 
 _where = core.functions["where"]
 
@@ -314,14 +315,3 @@ def partition(a, kth, axis=-1, kind="introselect", order=None):
         a, axis = core.reshape(a, (a.size,)), 0
     axis = normalize_axis_index(axis, a.ndim, "partition")
     return take_along_axis(a, evaluated(np.argpartition, (a, kth, axis, kind, order), {}), axis)
-
-
-argsort = by_value(np.argsort, "The indices that would sort.")
-argpartition = by_value(np.argpartition, "The indices that would put entries in two parts.")
-lexsort = by_value(np.lexsort, "The indices that would sort by several keys.")
-searchsorted = by_value(np.searchsorted, "Where values would have to be inserted.")
-digitize = by_value(np.digitize, "The bins that values belong to.")
-nonzero = by_value(np.nonzero, "The indices of entries that are not 0; a tuple.")
-flatnonzero = by_value(np.flatnonzero, "The same for the raveled array.")
-argwhere = by_value(np.argwhere, "The indices of entries that are not 0, as rows.")
-ix_ = by_value(np.ix_, "Indices for the outer product of sequences of indices.")

@@ -1,6 +1,6 @@
 """Reductions: everything along axes beyond the core's sum, prod, max, min and logsumexp.
 
-Inside this module `max`, `min`, `all`, `any` and `round` are NumPy's.
+Inside this module `max` and `min` are NumPy's.
 """
 
 import builtins
@@ -13,16 +13,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 
 from ._create import cast, lift
-from ._dispatch import (
-    VALUES,
-    Tensor,
-    axes_of,
-    by_value,
-    evaluated,
-    implements,
-    kind_of,
-    refuse,
-)
+from ._dispatch import VALUES, Tensor, axes_of, evaluated, implements, kind_of, refuse
 from ._index import diagonals_of
 from ._shape import broadcast_to
 
@@ -420,12 +411,3 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
     pairs = _add(core.getitem(y, (*before, slice(1, None))),
                  core.getitem(y, (*before, slice(None, -1))))
     return core.sum(_divide(_multiply(dx, pairs), 2.0), axis=axis)
-
-
-all = by_value(np.all, "Whether all entries along axes are true.")
-any = by_value(np.any, "Whether any entry along axes is true.")
-argmax = by_value(np.argmax, "The index of the largest entry.")
-argmin = by_value(np.argmin, "The index of the smallest entry.")
-nanargmax = by_value(np.nanargmax, "The index of the largest entry that is no NaN.")
-nanargmin = by_value(np.nanargmin, "The index of the smallest entry that is no NaN.")
-count_nonzero = by_value(np.count_nonzero, "How many entries along axes are not 0.")
