@@ -23,7 +23,7 @@ cdef class Native:
     """
     cdef const FgCallInfo *info
     cdef object capsule             # keeps it alive
-    cdef int operand_count, length_count
+    cdef int operand_count
     cdef int ranks[4]               # of operands and result: how many core axes
     cdef int lengths[4][2]          # which core length an axis has
 
@@ -42,7 +42,7 @@ cdef class Native:
                 if axes[axis] not in names:
                     names.append(axes[axis])
                 self.lengths[k][axis] = names.index(axes[axis])
-        self.operand_count, self.length_count = len(parts) - 1, len(names)
+        self.operand_count = len(parts) - 1
         _, self.capsule = ufunc._resolve_dtypes_and_context((np.dtype(np.float64),) * len(parts))
         ufunc._get_strided_loop(self.capsule)
         self.info = <const FgCallInfo *>PyCapsule_GetPointer(self.capsule, "numpy_1.24_ufunc_call_info")

@@ -16,12 +16,8 @@ def _arrays(rng):
         yield (rng.normal(size=shape),), {"axis": axis}
 
 
-cumsum = operator(
-    "cumsum", "(n)->(n)", core.running_sums, numpy=np.cumsum, along="axis", linear=(0,), method=True,
-    accumulates=np.add, draw=_arrays,
-    doc="""Running sums along an axis. As `numpy.cumsum`.
-
-    Parameters
+# What the documentation of both says.
+_RUNNING = """    Parameters
     ----------
     a : Tensor or array_like
     axis : int, optional
@@ -40,7 +36,15 @@ cumsum = operator(
         For an axis out of range.
     TypeError
         For ``out=`` with a Tensor.
+    """
 
+
+cumsum = operator(
+    "cumsum", "(n)->(n)", core.running_sums, numpy=np.cumsum, along="axis", linear=(0,), method=True,
+    accumulates=np.add, draw=_arrays,
+    doc=f"""Running sums along an axis. As `numpy.cumsum`.
+
+{_RUNNING}
     Examples
     --------
     >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
@@ -85,28 +89,9 @@ cumprod = operator(
     "cumprod", "(n)->(n)", np.cumprod, along="axis", reads="ay", method=True, accumulates=np.multiply,
     draw=lambda rng: [((x * (np.arange(x.size).reshape(x.shape) % 4 != 1),), options)
                       for (x,), options in _arrays(rng)],
-    doc="""Running products along an axis. As `numpy.cumprod`.
+    doc=f"""Running products along an axis. As `numpy.cumprod`.
 
-    Parameters
-    ----------
-    a : Tensor or array_like
-    axis : int, optional
-        None: of the flattened array.
-    dtype : dtype, optional
-        float32 or float64 of a floating Tensor.
-
-    Returns
-    -------
-    Tensor
-        Of the shape of `a` (None: flat); or what NumPy returns, if `a` is no Tensor.
-
-    Raises
-    ------
-    AxisError
-        For an axis out of range.
-    TypeError
-        For ``out=`` with a Tensor.
-
+{_RUNNING}
     Notes
     -----
     Derivatives are products of the other entries, and exact where some are zero.
