@@ -329,7 +329,10 @@ def _of_tensors(error, typed):
         return True
     own = (dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
            and not trace.tb_frame.f_globals.get("__name__", "").startswith("fastgrad."))
-    return not own or code not in typed and not _ASKING.isdisjoint(code.co_names)
+    if own:
+        return code not in typed and not _ASKING.isdisjoint(code.co_names)
+    # Code in C that has no use for a Tensor says so; `math.sqrt(-1.0)` has got its number.
+    return isinstance(error, (TypeError, AttributeError, struct.error)) or "tensor" in str(error).lower()
 
 
 def _forget_frames(error):

@@ -260,6 +260,21 @@ def test_an_error_that_numpy_raises_of_the_values_is_no_second_run():
             assert (got.type, str(got.value)) == (wanted.type, str(wanted.value))
 
 
+def test_an_error_that_is_no_matter_of_types_is_no_second_run():
+    cases = [(lambda x: math.sqrt(-x), 2.0), (lambda x: math.log(x - 2.0), 2.0),
+             (lambda x: int("a" * int(x)), 2.0), (lambda x: [1.0].index(x), 2.0),
+             (lambda x: [y for y, z in (x, x)], X), (lambda x: fnp.reshape(x, (2, 2)), X),
+             (lambda x: x[[7]], X), (lambda x: math.comb(int(-x), 2), 2.0), (lambda x: max([]) + x, 2.0)]
+    for f, x in cases:
+        program = fg.compile(f)
+        for _ in range(2):
+            with pytest.raises(Exception) as wanted:
+                f(x)
+            got = []
+            runs = calls_of(f, lambda: got.append(pytest.raises(wanted.type, program, x)))
+            assert runs == 1
+
+
 def test_what_asks_for_a_scalar():
     def scalar_only(x):
         if not np.isscalar(x):
