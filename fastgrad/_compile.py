@@ -383,7 +383,12 @@ class Program(Functionless, Caller):
                 continue
             if path.written and meet(path.written, call.targets, captured):
                 return self._shared(entry, args, kwargs)
-            result = path.plan.run(call.values + captured)
+            try:
+                result = path.plan.run(call.values + captured)
+            except Exception:           # a singular matrix, say: the function may catch that
+                if self.function is None:
+                    raise
+                return self._as_it_is(entry, args, kwargs)
             if type(result) is int:
                 failed = path, result
                 continue

@@ -67,7 +67,7 @@ _CHANGING = {
 _CHANGING = {kind: frozenset(names.split()) for kind, names in _CHANGING.items()}
 
 # Methods that change what an array is, which a Tensor cannot follow.
-_OF_ARRAYS = frozenset(["resize", "setflags", "setfield", "byteswap"])
+_OF_ARRAYS = frozenset(["resize", "setflags", "setfield", "byteswap", "view"])
 
 # Functions that change their first argument; those of `operator` stand for ``a += b``.
 _CHANGING_FIRST = frozenset([

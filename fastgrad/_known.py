@@ -321,11 +321,11 @@ _ctypes _datetime _decimal _json _pydatetime _pydecimal binascii ctypes datetime
 ipaddress json json.decoder json.encoder marshal scipy.special.cython_special uuid zoneinfo
 """.split())
 
-# They take a Tensor for its value.
-_LOOKING = frozenset(["pickle", "_pickle", "struct", "_struct"])
+# They take a Tensor for its value; the last writes what an assertion of pytest's says.
+_LOOKING = frozenset(["pickle", "_pickle", "struct", "_struct", "_pytest.assertion.rewrite"])
 
 # These read the memory of an array, which a Tensor does not show, or ask for its type.
-_READERS = frozenset([id(x) for x in (bytes, bytearray, memoryview, np.frombuffer, np.bmat)])
+_READERS = frozenset([id(x) for x in (bytes, bytearray, memoryview, np.frombuffer, np.bmat, np.require)])
 
 _NUMBERS = (int, float, complex, np.generic, np.ndarray)
 _PASSES = (str, bytes, tuple, list, dict, set, collections.deque, np.ndarray)

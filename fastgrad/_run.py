@@ -198,7 +198,12 @@ class Run:
         """Why some results cannot be replayed; generators are made to yield plain values."""
         reason = None
         for k, leaf in enumerate(self._leaves):
-            if inspect.isgenerator(leaf) or inspect.iscoroutine(leaf) or inspect.isasyncgen(leaf):
+            if isinstance(leaf, slice):
+                parts = [core.settled(x) for x in (leaf.start, leaf.stop, leaf.step)]
+                if any([isinstance(x, Tensor) for x in (leaf.start, leaf.stop, leaf.step)]):
+                    self._leaves[k] = slice(*parts)
+                    reason = reason or "it returns a slice of what it has computed"
+            elif inspect.isgenerator(leaf) or inspect.iscoroutine(leaf) or inspect.isasyncgen(leaf):
                 self._leaves[k] = _stored.settled_generator(leaf)
             elif isinstance(leaf, _VALUES) or _is_output(leaf):
                 continue

@@ -946,8 +946,8 @@ class _Call:
                 if core.recording_program():
                     _tell(recording)
                 results = program(inputs, core.nested() or None)
-        except (Unmappable, GuardError, core.Unrecordable):
-            return self.lane_by_lane(out_axes, given)
+        except (Unmappable, GuardError, core.Unrecordable, np.linalg.LinAlgError):
+            return self.lane_by_lane(out_axes, given)       # (f may catch what one lane raises)
         axes = self.result_axes(out_axes, len(results))
         return _built(self.returned, [
             self.placed(value, lanes, axis)

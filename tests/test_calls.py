@@ -330,6 +330,148 @@ def test_functions_that_write_to_an_argument(name):
             np.testing.assert_array_equal(got, wanted)
 
 
+def singular(x):
+    try:
+        return np.sum(np.linalg.cholesky(np.outer(x, x) + np.diag(x)))
+    except np.linalg.LinAlgError:
+        return -x[0]
+
+
+def unsolved(x):
+    try:
+        return np.sum(np.linalg.solve(np.array([[1.0, 0.0], [0.0, 0.0]]) + np.diag(x[:2] - 1.0), x[:2]))
+    except np.linalg.LinAlgError:
+        return 7.0 * x[1]
+
+
+@pytest.mark.parametrize("f", [singular, unsolved])
+def test_an_error_of_a_matrix_that_the_function_catches(f):
+    points = [np.array([1.0, 2.0, 1.5]), np.array([-1.0, -2.0, 1.0]), np.array([1.0, 1.0, 0.0]),
+              np.array([2.0, 3.0, 4.0])]
+    for first in (points, points[::-1]):
+        for transform in (lambda f: f, fg.grad):
+            program = fg.compile(transform(f))
+            for x in first:
+                np.testing.assert_allclose(program(x), transform(f)(x), rtol=1e-12)
+    rows = np.stack(points)
+    np.testing.assert_allclose(fg.vmap(f)(rows), [f(x) for x in rows], rtol=1e-12)
+    np.testing.assert_allclose(fg.compile(fg.vmap(f))(rows), [f(x) for x in rows], rtol=1e-12)
+
+
+# What is no float is written to an argument of floats.
+INTO = {
+    "greater": lambda x, p: np.greater(x, 0.5, out=p), "isfinite": lambda x, p: np.isfinite(x, p),
+    "add": lambda x, p: np.add(np.argsort(x), 1, out=p), "not": lambda x, p: np.logical_not(x > 1, out=p),
+    "exp": lambda x, p: np.exp(np.argsort(x), out=p), "itself": lambda x, p: np.greater(x, p, out=p),
+}
+
+
+@pytest.mark.parametrize("name", INTO)
+def test_whole_numbers_and_masks_written_to_an_argument(name):
+    def f(x, p):
+        INTO[name](x, p)
+        return np.sum(p * x)
+
+    data = [(X, Y - 2.0), (Y - 2.5, X), (X[::-1].copy() - 2.0, Y - 1.0)]
+    program = fg.compile(f)
+    for x, p in data:
+        got, wanted = p.copy(), p.copy()
+        np.testing.assert_array_equal(program(x, got), f(x, wanted))
+        np.testing.assert_array_equal(got, wanted)
+    xs, ps = [np.stack(part) for part in zip(*data)]
+    wanted = [f(x, p) for x, p in zip(xs, ps.copy())]
+    np.testing.assert_array_equal(fg.vmap(f)(xs, ps.copy()), wanted)
+
+
+def test_ufuncs_of_several_results_that_write():
+    def kept(x):
+        q, r = np.zeros_like(x), np.zeros_like(x)
+        np.divmod(x, 2.0, out=(q, r))
+        return np.sum(r) + np.sum(q)
+
+    def one(x):
+        z = np.zeros_like(x)
+        np.divmod(x, 2.0, out=(None, z))
+        return np.sum(z)
+
+    def parts(x):
+        a, b = np.empty_like(x), np.empty_like(x)
+        np.modf(x, a, b)
+        return np.sum(a * 2 + b)
+
+    for f in (kept, one, parts):
+        program = fg.compile(f)
+        for x in (X, Y + 0.25):
+            assert program(x) == f(x)
+    for f in (kept, one):
+        np.testing.assert_allclose(fg.grad(f)(X + 0.25), [1.0, 1.0, 1.0])
+        np.testing.assert_allclose(fg.compile(fg.grad(f))(X + 0.25), [1.0, 1.0, 1.0])
+    program = fg.compile(lambda m, o: (np.modf(m, m, o), m.sum())[1])
+    m = Y + 0.25
+    assert program(m, np.zeros(3)) == 0.75 and np.all(m == 0.25)
+    for f in (lambda x: np.frexp(x, np.zeros(3), np.zeros(3, int))[0],
+              lambda x: np.frexp(x, out=(None, np.zeros(3, int)))[1]):
+        assert description(fg.compile(f)(X)) == description(f(X))
+
+
+@pytest.mark.parametrize("method", [lambda y, x: y.fill(x[0]), lambda y, x: y.put([0], x[1:2]),
+                                    lambda y, x: y.fill(np.sum(x))])
+def test_methods_that_write_lose_no_derivative(method):
+    def f(x):
+        y = np.zeros_like(x)
+        method(y, x)
+        return np.sum(y)
+
+    program = fg.compile(f)
+    for x in (X, Y):
+        assert program(x) == f(x)
+    for transformed in (fg.grad(f), fg.grad(program), fg.compile(fg.grad(f)), fg.compile(fg.value_and_grad(f)),
+                        lambda x: fg.jvp(f, (x,), (x,)), fg.compile(lambda x: fg.grad(f)(x) * 2)):
+        with pytest.raises(AttributeError, match="no attribute"):
+            transformed(X)
+
+
+def test_views_that_no_tensor_shows():
+    def viewed(x):
+        u = x.view()
+        u[0] = 9.0
+        return x.sum()
+
+    def required(x):
+        np.require(x, requirements="W")[0] = 3.0
+        return x.sum()
+
+    def between(x):
+        y = x * 1.0
+        y.view()[0] = 9.0
+        return y.sum()
+
+    for f in (viewed, required, between):
+        program = fg.compile(f)
+        for x in (X, Y):
+            got, wanted = x.copy(), x.copy()
+            assert program(got) == f(wanted)
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_methods_with_an_output_run_once():
+    for f in (lambda x: x.clip(1, 2, out=x), lambda x: x.round(1, out=x), lambda x: x.cumsum(0, out=x)):
+        program = fg.compile(lambda x: (f(x), x * 2))
+        for x in (X / 3, Y / 3):
+            got, wanted, results = x.copy(), x.copy(), []
+            assert calls_of(f, lambda: results.append(program(got))) == 1
+            assert description(results[0]) == description(program.function(wanted))
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_slices_hold_plain_values():
+    program = fg.compile(lambda x: slice(0, np.argmax(x)))
+    assert [program(x) for x in (X, Y, X)] == [slice(0, 2), slice(0, 0), slice(0, 2)]
+    assert not isinstance(fg.compile(lambda x: slice(x[0], x[1]))(X).stop, fg.Tensor)
+    aux = fg.value_and_grad(lambda x: (np.sum(x), slice(0, x[0])), has_aux=True)(X)[0][1]
+    assert not isinstance(aux.stop, fg.Tensor)
+
+
 def test_a_loop_whose_name_is_made_of_itself():
     """The reason names what is read; `node = node.next` has no first name."""
     def parents(x):

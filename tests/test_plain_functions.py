@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from namespace_calls import M, S, V, parts, value
+from laws.calls import M, S, V, parts, value
 
 import fastgrad as fg
 import fastgrad.numpy as fnp

@@ -938,6 +938,8 @@ cdef object settle(object value):
         return np.array(tensor_ndarray(t))
     if is_leaf_type(value):
         return value
+    if PySlice_Check(value):
+        return slice(settle(value.start), settle(value.stop), settle(value.step))
     branch = _trees.open_branch(value)
     if branch is None:
         return value

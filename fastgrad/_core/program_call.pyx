@@ -650,7 +650,10 @@ cdef PyObject *caller_call(PyObject *self, PyObject *const *args, size_t flags,
     cdef object result = NOTHING
     if PyList_GET_SIZE(entries) and not busy():
         for i in range(PyList_GET_SIZE(entries)):
-            result = (<Entry>PyList_GET_ITEM(entries, i)).attempt(args, n, names)
+            try:
+                result = (<Entry>PyList_GET_ITEM(entries, i)).attempt(args, n, names)
+            except Exception:           # `_call` sees it again, and what to do about it
+                break
             if result is not NOTHING:
                 c.fast_calls += 1
                 if i:

@@ -811,8 +811,12 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
         r.refuse(f"the shape of what {name} returns depends on values")
     template = tuple([derived_slot(r, x, operands) for x in args])
     options = tuple([(k, derived_slot(r, x, operands)) for k, x in kwargs.items()])
-    result = function(*[derived_value(x) for x in args],
-                      **{k: derived_value(x) for k, x in kwargs.items()})
+    try:
+        result = function(*[derived_value(x) for x in args],
+                          **{k: derived_value(x) for k, x in kwargs.items()})
+    except Exception:                   # the function may catch it, and go another way
+        r.refuse(f"{getattr(function, '__name__', 'a function')} raised an error")
+        raise
     if not operands:
         return derived_wrapped(result)
     if name is None:

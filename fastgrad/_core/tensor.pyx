@@ -445,14 +445,15 @@ cdef class Tensor:
             if handed_out(self):
                 note_refusal(f"the attribute {name!r} of a recorded value is used", False)
                 if settled_type(self) is np_ndarray and callable(getattr(np_ndarray, name)):
-                    return method_of_values(self, getattr(np_ndarray, name))
+                    return method_of_values(self, name)
                 return getattr(settled_value(self), name)
             note_refusal(f"the attribute {name!r} of a recorded value is asked for",
                          compiled_alone())
         if method is None:
             cure = "; .detach().numpy() is an array that has it" * hasattr(np_ndarray, name)
             raise AttributeError(f"Tensor has no attribute {name!r}{cure}")
-        return MethodType(method, self)
+        return served_method(self, name, method) if mode().recorder != NULL and hasattr(
+            np_ndarray, name) else MethodType(method, self)
 
     def __dir__(self):
         return sorted(set(dir(Tensor)) | set(METHODS)) if type(self) is Tensor \
@@ -1315,9 +1316,25 @@ cdef object called_on_values(object function, object args, object kwargs):
     return result
 
 
-cdef object method_of_values(Tensor t, object method):
+cdef object method_of_values(Tensor t, str name):
     """A method of arrays that may write to what it is a method of: `t.sort()`."""
-    return lambda *args, **kwargs: called_on_values(method, (t, *args), kwargs)
+    def method(*args, **kwargs):
+        if not values_serve((t, *args), kwargs):
+            raise refused_as(AttributeError(f"Tensor has no attribute {name!r}"))
+        return called_on_values(getattr(np_ndarray, name), (t, *args), kwargs)
+    return method
+
+
+cdef object served_method(Tensor t, str name, object method):
+    """A method, and that of arrays where it writes: `t.clip(0, 1, out=t)`."""
+    def served(*args, **kwargs):
+        try:
+            return method(t, *args, **kwargs)
+        except (TypeError, ValueError, NotImplementedError):
+            if kwargs.get("out") is None or not values_serve((t, *args), kwargs):
+                raise
+        return called_on_values(getattr(np_ndarray, name), (t, *args), kwargs)
+    return served
 
 
 cdef object handed_value(object x, dict given=None):
@@ -1867,8 +1884,8 @@ cdef object in_place(Tensor t, object result, str what, bint rebinding=True):
         if not np.can_cast(made.dtype, t.dtype, "same_kind"):
             raise TypeError(f"{what}: a {made.dtype} result does not fit into a {t.dtype} Tensor")
         made = cast(made, t.dtype)
-    if is_parameter(t.node) and not made.node.flags & FG_NEEDS_GRAD:
-        # A parameter: it stays the leaf it is.
+    if is_parameter(t.node) and not (t.node.flags & FG_ARGUMENT or made.node.flags & FG_NEEDS_GRAD):
+        # A parameter of the user's: it stays the leaf it is.
         if t.node.rank:
             tensor_renew(t, value_ref(made.node.value))
         else:
@@ -2072,6 +2089,10 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
     """What np.sin(t), np.add(t, 1), ndarray + t and np.add.reduce(t) come to."""
     cdef object out = kwargs.pop("out", None) if kwargs else None
     cdef object result, function
+    if out is not None and type(out) is not tuple:
+        out = (out,)
+    if out is not None and len(out) > 1 and any([isinstance(x, Tensor) for x in out]):
+        return results_into(ufunc, out, array_ufunc(ufunc, method, inputs, kwargs))
     if out is not None and into_arrays(out):
         if method != "__call__":
             raise TypeError(f"numpy.{ufunc.__name__}.{method}: out= is not supported with Tensors; "
@@ -2240,6 +2261,21 @@ cdef object ufunc_into(object ufunc, tuple inputs, dict kwargs, object out):
             raise cannot_hold("numpy." + ufunc.__name__)
     with np.errstate(all="ignore"):
         return ufunc(*[number_or_array(x) for x in inputs], out=out, **kwargs)
+
+
+cdef object results_into(object ufunc, tuple out, object results):
+    """The results of a ufunc that has several, where Tensors are among what they are put into."""
+    cdef list found = []
+    for target, result in zip(out, results):
+        if isinstance(target, Tensor):
+            result = ufunc_out(ufunc, (), target, result)
+        elif target is not None:
+            if is_lost(result):
+                raise cannot_hold("numpy." + ufunc.__name__)
+            target[...] = number_or_array(result)
+            result = target
+        found.append(result)
+    return tuple(found)
 
 
 cdef object fitted(str name, object target, object result):
