@@ -10,7 +10,8 @@ what it may be:
 - `Known`: an object from outside;
 - `Own`: made in the call, with what is known of its class and contents;
 - `Bound`: a method of one of these;
-- ARGUMENT: a number, an array or a container among the arguments, or a part of one;
+- ARGUMENT: a number, an array or a container among the arguments;
+- ENTRY: a part of one of these;
 - COMPUTED: a number or an array that was computed from one of these;
 - TENSOR: the same where a transformation hands it on, so that it is a Tensor in the plain function
   as well;
@@ -124,8 +125,9 @@ class Made(NamedTuple):
 
 
 ARGUMENT, COMPUTED, TENSOR = "an argument", "computed from one", "a Tensor in any case"
-_NUMBERS = (ARGUMENT, COMPUTED, TENSOR)
-_GIVEN = (ARGUMENT, TENSOR)
+ENTRY = "an entry of an argument"
+_NUMBERS = (ARGUMENT, ENTRY, COMPUTED, TENSOR)
+_GIVEN = (ARGUMENT, ENTRY, TENSOR)
 
 
 class Effects(NamedTuple):
@@ -215,6 +217,8 @@ class _Search:
             return
         if COMPUTED in values:
             kinds |= {float, np.float64, np.ndarray}
+        elif ENTRY in values:
+            kinds |= {np.float64} if np.ndarray in kinds else set()
         elif ARGUMENT not in values:
             return
         if self.reason is None and not all(map(same, kinds)):
@@ -726,7 +730,7 @@ class _Search:
     def item(self, x, key=None):
         """What an entry may be, or what comes out of iteration."""
         if x in _NUMBERS:
-            return [x]
+            return [ENTRY if x == ARGUMENT else x]
         if isinstance(x, Known):
             holder = x.object
             if isinstance(holder, (np.ndarray, Tensor)):
@@ -745,7 +749,7 @@ class _Search:
     def parts(x):
         """What a container may hold."""
         if x in _NUMBERS:
-            return [x]
+            return [ENTRY if x == ARGUMENT else x]
         if isinstance(x, Own):
             # (What a zip or an enumeration gives is unpacked once more.)
             return [x, *x.parts] if x.kind in (None, zip, enumerate) and x.parts else list(x.parts)
@@ -811,7 +815,7 @@ def _of_library(function):
 
 def _computed(operands):
     """What may be computed from operands, each of which may be one of several values."""
-    if any([TENSOR in values and ARGUMENT not in values and COMPUTED not in values
+    if any([TENSOR in values and not any([x in values for x in (ARGUMENT, ENTRY, COMPUTED)])
             for values in operands]):
         return [TENSOR]
     found = {x for values in operands for x in values if x in _NUMBERS}

@@ -464,6 +464,16 @@ def test_methods_with_an_output_run_once():
             np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("asks", [
+    lambda y: isinstance(y, float), lambda y: np.isscalar(y), lambda y: isinstance(y, np.floating),
+    lambda y: hasattr(y, "__len__"), lambda y: type(y) is np.float64])
+def test_types_of_entries(asks):
+    first = fg.compile(lambda x: x[0] * 2 if asks(x[0]) else x[0] * 100)
+    every = fg.compile(lambda x: sum([y * 2 if asks(y) else y * 100 for y in x]))
+    for x in (X, Y):
+        assert first(x) == first.function(x) and every(x) == every.function(x)
+
+
 def test_slices_hold_plain_values():
     program = fg.compile(lambda x: slice(0, np.argmax(x)))
     assert [program(x) for x in (X, Y, X)] == [slice(0, 2), slice(0, 0), slice(0, 2)]
