@@ -474,6 +474,15 @@ def test_types_of_entries(asks):
         assert first(x) == first.function(x) and every(x) == every.function(x)
 
 
+def test_errors_hold_plain_values():
+    def raises(x):
+        raise ValueError(x * 2, x[0])
+
+    with pytest.raises(ValueError) as caught:
+        fg.compile(raises)(X)
+    assert description(caught.value.args) == description((X * 2, X[0]))
+
+
 def test_slices_hold_plain_values():
     program = fg.compile(lambda x: slice(0, np.argmax(x)))
     assert [program(x) for x in (X, Y, X)] == [slice(0, 2), slice(0, 0), slice(0, 2)]
