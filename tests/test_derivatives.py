@@ -377,3 +377,24 @@ def test_conjugate_gradients_in_a_stream():
     x, dx = fg.jvp(solve, (b,), (v,))
     np.testing.assert_allclose(x, np.linalg.solve(M, b), rtol=1e-9)
     np.testing.assert_allclose(dx, np.linalg.solve(M, v), rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 7])
+def test_rows_that_are_taken_one_by_one(count):
+    """Their derivatives are put in place together where they are many, repeated ones added up."""
+    def f(x):
+        rows = [x[k % len(x)] for k in range(count)] + [x[-1], x[0, 1], x[1][2]]
+        return sum([np.sum(row ** 2 * (k + 1)) for k, row in enumerate(rows)])
+
+    x = np.arange(12.0).reshape(4, 3) / 7
+    weights = np.zeros((4, 3))
+    for k in range(count):
+        weights[k % 4] += k + 1
+    weights[-1] += count + 1
+    weights[0, 1] += count + 2
+    weights[1, 2] += count + 3
+    for found in (fg.grad(f)(x), fg.compile(fg.grad(f))(x), fg.vmap(fg.grad(f))(np.stack([x]))[0],
+                  fg.jacobian(fg.compile(f))(x)):
+        np.testing.assert_allclose(found, 2 * weights * x, rtol=1e-14)
+    np.testing.assert_allclose(fg.hessian(f)(x).reshape(12, 12), np.diag(2 * weights.ravel()))
+    np.testing.assert_allclose(fg.compile(fg.hessian(f))(x).reshape(12, 12), np.diag(2 * weights.ravel()))

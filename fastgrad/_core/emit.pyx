@@ -113,7 +113,7 @@ cdef class Subgraph:
         return 0
 
     cdef int add_entry(self, uint32_t id, int64_t place, Tensor t) except -1:
-        """Add to one entry of the adjoint: they are put in place together."""
+        """Add to one entry of the adjoint, or to row -1 - place: they are put in place together."""
         cdef Slot *slot = self.find(id)
         cdef list entries
         if slot == NULL or t is None:
@@ -126,16 +126,32 @@ cdef class Subgraph:
         return 0
 
 
+cdef enum:
+    FEW_ROWS = 4        # fewer are put into zeros each: a loop over n rows would cost n * n
+
+
 cdef int entries_settle(Subgraph s, Slot *slot, FgNode *n) except -1:
     """Entries that came one by one, as one array."""
-    cdef list entries = <list>slot.entries
+    cdef list entries = <list>slot.entries, rows
     cdef Tensor t
+    cdef tuple dims = tensor_dims(n)
     slot.entries = NULL
     Py_DECREF(entries)
-    places = vouch(np.array([place for place, x in entries], dtype=np.intp))
-    t = push_concatenate([x for place, x in entries], 0, True)
-    t = scatter(t, places, (n.shape.size,))
-    return s.add(slot.id, reshape_plain(t, tensor_dims(n)))
+    rows = [(-1 - place, x) for place, x in entries if place < 0]
+    entries = [(place, x) for place, x in entries if place >= 0]
+    if entries:
+        places = vouch(np.array([place for place, x in entries], dtype=np.intp))
+        t = push_concatenate([x for place, x in entries], 0, True)
+        t = scatter(t, places, (n.shape.size,))
+        s.add(slot.id, reshape_plain(t, dims))
+    if 0 < len(rows) < FEW_ROWS:
+        for k, x in rows:
+            s.add(slot.id, place(x, (k,), dims))
+    elif rows:
+        places = vouch(np.array([k for k, x in rows], dtype=np.intp))
+        t = push_concatenate([reshape_plain(x, (1, *dims[1:])) for k, x in rows], 0, False)
+        s.add(slot.id, scatter(t, places, dims))
+    return 0
 
 
 cdef Subgraph subgraph(list roots, list targets, uint32_t floor):
@@ -366,6 +382,8 @@ cdef int emit_reverse(Subgraph s) except -1:
                         s.add_at(operand, t)
         elif n.op == FG_item and n.attr == 0:
             s.add_entry(n.a, <int64_t>n.constant, g)
+        elif n.op == FG_item and is_row(n):
+            s.add_entry(n.a, -1 - attr_items(n.attr)[1], g)
         elif n.op == FG_result:
             s.add_entry(n.a, n.index, g)
         elif n.op != FG_dual and n.op != FG_leaf:

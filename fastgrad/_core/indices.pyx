@@ -214,6 +214,21 @@ cdef Tensor forward_item(FgNode *n, uint32_t id, list tangents, Tensor finite):
     return push_item(&o, item_attribute(n))
 
 
+cdef bint is_row(FgNode *n) noexcept:
+    """Whether an item is one entry along the first axis, with all that there is along the others."""
+    cdef int64_t *items = attr_items(n.attr)
+    cdef FgNode *x = node_at(n.a)
+    cdef int64_t i, count = attr_count(n.attr) // FG_INDEX_FIELDS
+    if x.rank < 2 or items[0] != FG_INDEX_INT or count > x.rank:
+        return False
+    for i in range(1, count):
+        items += FG_INDEX_FIELDS
+        if (items[0] != FG_INDEX_SLICE or items[1] != 0 or items[2] != 1
+                or items[3] != x.shape.dims[i]):
+            return False
+    return True
+
+
 cdef object item_attribute(FgNode *n):
     if n.attr == 0:             # one entry
         return tuple([int(i) for i in np.unravel_index(<int64_t>n.constant,
