@@ -35,7 +35,7 @@ from ._graph import GuardError
 from ._lift import liftable
 from ._paths import Path, Static, argument_parts, captured_value
 from ._replay import replay
-from ._run import DTYPES, Run, Shares, alike, filled, meet
+from ._run import DTYPES, Run, Shares, alike, filled, meet, turns_taken
 from ._signature import (
     MISSES,
     WINDOW,
@@ -587,7 +587,8 @@ class Program(Functionless, Caller):
         found = effects(self.function, args, kwargs)
         if found.reason is not None:
             return self._plainly(entry, found.reason, args, kwargs)
-        state = now[0] if now else Watch(call.roots, call.instance)
+        turns = turns_taken()
+        state = now[0] if now and turns is None else Watch(call.roots, call.instance)
         if state.reason is None and sum(x.nbytes for x in state.arrays) > _watch.COPIES:
             largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
             state.reason = (f"it reaches {state.arrays[largest].nbytes >> 20} MB in "
@@ -610,12 +611,12 @@ class Program(Functionless, Caller):
         if not replace_in(entry.recording, lambda others: (*others, token)):
             entry.recorded.append(calls)            # what others record at the same time is no miss
         try:
-            return self._newly_recorded(entry, call, state, calls, args, kwargs, found.typed)
+            return self._newly_recorded(entry, call, state, calls, args, kwargs, found.typed, turns)
         finally:
             replace_in(entry.recording, lambda others: tuple(
                 [other for other in others if other is not token]))
 
-    def _newly_recorded(self, entry, call, state, calls, args, kwargs, typed):
+    def _newly_recorded(self, entry, call, state, calls, args, kwargs, typed, turns):
         """The same, where the state is known and allows it."""
         recorded = tuple(entry.recorded)
         if len(recorded) > MISSES and calls - recorded[0] <= WINDOW:
@@ -623,11 +624,12 @@ class Program(Functionless, Caller):
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
                                  f"outcome or another state{changing}; it is recorded at each call "
                                  "from now on", args, kwargs)
-        return self._record_once(entry, call, state, args, kwargs, liftable(entry, state) or (), typed)
+        return self._record_once(entry, call, state, args, kwargs, liftable(entry, state) or (), typed,
+                                 turns)
 
-    def _record_once(self, entry, call, state, args, kwargs, lifted, typed):
+    def _record_once(self, entry, call, state, args, kwargs, lifted, typed, turns):
         """Run the function once, and keep the run if it may be replayed; returns the answer."""
-        run = Run(self.function, call, (args, kwargs), state, lifted, typed)
+        run = Run(self.function, call, (args, kwargs), state, lifted, typed, turns)
         try:
             run.go()
         except BaseException as error:

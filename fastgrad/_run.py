@@ -32,7 +32,7 @@ from ._graph import same_graph
 from ._paths import Static, changes, contents, lifted_value
 from ._watch import Watch
 
-__all__ = ["Run", "Shares", "alike", "changed", "filled", "meet"]
+__all__ = ["Run", "Shares", "alike", "changed", "filled", "meet", "turns_taken"]
 
 Tensor = core.Tensor
 
@@ -53,7 +53,7 @@ _VALUES = (int, float, complex, str, bytes, type(None), type(Ellipsis), type(Not
 _NOT_TOLD = (-1, -1)                    # how often, where no system tells
 
 
-def _turns():
+def turns_taken():
     """How often the system has taken this thread off its processor, as it does when Python lets
     another thread run; None where there is no other one."""
     if threading.active_count() == 1:
@@ -93,6 +93,8 @@ class Run:
         Floats that are inputs.
     typed : frozenset of code objects
         See `Effects`.
+    turns : object
+        `turns_taken` before the state was looked at.
 
     Attributes
     ----------
@@ -112,8 +114,9 @@ class Run:
         after the run does not tell.
     """
 
-    def __init__(self, function, call, arguments, state, lifted, typed):
+    def __init__(self, function, call, arguments, state, lifted, typed, turns):
         self.function, self.call, self.arguments = function, call, arguments
+        self._turns = turns
         self._typed = typed
         self.state, self.lifted = state, lifted
         self.reason = self.recording = self.answer = self._given = None
@@ -127,10 +130,8 @@ class Run:
 
     def go(self):
         """Run the function."""
-        turns = _turns()
         self.recording = _record.record(self._function, self._values, self.state.arrays, plain=True,
                                         recorder=self._recorder)
-        self.disturbed = turns is not None and (turns != _turns() or turns == _NOT_TOLD)
         if self._recorder.refused:
             raise Refused(self.recording.reason)
         results = self.recording.results
@@ -147,6 +148,8 @@ class Run:
         self.recording.outputs = None
         self.answer = _trees.unflatten(self.returned, filled(self.places, results))
         self._settle()
+        self.disturbed = self._turns is not None and (
+            self._turns != turns_taken() or self._turns == _NOT_TOLD)
 
     def found(self):
         """What it has recorded, for `alike`."""

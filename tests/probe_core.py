@@ -26,7 +26,7 @@ from fastgrad._graph import Builder, Slot
 
 # These set what the package is made of, once, when it is imported; the last one lets anything fail
 # that comes after it.
-LEFT_OUT = {"use_slots", "use_sparse_product", "captured_with", "use_trees", "register",
+LEFT_OUT = {"use_slots", "use_sparse_product", "captured_with", "use_trees", "register", "forget_rule",
             "fail_allocations"}
 
 ALLOWED = (TypeError, ValueError, IndexError, OverflowError, MemoryError, AttributeError, KeyError,

@@ -56,6 +56,8 @@ def try_threads(double[:, ::1] rows not None, int64_t terms):
     cdef Trial trial
     if rows.shape[1] != 6:
         raise ValueError(f"rows of 6 entries are needed, not of {rows.shape[1]}")
+    if terms > 1 << 24:
+        raise ValueError(f"terms={terms}: at most 2**24, or nobody waits for the end")
     if rows.shape[0] == 0:
         return
     trial.rows = &rows[0, 0]

@@ -53,8 +53,10 @@ def forget_rule(name, rule):
         now.reverse = NULL
     elif rule == "pull":
         now.pull = NULL
-    else:
+    elif rule == "push":
         now.push = NULL
+    else:
+        raise ValueError(f"forget_rule: rule={rule!r} is none of 'reverse', 'pull' and 'push'")
 
     def put_back():
         shaped_rules[op] = before
