@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from laws import ROWS, generator, name_of, operands
+from laws import ROWS, differentiated, generator, name_of, operands
 from laws.examples import A, B
 
 import fastgrad as fg
@@ -20,16 +20,6 @@ from fastgrad._core import core
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not depend")
 
 CURVED = [row for row in ROWS if row.smooth and row.arity == 1 and row.reads != ("",)]
-
-
-def differentiated(phi, modes):
-    """phi's derivative, of the order and by the modes that the string says."""
-    for mode in modes:
-        if mode == "f":
-            phi = (lambda inner: lambda t: fg.jvp(inner, (t,), (1.0,))[1])(phi)
-        else:
-            phi = fg.grad(phi)
-    return phi
 
 
 # ---- confusion of perturbations -------------------------------------------------------------

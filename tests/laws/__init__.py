@@ -588,3 +588,13 @@ def unbroadcast(gradient, shape):
     gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))
     axes = tuple(i for i, length in enumerate(shape) if length == 1)
     return gradient.sum(axis=axes, keepdims=True) if axes else gradient
+
+
+def differentiated(phi, modes):
+    """phi's derivative, of the order and by the modes that the string says."""
+    for mode in modes:
+        if mode == "f":
+            phi = (lambda inner: lambda t: fg.jvp(inner, (t,), (1.0,))[1])(phi)
+        else:
+            phi = fg.grad(phi)
+    return phi

@@ -14,6 +14,7 @@ import fastgrad.numpy as fnp
 from fastgrad._core import core
 from fastgrad._record import record
 from fastgrad._replay import Replay
+from laws import differentiated
 from laws.examples import (
     DTYPES,
     ROUNDED,
@@ -37,16 +38,6 @@ NESTINGS = {
     3: ("fff", "rrr", "frf", "rfr"),
     4: ("ffff", "rrrr", "frrf"),
 }
-
-
-def differentiated(phi, modes):
-    """phi's derivative, of the order and by the modes that the string says."""
-    for mode in modes:
-        if mode == "f":
-            phi = (lambda inner: lambda t: fg.jvp(inner, (t,), (1.0,))[1])(phi)
-        else:
-            phi = fg.grad(phi)
-    return phi
 
 
 def along(f, args, which, key):
