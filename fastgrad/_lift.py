@@ -57,12 +57,14 @@ def _may_be_input(state, kind, name):
     if id(state.innermost) in state.met_again or not only_reader(state, kind, name):
         return False
     functions = state.functions if kind == "attribute" else [state.innermost]
-    return all([_only_computes(read(function.__code__), kind, name) for function in functions])
+    return all([_only_computes(function.__code__, kind, name) for function in functions])
 
 
 def _only_computes(code, kind, name):
     """Whether all that is done with what is read by a name, and with numbers that are computed from
     it and other numbers alone, is to compute with it, to compare it, or to return it."""
+    # (1.0 / 0.0 raises an error, which may be caught; a Tensor gives infinity.)
+    catches, code = bool(code.co_exceptiontable), read(code)
     if code.unknown:
         return False
     reads = [code.variables.get(name)] if kind == "cell" else [
@@ -75,7 +77,8 @@ def _only_computes(code, kind, name):
         seen.add(number)
         for use, place in code.uses_of(number):
             if use.kind == "unary" and use.name in ("-", "+") or use.kind in (
-                    "operator", "inplace") and use.name in _OPERATORS:
+                    "operator", "inplace") and use.name in _OPERATORS and not (
+                    catches and use.name in ("/", "/=")):
                 # With a Tensor it is one in either case.
                 if all([_is_number(part, seen) for k, part in enumerate(use.parts) if k != place]):
                     numbers.append(use)

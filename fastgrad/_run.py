@@ -341,7 +341,9 @@ def _of_tensors(error, typed):
     if own:
         return code not in typed and not _ASKING.isdisjoint(code.co_names)
     # Code in C that has no use for a Tensor says so; `math.sqrt(-1.0)` has got its number.
-    return isinstance(error, (TypeError, AttributeError, struct.error)) or "tensor" in str(error).lower()
+    # (NumPy takes a Tensor among strings for a sequence: `np.bytes_([x, 2.0])`.)
+    return isinstance(error, (TypeError, AttributeError, struct.error)) or "tensor" in (
+        str(error).lower()) or "array element with a sequence" in str(error)
 
 
 def _plain_args(error):

@@ -284,11 +284,13 @@ class _Run:
             trace.begin()
             if tangents is not None:
                 trace.stream_begin()
+            refusals = core.refusals()
             try:
                 value = f(*lifted, **kwargs)
             except ValueError as error:
                 core.raise_refused(error)
                 raise
+            core.check_refusals(refusals, f"{name} of {name_of(f)}")
             del lifted
             self.aux = None
             if has_aux:

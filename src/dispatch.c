@@ -41,6 +41,7 @@ extern const FgKernels fg_kernels_avx2, fg_kernels_avx512;
 #endif
 
 const FgKernels *fg_kernels = &fg_kernels_base;
+const FgCallInfo *fg_linalg_product;
 
 /* gcc's builtin asks the system too whether it saves the wide registers. */
 static const FgKernels *find(const char *name)

@@ -136,10 +136,30 @@ typedef struct FgLoops {
     int (*zeros)(const void *x, int64_t n);         /* whether any is 0                             */
 } FgLoops;
 
+/* An inner loop of a generalised ufunc; which: what it does of two things (NULL: the first). */
+typedef void FgMatrixLoop(char **data, const int64_t *dims, const int64_t *steps, void *which);
+
 typedef struct FgKernels {
     const char *isa;            /* "base", "avx2", "avx512"                                       */
     FgLoops f32, f64;
+    FgMatrixLoop *solve,        /* (n,n),(n,k)->(n,k),(n,n),(n): x, factors, rows exchanged        */
+        *solve_again,           /* (n,n),(n,n),(n),(n,k)->(n,k); the matrix, or its transpose      */
+        *triangular,            /* (n,n),(n,k)->(n,k); the lower triangle is read, or the upper    */
+        *cholesky;              /* (n,n)->(n,n); the lower factor, or the upper                    */
 } FgKernels;
+
+/* An inner loop of NumPy's, as `ufunc._get_strided_loop` hands it out. */
+typedef int (*FgStridedLoop)(void *context, char *const *data, const int64_t *dimensions,
+                             const int64_t *strides, void *auxdata);
+
+typedef struct FgCallInfo {
+    FgStridedLoop loop;
+    void *context, *auxdata;
+    unsigned char requires_pyapi, no_floatingpoint_errors;
+} FgCallInfo;
+
+/* NumPy's matrix product for float64; NULL: plain loops. Set once, when the module is imported. */
+extern const FgCallInfo *fg_linalg_product;
 
 /* The kernels in use: chosen once at import by fg_dispatch, never NULL afterwards. */
 extern const FgKernels *fg_kernels;

@@ -278,15 +278,6 @@ typedef struct FgFrame {
 enum { FG_RUN_DONE = -1, FG_RUN_ERROR = -2 };
 
 typedef int (*FgPythonStep)(FgFrame *frame, const FgStep *step);
-typedef int (*FgStridedLoop)(void *context, char *const *data, const int64_t *dimensions,
-                             const int64_t *strides, void *auxdata);
-
-typedef struct FgCallInfo {
-    FgStridedLoop loop;
-    void *context, *auxdata;
-    unsigned char requires_pyapi, no_floatingpoint_errors;
-} FgCallInfo;
-
 /* Set once, when the module is imported. */
 extern const FgKernels **fg_vm_kernels;
 extern const FgCallInfo *fg_vm_matmul[2];

@@ -5,17 +5,7 @@ that unstable, so it is resolved once, tried against the public function, and le
 (`matmul_route` says so) where anything is not as expected: then the public function serves.
 """
 
-ctypedef int (*StridedLoop)(void *context, char *const *data, const int64_t *dimensions,
-                            const int64_t *strides, void *auxdata) noexcept nogil
-
-cdef struct CallInfo:
-    StridedLoop loop
-    void *context
-    void *auxdata
-    unsigned char requires_pyapi
-    unsigned char no_floatingpoint_errors
-
-cdef CallInfo *matmul_info[2]       # float32, float64
+cdef const FgCallInfo *matmul_info[2]       # float32, float64
 cdef list matmul_capsules = []      # what keeps them alive
 matmul_route = "numpy.matmul"
 
@@ -28,7 +18,7 @@ cdef void blas_setup() noexcept:
             _, capsule = np.matmul._resolve_dtypes_and_context((dtype, dtype, dtype))
             np.matmul._get_strided_loop(capsule)
             matmul_capsules.append(capsule)
-            matmul_info[i] = <CallInfo *>PyCapsule_GetPointer(capsule, "numpy_1.24_ufunc_call_info")
+            matmul_info[i] = <const FgCallInfo *>PyCapsule_GetPointer(capsule, "numpy_1.24_ufunc_call_info")
             if matmul_info[i].requires_pyapi or not matmul_agrees(dtype):
                 raise RuntimeError
         matmul_route = "numpy's inner loop"
@@ -79,7 +69,7 @@ cdef bint matmul_raw(int dtype, int64_t m, int64_t k, int64_t n, char *a, int64_
                      char *b, int64_t b_k, int64_t b_n, char *out) noexcept:
     """(m, k) @ (k, n) to contiguous memory, operands with any strides; False where NumPy's loop
     is not to be had."""
-    cdef CallInfo *info = matmul_info[1 if dtype == FG_FLOAT64 else 0]
+    cdef const FgCallInfo *info = matmul_info[1 if dtype == FG_FLOAT64 else 0]
     cdef int64_t dims[4]
     cdef int64_t steps[9]
     cdef int64_t item = item_size(dtype)
@@ -114,7 +104,7 @@ cdef bint matmul_raw(int dtype, int64_t m, int64_t k, int64_t n, char *a, int64_
 cdef struct CoreTables:
     const FgKernels **kernels
     const FgOpInfo *ops
-    void *matmul[2]             # CallInfo of float32 and float64, or NULL
+    void *matmul[2]             # FgCallInfo of float32 and float64, or NULL
     void *counts                # of allocations, in checked builds
 
 cdef CoreTables core_tables

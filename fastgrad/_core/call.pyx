@@ -993,6 +993,7 @@ cdef class Differentiated:
         cdef int depth = mode().depth
         cdef Py_ssize_t n = len(args)
         cdef int recording = mode().not_recording
+        cdef uint32_t refusals = mode().refusals
         cdef Tensor floor = floor_node() if depth or parameters else None
 
         leaves = []
@@ -1016,6 +1017,8 @@ cdef class Differentiated:
             mode().depth = depth
             mode().not_recording = recording
         arguments = None
+        if mode().refusals != refusals:
+            warn_caught(repr(self))
         return self.finish(args, leaves, result, floor)
 
     cdef object finish(self, tuple args, list leaves, object result, Tensor floor):
@@ -1217,6 +1220,7 @@ cdef object differentiated_one(Differentiated d, object x):
     cdef Tensor t
     cdef Sweep s
     cdef Gathered *e
+    cdef uint32_t refusals = mode().refusals
     mode().depth = 1
     returned = PyObject_Vectorcall(d.__wrapped__, &argument, 1, NULL)
     mode().depth = 0
@@ -1225,6 +1229,8 @@ cdef object differentiated_one(Differentiated d, object x):
         call_failed()
     result = <object>returned
     Py_DECREF(result)
+    if mode().refusals != refusals:
+        warn_caught(repr(d))
     if type(result) is Tensor:
         t = <Tensor>result
         if (t.node.rank == 0 and t.tape != NULL and t.tape == get_thread_tape()

@@ -17,6 +17,7 @@ cdef object refused_as(object error):
     global last_refused
     cdef bint alone = compiled_alone()
     error.refused = True if alone else "inside"
+    mode().refusals += not alone and not isinstance(error, Unrecordable)    # (which we catch)
     note_refusal(str(error), alone)
     last_refused = type(error), str(error), user_line()     # (the error would hold its frames)
     return error
@@ -24,6 +25,26 @@ cdef object refused_as(object error):
 
 # Kind, text and line of the newest: what NumPy raises for `a.flat[0] = t` does not tell its cause.
 cdef tuple last_refused = None
+
+
+cdef int warn_caught(str who) except -1:
+    """Warn of a function that has caught what a Tensor has refused, and has returned all the same: what
+    it returns then need not be what it returns for numbers."""
+    warn(f"{who}: the function has caught an error that a Tensor raised"
+         f"{f' ({last_refused[1]})' if last_refused is not None else ''}; its value and derivative may be "
+         "those of another case than that of numbers")
+    return 0
+
+
+def refusals():
+    """How many errors Tensors have raised in this thread so that no derivative is lost."""
+    return mode().refusals
+
+
+def check_refusals(int before, str who):
+    """`warn_caught`, if there are more."""
+    if mode().refusals != <uint32_t>before:
+        warn_caught(who)
 
 
 def raise_refused(error):

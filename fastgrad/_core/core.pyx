@@ -18,6 +18,7 @@ this order:
     tangent.pyx     the tangent sweep, and forward mode in constant memory
     infinite.pyx    which zero wins where a result is not finite
     blas.pyx        NumPy's matrix product without the call
+    linalg.pyx      factors of matrices
     messages.pyx    where the user's line is, and what errors say
     caller.pyx      what the caller's instruction is
     rebind.pyx      `a += t` of an ndarray
@@ -79,6 +80,7 @@ cdef extern from *:
         int scopes;         /* of record() */
         int lanes;          /* blocks of `inside`: a function is called for lanes or steps one by one */
         int outside;        /* depth + scopes when the function of a user's rule was called */
+        uint32_t refusals;  /* errors that Tensors have raised so that no derivative is lost */
     } FgMode;
     static FG_TLS FgMode fg_mode;
     #define fg_here() (&fg_mode)
@@ -136,6 +138,7 @@ cdef extern from *:
         uint32_t serial
         int not_recording
         int depth, scopes, lanes, outside
+        uint32_t refusals
     FgMode *mode "fg_here" () nogil
     FgTape *get_thread_tape() nogil
     void set_thread_tape(FgTape *) nogil
@@ -285,6 +288,7 @@ include "tangent.pyx"
 include "infinite.pyx"
 include "roots.pyx"
 include "blas.pyx"
+include "linalg.pyx"
 include "messages.pyx"
 include "caller.pyx"
 include "rebind.pyx"
@@ -312,4 +316,5 @@ functions_setup()
 formulas_setup()
 roots_setup()
 blas_setup()
+linalg_setup()
 caller_setup()

@@ -91,11 +91,24 @@ cdef extern from "fg.h" nogil:
         bint (*finite)(const void *, int64_t) noexcept nogil
         bint (*zeros)(const void *, int64_t) noexcept nogil
 
+    ctypedef int (*FgStridedLoop)(void *, char **, const int64_t *, const int64_t *, void *) noexcept nogil
+    ctypedef struct FgCallInfo:
+        FgStridedLoop loop
+        void *context
+        void *auxdata
+        unsigned char requires_pyapi
+
+    ctypedef void FgMatrixLoop(char **, const int64_t *, const int64_t *, void *) noexcept
     ctypedef struct FgKernels:
         const char *isa
         FgLoops f32, f64
+        FgMatrixLoop *solve
+        FgMatrixLoop *solve_again
+        FgMatrixLoop *triangular
+        FgMatrixLoop *cholesky
 
     const FgKernels *fg_kernels
+    const FgCallInfo *fg_linalg_product
     int fg_dispatch(const char *name)
     int fg_isa_available(const char *name)
     const char *fg_vector_math()

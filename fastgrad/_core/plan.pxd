@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from fastgrad._core.fg cimport (
     FG_GRAPH_INPUT, FG_GRAPH_LITERAL, FG_GRAPH_MANY, FG_GRAPH_WEAK, FG_GUARD_BOOL, FG_GUARD_COUNT,
     FG_GUARD_FINITE, FG_GUARD_INT, FG_INDEX_FIELDS, FG_INDEX_INT, FG_INDEX_NEW, FG_INDEX_SLICE,
-    FgGraphNode, FgKernels, FgOpInfo)
+    FgCallInfo, FgGraphNode, FgKernels, FgOpInfo)
 
 cdef extern from "vm.h" nogil:
     enum: FG_call
@@ -127,12 +127,6 @@ cdef extern from "vm.h" nogil:
         void *owner
         void *objects
     ctypedef int (*FgPythonStep)(FgFrame *, const FgStep *) noexcept nogil
-    ctypedef int (*FgStridedLoop)(void *, char **, const int64_t *, const int64_t *, void *) noexcept nogil
-    ctypedef struct FgCallInfo:
-        FgStridedLoop loop
-        void *context
-        void *auxdata
-        unsigned char requires_pyapi
     const FgKernels **fg_vm_kernels
     const FgCallInfo *fg_vm_matmul[2]
     FgPythonStep fg_vm_python

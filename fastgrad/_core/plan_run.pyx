@@ -411,27 +411,48 @@ cdef class Plan:
         return function
 
     cdef bint natively(self, FgFrame *f, const FgStep *s) except -1:
-        """Whether a loop of NumPy's has done the step."""
-        native = self.loops.get(s.node, self)
-        if native is self:
-            native = self.loops[s.node] = native_of(self.graph.attribute(s.node))
-        if native is None or not (<Native>native).run(f, s):
+        """Whether an inner loop has done the step."""
+        cdef Native native
+        found = self.loops.get(s.node)
+        if found is None:
+            found = self.loops[s.node] = native_of(self.graph.attribute(s.node))
+        if found[0] is None:
             return False
+        native, which = found
+        if native.result_count == 1:
+            if not native.run(f, s, 0, None):
+                return False
+        else:                               # the first step computes all, the others take theirs
+            made, first = self.objects(f), self.first_of(s.node)
+            rooms = made.get(("rooms", first))
+            if first == s.node:
+                if rooms is None:
+                    rooms = made["rooms", first] = native.rooms(s, which)
+                if not native.run(f, s, which, rooms):
+                    del made["rooms", first]
+                    return False
+            elif rooms is None:             # the function has served
+                return False
+            memcpy(f.memory[s.out.place], PyArray_DATA(<ndarray>rooms[which]), s.out.size * 8)
         if f.objects != NULL:           # of the step before
             self.objects(f).pop(("call", s.node), None)
         return True
 
-    cdef object called(self, FgFrame *f, int64_t node, list values):
-        """The result of a function without derivative; of several nodes that are the same call, as one
-        node for each of its results is, the first step calls it."""
+    cdef object first_of(self, int64_t node):
+        """Of several nodes that are the same call, as one node for each of its results is, the one whose
+        step comes first."""
         if self.same is None:
             self.same = self.same_calls()
-        first = self.same.get(node)
+        return self.same.get(node, node)
+
+    cdef object called(self, FgFrame *f, int64_t node, list values):
+        """The result of a function without derivative, which is called in the first step of the call."""
+        first = self.first_of(node)
         which = self.graph.attribute(node)[3]
         made = self.objects(f)
-        if first is None or first == node or ("call", first) not in made:
+        if first == node or ("call", first) not in made:
             y = self.function(node, "prepare_call")(*values)
-            if first is not None:       # (copies, should they be views of what the frame uses again)
+            if node in self.same:       # (copies, should they be views of what the frame uses again)
                 made["call", node] = np.array(y) if which is None else [np.array(x) for x in y]
         else:
             y = made["call", first]

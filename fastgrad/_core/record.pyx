@@ -81,7 +81,7 @@ cdef class Recorder:
     cdef readonly list arguments    # Tensors to call the function with
     cdef readonly list captured     # arrays and Tensors from outside, in the order of their use
     cdef readonly str reason        # why the recording must not be replayed, or None
-    cdef readonly bint refused      # a Tensor has refused something: the function may have caught that
+    cdef readonly int refused       # what Tensors have refused: the function may have caught that
     cdef readonly list guards       # (id of a node, kind, outcome, line)
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
     cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard

@@ -90,6 +90,15 @@ cdef class Tensor:
         return self.size * dtype_bytes[self.node.dtype]
 
     @property
+    def flat(self):
+        """The entries in C order, to be walked over, indexed and assigned to. As ``ndarray.flat``."""
+        return Flat(self)
+
+    @flat.setter
+    def flat(self, value):
+        Flat(self)[:] = value
+
+    @property
     def requires_grad(self):
         """Whether a derivative with respect to it, or to what it was computed from, is recorded."""
         return (self.node.flags & FG_NEEDS_GRAD) != 0
@@ -251,8 +260,8 @@ cdef class Tensor:
             return self
         try:
             result = cast(self, dtype)
-        except (TypeError, ValueError, NotImplementedError):
-            if not values_serve((self,), {}):
+        except (TypeError, ValueError, NotImplementedError) as error:
+            if not values_serve((self,), {}, error):
                 raise
             return called_on_values(np_ndarray.astype, (np.asarray(handed_value(self)), dtype), {})
         return self.clone() if copy and result is self else result
@@ -475,8 +484,8 @@ cdef class Tensor:
         cdef dict given = dict(kwargs) if kwargs else kwargs
         try:
             return array_ufunc(ufunc, method, inputs, kwargs)
-        except (TypeError, ValueError, NotImplementedError):
-            if not values_serve(inputs, given):
+        except (TypeError, ValueError, NotImplementedError) as error:
+            if not values_serve(inputs, given, error):
                 raise
         return called_on_values(getattr(ufunc, method), inputs, given)
 
@@ -488,8 +497,8 @@ cdef class Tensor:
             return unruled(func, None, args, kwargs)
         try:
             return implementation(*args, **kwargs)
-        except (TypeError, ValueError, NotImplementedError):
-            if not values_serve(args, kwargs):
+        except (TypeError, ValueError, NotImplementedError) as error:
+            if not values_serve(args, kwargs, error):
                 raise
         return called_on_values(func, args, kwargs)
 
@@ -532,8 +541,8 @@ cdef class Tensor:
             return push_matmul(left, right)
         try:
             return push_matmul(left, right)
-        except (TypeError, ValueError, NotImplementedError):
-            if not values_serve((left, right), {}):
+        except (TypeError, ValueError, NotImplementedError) as error:
+            if not values_serve((left, right), {}, error):
                 raise
         return called_on_values(operator.matmul, (left, right), {})
 
@@ -1235,7 +1244,7 @@ cdef int note_refusal(str why, bint refused) except -1:
     the function may catch the error. `refused`: nothing has been done in its place."""
     if mode().recorder != NULL:
         (<Recorder>mode().recorder).refuse(why)
-        (<Recorder>mode().recorder).refused |= refused
+        (<Recorder>mode().recorder).refused += refused
     return 0
 
 
@@ -1254,14 +1263,17 @@ cdef object settled_value(Tensor t):
     return a if t.node.rank or is_point(t) else a[()]
 
 
-cdef bint values_serve(object args, object kwargs) except -1:
-    """Whether a function that has refused Tensors may be called with their values: `handed_out`."""
+cdef bint values_serve(object args, object kwargs, object error=None) except -1:
+    """Whether a function that has refused Tensors may be called with their values: `handed_out`. The
+    error that said so is no refusal then."""
     cdef Recorder r = recorder()
     if r is None or not (hold_programs_alone(args) and hold_programs_alone(kwargs)):
         return False
     if of_a_step(tuple(args)) or of_a_step(tuple(kwargs.values())):
         r.refuse("a function is called that does not take Tensors in this way")
         raise refused_as(Unrecordable("a step calls a function that does not take Tensors so"))
+    if getattr(error, "refused", False) is True:
+        r.refused -= 1
     return True
 
 
@@ -1330,8 +1342,8 @@ cdef object served_method(Tensor t, str name, object method):
     def served(*args, **kwargs):
         try:
             return method(t, *args, **kwargs)
-        except (TypeError, ValueError, NotImplementedError):
-            if kwargs.get("out") is None or not values_serve((t, *args), kwargs):
+        except (TypeError, ValueError, NotImplementedError) as error:
+            if kwargs.get("out") is None or not values_serve((t, *args), kwargs, error):
                 raise
         return called_on_values(getattr(np_ndarray, name), (t, *args), kwargs)
     return served
@@ -1989,6 +2001,12 @@ cdef inline object binary_fast_array(int op, object left, object right):
     return None
 
 
+cdef bint is_count(object x):
+    """Whether a list times it is repeated, as one times an integer of NumPy's is, and no product."""
+    return isinstance(x, Tensor) and (<Tensor>x).node.rank == 0 and not is_float((<Tensor>x).node.dtype) \
+        and not is_point(<Tensor>x)
+
+
 cdef object binary_any(int op, object left, object right):
     """The same for operands of every kind."""
     cdef Operand x[3]
@@ -1999,8 +2017,12 @@ cdef object binary_any(int op, object left, object right):
             return result
     # Other objects get their turn as operands of Python's, unlooked at.
     if isinstance(left, (list, tuple)):
+        if op == FG_multiply and is_count(right):
+            return NotImplemented
         left = operand_settled(left)
     if isinstance(right, (list, tuple)):
+        if op == FG_multiply and is_count(left):
+            return NotImplemented
         right = operand_settled(right)
     if mode().recorder != NULL:
         return binary_recorded(op, left, right)
@@ -2033,8 +2055,8 @@ cdef object binary_recorded(int op, object left, object right):
             return push(op, 2, x)
         if isinstance(other, Tensor) or other is None or takes_turn(other):
             return NotImplemented
-    except (TypeError, ValueError, NotImplementedError):
-        if plain is None or not values_serve((left, right), {}):
+    except (TypeError, ValueError, NotImplementedError) as error:
+        if plain is None or not values_serve((left, right), {}, error):
             raise
         return called_on_values(plain, (left, right), {})
     if plain is None or not values_serve((left, right), {}):

@@ -725,6 +725,7 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
     cdef Tensor argument, t, y
     cdef object result, value, answer
     cdef bint reached = False
+    cdef uint32_t refusals = mode().refusals
     global streams
     if mode().depth or not get_recording() or type(x) is not type(v):
         return None
@@ -753,6 +754,8 @@ def streamed(str name, f, x, v, dict kwargs, bint warn):
             raise_refused(error)
             raise
         argument = None
+        if mode().refusals != refusals:
+            warn_caught(f"{name} of {_arguments.name_of(f)}")
         check_results(name, result)
         stream_flush(tape, True)
         value = settle(result)

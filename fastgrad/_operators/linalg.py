@@ -22,15 +22,64 @@ def _well_conditioned(rng, *shape):
     return rng.normal(size=shape) + 3 * np.eye(shape[-1])
 
 
+def _loop(name, *operands):
+    """A loop of the core's for float64, in the dtype that NumPy's functions return."""
+    single = all([x.dtype == np.float32 for x in operands])
+    found = core.matrices[name](*operands)
+    return found.astype(np.float32) if single else found
+
+
+def _factor_and_solve(a, b):
+    x, factors, exchanged = core.matrices["solve"](a, b)
+    if np.isnan(factors[..., :1, :1]).any():        # singular, or there was one
+        x = np.linalg.solve(a, b)
+        if np.isfinite(a).all():                    # singular but for NumPy's rounding
+            raise np.linalg.LinAlgError("Singular matrix")
+    return x.astype(np.result_type(a, b), copy=False), factors, exchanged
+
+
+def _solve_factored(a, factors, exchanged, b, transposed):
+    loop = core.matrices["solve_transposed" if transposed else "solve_again"]
+    return loop(a, factors, exchanged, b).astype(np.result_type(a, b), copy=False)
+
+
+def _again(a, factors, b, transposed):
+    """The solution for a further right side, from the factors of the first, which are not rounded."""
+    found = _factored(a, *factors, b, transposed)
+    return found if found.dtype == b.dtype else found.astype(b.dtype)
+
+
+def _factored_vjp(cotangents, operands, results, wanted, transposed):
+    (g,), (a, *factors, _), (x,) = cotangents, operands, results
+    u = _again(a, factors, g, not transposed)
+    moved = (x, u) if transposed else (u, x)
+    return -moved[0] @ _transposed(moved[1]) if wanted[0] else None, None, None, u
+
+
+def _factored_jvp(tangents, operands, results, transposed):
+    (da, _, _, db), (a, *factors, _), (x,) = tangents, operands, results
+    moved = 0.0 if da is None else (_transposed(da) if transposed else da) @ x
+    return (_again(a, factors, (0.0 if db is None else db) - moved, transposed),)
+
+
+# (A function of `a` and `b`: the factors are those of `a`, and no operand of their own that the laws
+# could draw. Those of solve, to the second order, go through it.)
+_factored = operator(
+    "linalg._factored", "(n,n),(n,n),(n),(n,k)->(n,k)", _solve_factored, reads="abcy",
+    jvp=_factored_jvp, vjp=_factored_vjp, doc=_again.__doc__, draw=lambda rng: [],
+    native=lambda transposed: core.matrices["solve_transposed" if transposed else "solve_again"])
+
+
 def _solve_vjp(cotangents, operands, results, wanted):
-    (g,), (a, _), (x,) = cotangents, operands, results
-    u = solve(_transposed(a), g)
+    (g, *_), (a, _), (x, *factors) = cotangents, operands, results
+    u = _again(a, factors, g, True)
     return -u @ _transposed(x) if wanted[0] else None, u
 
 
 def _solve_jvp(tangents, operands, results):
-    (da, db), (a, _), (x,) = tangents, operands, results
-    return (solve(a, (0.0 if db is None else db) - (0.0 if da is None else da @ x)),)
+    (da, db), (a, _), (x, *factors) = tangents, operands, results
+    moved = (0.0 if db is None else db) - (0.0 if da is None else da @ x)
+    return _again(a, factors, moved, False), None, None
 
 
 def _solve_around(solve, a, b):
@@ -41,7 +90,8 @@ def _solve_around(solve, a, b):
 
 
 solve = operator(
-    "linalg.solve", "(n,n),(n,k)->(n,k)", np.linalg.solve, reads="ay", jvp=_solve_jvp, vjp=_solve_vjp,
+    "linalg.solve", "(n,n),(n,k)->(n,k),(n,n),(n)", _factor_and_solve, numpy=np.linalg.solve,
+    results=3, reads="ay", jvp=_solve_jvp, vjp=_solve_vjp,
     doc="""The solution x of ``a @ x = b``. As `numpy.linalg.solve`.
 
     Parameters
@@ -74,12 +124,9 @@ solve = operator(
     array([0.5 , 0.25])
     """,
     around=_solve_around,
-    native=lambda: np.linalg._umath_linalg.solve,
+    native=lambda: core.matrices["solve"],
     draw=lambda rng: [((_well_conditioned(rng, *a), rng.normal(size=b)), {}) for a, b in (
         ((3, 3), (3, 2)), ((4, 2, 2), (2, 1)), ((2, 2), (5, 2, 3)), ((1, 1), (1, 1)))])
-
-
-BLOCK = 48          # rows of a triangular matrix that LAPACK solves for at once
 
 
 def _side(a, upper):
@@ -88,15 +135,7 @@ def _side(a, upper):
 
 def _substituted(a, b, upper):
     """The x of ``a @ x = b`` for a triangular a, whose other half is not read."""
-    n, starts = a.shape[-1], range(0, a.shape[-1], BLOCK)
-    x = np.empty(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + b.shape[-2:], b.dtype)
-    a = np.triu(a) if upper else np.tril(a)
-    for start in reversed(starts) if upper else starts:
-        rows = slice(start, min(start + BLOCK, n))
-        known = slice(rows.stop, n) if upper else slice(0, start)
-        right = b[..., rows, :] - a[..., rows, known] @ x[..., known, :]
-        x[..., rows, :] = np.linalg.solve(a[..., rows, rows], right)
-    return x
+    return _loop("upper" if upper else "lower", a, b)
 
 
 def _triangular_vjp(cotangents, operands, results, wanted, upper):
@@ -114,32 +153,29 @@ def _triangular_jvp(tangents, operands, results, upper):
 _triangular = operator(
     "linalg._triangular", "(n,n),(n,k)->(n,k)", _substituted, reads="ay", jvp=_triangular_jvp,
     vjp=_triangular_vjp, doc=_substituted.__doc__,
+    native=lambda upper: core.matrices["upper" if upper else "lower"],
     draw=lambda rng: [((_well_conditioned(rng, *a), rng.normal(size=b)), {"upper": upper})
                       for a, b, upper in (((3, 3), (3, 2), False), ((4, 2, 2), (2, 1), True),
                                           ((2, 2), (5, 2, 3), True))])
 
 
-def _solved(a, b, upper):
-    """The x of ``a @ x = b`` for a triangular a whose other half is zero; a small one by LAPACK's loop,
-    which programs call without Python."""
-    return solve(a, b) if a.shape[-1] <= BLOCK else _triangular(a, b, upper)
-
-
 def _halved(a):
     """The lower triangle, its diagonal halved."""
-    return fnp.tril(a) - 0.5 * a * fnp.eye(a.shape[-1], dtype=a.dtype)
+    kept = np.tri(a.shape[-1], dtype=a.dtype)
+    np.fill_diagonal(kept, 0.5)
+    return a * core.vouch(kept)
 
 
 def _cholesky_vjp(g, a, y, upper=False):
     factor, g = (_transposed(y), _transposed(g)) if upper else (y, g)
     above = _transposed(factor)
-    middle = _solved(above, _halved(above @ g), True)
-    return _transposed(_solved(above, _transposed(middle), True))
+    middle = _triangular(above, _halved(above @ g), True)
+    return _transposed(_triangular(above, _transposed(middle), True))
 
 
 def _cholesky_jvp(t, a, y, upper=False):
     factor = _transposed(y) if upper else y
-    inner = _solved(factor, _transposed(_solved(factor, t, False)), False)
+    inner = _triangular(factor, _transposed(_triangular(factor, t, False)), False)
     moved = factor @ _halved(_transposed(inner))
     return _transposed(moved) if upper else moved
 
@@ -149,8 +185,14 @@ def _positive(rng, *shape):
     return a @ np.swapaxes(a, -1, -2)
 
 
+def _factor_symmetric(a, upper=False):
+    found = _loop("cholesky_upper" if upper else "cholesky_lower", a)
+    return np.linalg.cholesky(a, upper=upper) if np.isnan(found[..., :1, :1]).any() else found
+
+
 cholesky = operator(
-    "linalg.cholesky", "(n,n)->(n,n)", np.linalg.cholesky, reads="y", symmetric=(0,),
+    "linalg.cholesky", "(n,n)->(n,n)", _factor_symmetric, numpy=np.linalg.cholesky, reads="y",
+    symmetric=(0,),
     jvp=(_cholesky_jvp,), vjp=(_cholesky_vjp,),
     doc="""The triangular factor of a symmetric positive definite matrix. As `numpy.linalg.cholesky`.
 
@@ -182,8 +224,7 @@ cholesky = operator(
     >>> fg.grad(lambda a: fnp.sum(fnp.linalg.cholesky(a)))(np.array([[4.0, 0.0], [0.0, 1.0]]))
     array([[0.25, 0.25],
            [0.25, 0.5 ]])
-    """, native=lambda upper: (np.linalg._umath_linalg.cholesky_up if upper else
-                               np.linalg._umath_linalg.cholesky_lo),
+    """, native=lambda upper: core.matrices["cholesky_upper" if upper else "cholesky_lower"],
     draw=lambda rng: [((_positive(rng, *shape),), {"upper": upper}) for shape, upper in (
         ((3, 3), False), ((4, 2, 2), True), ((1, 1), False))])
 

@@ -76,8 +76,8 @@ class Operator(NamedTuple):
         Operands that are taken as symmetric matrices: the derivative is that along symmetric
         directions. The rules get symmetric tangents, and what they return is made symmetric.
     native : callable or None
-        Of the options: the generalized ufunc whose loop programs call for matrices without batch axes;
-        it has NaN for a result where `value` raises.
+        Of the options: the generalized ufunc whose loop programs call; its first result is NaN where
+        `value` raises.
     draw : callable
         Of a random generator: pairs of operands and options, by which the laws test the operator.
     """

@@ -429,6 +429,8 @@ METHODS = [(lambda np, x, name=name, arguments=arguments: getattr(x, name)(*argu
     *[(lambda np, x, order=order: x.flatten(order), M) for order in "CF"],
     *[(lambda np, x, order=order: x.reshape(4, 3, order=order), M) for order in "CF"],
     (lambda np, x: (x.T, x.mT, x.real), M),
+    (lambda np, x: (x.flat[3], x.flat[1:9:2], x.flat[[0, 2]], x.flat.copy()), M),
+    (lambda np, x: np.stack(list(x.flat)), M),
     (lambda np, x: x.astype(x.dtype, copy=False), M),
     (lambda np, x: (x.shape, x.ndim, x.size, x.dtype, x.itemsize, x.nbytes), M),
     *[(lambda np, x, y: x @ y, a, b) for a, b in [(V, V), (M, V), (T3, (4, 2))]],

@@ -5,9 +5,11 @@ import inspect
 import numpy as np
 import pytest
 
+import fastgrad as fg
+import fastgrad.numpy as fnp
 from fastgrad._operators.signature import parsed
 from fastgrad._record import record
-from laws.examples import OPERATORS, SHAPED, TABLE, WITHOUT_EXAMPLES, public
+from laws.examples import DRAWN, OPERATORS, SHAPED, TABLE, WITHOUT_EXAMPLES, drawn, public
 
 CORE = {row.name for row in TABLE if row.kind == "shaped"}
 # The examples that are called after an operator of the core's; the others are after functions.
@@ -37,7 +39,10 @@ def test_every_record_draws_what_it_takes(name):
     """All of its operands, each of its options at least once; and they reach the operator."""
     row, call = OPERATORS[name], public(name)
     cases = list(row.draw(np.random.default_rng(0)))
-    assert cases
+    if not cases:                       # a part of another, whose laws go through it
+        assert any([name in met(fg.grad(lambda x, f=f: fnp.sum(f(x, *rest))), x)
+                    for f, (x, *rest) in [drawn(other, 0)[::-1] for other in DRAWN]])
+        return
     count = len(parsed(row.signature).operands)
     options = {*list(inspect.signature(call).parameters)[count:]} - {"dtype", "out"}
     assert {option for _, given in cases for option in given} == options

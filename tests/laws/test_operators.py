@@ -16,6 +16,7 @@ from fastgrad._operators import rule, signature
 from laws.calls import assert_same, value
 from laws.examples import (
     CASES,
+    DRAWN,
     OPERATORS,
     SHAPED,
     WITHOUT_LANES,
@@ -45,7 +46,7 @@ def test_values(name, k):
         for made in (f(*map(fg.tensor, operands)),
                      f(fg.tensor(operands[0], requires_grad=True), *operands[1:])):
             assert isinstance(made, fg.Tensor)
-            if name in OPERATORS:
+            if name in OPERATORS and OPERATORS[name].native is None:    # (factors are our own)
                 np.testing.assert_array_equal(value(made), plain)
             assert_same(made, plain)
         made = f(*map(fg.tensor, single))
@@ -189,7 +190,7 @@ ENGINES = {
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", DRAWN)
 def test_a_rule_that_is_missing_is_an_error(name, engine, monkeypatch):
     """Never a zero."""
     operands, f = drawn(name, 0)
@@ -199,7 +200,7 @@ def test_a_rule_that_is_missing_is_an_error(name, engine, monkeypatch):
         ENGINES[engine](lambda x: weighed(f, x, *operands[1:]), operands[0])
 
 
-@pytest.mark.parametrize("name", [name for name, row in OPERATORS.items() if row.jvp is not None])
+@pytest.mark.parametrize("name", [name for name in DRAWN if OPERATORS[name].jvp is not None])
 def test_a_vjp_that_is_left_out_is_the_transpose_of_the_jvp(name, monkeypatch):
     (first, *rest), f = drawn(name, 0)
     other = list(OPERATORS[name].draw(np.random.default_rng(1)))[0][0][0]
@@ -216,7 +217,7 @@ def test_a_vjp_that_is_left_out_is_the_transpose_of_the_jvp(name, monkeypatch):
 
     expected = derivatives()
     monkeypatch.setitem(OPERATORS, name, OPERATORS[name]._replace(vjp=None))
-    if name in ("fastgrad.linalg.solve", "fastgrad.linalg._triangular"):
+    if name == "fastgrad.linalg._triangular":
         with pytest.raises(fg.NoDerivativeError, match="made of the operator itself"):
             derivatives()
         return
@@ -224,7 +225,7 @@ def test_a_vjp_that_is_left_out_is_the_transpose_of_the_jvp(name, monkeypatch):
         np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", DRAWN)
 def test_explained(name):
     """By the chain rule step by step, whose last row is the gradient; and with SymPy, where the operator
     is linear."""
@@ -551,9 +552,9 @@ def test_a_loop_calls_in_each_step():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", [name for name, row in OPERATORS.items() if row.native is not None])
+@pytest.mark.parametrize("name", [name for name in DRAWN if OPERATORS[name].native is not None])
 def test_loops_of_numpys(name, dtype, monkeypatch):
-    """Programs call them, and the function where they do not serve."""
+    """Programs call them, with batch axes too, and the function where they do not serve."""
     row, calls = OPERATORS[name], []
     computed = core.CALLED[name]
     for operands, options in row.draw(np.random.default_rng(0)):
@@ -567,10 +568,10 @@ def test_loops_of_numpys(name, dtype, monkeypatch):
         calls.clear()
         fresh = [x * np.asarray(1.5, dtype) for x in operands]
         found = program(*fresh)
-        np.testing.assert_array_equal(found, f(*fresh))
+        np.testing.assert_array_equal(found, value(f(*map(fg.tensor, fresh))))
         assert found.dtype == dtype
-        assert bool(calls) == (dtype == "float32" or max(x.ndim for x in operands) > 2)
-        if not calls:
+        assert bool(calls) == (dtype == "float32")
+        if not calls and not row.name.startswith("linalg._"):
             zeros = 0 * operands[0]
             with pytest.raises(np.linalg.LinAlgError):          # what the function raises, of its own
                 program(zeros, *operands[1:])
@@ -588,7 +589,7 @@ def test_running_products_that_overflow_elsewhere():
     np.testing.assert_array_equal(found[6:], 0)
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", DRAWN)
 def test_complex_operands_are_refused(name):
     """Their imaginary part would get lost."""
     operands, options = next(iter(OPERATORS[name].draw(np.random.default_rng(0))))
