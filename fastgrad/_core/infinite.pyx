@@ -187,8 +187,9 @@ cdef int second_read(int op) except -1:
 
 
 cdef inline bint second_looked(FgNode *n, FgAdjoint **t, int count) except -1:
-    """Whether one has to look for a second tangent of an operation: an operand has one, or its
-    tangents have not been looked through for zeros, or have some."""
+    """Whether an operation may have a second tangent: an operand has one, or there are zeros among
+    tangents that may meet an infinity. (The usual answer, no, costs one look at the tangents that no
+    consumer has looked at before, and no call of what follows.)"""
     cdef int k
     cdef int among = second_operands[n.op]
     cdef FgNode *x
@@ -197,15 +198,17 @@ cdef inline bint second_looked(FgNode *n, FgAdjoint **t, int count) except -1:
     for k in range(count):
         if t[k] != NULL:
             x = fg_dual_of(t[k])
-            if x.index or k < 3 and among >> k & 1 and not x.flags & FG_NO_ZERO:
+            if x.index:
+                return True
+            if k < 3 and among >> k & 1 and not x.flags & FG_NO_ZERO and has_zero(x, t[k]):
                 return True
     return False
 
 
 cdef bint second_begins(FgNode *n, uint32_t id, FgAdjoint **t, uint32_t *ids,
                        int count) except -1:
-    """Whether an operation may have a second tangent: an operand has one, or a zero meets an
-    infinity."""
+    """Whether an operation that was looked at has a second tangent: an operand has one, or a zero
+    meets an infinity."""
     cdef int k
     cdef int among = second_operands[n.op]
     for k in range(count):

@@ -174,6 +174,30 @@ def test_instruction_sets_agree(row, dtype, restore_isa):
                     again[worst])
 
 
+# What calls functions that the library has in another form for each width of a vector.
+BY_WIDTH = {"arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "cbrt", "cosh",
+            "erf", "exp2", "expm1", "hypot", "hypot_da", "log", "log10", "log1p", "log2", "logaddexp",
+            "power", "power_da", "power_db", "sinh", "softplus", "tan", "xlogy", "xlogy_da"}
+
+
+@pytest.mark.skipif("avx512" not in core.available_isas(), reason="no AVX-512 here")
+@every_dtype
+def test_wider_vectors_give_the_same_bits(dtype, restore_isa):
+    """The kernels for AVX2 and AVX-512 are the same formulas with the same fused multiplications."""
+    for row in ROWS:
+        if row.name in BY_WIDTH:
+            continue
+        args = laws.kernel_operands(row, laws.special_operands(row, dtype))
+        found = {}
+        for name in ("avx2", "avx512"):
+            core.use_isa(name)
+            y = core.kernel_value(row.name, *args)
+            found[name] = [y, *(core.kernel_partial(row.name, k, np.ones_like(y), *args, y)
+                                for k in range(row.arity))]
+        for narrow, wide in zip(*found.values(), strict=True):
+            assert narrow is None or laws.same_bits(narrow, wide), row.name
+
+
 def test_instruction_sets():
     available = core.available_isas()
     assert available[0] == "base" and core.isa() in available
