@@ -207,9 +207,11 @@ def check_guard(guard, value):
     if met != guard.outcome:
         what = {"bool": "a condition", "int": "an integer", "count": "the number of true entries",
                 "all": "whether magnitudes are ordinary"}
-        raise GuardError(f"{guard.line}: {what[guard.kind]} was {guard.outcome} when the program "
-                         f"was recorded and is {met} now; a program without a Python function "
-                         "cannot take another path")
+        error = GuardError(f"{guard.line}: {what[guard.kind]} was {guard.outcome} when the program "
+                           f"was recorded and is {met} now; a program without a Python function "
+                           "cannot take another path")
+        error.guard = guard
+        raise error
 
 
 # ---- one node -------------------------------------------------------------------------------

@@ -7,15 +7,29 @@ nothing allocated that is larger than the graph.
 """
 
 import math
-import operator
 
 import numpy as np
 
 from fastgrad._core import core
 
 from . import _graph
-from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, STOP, WEAK, Graph, Guard, Loop, Slot
+from ._graph import (
+    INPUT,
+    LITERAL,
+    MANY,
+    NAMES,
+    NODE,
+    STOP,
+    WEAK,
+    Graph,
+    Guard,
+    Loop,
+    Slot,
+    short,
+)
+from ._operators.index import MAX_RANK, slot, wrong
 from ._operators.rule import OPERATORS
+from ._operators.shaped import SHAPED, How, axes_in
 from ._operators.signature import parsed
 from ._replay import CALLS, LANE
 
@@ -24,7 +38,6 @@ __all__ = ["MAX_NESTING", "OWN_CALLS", "verify"]
 MAX_NESTING = 30            # loops in loops
 MAX_UNFOLDED = 20_000, 10   # operations when each loop has its own body: so many, and so many times
                             # those that are there (planning does unfold them)
-MAX_RANK = 64               # NumPy's
 MAX_BYTES = 2**62           # of one array: sums of two such sizes do not overflow
 
 _ROWS = {row.name: row for row in core.operators()}
@@ -73,12 +86,6 @@ def _verified(graph, calls, seen, outside):
     wrong(unfolded > start + times * sum(len(other) for *_, other in seen.values()),
           f"its loops share bodies so often that they unfold to {unfolded} operations")
     return nesting, unfolded
-
-
-def wrong(condition, message):
-    """Raise ValueError with the message if the condition holds."""
-    if condition:
-        raise ValueError(message)
 
 
 class _Check:
@@ -161,10 +168,10 @@ class _Check:
               "the lines are no strings")
         for shape in graph.shapes:
             wrong(type(shape) is not tuple or any(type(n) is not int or n < 0 for n in shape),
-                  f"{_short(shape)} is no shape")
+                  f"{short(shape)} is no shape")
             wrong(len(shape) > MAX_RANK, f"a shape has {len(shape)} axes")
             wrong(8 * math.prod(max(n, 1) for n in shape) > MAX_BYTES,
-                  f"an array of shape {_short(shape)} is larger than any memory")
+                  f"an array of shape {short(shape)} is larger than any memory")
 
     def columns(self):
         nodes = self.graph.nodes
@@ -204,23 +211,23 @@ class _Check:
             wrong(graph.nodes["constant"][i] != place, f"node {i}: it is not input {place}")
         wrong(len(graph.kinds) != len(graph.outputs), "there are not as many kinds as outputs")
         for i, kind in zip(graph.outputs, graph.kinds):
-            wrong(not _whole(i) or not 0 <= i < n, f"there is no node {_short(i)} to return")
+            wrong(not _whole(i) or not 0 <= i < n, f"there is no node {short(i)} to return")
             rank, dtype = int(graph.nodes["rank"][i]), self.dtypes[graph.nodes["dtype"][i]]
             wrong(self.custom[i], f"output node {i} has no value")
-            wrong(kind not in ("float", "scalar", "array"), f"there is no kind {_short(kind)}")
+            wrong(kind not in ("float", "scalar", "array"), f"there is no kind {short(kind)}")
             wrong(kind != "array" and rank, f"output node {i} is an array, not a {kind}")
             wrong(kind == "float" and dtype != np.float64, f"output node {i} is no float")
         for guard in graph.guards:
             wrong(type(guard) is not Guard, "a guard is none")
             wrong(not _whole(guard.node) or not 0 <= guard.node < n,
-                  f"a guard is on node {_short(guard.node)}, which is not there")
+                  f"a guard is on node {short(guard.node)}, which is not there")
             wrong(self.custom[guard.node], f"the guard on node {guard.node} is on no value")
             kinds = {"bool": bool, "int": int, "count": int, "all": bool}
-            wrong(guard.kind not in kinds, f"there is no guard of the kind {_short(guard.kind)}")
+            wrong(guard.kind not in kinds, f"there is no guard of the kind {short(guard.kind)}")
             wrong(type(guard.outcome) is not kinds[guard.kind] or type(guard.line) is not str,
-                  f"the guard on node {guard.node} has the outcome {_short(guard.outcome)}")
+                  f"the guard on node {guard.node} has the outcome {short(guard.outcome)}")
             wrong(guard.kind == "all" and not guard.outcome,
-                  f"the guard on node {guard.node} has the outcome {_short(guard.outcome)}")
+                  f"the guard on node {guard.node} has the outcome {short(guard.outcome)}")
             size = math.prod(graph.shape(guard.node))
             wrong(guard.kind not in ("count", "all") and size != 1,
                   f"the guard on node {guard.node} is on an array")
@@ -240,6 +247,8 @@ class _Check:
         row = _ROWS[name]
         if row.kind in _ELEMENTWISE:
             return self.elementwise(row)
+        if name in SHAPED:
+            return self.shaped(SHAPED[name])
         method = getattr(self, "on_" + name, None)
         wrong(method is None, "it does not belong in a graph")
         return method()
@@ -250,7 +259,7 @@ class _Check:
 
     def is_shape(self, shape):
         wrong(self.shape != tuple(shape),
-              f"its shape is {_short(self.shape)}, not {_short(tuple(shape))}")
+              f"its shape is {short(self.shape)}, not {short(tuple(shape))}")
 
     def same_dtypes(self, which=slice(None)):
         for dtype in self.operand_dtypes[which]:
@@ -291,111 +300,18 @@ class _Check:
                   f"array of {self.dtype}")
             self.is_shape(value.shape)
 
-    def on_reshape(self):
-        self.count(1)
-        self.no_attribute()
-        self.same_dtypes()
-        wrong(math.prod(self.shapes[0]) != math.prod(self.shape),
-              f"{_short(self.shapes[0])} has not as many entries as {_short(self.shape)}")
-
-    def on_transpose(self):
-        self.count(1)
-        self.same_dtypes()
-        axes = self.axes(self.attribute, len(self.shapes[0]))
-        wrong(len(axes) != len(self.shapes[0]), "it names not all axes")
-        self.is_shape(self.shapes[0][k] for k in axes)
-
-    def on_broadcast(self):
-        self.count(1)
-        self.no_attribute()
-        self.same_dtypes()
-        wrong(np.broadcast_shapes(self.shapes[0], self.shape) != self.shape,
-              f"{_short(self.shapes[0])} does not broadcast to {_short(self.shape)}")
-
-    def on_flip(self):
-        self.count(1)
-        self.same_dtypes()
-        self.axes(self.attribute, len(self.shape))
-        self.is_shape(self.shapes[0])
-
-    def on_cast(self):
-        self.count(1)
-        self.no_attribute()
-        self.is_shape(self.shapes[0])
-
-    def on_item(self):
-        self.count(1)
-        self.same_dtypes()
-        self.is_shape(self.indexed(self.shapes[0], self.attribute, basic=True))
-
-    def on_place(self):
-        self.count(1)
-        self.same_dtypes()
-        found = self.indexed(self.shape, self.attribute, basic=True)
-        wrong(math.prod(found) != math.prod(self.shapes[0]),
-              f"{_short(self.shapes[0])} is put where {_short(found)} is")
-
-    def on_gather(self):
-        wrong(not self.x, "it has no operand")
-        self.same_dtypes(slice(1))
-        self.matches(self.indexed(self.shapes[0], self.attribute), self.shape)
-
-    def on_scatter(self):
-        wrong(not self.x, "it has no operand")
-        self.same_dtypes(slice(1))
-        self.broadcasts(self.shapes[0], self.indexed(self.shape, self.attribute))
-
-    def on_assign(self):
-        wrong(len(self.x) < 2, "it has no value to assign")
-        self.same_dtypes(slice(2))
-        self.is_shape(self.shapes[0])
-        value, part = self.shapes[1], self.indexed(self.shape, self.attribute)
-        while len(value) > len(part) and value[0] == 1:     # NumPy leaves such axes out
-            value = value[1:]
-        self.broadcasts(value, part)
-
-    def on_concatenate(self):
-        self.same_dtypes()
-        wrong(not self.x, "it has no operand")
-        if self.attribute is None:
-            wrong(any(self.shapes), "what is packed are no scalars")
-            self.is_shape((len(self.x),))
-            return
-        axis, = self.axes((self.attribute,), len(self.shape))
-        total = 0
-        for shape in self.shapes:
-            wrong(len(shape) != len(self.shape) or shape[:axis] != self.shape[:axis]
-                  or shape[axis + 1:] != self.shape[axis + 1:],
-                  f"{_short(shape)} does not join to {_short(self.shape)}")
-            total += shape[axis]
-        wrong(total != self.shape[axis], f"the parts have {total} entries along the axis")
-
-    def reduction(self):
-        self.count(1)
-        self.same_dtypes()
-        wrong(self.dtype not in _FLOATS, f"it is {self.dtype}")
-        shape = self.shapes[0]
-        axes = self.axes(self.attribute, len(shape))
-        kept = tuple(1 if k in axes else n for k, n in enumerate(shape))
-        left = tuple(n for k, n in enumerate(shape) if k not in axes)
-        wrong(self.shape not in (kept, left),
-              f"its shape is {_short(self.shape)}, not {_short(left)}")
-        wrong(self.name in ("max", "min") and any(shape[k] == 0 for k in axes)
-              and math.prod(self.shape), "it is the extreme of no entries")
-
-    on_sum = on_prod = on_max = on_min = on_logsumexp = reduction
-
-    def on_matmul(self):
-        self.count(2)
-        self.no_attribute()
-        self.same_dtypes()
-        wrong(self.dtype not in _FLOATS, f"it is {self.dtype}")
-        a, b = self.shapes
-        wrong(not a or not b, "an operand is a scalar")
-        rows, columns = a[-2:-1], b[-1:] if len(b) > 1 else ()
-        wrong(a[-1] != b[-2 if len(b) > 1 else 0],
-              f"{_short(a)} and {_short(b)} do not match")
-        self.is_shape(np.broadcast_shapes(a[:-2], b[:-2]) + rows + columns)
+    def shaped(self, row):
+        own = len(self.x) if row.operands is None else row.operands
+        # Those that stand in the attribute may follow.
+        wrong(len(self.x) < max(own, 1) or len(self.x) > own and not row.listed,
+              f"it has {len(self.x)} operands, not {max(own, 1)}")
+        if not row.converts:
+            self.same_dtypes(slice(own))
+        wrong((row.reduces or row.bilinear) and self.dtype not in _FLOATS, f"it is {self.dtype}")
+        found = row.fits(How(self.shape, self.dtype, self.attribute),
+                         list(zip(self.shapes, self.operand_dtypes)))
+        wrong(len(found) != len(self.shape) or any(n is not None and n != m for n, m in zip(
+            found, self.shape)), f"its shape is {short(self.shape)}, not {short(found)}")
 
     def on_call(self):
         attribute = self.attribute
@@ -404,7 +320,7 @@ class _Check:
         wrong(type(name) is not str or type(args) is not tuple or type(kwargs) is not tuple
               or not (which is None or _whole(which) and which >= 0), "its attribute is no call")
         wrong(self.calls is not None and name not in self.calls,
-              f"there is no function {_short(name)}")
+              f"there is no function {short(name)}")
         for pair in kwargs:
             wrong(type(pair) is not tuple or len(pair) != 2 or type(pair[0]) is not str,
                   "its keyword arguments are no pairs")
@@ -442,8 +358,8 @@ class _Check:
     def call_weights(self, x, name=None, axes=None, *more):
         shape, dtype = self.call_of_floats(x)
         wrong(name != self.attribute[0].removeprefix("fastgrad.weights_") or more,
-              f"its arguments are not an operand, a name and axes: {_short(name)}")
-        axes = self.axes(axes, len(shape))
+              f"its arguments are not an operand, a name and axes: {short(name)}")
+        axes = axes_in(axes, len(shape))
         wrong(name != "logsumexp" and any(shape[k] == 0 for k in axes) and math.prod(
             n for k, n in enumerate(shape) if k not in axes), "it is the extreme of no entries")
         self.is_shape(shape)
@@ -464,12 +380,12 @@ class _Check:
                   type(pair) is not tuple or len(pair) != 2 or type(pair[0]) is not str
                   for pair in kwargs), "it calls nothing for each lane")
         wrong(self.calls is not None and name not in self.calls,
-              f"there is no function {_short(name)}")
+              f"there is no function {short(name)}")
         wrong(type(has) is not tuple or len(has) != len(self.x)
               or any(type(x) is not bool for x in has), "it does not tell which operands have lanes")
         wrong(not _whole(lanes) or any(
             shape[:1] != (lanes,) for shape, own in zip((self.shape, *self.shapes), (True, *has))
-            if own), f"an operand or the result has not {_short(lanes)} lanes")
+            if own), f"an operand or the result has not {short(lanes)} lanes")
         self.lane_slots((args, tuple(value for key, value in kwargs)), 0)
 
     def lane_slots(self, value, depth):
@@ -490,10 +406,8 @@ class _Check:
             for part in value:
                 self.slots(part, depth + 1)
 
-    def slot(self, slot):
-        wrong(not _whole(slot.operand) or not 0 <= slot.operand < len(self.x),
-              f"there is no operand {_short(slot.operand)}")
-        return self.shapes[slot.operand], self.operand_dtypes[slot.operand]
+    def slot(self, item):
+        return slot(item, list(zip(self.shapes, self.operand_dtypes)))
 
     # ---- loops ------------------------------------------------------------------------------
 
@@ -526,104 +440,6 @@ class _Check:
         self.is_shape(shape)
         wrong(dtype != self.dtype, f"it is {self.dtype}, not {dtype}")
 
-    # ---- axes and indices -------------------------------------------------------------------
-
-    def axes(self, axes, rank):
-        wrong(type(axes) is not tuple or not all(map(_whole, axes)), "its axes are no ints")
-        for k in axes:
-            wrong(not 0 <= k < rank, f"there is no axis {_short(k)}")
-        wrong(len(set(axes)) != len(axes), "an axis is named twice")
-        return list(axes)
-
-    def matches(self, found, shape):
-        wrong(len(found) != len(shape) or any(n is not None and n != m
-                                              for n, m in zip(found, shape)),
-              f"its shape is {_short(shape)}, not {_short(found)}")
-
-    def broadcasts(self, shape, target):
-        wrong(len(shape) > len(target) or any(
-            n != 1 and m is not None and n != m
-            for n, m in zip(shape, target[len(target) - len(shape):])),
-              f"{_short(shape)} is assigned to {_short(target)}")
-
-    def indexed(self, shape, index, basic=False):
-        """The shape of an array of that shape when indexed; None for a length that only running
-        tells (of a mask). By NumPy's rules: entries of arrays are taken together, and stand where
-        the first of them stood if nothing else is in between, else in front."""
-        items = list(index) if type(index) is tuple else [index]
-        looked = []                     # (consumed axes, shape of an array or None, slice or None)
-        for item in items:
-            array = None
-            if isinstance(item, Slot):
-                array = self.slot(item)
-            elif isinstance(item, (np.ndarray, list)):
-                value = np.asarray(item)
-                if value.size == 0 and isinstance(item, list):
-                    value = value.astype(np.intp)
-                array = value.shape, value.dtype
-            if array is not None:
-                wrong(basic, "it has an array in its index")
-                wrong(array[1].kind not in "biu", f"it is indexed with {array[1]}")
-                if array[1] == _BOOL:
-                    looked.append((len(array[0]), "mask", item, array[0]))
-                else:
-                    looked.append((1, "array", item, array[0]))
-            elif item is None:
-                looked.append((0, "new", None, ()))
-            elif item is Ellipsis:
-                looked.append((None, "rest", None, ()))
-            elif isinstance(item, slice):
-                looked.append((1, "slice", item, ()))
-            else:
-                wrong(isinstance(item, (bool, np.bool_)), "it is indexed with a bool")
-                looked.append((1, "int", operator.index(item), ()))
-        taken = sum(count for count, *_ in looked if count)
-        rests = sum(kind == "rest" for _, kind, *_ in looked)
-        wrong(rests > 1, "it has more than one ellipsis")
-        wrong(taken > len(shape), f"{_short(shape)} has not so many axes")
-        if not rests:
-            looked.append((None, "rest", None, ()))
-        advanced = any(kind in ("array", "mask") for _, kind, *_ in looked)
-        found, together, at, place, split, last = [], [], 0, None, False, None
-        for number, (count, kind, item, own) in enumerate(looked):
-            count = len(shape) - taken if count is None else count
-            dims = shape[at:at + count]
-            at += count
-            if kind in ("array", "mask") or kind == "int" and advanced:
-                split = split or last is not None and number != last + 1
-                last = number
-                place = len(found) if place is None else place
-            if kind == "int":
-                wrong(not -dims[0] <= item < dims[0],
-                      f"{item} is out of bounds for an axis of {dims[0]}")
-            elif kind == "array":
-                if not isinstance(item, Slot) and np.size(item):
-                    wrong(int(np.min(item)) < -dims[0] or int(np.max(item)) >= dims[0],
-                          f"an index is out of bounds for an axis of {dims[0]}")
-                together.append(own)
-            elif kind == "mask":
-                wrong(own != tuple(dims), f"a mask of shape {_short(own)} is on {_short(dims)}")
-                together.append(None if isinstance(item, Slot)
-                                else (int(np.count_nonzero(item)),))
-            elif kind == "slice":
-                wrong(not all(part is None or _whole(part)
-                              for part in (item.start, item.stop, item.step)),
-                      "a slice is not of ints")
-                found.append(len(range(*item.indices(dims[0]))))
-            elif kind == "new":
-                found.append(1)
-            else:
-                found.extend(dims)
-        if together:
-            known = [own for own in together if own is not None]
-            joined = np.broadcast_shapes(*known) if known else ()
-            if len(known) < len(together):          # a mask counts at run time
-                joined = joined[:-1] + (None,)
-            place = 0 if split else place
-            found[place:place] = joined
-        wrong(len(found) > MAX_RANK, "it makes too many axes")
-        return tuple(found)
-
 
 # How the functions of ours are called that a call may name.
 OWN_CALLS = {"fastgrad.all_finite": _Check.call_all_finite, "fastgrad.lanes": _Check.call_lanes,
@@ -645,7 +461,7 @@ def loop_shapes(loop, operands):
         wrong(not _whole(loop.length) or not 0 <= loop.length < 2**62, "its length is no number")
         wrong(condition is not None, "a scan has no condition")
     else:
-        wrong(loop.kind != "while", f"there is no loop of the kind {_short(loop.kind)}")
+        wrong(loop.kind != "while", f"there is no loop of the kind {short(loop.kind)}")
         wrong(loop.length is not None or loop.sequences or type(condition) is not Graph,
               "it has no condition, or a length")
         wrong(len(body.outputs) != loop.carries, "its body returns more than the carries")
@@ -655,18 +471,18 @@ def loop_shapes(loop, operands):
     for k, ((shape, dtype), own) in enumerate(zip(operands, inner)):
         if loop.carries <= k < loop.carries + loop.sequences:
             wrong(not shape or shape[0] != loop.length,
-                  f"a sequence has shape {_short(shape)} in a loop of {loop.length} steps")
+                  f"a sequence has shape {short(shape)} in a loop of {loop.length} steps")
             shape = shape[1:]
-        wrong(own != (shape, dtype), f"operand {k} is {dtype}{_short(shape)}, its body takes "
-              f"{own[1]}{_short(own[0])}")
+        wrong(own != (shape, dtype), f"operand {k} is {dtype}{short(shape)}, its body takes "
+              f"{own[1]}{short(own[0])}")
     for k in range(loop.carries):
         own = _of(body, body.outputs[k])
         wrong(own != inner[k], f"its body changes carry {k} from {inner[k][1]}"
-              f"{_short(inner[k][0])} to {own[1]}{_short(own[0])}")
+              f"{short(inner[k][0])} to {own[1]}{short(own[0])}")
     for i in body.outputs[loop.carries:]:
         shape = (loop.length, *_of(body, i)[0])
         wrong(len(shape) > MAX_RANK or 8 * math.prod(max(n, 1) for n in shape) > MAX_BYTES,
-              f"its results of shape {_short(shape)} are larger than any memory")
+              f"its results of shape {short(shape)} are larger than any memory")
     if condition is not None:
         wrong([_of(condition, i) for i in condition.inputs] != inner,
               "its condition does not take its operands")
@@ -675,7 +491,7 @@ def loop_shapes(loop, operands):
 
 
 def _of(graph, i):
-    wrong(not _whole(i) or not 0 <= i < len(graph), f"there is no node {_short(i)} in its body")
+    wrong(not _whole(i) or not 0 <= i < len(graph), f"there is no node {short(i)} in its body")
     node = graph.nodes[i]
     wrong(node["op"] == _graph.OPS["custom"], f"node {i} of its body has no value")
     wrong(node["shape"] >= len(graph.shapes) or node["dtype"] > 23, "its body has no such shape")
@@ -688,8 +504,3 @@ def _whole(x):
 
 def _first(bad):
     return int(np.argmax(bad))
-
-
-def _short(value):
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,7 +1,8 @@
 """The graph's operators that are not element-wise: what moves entries, reductions, the product.
 
 One record an operator. Whoever reads graphs in Python asks it: replays and Taylor series `step`,
-sparsity and formulas `move` and `goes`, explanations the rest.
+sparsity and formulas `move` and `goes`, lanes `behind` and `lanes`, checks `fits`, explanations the
+rest.
 """
 
 import math
@@ -10,9 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._graph import filled, has_slots
+from fastgrad._graph import filled, has_slots, short
 
-__all__ = ["SHAPED", "GraphOperator", "How"]
+from . import batch
+from .index import broadcasts, picked, wrong
+
+__all__ = ["SHAPED", "GraphOperator", "How", "axes_in"]
 
 
 ROWS = {row.name: row for row in core.operators()}
@@ -33,6 +37,9 @@ class GraphOperator(NamedTuple):
     name : str
     step : callable
         Of a How: the function of Tensors that it is.
+    fits : callable
+        Of a How and the operands, pairs of a shape and a dtype: the shape of the result, None for a
+        length that only running tells. ValueError where they do not go together.
     move : callable or None
         Of a How: the same for arrays of numbers, which stand for entries; -1 and None, for a whole
         operand, for zeros. None: it does more than moving entries.
@@ -40,9 +47,14 @@ class GraphOperator(NamedTuple):
         Of a How and the shape of the one operand: for each of its entries the number of that of the
         result which it goes into, in an array that broadcasts to the shape.
     behind : callable or None
-        Of the attribute: what it is when operand and result have another axis in front. None: that
-        takes more than another attribute.
-    linear, bilinear, reduces : bool
+        Of the attribute: what it is when operand and result have another axis in front.
+    lanes : callable or None
+        Where that takes more than another attribute: a rule of batch.py.
+    operands : int or None
+        How many there are, but for those that stand in the attribute; None: as many as you like.
+    converts : bool
+        Whether the dtype of the result is another than that of the operands.
+    linear, bilinear, reduces, listed : bool
         As the table of operators says.
     words : tuple of str, callable or None
         The letter of its Jacobian, and what that is; None: the identity. A function gets the node
@@ -52,15 +64,20 @@ class GraphOperator(NamedTuple):
     """
     name: str
     step: Any
+    fits: Any
     move: Any = None
     goes: Any = None
     behind: Any = None
+    lanes: Any = None
+    operands: int | None = 1
+    converts: bool = False
     words: Any = None
     option: str = ""
 
     linear = property(lambda self: ROWS[self.name].linear)
     bilinear = property(lambda self: ROWS[self.name].bilinear)
     reduces = property(lambda self: ROWS[self.name].reduces)
+    listed = property(lambda self: ROWS[self.name].listed)
 
     def route(self, how, k, shapes):
         """Which entry of the result each entry of operand k goes to: numbers of both, in pairs."""
@@ -77,12 +94,20 @@ def _numbers(shape):
     return np.arange(math.prod(shape)).reshape(shape)
 
 
+def axes_in(axes, rank):
+    """Axes of an attribute, if they are axes."""
+    wrong(type(axes) is not tuple or any(type(k) is not int for k in axes), "its axes are no ints")
+    for k in axes:
+        wrong(not 0 <= k < rank, f"there is no axis {short(k)}")
+    wrong(len(set(axes)) != len(axes), "an axis is named twice")
+    return axes
+
+
 # ---- what moves entries ---------------------------------------------------------------------
 
-def _moves(name, step, words=None, option="", move=None, behind=None):
+def _moves(name, step, fits, move=None, **more):
     """Views do the same with arrays as with Tensors, and need no `move` of their own."""
-    return GraphOperator(name, step, move or step, behind=behind, words=words,
-                         option=option)
+    return GraphOperator(name, step, fits, move or step, **more)
 
 
 def _axes_behind(axes):
@@ -139,6 +164,78 @@ def _beside(how):
     return move
 
 
+def _bare(how):
+    wrong(how.attribute is not None, "it takes no attribute")
+
+
+def _reshaped(how, operands):
+    _bare(how)
+    (own, _), = operands
+    wrong(math.prod(own) != math.prod(how.shape),
+          f"{short(own)} has not as many entries as {short(how.shape)}")
+    return how.shape
+
+
+def _turned(how, operands):
+    (own, _), = operands
+    wrong(len(axes_in(how.attribute, len(own))) != len(own), "it names not all axes")
+    return tuple([own[k] for k in how.attribute])
+
+
+def _repeated(how, operands):
+    _bare(how)
+    (own, _), = operands
+    wrong(np.broadcast_shapes(own, how.shape) != how.shape,
+          f"{short(own)} does not broadcast to {short(how.shape)}")
+    return how.shape
+
+
+def _converted(how, operands):
+    _bare(how)
+    return operands[0][0]
+
+
+def _flipped(how, operands):
+    (own, _), = operands
+    axes_in(how.attribute, len(own))
+    return own
+
+
+def _put(how, operands):
+    (own, _), = operands
+    part = picked(how.attribute, how.shape, operands, basic=True).shape
+    wrong(math.prod(part) != math.prod(own), f"{short(own)} is put where {short(part)} is")
+    return how.shape
+
+
+def _scattered_there(how, operands):
+    own, part = operands[0][0], picked(how.attribute, how.shape, operands).shape
+    wrong(not broadcasts(own, part), f"{short(own)} is assigned to {short(part)}")
+    return how.shape
+
+
+def _assigned_there(how, operands):
+    (own, _), (value, _) = operands[:2]
+    part = picked(how.attribute, own, operands).shape
+    while len(value) > len(part) and value[0] == 1:     # NumPy leaves such axes out
+        value = value[1:]
+    wrong(not broadcasts(value, part), f"{short(value)} is assigned to {short(part)}")
+    return own
+
+
+def _end_to_end(how, operands):
+    if how.attribute is None:
+        wrong(any(own for own, _ in operands), "what is packed are no scalars")
+        return (len(operands),)
+    shape = how.shape
+    axis, = axes_in((how.attribute,), len(shape))
+    for own, _ in operands:
+        wrong(len(own) != len(shape) or own[:axis] != shape[:axis]
+              or own[axis + 1:] != shape[axis + 1:],
+              f"{short(own)} does not join to {short(shape)}")
+    return (*shape[:axis], sum([own[axis] for own, _ in operands]), *shape[axis + 1:])
+
+
 _ORDER = "P", "the same entries in another order"
 _ROWS = "R", "rows of the identity"
 _COLUMNS = "C", "columns of the identity"
@@ -151,39 +248,62 @@ def _reduction(name, function):
         axes, rank = how.attribute, len(how.shape)
         return lambda x: function(x, axes, keepdims=rank == x.ndim and bool(axes))
 
+    def fits(how, operands):
+        (own, _), = operands
+        axes = axes_in(how.attribute, len(own))
+        wrong(name in ("max", "min") and any(own[k] == 0 for k in axes) and math.prod(how.shape),
+              "it is the extreme of no entries")
+        kept = tuple([1 if k in axes else n for k, n in enumerate(own)])
+        return kept if how.shape == kept else tuple(
+            [n for k, n in enumerate(own) if k not in axes])
+
     def goes(how, shape):
         return _numbers([1 if k in how.attribute else n for k, n in enumerate(shape)])
-    return GraphOperator(name, step, goes=goes, behind=_axes_behind,
+    return GraphOperator(name, step, fits, goes=goes, behind=_axes_behind,
                          words=("J", f"a row for each {name}"))
 
 
+def _product(how, operands):
+    _bare(how)
+    (a, _), (b, _) = operands
+    wrong(not a or not b, "an operand is a scalar")
+    wrong(a[-1] != b[-2 if len(b) > 1 else 0], f"{short(a)} and {short(b)} do not match")
+    return np.broadcast_shapes(a[:-2], b[:-2]) + a[-2:-1] + (b[-1:] if len(b) > 1 else ())
+
+
 SHAPED = {row.name: row for row in (
-    _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), option="shape",
+    _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), _reshaped, option="shape",
            behind=lambda nothing: None),
-    _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute),
-           lambda node, k: _ORDER if len(node.shape) > 1 else None,
+    _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute), _turned,
+           words=lambda node, k: _ORDER if len(node.shape) > 1 else None,
            behind=lambda axes: (0, *_axes_behind(axes))),
-    _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape),
-           ("B", "repeats entries"), "shape"),
-    _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), _ORDER, "attribute",
-           behind=_axes_behind),
-    _moves("item", lambda how: lambda x: x[how.attribute], _ROWS, "index", behind=_index_behind),
-    _moves("gather", _picked, _ROWS, "index"),
-    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), move=lambda how: lambda x: x,
-           behind=lambda nothing: None),
-    _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _COLUMNS,
-           move=_embedded, behind=_index_behind),
+    _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape), _repeated,
+           words=("B", "repeats entries"), option="shape", lanes=batch.repeated),
+    _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), _flipped, words=_ORDER,
+           option="attribute", behind=_axes_behind),
+    _moves("item", lambda how: lambda x: x[how.attribute],
+           lambda how, operands: picked(how.attribute, operands[0][0], operands, basic=True).shape,
+           words=_ROWS, option="index", behind=_index_behind),
+    _moves("gather", _picked, lambda how, operands: picked(
+        how.attribute, operands[0][0], operands).shape,
+           words=_ROWS, option="index", lanes=batch.gathered),
+    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), _converted,
+           lambda how: lambda x: x, converts=True, behind=lambda nothing: None),
+    _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _put,
+           words=_COLUMNS, move=_embedded, behind=_index_behind),
     _moves("assign", lambda how: lambda *x: core.assigned(x[0], filled(how.attribute, x), x[1]),
-           lambda node, k: _COLUMNS if k else ("Z", "the identity, rows of what was replaced 0"),
-           "index", _replaced),
-    _moves("concatenate", _joined, lambda node, k: (f"C{k}", _COLUMNS[1]), move=_beside),
-    GraphOperator("scatter", _scattered, goes=lambda how, shape: _numbers(how.shape)[how.attribute],
-                  words=_COLUMNS),
+           _assigned_there, _replaced, operands=2, lanes=batch.assigned, option="index",
+           words=lambda node, k: _COLUMNS if k else (
+               "Z", "the identity, rows of what was replaced 0")),
+    _moves("concatenate", _joined, _end_to_end, _beside, operands=None, lanes=batch.joined,
+           words=lambda node, k: (f"C{k}", _COLUMNS[1])),
+    GraphOperator("scatter", _scattered, _scattered_there, lanes=batch.scattered, words=_COLUMNS,
+                  goes=lambda how, shape: _numbers(how.shape)[how.attribute]),
     _reduction("sum", core.sum),
     _reduction("prod", core.prod),
     _reduction("max", core.max),
     _reduction("min", core.min),
     _reduction("logsumexp", core.logsumexp),
-    GraphOperator("matmul", lambda how: core.matmul,
+    GraphOperator("matmul", lambda how: core.matmul, _product, operands=2, lanes=batch.multiplied,
                   words=("K", "a block for each matrix product")),
 )}
