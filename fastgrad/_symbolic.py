@@ -149,16 +149,18 @@ def _known_values(recording, leaves):
     leaves = iter(leaves)
     shapes = [node.shape for node in nodes]
     values = [None if node.value is None else np.asarray(node.value) for node in nodes]
+    replacing = []
     for i, node in enumerate(nodes):
         if node.op == "argument":
             values[i] = np.asarray(next(leaves), node.dtype)
-        elif node.op == "assign":
+        elif node.op in SHAPED and SHAPED[node.op].replaces:
             shapes[node.operands[0]] = node.shape
+            replacing.append(i)
     unknown = [i for i, value in enumerate(values) if value is None]
     for i in unknown:
         values[i] = np.full(shapes[i] or (), np.nan)
-    for i in reversed(range(len(nodes))):
-        if nodes[i].op == "assign" and nodes[i].operands[0] in unknown:
+    for i in reversed(replacing):
+        if nodes[i].operands[0] in unknown:
             rows, columns = SHAPED[nodes[i].op].route(
                 nodes[i], 0, [values[k].shape for k in nodes[i].operands])
             values[nodes[i].operands[0]].flat[columns] = values[i].flat[rows]
@@ -313,8 +315,8 @@ def jacobian_entries(node, k, operands, y, apply):
     if row.bilinear:
         return _matmul_entries(k, operands, node.shape)
     rows, columns = row.route(node, k, [x.shape for x in operands])
-    return rows, columns, np.ones(rows.size) if row.linear else _reduction_slopes(
-        node.op, x.ravel(), y.ravel(), rows, apply)
+    return rows, columns, np.ones(rows.size) if row.linear else np.asarray(
+        row.slopes(apply, x.ravel(), y.ravel()[rows], rows))
 
 
 def _operator_entries(node, k, operands):
@@ -356,34 +358,18 @@ def _matmul_entries(k, operands, shape):
     return (rows, in_a, b.ravel()[in_b]) if k == 0 else (rows, in_b, a.ravel()[in_a])
 
 
-def _reduction_slopes(op, x, y, rows, apply):
-    if op == "logsumexp":
-        return np.asarray(apply("exp", apply("subtract", x, y[rows])))
-    if op == "prod":        # the product of the others, right even where an entry is 0
-        slopes = np.empty(x.size, x.dtype)
-        for i, row in enumerate(rows):
-            slopes[i] = np.prod(x[(rows == row) & (np.arange(x.size) != i)])
-        return slopes
-    if x.dtype == object:       # (Formulas of an entry and of the maximum may be rounded apart.)
-        x = -x if op == "min" else x
-        chosen = np.ones(x.size, object)
-        for i, row in enumerate(rows):
-            for j in np.flatnonzero((rows == row) & (np.arange(x.size) != i)):
-                chosen[i] *= 1 - apply("step", x[j] - x[i])
-    else:
-        chosen = np.asarray(apply("is_zero", apply("subtract", x, y[rows])))
-    ties = np.zeros(y.size, chosen.dtype)
-    np.add.at(ties, rows, chosen)
-    return np.asarray(apply("divide", chosen, ties[rows]))
-
-
 def node_value(node, operands, apply):
     """The value of a node from those of its operands."""
     if node.op in core.functions:
         return np.asarray(apply(node.op, *operands))
     row = SHAPED.get(node.op)
     if row and row.reduces and not row.linear:
-        return _reduction_value(node, operands[0], apply)
+        x, = operands
+        rows, _ = row.route(node, 0, [x.shape])
+        value = np.empty(math.prod(node.shape), x.dtype)
+        for k in range(value.size):
+            value[k] = functools.reduce(functools.partial(apply, row.fold), x.ravel()[rows == k])
+        return value.reshape(node.shape)
     if node.op == "operator" and all(x.dtype != object for x in operands):
         return np.asarray(node.attribute.row.computed(*operands, **node.attribute.options)[
             node.attribute.which])
@@ -392,21 +378,6 @@ def node_value(node, operands, apply):
         rows, columns, slopes = jacobian_entries(node, k, operands, value, apply)
         np.add.at(value, rows,
                   np.asarray(apply("multiply", operands[k].ravel()[columns], slopes)))
-    return value.reshape(node.shape)
-
-
-def _reduction_value(node, x, apply):
-    rows, _ = SHAPED[node.op].route(node, 0, [x.shape])
-    value = np.empty(math.prod(node.shape), x.dtype)
-    for row in range(value.size):
-        entries = x.ravel()[rows == row]
-        if node.op == "logsumexp":
-            value[row] = apply("log", np.sum(apply("exp", entries)))
-        elif node.op == "prod":
-            value[row] = np.prod(entries)
-        else:
-            choose = "maximum" if node.op == "max" else "minimum"
-            value[row] = functools.reduce(functools.partial(apply, choose), entries)
     return value.reshape(node.shape)
 
 

@@ -56,11 +56,24 @@ class GraphOperator(NamedTuple):
         Whether the dtype of the result is another than that of the operands.
     linear, bilinear, reduces, listed : bool
         As the table of operators says.
+    replaces : bool
+        Whether operand 1 takes the place of the entries of operand 0 that the attribute names.
+    fold : str
+        Of what reduces: the element-wise row that combines two entries.
+    slopes : callable or None
+        Of what reduces and is not linear: ``(apply, entries, their results, the numbers of these)``
+        gives its partials, in rows of the table. (See _symbolic.py; Taylor series have no numbers.)
+    selects : bool
+        Whether it takes some entries, and has no path to the others.
     words : tuple of str, callable or None
         The letter of its Jacobian, and what that is; None: the identity. A function gets the node
         and which operand it is.
+    to_number : tuple of str
+        Of what reduces, where its result is a number: the row of its slopes as a formula of the
+        operand a, the result y and a letter m, and what the row is.
     option : str
-        What an explanation writes beside the operands: "shape", "attribute", "index" or nothing.
+        What an explanation writes beside the operands: "shape", "attribute", "order", "index" or
+        nothing.
     """
     name: str
     step: Any
@@ -71,7 +84,12 @@ class GraphOperator(NamedTuple):
     lanes: Any = None
     operands: int | None = 1
     converts: bool = False
+    replaces: bool = False
+    fold: str = ""
+    slopes: Any = None
+    selects: bool = False
     words: Any = None
+    to_number: tuple = ()
     option: str = ""
 
     linear = property(lambda self: ROWS[self.name].linear)
@@ -243,7 +261,7 @@ _COLUMNS = "C", "columns of the identity"
 
 # ---- what reduces ---------------------------------------------------------------------------
 
-def _reduction(name, function):
+def _reduction(name, function, fold, **more):
     def step(how):
         axes, rank = how.attribute, len(how.shape)
         return lambda x: function(x, axes, keepdims=rank == x.ndim and bool(axes))
@@ -259,8 +277,37 @@ def _reduction(name, function):
 
     def goes(how, shape):
         return _numbers([1 if k in how.attribute else n for k, n in enumerate(shape)])
-    return GraphOperator(name, step, fits, goes=goes, behind=_axes_behind,
-                         words=("J", f"a row for each {name}"))
+    return GraphOperator(name, step, fits, goes=goes, behind=_axes_behind, fold=fold,
+                         **{"words": ("J", f"a row for each {name}"), **more})
+
+
+def _others(apply, x, y, results):
+    """The product of the other entries, right even where one is 0."""
+    slopes = np.empty(x.size, x.dtype)
+    for i, result in enumerate(results):
+        slopes[i] = np.prod(x[(results == result) & (np.arange(x.size) != i)])
+    return slopes
+
+
+def _shares(sign):
+    """Those of the entries that are the largest, or the smallest."""
+    def slopes(apply, x, y, results):
+        if x.dtype == object:       # (Formulas of an entry and of the maximum may be rounded apart.)
+            chosen = np.ones(x.size, object)
+            for i, result in enumerate(results):
+                for j in np.flatnonzero((results == result) & (np.arange(x.size) != i)):
+                    chosen[i] *= 1 - apply("step", sign * (x[j] - x[i]))
+        else:
+            chosen = np.asarray(apply("is_zero", apply("subtract", x, y)))
+        ties = np.zeros(max(results, default=0) + 1, chosen.dtype)
+        np.add.at(ties, results, chosen)
+        return np.asarray(apply("divide", chosen, ties[results]))
+    return slopes
+
+
+def _extreme(name, function, fold, sign):
+    return _reduction(name, function, fold, slopes=_shares(sign), selects=True, to_number=(
+        "m", f"{{m}} is 1 at the {fold}, 0 elsewhere"))
 
 
 def _product(how, operands):
@@ -275,7 +322,7 @@ SHAPED = {row.name: row for row in (
     _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), _reshaped, option="shape",
            behind=lambda nothing: None),
     _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute), _turned,
-           words=lambda node, k: _ORDER if len(node.shape) > 1 else None,
+           words=lambda node, k: _ORDER if len(node.shape) > 1 else None, option="order",
            behind=lambda axes: (0, *_axes_behind(axes))),
     _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape), _repeated,
            words=("B", "repeats entries"), option="shape", lanes=batch.repeated),
@@ -292,18 +339,21 @@ SHAPED = {row.name: row for row in (
     _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _put,
            words=_COLUMNS, move=_embedded, behind=_index_behind),
     _moves("assign", lambda how: lambda *x: core.assigned(x[0], filled(how.attribute, x), x[1]),
-           _assigned_there, _replaced, operands=2, lanes=batch.assigned, option="index",
+           _assigned_there, _replaced, operands=2, replaces=True, lanes=batch.assigned, option="index",
            words=lambda node, k: _COLUMNS if k else (
                "Z", "the identity, rows of what was replaced 0")),
     _moves("concatenate", _joined, _end_to_end, _beside, operands=None, lanes=batch.joined,
            words=lambda node, k: (f"C{k}", _COLUMNS[1])),
     GraphOperator("scatter", _scattered, _scattered_there, lanes=batch.scattered, words=_COLUMNS,
                   goes=lambda how, shape: _numbers(how.shape)[how.attribute]),
-    _reduction("sum", core.sum),
-    _reduction("prod", core.prod),
-    _reduction("max", core.max),
-    _reduction("min", core.min),
-    _reduction("logsumexp", core.logsumexp),
+    _reduction("sum", core.sum, "add", to_number=("ones", "a row of ones"),
+               words=lambda node, k: ("S", f"adds along axis {', '.join(map(str, node.attribute))}")),
+    _reduction("prod", core.prod, "multiply", slopes=_others,
+               to_number=("y / a", "a row: the product of the others")),
+    _extreme("max", core.max, "maximum", 1),
+    _extreme("min", core.min, "minimum", -1),
+    _reduction("logsumexp", core.logsumexp, "logaddexp", to_number=("softmax(a)", "a row"),
+               slopes=lambda apply, x, y, _: apply("exp", apply("subtract", x, y))),
     GraphOperator("matmul", lambda how: core.matmul, _product, operands=2, lanes=batch.multiplied,
                   words=("K", "a block for each matrix product")),
 )}
