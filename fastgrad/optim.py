@@ -22,7 +22,7 @@ import bisect
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 import numpy as np
@@ -97,7 +97,7 @@ class Optimizer:
     def __post_init__(self):
         if not callable(self.lr):
             self.lr = _number(self, "lr", self.lr)
-        self.weight_decay = _number(self, "weight_decay", self.weight_decay)
+        _check_options(self)
 
     def init(self, params):
         """The state before the first step.
@@ -295,11 +295,6 @@ class Momentum(Optimizer):
     momentum: float = 0.9
     dampening: float = 0.0
 
-    def __post_init__(self):
-        super().__post_init__()
-        self.momentum = _number(self, "momentum", self.momentum, below=1)
-        self.dampening = _number(self, "dampening", self.dampening, below=1)
-
     def _buffers(self):
         return ("velocity",)
 
@@ -340,10 +335,6 @@ class Nesterov(Optimizer):
     """
 
     momentum: float = 0.9
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.momentum = _number(self, "momentum", self.momentum, below=1)
 
     def _buffers(self):
         return ("velocity",)
@@ -402,12 +393,6 @@ class RMSProp(Optimizer):
     eps: float = 1e-8
     momentum: float = 0.0
     centered: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.alpha = _number(self, "alpha", self.alpha, below=1)
-        self.eps = _number(self, "eps", self.eps)
-        self.momentum = _number(self, "momentum", self.momentum, below=1)
 
     def _buffers(self):
         return (("mean_square",) + ("mean",) * bool(self.centered)
@@ -483,7 +468,6 @@ class Adam(Optimizer):
                             f"{self.betas!r}")
         self.betas = tuple([_number(self, f"betas[{i}]", beta, below=1)
                             for i, beta in enumerate(self.betas)])
-        self.eps = _number(self, "eps", self.eps)
 
     def _buffers(self):
         return ("mean", "mean_square") + ("largest_mean_square",) * bool(self.amsgrad)
@@ -542,8 +526,15 @@ def _average(mean, kept, x, out):
 # ---- schedules of learning rates -----------------------------------------------------------
 
 
+class _Schedule:
+    """What the schedules that are dataclasses share."""
+
+    def __post_init__(self):
+        _check_options(self)
+
+
 @dataclass
-class Constant:
+class Constant(_Schedule):
     """The same learning rate at every step, for a part of `Sequential`.
 
     Parameters
@@ -559,15 +550,12 @@ class Constant:
 
     lr: float
 
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-
     def __call__(self, step):
         return self.lr
 
 
 @dataclass
-class ExponentialDecay:
+class ExponentialDecay(_Schedule):
     """lr * gamma**step. As ``torch.optim.lr_scheduler.ExponentialLR``.
 
     Parameters
@@ -588,16 +576,12 @@ class ExponentialDecay:
     lr: float
     gamma: float
 
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-        self.gamma = _number(self, "gamma", self.gamma)
-
     def __call__(self, step):
         return self.lr * self.gamma**step
 
 
 @dataclass
-class StepDecay:
+class StepDecay(_Schedule):
     """lr * gamma**(step // every). As ``torch.optim.lr_scheduler.StepLR``.
 
     Parameters
@@ -621,17 +605,12 @@ class StepDecay:
     every: int
     gamma: float = 0.1
 
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-        self.every = _count(self, "every", self.every)
-        self.gamma = _number(self, "gamma", self.gamma)
-
     def __call__(self, step):
         return self.lr * self.gamma ** (step // self.every)
 
 
 @dataclass
-class CosineDecay:
+class CosineDecay(_Schedule):
     """final + (lr - final) * (1 + cos(pi * step / steps)) / 2, and `final` from then on.
 
     As ``torch.optim.lr_scheduler.CosineAnnealingLR`` up to `steps`; I. Loshchilov and F. Hutter,
@@ -659,18 +638,13 @@ class CosineDecay:
     steps: int
     final: float = 0.0
 
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-        self.steps = _count(self, "steps", self.steps)
-        self.final = _number(self, "final", self.final)
-
     def __call__(self, step):
         share = (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
         return self.final + (self.lr - self.final) * share
 
 
 @dataclass
-class LinearWarmup:
+class LinearWarmup(_Schedule):
     """Rises in a straight line from start * lr to lr, and stays there.
 
     As ``torch.optim.lr_scheduler.LinearLR``; P. Goyal et al., "Accurate, large minibatch SGD:
@@ -696,11 +670,6 @@ class LinearWarmup:
     lr: float
     steps: int
     start: float = 1 / 3
-
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-        self.steps = _count(self, "steps", self.steps)
-        self.start = _number(self, "start", self.start)
 
     def __call__(self, step):
         return self.lr * (self.start + (1 - self.start) * min(step / self.steps, 1))
@@ -930,6 +899,20 @@ def _blocks(arrays):
 
 
 # ---- checks --------------------------------------------------------------------------------
+
+
+# Shares that are kept from step to step.
+_BELOW = {"momentum": 1, "dampening": 1, "alpha": 1}
+
+
+def _check_options(self):
+    """Numbers and counts among the fields of a dataclass as floats and ints in their range."""
+    for option in fields(self):
+        name, value = option.name, getattr(self, option.name)
+        if option.type is float:
+            setattr(self, name, _number(self, name, value, _BELOW.get(name, math.inf)))
+        elif option.type is int:
+            setattr(self, name, _count(self, name, value))
 
 
 def _number(owner, name, value, below=math.inf, error=TypeError):

@@ -148,11 +148,6 @@ def value_and_grad(f, argnums=0, has_aux=False, *, argnames=None):
     TypeError, ValueError
         As `grad`.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
     >>> import fastgrad as fg
@@ -186,11 +181,6 @@ def elementwise_grad(f, argnums=0, has_aux=False, *, argnames=None):
     ------
     TypeError
         As `grad`, and if f returns anything but one array or number.
-
-    Warns
-    -----
-    UserWarning
-        As `grad`.
 
     Examples
     --------
@@ -263,7 +253,7 @@ class _Run:
         inputs = [args[i] for i in positions]
         leaves, places, self.structures, self.counts = [], [], [], []
         for i, x in zip(positions, inputs):
-            own, structure = _numbers_of(x)
+            own, structure = _flat(x, _trees.numbers)
             leaves += own
             where = argument_of(f, i)
             places += [where] if structure is None else [
@@ -376,19 +366,11 @@ class _Run:
 _LEAVES = frozenset([float, np.ndarray, np.float64, np.float32, core.Tensor])
 
 
-def _flat(tree):
+def _flat(tree, taken_apart=_trees.flatten):
     """Leaves and structure; None is the structure of a single leaf."""
     if type(tree) in _LEAVES:
         return [tree], None
-    leaves, structure = _trees.flatten(tree)
-    return leaves, None if structure == _trees.LEAF else structure
-
-
-def _numbers_of(tree):
-    """The same of an argument: leaves that are no numbers stay in the structure."""
-    if type(tree) in _LEAVES:
-        return [tree], None
-    leaves, structure = _trees.numbers(tree)
+    leaves, structure = taken_apart(tree)
     return leaves, None if structure == _trees.LEAF else structure
 
 
@@ -534,11 +516,6 @@ def vjp(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
     ValueError
         From `pull`: for a cotangent of another structure or shape than the value.
 
-    Warns
-    -----
-    UserWarning
-        If the value does not depend on the arguments; the gradients are then zero.
-
     Notes
     -----
     `pull` holds the run of f, so it does not pickle.
@@ -595,11 +572,6 @@ def jvp(f, primals, tangents, *, argnums=None, has_aux=False, argnames=None, **k
     ValueError
         For too few or too many tangents, and for one of another structure or shape.
 
-    Warns
-    -----
-    UserWarning
-        If the value does not depend on the arguments; the tangent is then zero.
-
     Examples
     --------
     >>> import fastgrad as fg
@@ -627,7 +599,7 @@ def _jvp(name, f, primals, tangents, argnums, has_aux, kwargs, warn=True):
     _count(name, tangents, len(positions))
     leaves, directions = [], []
     for i, tangent in zip(positions, tangents):
-        own, structure = _numbers_of(primals[i])
+        own, structure = _flat(primals[i], _trees.numbers)
         leaves += own
         try:
             directions += _matching(name, tangent, structure, map(np.shape, own),
@@ -681,11 +653,6 @@ def linearize(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
         For arguments without derivative, tangents that are no numbers, and results that are none.
     ValueError
         From `push`: for too few or too many tangents, and for one of another structure or shape.
-
-    Warns
-    -----
-    UserWarning
-        If the value does not depend on the arguments; the derivative is then zero.
 
     Notes
     -----
@@ -750,11 +717,6 @@ def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", ch
         For a mode or layout that does not exist, and a chunk that is no positive int.
     TypeError
         When called with arguments that have no derivative, or if f returns no numbers.
-
-    Warns
-    -----
-    UserWarning
-        As `grad`.
 
     Examples
     --------
@@ -986,11 +948,6 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False, argnames=N
     TypeError, ValueError
         As `grad` and `jacobian`.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
     >>> import numpy as np
@@ -1049,11 +1006,6 @@ def hessian_diag(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
     ------
     TypeError, ValueError
         As `grad` and `jacobian`.
-
-    Warns
-    -----
-    UserWarning
-        As `grad`.
 
     Examples
     --------
@@ -1153,11 +1105,6 @@ def hvp(f, argnums=0, has_aux=False, *, value=False, argnames=None):
     TypeError, ValueError
         As `grad` and `jvp`.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
     >>> import numpy as np
@@ -1217,11 +1164,6 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
     ------
     TypeError, ValueError
         As `grad` and `jacobian`.
-
-    Warns
-    -----
-    UserWarning
-        As `grad`.
 
     Examples
     --------
