@@ -443,7 +443,7 @@ def _formula(node, x, shapes):
         return transpose(x[0])
     if row.converts:
         return call(node.dtype.name, *x)
-    if row.option == "index":
+    if row.index in ("read", "replaced"):
         index = _index_text(node.attribute)
         if len(x) == 1:
             return Term("index", (x[0], index, len(node.shape)))

@@ -47,7 +47,7 @@ from collections import OrderedDict, defaultdict
 import numpy as np
 
 from fastgrad import _trees
-from fastgrad._core import core, program
+from fastgrad._core import core
 
 from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, OPS, STOP, WEAK, Graph, Guard, Loop, Slot
 from ._replay import CALLS
@@ -559,16 +559,12 @@ class _Reader:
                f"fastgrad has {OPERATORS}")
         start = _PREFIX.size + len(text)
         self.views = self.arrays(header["arrays"], view[start + -start % ALIGNMENT:])
-        self.made, self.graphs, self.verified, self.bodies = {}, [], {}, set()
+        self.made, self.graphs, self.verified = {}, [], {}
         for k, entry in enumerate(_list(header["graphs"])):
             try:
                 self.graphs.append(self.graph(entry))
             except ValueError as error:
                 raise ValueError(f"graph {k}: {error}") from None
-        # What the planner relies on it checks itself, with all bodies of a graph.
-        for k, graph in enumerate(self.graphs):
-            if k not in self.bodies:
-                program.validate(graph)
         self.state = self.value(header["state"], 0)
 
     def arrays(self, table, section):
@@ -666,7 +662,6 @@ class _Reader:
         kind, body, *counts, length, reverse, condition = x
         _fault(type(kind) is not str or type(reverse) is not bool or not all(map(_whole, counts))
                or not (length is None or _whole(length)), "a part of a loop is none")
-        self.bodies.update((body, condition))
         return Loop(kind, self.graph_at(body), *counts, length, reverse,
                     None if condition is None else self.graph_at(condition))
 
@@ -726,9 +721,6 @@ class _Reader:
             [self.value(attribute, 0) for attribute in _list(entry["attrs"])],
             _list(entry["inputs"]), _list(entry["outputs"]), _list(entry["kinds"]),
             [self.value(guard, 0) for guard in _list(entry["guards"])], _list(entry["lines"]))
-        for number in (*graph.inputs, *graph.outputs):
-            _fault(not _whole(number) or not 0 <= number < len(graph),
-                   f"there is no node {number!r}")
         verify(graph, CALLS, self.verified)
         return graph
 

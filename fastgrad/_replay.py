@@ -276,8 +276,9 @@ def register_call(name, function):
     CALLS[name] = function
 
 
-for _name in ("max", "min", "logsumexp"):
-    register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)
+for _row in SHAPED.values():
+    if _row.weighed:
+        register_call(f"fastgrad.weights_{_row.name}", core.reduction_weights_of)
 register_call("fastgrad.all_finite", core.all_finite)
 
 # In the call of `fastgrad.lanes`, whose first argument is a call, it stands for a Slot of that.

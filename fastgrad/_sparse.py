@@ -187,9 +187,10 @@ class _Dependences:
 
     def _node(self, node, operands, shapes, last):
         row, index = SHAPED.get(node.op), node.attribute
-        if row is not None and row.option == "index" and type(index) is tuple and len(index) == len(
-                node.shape if row.replaces else shapes[0]) and all(type(i) is int for i in index):
-            if row.replaces:
+        if row is not None and row.index in ("read", "replaced") and type(index) is tuple and len(
+                index) == len(shapes[0] if row.index == "read" else node.shape) and all(
+                type(i) is int for i in index):
+            if row.index == "replaced":
                 return self._patched(node, operands, last)
             if type(operands[0]) is _Patched:
                 return self._limited(operands[0].at(index))

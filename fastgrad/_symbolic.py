@@ -153,7 +153,7 @@ def _known_values(recording, leaves):
     for i, node in enumerate(nodes):
         if node.op == "argument":
             values[i] = np.asarray(next(leaves), node.dtype)
-        elif node.op in SHAPED and SHAPED[node.op].replaces:
+        elif node.op in SHAPED and SHAPED[node.op].index == "replaced":
             shapes[node.operands[0]] = node.shape
             replacing.append(i)
     unknown = [i for i, value in enumerate(values) if value is None]

@@ -18,9 +18,9 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._arguments import name_of
 from fastgrad._core import core
+from fastgrad._custom import constant, plain, refuse_recorded
 from fastgrad._operators.rule import Rule, apply, pushed
 from fastgrad._operators.shaped import SHAPED
-from fastgrad._custom import constant, plain, refuse_recorded
 from fastgrad.transforms import _arguments, _function, _matching
 
 __all__ = ["taylor"]
@@ -226,8 +226,7 @@ def _node_series(node, operands, known):
     row = SHAPED.get(node.op)
     if row is not None:
         return (_linear(row, node, operands) if row.linear else _bilinear(row, node, operands)
-                if row.bilinear else (_folded if row.fold in _DIRECT else _weighted)(
-                    row, node, *operands))
+                if row.bilinear else (_weighted if row.weighed else _folded)(row, node, *operands))
     if node.op in _row:
         return _elementwise(node.op, operands, node.tie, known)
     if node.op == "result":

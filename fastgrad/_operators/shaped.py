@@ -1,8 +1,7 @@
 """The graph's operators that are not element-wise: what moves entries, reductions, the product.
 
 One record an operator. Whoever reads graphs in Python asks it: replays and Taylor series `step`,
-sparsity and formulas `move` and `goes`, lanes `behind` and `lanes`, checks `fits`, explanations the
-rest.
+sparsity and formulas `move` and `goes`, lanes `behind` and `lanes`, explanations the rest.
 """
 
 import math
@@ -11,12 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._graph import filled, has_slots, short
+from fastgrad._graph import filled, has_slots
 
 from . import batch
-from .index import broadcasts, picked, wrong
 
-__all__ = ["SHAPED", "GraphOperator", "How", "axes_in"]
+__all__ = ["SHAPED", "GraphOperator", "How"]
 
 
 ROWS = {row.name: row for row in core.operators()}
@@ -37,9 +35,6 @@ class GraphOperator(NamedTuple):
     name : str
     step : callable
         Of a How: the function of Tensors that it is.
-    fits : callable
-        Of a How and the operands, pairs of a shape and a dtype: the shape of the result, None for a
-        length that only running tells. ValueError where they do not go together.
     move : callable or None
         Of a How: the same for arrays of numbers, which stand for entries; -1 and None, for a whole
         operand, for zeros. None: it does more than moving entries.
@@ -50,14 +45,16 @@ class GraphOperator(NamedTuple):
         Of the attribute: what it is when operand and result have another axis in front.
     lanes : callable or None
         Where that takes more than another attribute: a rule of batch.py.
-    operands : int or None
-        How many there are, but for those that stand in the attribute; None: as many as you like.
     converts : bool
         Whether the dtype of the result is another than that of the operands.
     linear, bilinear, reduces, listed : bool
         As the table of operators says.
-    replaces : bool
-        Whether operand 1 takes the place of the entries of operand 0 that the attribute names.
+    index : str
+        What is done with the entries that its attribute, an index, names: they are "read" from
+        operand 0, operand 0 is "put" there among zeros, or operand 1 has "replaced" those of
+        operand 0. Nothing where the attribute is no index.
+    weighed : bool
+        Whether `core.reduction_weights_of` computes its partials, and calls may name that.
     fold : str
         Of what reduces: the element-wise row that combines two entries.
     slopes : callable or None
@@ -72,19 +69,17 @@ class GraphOperator(NamedTuple):
         Of what reduces, where its result is a number: the row of its slopes as a formula of the
         operand a, the result y and a letter m, and what the row is.
     option : str
-        What an explanation writes beside the operands: "shape", "attribute", "order", "index" or
-        nothing.
+        What an explanation writes beside the operands: "shape", "attribute", "order" or nothing.
     """
     name: str
     step: Any
-    fits: Any
     move: Any = None
     goes: Any = None
     behind: Any = None
     lanes: Any = None
-    operands: int | None = 1
     converts: bool = False
-    replaces: bool = False
+    index: str = ""
+    weighed: bool = False
     fold: str = ""
     slopes: Any = None
     selects: bool = False
@@ -112,20 +107,11 @@ def _numbers(shape):
     return np.arange(math.prod(shape)).reshape(shape)
 
 
-def axes_in(axes, rank):
-    """Axes of an attribute, if they are axes."""
-    wrong(type(axes) is not tuple or any(type(k) is not int for k in axes), "its axes are no ints")
-    for k in axes:
-        wrong(not 0 <= k < rank, f"there is no axis {short(k)}")
-    wrong(len(set(axes)) != len(axes), "an axis is named twice")
-    return axes
-
-
 # ---- what moves entries ---------------------------------------------------------------------
 
-def _moves(name, step, fits, move=None, **more):
+def _moves(name, step, move=None, **more):
     """Views do the same with arrays as with Tensors, and need no `move` of their own."""
-    return GraphOperator(name, step, fits, move or step, **more)
+    return GraphOperator(name, step, move or step, **more)
 
 
 def _axes_behind(axes):
@@ -182,78 +168,6 @@ def _beside(how):
     return move
 
 
-def _bare(how):
-    wrong(how.attribute is not None, "it takes no attribute")
-
-
-def _reshaped(how, operands):
-    _bare(how)
-    (own, _), = operands
-    wrong(math.prod(own) != math.prod(how.shape),
-          f"{short(own)} has not as many entries as {short(how.shape)}")
-    return how.shape
-
-
-def _turned(how, operands):
-    (own, _), = operands
-    wrong(len(axes_in(how.attribute, len(own))) != len(own), "it names not all axes")
-    return tuple([own[k] for k in how.attribute])
-
-
-def _repeated(how, operands):
-    _bare(how)
-    (own, _), = operands
-    wrong(np.broadcast_shapes(own, how.shape) != how.shape,
-          f"{short(own)} does not broadcast to {short(how.shape)}")
-    return how.shape
-
-
-def _converted(how, operands):
-    _bare(how)
-    return operands[0][0]
-
-
-def _flipped(how, operands):
-    (own, _), = operands
-    axes_in(how.attribute, len(own))
-    return own
-
-
-def _put(how, operands):
-    (own, _), = operands
-    part = picked(how.attribute, how.shape, operands, basic=True).shape
-    wrong(math.prod(part) != math.prod(own), f"{short(own)} is put where {short(part)} is")
-    return how.shape
-
-
-def _scattered_there(how, operands):
-    own, part = operands[0][0], picked(how.attribute, how.shape, operands).shape
-    wrong(not broadcasts(own, part), f"{short(own)} is assigned to {short(part)}")
-    return how.shape
-
-
-def _assigned_there(how, operands):
-    (own, _), (value, _) = operands[:2]
-    part = picked(how.attribute, own, operands).shape
-    while len(value) > len(part) and value[0] == 1:     # NumPy leaves such axes out
-        value = value[1:]
-    wrong(not broadcasts(value, part), f"{short(value)} is assigned to {short(part)}")
-    return own
-
-
-def _end_to_end(how, operands):
-    if how.attribute is None:
-        wrong(any(own for own, _ in operands), "what is packed are no scalars")
-        return (len(operands),)
-    shape = how.shape
-    axis, = axes_in((how.attribute,), len(shape))
-    for own, _ in operands:
-        wrong(len(own) != len(shape) or own[:axis] != shape[:axis]
-              or own[axis + 1:] != shape[axis + 1:],
-              f"{short(own)} does not join to {short(shape)}")
-    return (*shape[:axis], sum([own[axis] for own, _ in operands]), *shape[axis + 1:])
-
-
 _ORDER = "P", "the same entries in another order"
 _ROWS = "R", "rows of the identity"
 _COLUMNS = "C", "columns of the identity"
@@ -266,18 +180,9 @@ def _reduction(name, function, fold, **more):
         axes, rank = how.attribute, len(how.shape)
         return lambda x: function(x, axes, keepdims=rank == x.ndim and bool(axes))
 
-    def fits(how, operands):
-        (own, _), = operands
-        axes = axes_in(how.attribute, len(own))
-        wrong(name in ("max", "min") and any(own[k] == 0 for k in axes) and math.prod(how.shape),
-              "it is the extreme of no entries")
-        kept = tuple([1 if k in axes else n for k, n in enumerate(own)])
-        return kept if how.shape == kept else tuple(
-            [n for k, n in enumerate(own) if k not in axes])
-
     def goes(how, shape):
         return _numbers([1 if k in how.attribute else n for k, n in enumerate(shape)])
-    return GraphOperator(name, step, fits, goes=goes, behind=_axes_behind, fold=fold,
+    return GraphOperator(name, step, goes=goes, behind=_axes_behind, fold=fold,
                          **{"words": ("J", f"a row for each {name}"), **more})
 
 
@@ -306,45 +211,33 @@ def _shares(sign):
 
 
 def _extreme(name, function, fold, sign):
-    return _reduction(name, function, fold, slopes=_shares(sign), selects=True, to_number=(
+    return _reduction(name, function, fold, slopes=_shares(sign), selects=True, weighed=True, to_number=(
         "m", f"{{m}} is 1 at the {fold}, 0 elsewhere"))
 
 
-def _product(how, operands):
-    _bare(how)
-    (a, _), (b, _) = operands
-    wrong(not a or not b, "an operand is a scalar")
-    wrong(a[-1] != b[-2 if len(b) > 1 else 0], f"{short(a)} and {short(b)} do not match")
-    return np.broadcast_shapes(a[:-2], b[:-2]) + a[-2:-1] + (b[-1:] if len(b) > 1 else ())
-
-
 SHAPED = {row.name: row for row in (
-    _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), _reshaped, option="shape",
+    _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), option="shape",
            behind=lambda nothing: None),
-    _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute), _turned,
-           words=lambda node, k: _ORDER if len(node.shape) > 1 else None, option="order",
+    _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute), option="order",
+           words=lambda node, k: _ORDER if len(node.shape) > 1 else None,
            behind=lambda axes: (0, *_axes_behind(axes))),
-    _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape), _repeated,
-           words=("B", "repeats entries"), option="shape", lanes=batch.repeated),
-    _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), _flipped, words=_ORDER,
-           option="attribute", behind=_axes_behind),
-    _moves("item", lambda how: lambda x: x[how.attribute],
-           lambda how, operands: picked(how.attribute, operands[0][0], operands, basic=True).shape,
-           words=_ROWS, option="index", behind=_index_behind),
-    _moves("gather", _picked, lambda how, operands: picked(
-        how.attribute, operands[0][0], operands).shape,
-           words=_ROWS, option="index", lanes=batch.gathered),
-    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), _converted,
-           lambda how: lambda x: x, converts=True, behind=lambda nothing: None),
-    _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _put,
-           words=_COLUMNS, move=_embedded, behind=_index_behind),
+    _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape), option="shape",
+           words=("B", "repeats entries"), lanes=batch.repeated),
+    _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), option="attribute",
+           words=_ORDER, behind=_axes_behind),
+    _moves("item", lambda how: lambda x: x[how.attribute], index="read", words=_ROWS,
+           behind=_index_behind),
+    _moves("gather", _picked, index="read", words=_ROWS, lanes=batch.gathered),
+    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), lambda how: lambda x: x,
+           converts=True, behind=lambda nothing: None),
+    _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _embedded,
+           index="put", words=_COLUMNS, behind=_index_behind),
     _moves("assign", lambda how: lambda *x: core.assigned(x[0], filled(how.attribute, x), x[1]),
-           _assigned_there, _replaced, operands=2, replaces=True, lanes=batch.assigned, option="index",
-           words=lambda node, k: _COLUMNS if k else (
-               "Z", "the identity, rows of what was replaced 0")),
-    _moves("concatenate", _joined, _end_to_end, _beside, operands=None, lanes=batch.joined,
+           _replaced, index="replaced", lanes=batch.assigned, words=lambda node, k: _COLUMNS if k
+           else ("Z", "the identity, rows of what was replaced 0")),
+    _moves("concatenate", _joined, _beside, lanes=batch.joined,
            words=lambda node, k: (f"C{k}", _COLUMNS[1])),
-    GraphOperator("scatter", _scattered, _scattered_there, lanes=batch.scattered, words=_COLUMNS,
+    GraphOperator("scatter", _scattered, index="put", words=_COLUMNS, lanes=batch.scattered,
                   goes=lambda how, shape: _numbers(how.shape)[how.attribute]),
     _reduction("sum", core.sum, "add", to_number=("ones", "a row of ones"),
                words=lambda node, k: ("S", f"adds along axis {', '.join(map(str, node.attribute))}")),
@@ -352,8 +245,7 @@ SHAPED = {row.name: row for row in (
                to_number=("y / a", "a row: the product of the others")),
     _extreme("max", core.max, "maximum", 1),
     _extreme("min", core.min, "minimum", -1),
-    _reduction("logsumexp", core.logsumexp, "logaddexp", to_number=("softmax(a)", "a row"),
+    _reduction("logsumexp", core.logsumexp, "logaddexp", weighed=True, to_number=("softmax(a)", "a row"),
                slopes=lambda apply, x, y, _: apply("exp", apply("subtract", x, y))),
-    GraphOperator("matmul", lambda how: core.matmul, _product, operands=2, lanes=batch.multiplied,
-                  words=("K", "a block for each matrix product")),
+    GraphOperator("matmul", lambda how: core.matmul, lanes=batch.multiplied, words=("K", "a block for each matrix product")),
 )}
