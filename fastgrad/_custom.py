@@ -536,8 +536,6 @@ class custom_vjp(_Custom):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> @fg.custom_vjp
     ... def log1pexp(x):
     ...     return np.log(1 + np.exp(x))
@@ -733,7 +731,6 @@ class custom_jvp(_Custom):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> @fg.custom_jvp
     ... def cube(x):
     ...     return x ** 3

@@ -1043,8 +1043,6 @@ def explain(f, /, *x, **kwargs):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> print(fg.explain(lambda x: np.log(np.sin(x)), 1.0))
     y = f(x)
       x = 1

@@ -50,8 +50,6 @@ def variable(name=None, shape=None, dtype=None):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> a, b = fg.variable("a"), fg.variable()
     >>> c = 2 * a + np.sin(b)
     >>> f = fg.function([a, b], c)
@@ -404,8 +402,6 @@ def function(inputs, outputs, name=None):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> a, b = fg.variable("a"), fg.variable("b")
     >>> f = fg.function([a, b], {"sum": a + b, "product": a * b})
     >>> f(2.0, b=3.0)

@@ -107,7 +107,6 @@ class GuardError(RuntimeError):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> source = fg.compile(lambda x: x * 2 if x > 0 else -x)
     >>> y = source(1.0)                             # a path, and its graph
     >>> f = fg.Program.of_graph(source.paths[0].graph)

@@ -34,7 +34,6 @@ class ConvergenceError(RuntimeError):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> try:
     ...     fg.root(lambda x, theta: x * x + 1, 1.0)
     ... except fg.ConvergenceError as error:
@@ -89,7 +88,6 @@ def fixed_point(f, x0, theta=(), *, tol=None, max_steps=1000):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> def newton(x, a):                   # Heron's iteration for the square root
     ...     return (x + a / x) / 2
     >>> fg.fixed_point(newton, 1.0, 4.0)
@@ -147,8 +145,6 @@ def root(f, x0, theta=(), *, tol=None, max_steps=100):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> def kepler(E, orbit):               # the eccentric anomaly of an orbit
     ...     return E - orbit["e"] * np.sin(E) - orbit["M"]
     >>> E = lambda orbit: fg.root(kepler, 0.0, orbit)

@@ -77,8 +77,6 @@ def scan(step, carry, xs=None, length=None, reverse=False):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> def step(total, x):
     ...     total = total + x
     ...     return total, total ** 2
@@ -162,7 +160,6 @@ def fori_loop(lower, upper, body, carry):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> def power(x, n):
     ...     return fg.fori_loop(0, n, lambda i, y: y * x, 1.0)
     >>> power(2.0, 5), fg.grad(power)(2.0, 5)
@@ -216,7 +213,6 @@ def while_loop(condition, body, carry):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> def collatz_like(x):
     ...     return fg.while_loop(lambda x: x > 1, lambda x: x / 2, x)
     >>> collatz_like(12.0), fg.grad(collatz_like)(12.0)

@@ -196,7 +196,6 @@ def load(path):
     Examples
     --------
     >>> import os, tempfile
-    >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: x * x + 1)
     >>> f(3.0)
     10.0

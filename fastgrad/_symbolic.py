@@ -538,7 +538,6 @@ class Symbolic:
 
         Examples
         --------
-        >>> import fastgrad as fg
         >>> fg.symbolic(lambda x: x ** 3, 2.0).lambdify()(5.0)
         (125.0, 75.0)
         """
@@ -602,8 +601,6 @@ def symbolic(f, /, *x, simplify=False, **kwargs):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> s = fg.symbolic(lambda x: 4 * x ** 3 + x ** 2 + 3, 1.0)
     >>> s.value
     4*x**3 + x**2 + 3

@@ -83,8 +83,6 @@ def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.taylor(lambda x: x ** 3, 2.0, 1.0, order=4)
     [8.0, 12.0, 6.0, 1.0, 0.0]
     >>> fg.taylor(lambda x: np.sum(np.exp(x)), np.zeros(2), np.array([1.0, 2.0]), order=2)

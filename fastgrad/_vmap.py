@@ -405,8 +405,6 @@ def vmap(f, in_axes=0, out_axes=0):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.vmap(lambda x, y: fnp.dot(x, y))(np.ones((3, 2)), np.ones((3, 2)))
     array([2., 2., 2.])
 

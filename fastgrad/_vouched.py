@@ -36,8 +36,6 @@ def constant(a):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> grid = fg.constant(np.linspace(0.0, 1.0, 5))
     >>> @fg.compile
     ... def f(x):

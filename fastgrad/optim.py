@@ -62,7 +62,6 @@ class State:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.optim.Momentum(lr=0.1).init([1.0, 2.0])
     State(step=0, buffers={'velocity': [array(0.), array(0.)]})
     """
@@ -243,7 +242,6 @@ class SGD(Optimizer):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> opt = fg.optim.SGD(lr=0.25)
     >>> x = 4.0
     >>> state = opt.init(x)
@@ -280,7 +278,6 @@ class Momentum(Optimizer):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> opt = fg.optim.Momentum(lr=0.5, momentum=0.5)
     >>> x = 4.0
     >>> state = opt.init(x)
@@ -328,7 +325,6 @@ class Nesterov(Optimizer):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> opt = fg.optim.Nesterov(lr=0.5, momentum=0.5)
     >>> opt.step(1.0, opt.init(4.0), 4.0)[0]
     3.25
@@ -380,8 +376,6 @@ class RMSProp(Optimizer):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> opt = fg.optim.RMSProp(lr=0.1, alpha=0.75)
     >>> x = np.zeros(2)
     >>> opt.step(np.array([1.0, -1000.0]), opt.init(x), x)[0].round(6)
@@ -445,8 +439,6 @@ class Adam(Optimizer):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> gradient = fg.grad(lambda x: np.sum((x - np.array([1.0, -2.0])) ** 2))
     >>> opt = fg.optim.Adam(lr=0.1)
     >>> x = np.zeros(2)
@@ -506,7 +498,6 @@ class AdamW(Adam):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> opt = fg.optim.AdamW(lr=0.5, weight_decay=0.5)
     >>> opt.step(0.0, opt.init(4.0), 4.0)[0]
     3.0
@@ -543,7 +534,6 @@ class Constant(_Schedule):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.optim.Constant(0.1)(1000)
     0.1
     """
@@ -567,7 +557,6 @@ class ExponentialDecay(_Schedule):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> schedule = fg.optim.ExponentialDecay(0.5, gamma=0.5)
     >>> schedule(0), schedule(1), schedule(2)
     (0.5, 0.25, 0.125)
@@ -595,7 +584,6 @@ class StepDecay(_Schedule):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> schedule = fg.optim.StepDecay(0.5, every=10, gamma=0.5)
     >>> schedule(9), schedule(10), schedule(20)
     (0.5, 0.25, 0.125)
@@ -628,7 +616,6 @@ class CosineDecay(_Schedule):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> schedule = fg.optim.CosineDecay(1.0, steps=100)
     >>> schedule(0), round(schedule(50), 12), schedule(100), schedule(1000)
     (1.0, 0.5, 0.0, 0.0)
@@ -661,7 +648,6 @@ class LinearWarmup(_Schedule):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> schedule = fg.optim.LinearWarmup(1.0, steps=4, start=0.5)
     >>> [schedule(step) for step in range(6)]
     [0.5, 0.625, 0.75, 0.875, 1.0, 1.0]
@@ -690,7 +676,6 @@ class Sequential:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> warmup = fg.optim.LinearWarmup(1.0, steps=2, start=0.5)
     >>> decay = fg.optim.ExponentialDecay(1.0, gamma=0.5)
     >>> schedule = fg.optim.Sequential([warmup, decay], milestones=[2])
@@ -742,8 +727,6 @@ def global_norm(grads):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.optim.global_norm({"w": np.array([2.0, 3.0]), "b": 6.0})
     7.0
     """
@@ -780,8 +763,6 @@ def clip_by_global_norm(grads, max_norm):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.optim.clip_by_global_norm({"w": np.array([2.0, 3.0]), "b": 6.0}, max_norm=3.5)
     {'w': array([1. , 1.5]), 'b': 3.0}
     """
@@ -814,8 +795,6 @@ def clip_by_value(grads, max_value):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.optim.clip_by_value({"w": np.array([-2.0, 0.5]), "b": 6.0}, max_value=1.0)
     {'w': array([-1. ,  0.5]), 'b': 1.0}
     """

@@ -114,7 +114,6 @@ def grad(f, argnums=0, has_aux=False, *, argnames=None):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.grad(lambda x: x ** 3)(2.0)
     12.0
     >>> fg.grad(lambda p: (p["w"] * 2 + p["b"]) ** 2)({"w": 1.0, "b": 3.0})
@@ -150,7 +149,6 @@ def value_and_grad(f, argnums=0, has_aux=False, *, argnames=None):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.value_and_grad(lambda x: x ** 3)(2.0)
     (8.0, 12.0)
     """
@@ -184,8 +182,6 @@ def elementwise_grad(f, argnums=0, has_aux=False, *, argnames=None):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.elementwise_grad(lambda x: x ** 3)(np.array([1.0, 2.0]))
     array([ 3., 12.])
     """
@@ -522,8 +518,6 @@ def vjp(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> y, pull = fg.vjp(lambda x: x ** 2, np.array([1.0, 2.0]))
     >>> pull(np.array([1.0, 0.0]))
     (array([2., 0.]),)
@@ -574,7 +568,6 @@ def jvp(f, primals, tangents, *, argnums=None, has_aux=False, argnames=None, **k
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.jvp(lambda x: x ** 3, (2.0,), (1.0,))
     (8.0, 12.0)
     """
@@ -660,7 +653,6 @@ def linearize(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> y, push = fg.linearize(lambda x: x ** 3, 2.0)
     >>> push(1.0), push(2.0)
     (12.0, 24.0)
@@ -720,8 +712,6 @@ def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", ch
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> f = lambda v: fnp.array([3 * v[0] ** 2 * v[1], 2 * v[0] + v[1] ** 8])
     >>> fg.jacobian(f)(np.array([2.0, 1.0]))
     array([[12., 12.],
@@ -950,8 +940,6 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False, argnames=N
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.hessian(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]))
     array([[12.,  3.],
            [ 3.,  0.]])
@@ -1009,8 +997,6 @@ def hessian_diag(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.hessian_diag(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]))
     array([12.,  0.])
     """
@@ -1107,8 +1093,6 @@ def hvp(f, argnums=0, has_aux=False, *, value=False, argnames=None):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.hvp(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     array([12.,  3.])
     >>> fg.hvp(lambda x: x ** 3, value=True)(2.0, 1.0)
@@ -1167,8 +1151,6 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.laplacian(lambda x, y: x ** 3 + x * y ** 2, argnums=(0, 1))(1.0, 2.0)
     8.0
     >>> fg.laplacian(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
@@ -1211,7 +1193,6 @@ def stop_gradient(x):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.grad(lambda x: x * fg.stop_gradient(x))(3.0)
     3.0
     """
