@@ -19,7 +19,7 @@ from fastgrad._core.program import Plan
 from fastgrad.transforms import _Run
 
 from . import _record
-from ._graph import INPUT, MANY, OPS, STOP, WEAK, Builder, Graph, Loop
+from ._graph import INPUT, MANY, OPS, WEAK, Builder, Graph, Loop
 from ._operators.rule import on_examples
 from ._replay import replay
 from ._replay import _plain_loop as unrolled
@@ -473,11 +473,7 @@ def _returning(body, outputs, kinds):
 def _source(graph, i):
     """The node that node i merely repeats, or the value of a constant: a rule holds its operands
     under nodes of their own."""
-    while graph.nodes["op"][i] == OPS["reshape"]:
-        a = int(graph.nodes["a"][i])
-        if graph.shape(a) != graph.shape(i) or graph.nodes["flags"][i] & STOP:
-            break
-        i = a
+    i = graph.beneath(i)
     node = graph.nodes[i]
     if node["op"] != OPS["leaf"] or node["flags"] & INPUT:
         return i

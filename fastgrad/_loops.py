@@ -17,10 +17,14 @@ from fastgrad._core import core
 from . import _record
 from ._graph import INPUT, OPS, WEAK, Graph, Loop, Slot
 from ._loop_nodes import compact, live_nodes, loop_results
+from ._operators.shaped import SHAPED
 
 __all__ = ["fori_loop", "scan", "while_loop"]
 
 Tensor = core.Tensor
+
+# What may read of an array at an index that is computed.
+READS = [OPS[row.name] for row in SHAPED.values() if row.index == "read" and row.listed]
 
 
 def scan(step, carry, xs=None, length=None, reverse=False):
@@ -568,7 +572,7 @@ def _along(graph, c, lower, count, captured):
         base = distance(graph.operands_of(i)[0])
         return None if base is None else base + (step[0] if name == "numpy.add" else -step[0])
 
-    for j in np.flatnonzero(nodes["op"] == OPS["gather"]).tolist():
+    for j in np.flatnonzero(np.isin(nodes["op"], READS)).tolist():
         operands, index = graph.operands_of(j), graph.attribute(j)
         index = index if type(index) is tuple else (index,)
         if len(operands) != 2 or operands[0] not in constants or index[0] != Slot(1) or not all(

@@ -416,21 +416,11 @@ def prepare_call(graph, i):
 
 def same_calls(graph):
     """Call nodes that compute the same as others do, of the same operands: node -> one of them."""
-    calls, names = {}, core.operator_names()
-    reshape = names.index("reshape")
-
-    def source(i):
-        """Past views that are none."""
-        while graph.nodes["op"][i] == reshape:
-            x = int(graph.nodes["a"][i])
-            if graph.shape(x) != graph.shape(i):
-                break
-            i = x
-        return i
-
-    for i in np.flatnonzero(graph.nodes["op"] == names.index("call")).tolist():
+    calls = {}
+    for i in np.flatnonzero(graph.nodes["op"] == OPS["call"]).tolist():
         try:
-            call = graph.attribute(i)[:3], tuple(map(source, graph.operands_of(i)))
+            call = graph.attribute(i)[:3], tuple([graph.beneath(k, detached=True)
+                                                  for k in graph.operands_of(i)])
             calls.setdefault(call, []).append(i)
         except TypeError:               # an option that is not hashable
             continue

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
-from fastgrad._operators.shaped import SHAPED
+from fastgrad._operators.shaped import SHAPED, numbered
 
 __all__ = ["Symbolic", "symbolic"]
 
@@ -304,7 +304,7 @@ def jacobian_entries(node, k, operands, y, apply):
     x = operands[k]
     if node.op in core.functions:
         slope = partial(node.op, k, operands, y, node.tie, apply)
-        columns = np.broadcast_to(_places(x.shape), node.shape).ravel()
+        columns = np.broadcast_to(numbered(x.shape), node.shape).ravel()
         return np.arange(columns.size), columns, _spread(slope, node.shape)
     if node.op == "operator":
         return _operator_entries(node, k, operands)
@@ -335,10 +335,6 @@ def _operator_entries(node, k, operands):
     return rows, columns, slopes[rows, columns]
 
 
-def _places(shape):
-    return np.arange(math.prod(shape)).reshape(shape)
-
-
 def _spread(value, shape):
     """An entry for each place of the result, flat."""
     value = np.asarray(value)
@@ -349,10 +345,10 @@ def _spread(value, shape):
 
 def _matmul_entries(k, operands, shape):
     a, b = operands
-    in_a = _places(a.shape)[None, :] if a.ndim == 1 else _places(a.shape)
-    in_b = _places(b.shape)[:, None] if b.ndim == 1 else _places(b.shape)
+    in_a = numbered(a.shape)[None, :] if a.ndim == 1 else numbered(a.shape)
+    in_b = numbered(b.shape)[:, None] if b.ndim == 1 else numbered(b.shape)
     batch = np.broadcast_shapes(in_a.shape[:-2], in_b.shape[:-2])
-    out = _places(batch + (in_a.shape[-2], in_b.shape[-1]))
+    out = numbered(batch + (in_a.shape[-2], in_b.shape[-1]))
     rows, in_a, in_b = [x.ravel() for x in np.broadcast_arrays(
         out[..., :, None, :], in_a[..., :, :, None], in_b[..., None, :, :])]
     return (rows, in_a, b.ravel()[in_b]) if k == 0 else (rows, in_b, a.ravel()[in_a])

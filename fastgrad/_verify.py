@@ -14,7 +14,7 @@ import numpy as np
 from fastgrad._core import program
 
 from ._graph import OPS, Graph, Loop, Slot, short
-from ._operators.index import broadcasts, picked, slot, wrong
+from ._operators.index import broadcasts, picked, slot, whole, wrong
 from ._operators.rule import OPERATORS
 from ._operators.shaped import SHAPED
 from ._operators.signature import parsed
@@ -77,7 +77,7 @@ def _checked(graph, calls, seen, outside):
     wrong(graph.shapes[0] != () or graph.attrs[0] is not None,
           "the first shape is not (), or the first attribute not None")
     lines = [*graph.lines, *[guard.line for guard in graph.guards]]
-    wrong(not graph.lines or any([type(line) is not str for line in lines]),
+    wrong(not graph.lines or any(type(line) is not str for line in lines),
           "the lines are no strings")
     for guard in graph.guards:
         wrong(type(guard.outcome) is not (bool if guard.kind in ("bool", "all") else int),
@@ -116,10 +116,6 @@ def _index(graph, i, calls):
           f"its shape is {short(shape)}, not {short(part)}")
 
 
-def _whole(x):
-    return type(x) is int
-
-
 class _Call:
     """A call, being looked at."""
 
@@ -142,7 +138,7 @@ class _Call:
         wrong(type(attribute) is not tuple or len(attribute) != 4, "it calls nothing")
         name, args, kwargs, which = attribute
         wrong(type(name) is not str or type(args) is not tuple or type(kwargs) is not tuple
-              or not (which is None or _whole(which) and which >= 0) or any(
+              or not (which is None or whole(which) and which >= 0) or any(
                   type(pair) is not tuple or len(pair) != 2 or type(pair[0]) is not str
                   for pair in kwargs), "it calls nothing")
         wrong(self.calls is not None and name not in self.calls,
@@ -174,7 +170,7 @@ class _Call:
         shape, dtype = self.of_floats(x)
         wrong(name != self.attribute[0].removeprefix("fastgrad.weights_") or more,
               f"its arguments are not an operand, a name and axes: {short(name)}")
-        wrong(type(axes) is not tuple or not all(map(_whole, axes)), "its axes are no ints")
+        wrong(type(axes) is not tuple or not all(map(whole, axes)), "its axes are no ints")
         for k in axes:
             wrong(not 0 <= k < len(shape), f"there is no axis {short(k)}")
         wrong(len(set(axes)) != len(axes), "an axis is named twice")
@@ -197,7 +193,7 @@ class _Call:
         wrong(type(has) is not tuple or len(has) != len(slots)
               or any(type(x) is not bool for x in has), "it does not tell which operands have lanes")
         shapes = self.shape, *[shape for (shape, _), own in zip(self.operands, has) if own]
-        wrong(not _whole(lanes) or any(shape[:1] != (lanes,) for shape in shapes),
+        wrong(not whole(lanes) or any(shape[:1] != (lanes,) for shape in shapes),
               f"an operand or the result has not {short(lanes)} lanes")
         self.slots((args, tuple([value for key, value in kwargs])), 0, LANE)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastgrad._graph import Slot, short
 
-__all__ = ["MAX_RANK", "Picked", "broadcasts", "picked", "slot", "wrong"]
+__all__ = ["MAX_RANK", "Picked", "broadcasts", "picked", "slot", "whole", "wrong"]
 
 MAX_RANK = 64               # NumPy's
 
@@ -19,9 +19,14 @@ def wrong(condition, message):
         raise ValueError(message)
 
 
+def whole(x):
+    """Whether it is an int of Python's, and no bool."""
+    return type(x) is int
+
+
 def slot(item, operands):
     """The shape and dtype of the operand that a Slot stands for."""
-    wrong(type(item.operand) is not int or not 0 <= item.operand < len(operands),
+    wrong(not whole(item.operand) or not 0 <= item.operand < len(operands),
           f"there is no operand {short(item.operand)}")
     return operands[item.operand]
 
@@ -106,7 +111,7 @@ def picked(index, shape, operands, basic=False):
             wrong(own != tuple(dims), f"a mask of shape {short(own)} is on {short(dims)}")
             together.append(None if isinstance(item, Slot) else (int(np.count_nonzero(item)),))
         elif kind == "slice":
-            wrong(not all(part is None or type(part) is int
+            wrong(not all(part is None or whole(part)
                           for part in (item.start, item.stop, item.step)), "a slice is not of ints")
             found.append(len(range(*item.indices(dims[0]))))
         elif kind == "new":

@@ -14,7 +14,7 @@ from fastgrad._graph import filled, has_slots
 
 from . import batch
 
-__all__ = ["SHAPED", "GraphOperator", "How"]
+__all__ = ["SHAPED", "GraphOperator", "How", "numbered"]
 
 
 ROWS = {row.name: row for row in core.operators()}
@@ -94,7 +94,7 @@ class GraphOperator(NamedTuple):
 
     def route(self, how, k, shapes):
         """Which entry of the result each entry of operand k goes to: numbers of both, in pairs."""
-        numbers = _numbers(shapes[k])
+        numbers = numbered(shapes[k])
         if self.goes is not None:
             return np.broadcast_to(self.goes(how, shapes[k]), shapes[k]).ravel(), numbers.ravel()
         given = [numbers if i == k else None for i in range(len(shapes))]
@@ -103,7 +103,8 @@ class GraphOperator(NamedTuple):
         return rows, taken[rows]
 
 
-def _numbers(shape):
+def numbered(shape):
+    """The number of each entry of an array of that shape."""
     return np.arange(math.prod(shape)).reshape(shape)
 
 
@@ -181,7 +182,7 @@ def _reduction(name, function, fold, **more):
         return lambda x: function(x, axes, keepdims=rank == x.ndim and bool(axes))
 
     def goes(how, shape):
-        return _numbers([1 if k in how.attribute else n for k, n in enumerate(shape)])
+        return numbered([1 if k in how.attribute else n for k, n in enumerate(shape)])
     return GraphOperator(name, step, goes=goes, behind=_axes_behind, fold=fold,
                          **{"words": ("J", f"a row for each {name}"), **more})
 
@@ -238,7 +239,7 @@ SHAPED = {row.name: row for row in (
     _moves("concatenate", _joined, _beside, lanes=batch.joined,
            words=lambda node, k: (f"C{k}", _COLUMNS[1])),
     GraphOperator("scatter", _scattered, index="put", words=_COLUMNS, lanes=batch.scattered,
-                  goes=lambda how, shape: _numbers(how.shape)[how.attribute]),
+                  goes=lambda how, shape: numbered(how.shape)[how.attribute]),
     _reduction("sum", core.sum, "add", to_number=("ones", "a row of ones"),
                words=lambda node, k: ("S", f"adds along axis {', '.join(map(str, node.attribute))}")),
     _reduction("prod", core.prod, "multiply", slopes=_others,
