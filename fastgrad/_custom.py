@@ -192,23 +192,22 @@ class LinearRule:
     the map depends on is recorded as well.
     """
 
-    def __init__(self, name, linear, owner):
-        self.name = name
-        self.linear = linear
-        self.owner = owner
+    def __init__(self, name, linear, owner, domain):
+        self.name, self.linear, self.owner = name, linear, owner
+        self.domain = domain            # what the vectors are like
 
     def __repr__(self):
         return self.name
 
-    def apply(self, vectors, domain):
-        """The image of some vectors; None: zero. `domain`: what they are like."""
-        linear, vectors = self.linear(), given_or_zero(vectors, domain)
+    def apply(self, vectors):
+        """The image of some vectors; None: zero."""
+        linear, vectors = self.linear(), given_or_zero(vectors, self.domain)
         found = linear(vectors) if core.is_recording() else plainly(linear, (vectors,))
         return list(map(tensor, found))
 
-    def transpose(self, covectors, domain):
+    def transpose(self, covectors):
         """What the transposed map makes of these; None: zero."""
-        linear = self.linear()
+        linear, domain = self.linear(), self.domain
         if core.is_recording():
             domain = list(map(constant, domain))
         try:
@@ -220,7 +219,6 @@ class LinearRule:
         self.check(run.trace, domain)
         return list(map(tensor, run.pull([
             zeros(tensor(y)) if c is None else c for c, y in zip(covectors, run.value())])[0]))
-
 
     def check(self, trace, domain):
         """Complain if the rule does with its vectors what was not recorded, or is not linear in
@@ -273,16 +271,13 @@ class _Pullback(LinearRule):
 
     rule, vector, whose, mode = "bwd", "cotangent", "for differentiated number", "reverse"
 
-    def __init__(self, name, linear, owner, results):
-        super().__init__(name, linear, owner)
-        self.results = results
-        self.numeric = _sees_no_more(owner._rule[1])
+    numeric = property(lambda self: _sees_no_more(self.owner._rule[1]))
 
     def pull(self, cotangents, needed):
-        return self.apply(cotangents, self.results)
+        return self.apply(cotangents)
 
     def push(self, tangents):
-        return self.transpose(tangents, self.results)
+        return self.transpose(tangents)
 
 
 class _Pushforward(LinearRule):
@@ -290,15 +285,11 @@ class _Pushforward(LinearRule):
 
     rule, vector, whose, mode = "the rule", "tangents", "as the tangent of number", "forward"
 
-    def __init__(self, name, linear, owner, arguments):
-        super().__init__(name, linear, owner)
-        self.arguments = arguments
-
     def push(self, tangents):
-        return self.apply(tangents, self.arguments)
+        return self.apply(tangents)
 
     def pull(self, cotangents, needed):
-        return self.transpose(cotangents, self.arguments)
+        return self.transpose(cotangents)
 
 
 # ---- what both decorators share -------------------------------------------------------------

@@ -179,10 +179,7 @@ class Rule:
     def steps(self, active, moved):
         """The loop, recorded step by step, as a function of the active operands."""
         def run(values):
-            operands = list(self.operands)
-            for k, value in zip(active, values):
-                operands[k] = value
-            results = unrolled(self.loop, operands)
+            results = unrolled(self.loop, _with(self.operands, active, values))
             return [results[k] for k in moved]
         return run
 
@@ -195,6 +192,14 @@ class Rule:
         steps = int(results[c])
         return Rule(self.name, Loop("scan", self.loop.body, c, 0, self.loop.constants, steps),
                      self.operands)
+
+
+def _with(values, places, others):
+    """The values, with others in some places."""
+    values = list(values)
+    for k, value in zip(places, others):
+        values[k] = value
+    return values
 
 
 def _own(name, t):
@@ -278,10 +283,7 @@ def _tangent_loop(loop, pattern):
         where = moving + along + fixed
 
         def run(given):
-            operands = list(values)
-            for k, value in zip(where, given):
-                operands[k] = value
-            results = replay(body, operands)
+            results = replay(body, _with(values, where, given))
             return [results[k] for k in outputs], results[:c]
 
         derivative = _Run("jvp", run, ([values[k] for k in where],), {}, 0, True)
@@ -340,10 +342,7 @@ def _adjoint_loop(loop, along, fixed, given):
         finite, = take(1)
 
         def run(given):
-            operands = list(values)
-            for k, value in zip(where, given):
-                operands[k] = value
-            results = replay(body, operands)
+            results = replay(body, _with(values, where, given))
             return [results[k] for k in moving + stacked]
 
         derivative = _Run("vjp", run, ([values[k] for k in where],), {}, 0, False)

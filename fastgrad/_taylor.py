@@ -192,16 +192,10 @@ def _propagate(nodes, results, inputs, order):
     last |= {i: len(nodes) for i in results if i is not None}
     series = {}
     for at, node in enumerate(nodes):
-        if node.op == "argument":
-            series[at] = inputs[at]
-            continue
-        if node.op == "constant":
-            series[at] = _series_of_constant(node)
-            continue
-        operands = [series[i] for i in node.operands]
         known = {}
-        y = _node_series(node, operands, known)
-        series[at] = y.computed(order, node) if isinstance(y, _Series) else y
+        y = series[at] = _node_series(node, at, series, inputs, known)
+        if node.operands and isinstance(y, _Series):
+            series[at] = y.computed(order, node)
         for made, sources in known.values():
             made.more = None                    # it refers to others that refer to it
         for i in set(node.operands):
@@ -212,15 +206,15 @@ def _propagate(nodes, results, inputs, order):
 
 # ---- power series ---------------------------------------------------------------------------
 
-def _series_of_constant(node):
-    """None: a value that no partial reads; an operator's record has it."""
-    return None if node.value is None else node.value if node.shape == () else _Series([
-        constant(node.value)])
-
-
-def _node_series(node, operands, known):
-    """The series of a node, of which no coefficient need be computed yet; a list of them where it has
-    several results."""
+def _node_series(node, at, series, inputs, known):
+    """The series of node number `at`, of which no coefficient need be computed yet; a list of them where
+    it has several results."""
+    if node.op == "argument":
+        return inputs[at]
+    if node.op == "constant":       # (None: a value that no partial reads; an operator's record has it)
+        return node.value if node.shape == () or node.value is None else _Series([
+            constant(node.value)])
+    operands = [series[i] for i in node.operands]
     row = SHAPED.get(node.op)
     if row is not None:
         return (_linear(row, node, operands) if row.linear else _bilinear(row, node, operands)
@@ -562,11 +556,7 @@ def _pushed(row, options, moving, operands, results):
     nodes, ends = trace.nodes()
     series, known = {}, {}
     for at, node in enumerate(nodes):
-        if node.op == "argument":
-            series[at] = flat[at]
-        elif node.op == "constant":
-            series[at] = _series_of_constant(node)
-        else:
-            y = _node_series(node, [series[i] for i in node.operands], known)
-            series[at] = y.mapped(lambda t, node=node: _fit(t, node)) if isinstance(y, _Series) else y
+        y = series[at] = _node_series(node, at, series, flat, known)
+        if node.operands and isinstance(y, _Series):
+            series[at] = y.mapped(lambda t, node=node: _fit(t, node))
     return [None if i is None else series[i] for i in ends]

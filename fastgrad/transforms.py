@@ -1006,30 +1006,23 @@ def hessian_diag(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
 
     def derivative(*args, **kwargs):
         run = _Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
-        if run.recorded():
-            parts = [_diagonal(row[i], shape) for i, (row, shape) in enumerate(
-                zip(_blocks(run, "forward", chunk), run.trace.input_shapes))]
-        else:
-            parts = _diagonals(run.trace, chunk)
-        parts = [_kind(part, leaf) for part, leaf in zip(parts, run.leaves)]
+        parts = [_kind(part, leaf) for part, leaf in zip(_diagonals(run, chunk), run.leaves)]
         answer = _selected(numbers, run.like_inputs(parts))
         return (answer, run.aux) if has_aux else answer
 
     return _Derivative(hessian_diag, f, derivative, (argnums, has_aux), chunk=chunk)
 
 
-def _diagonal(block, shape):
-    """The diagonal of a block of shape ``shape + shape``, as a Tensor."""
-    if not shape:
-        return block
-    from fastgrad import numpy as fnp
-    size = math.prod(shape)
-    return fnp.diagonal(block.reshape((size, size))).reshape(shape)
-
-
-def _diagonals(trace, chunk):
-    """The diagonal of a square Jacobian, an array for each argument, without all of it at once."""
+def _diagonals(run, chunk):
+    """The diagonal of a square Jacobian, an array for each argument, without all of it at once; Tensors
+    where they are differentiated in their turn."""
+    trace = run.trace
     inputs, dtypes, found = trace.input_shapes, trace.input_dtypes, []
+    if run.recorded():
+        from fastgrad import numpy as fnp
+        blocks = [row[k] for k, row in enumerate(_blocks(run, "forward", chunk))]
+        return [fnp.diagonal(block.reshape((math.prod(shape),) * 2)).reshape(shape) if shape else block
+                for block, shape in zip(blocks, inputs)]
     for k, (shape, dtype) in enumerate(zip(inputs, dtypes)):
         size = math.prod(shape)
         diagonal = np.zeros(size, dtype)
@@ -1162,17 +1155,13 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
 
     def derivative(*args, **kwargs):
         run = _Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
-        trace = run.trace
+        parts = _diagonals(run, chunk)
         if run.recorded():
-            total = 0.0
-            blocks = _blocks(run, "forward", chunk)
-            for i, (row, shape) in enumerate(zip(blocks, trace.input_shapes)):
-                size = math.prod(shape)
-                total = total + row[i].reshape((size, size)).trace()
+            total = sum([part.sum() for part in parts], 0.0)
         else:
-            total = sum([float(np.sum(part)) for part in _diagonals(trace, chunk)], 0.0)
+            total = sum([float(np.sum(part)) for part in parts], 0.0)
             if any(type(leaf) is not float for leaf in run.leaves):
-                total = np.result_type(*trace.input_dtypes).type(total)
+                total = np.result_type(*run.trace.input_dtypes).type(total)
             if any(isinstance(leaf, core.Tensor) for leaf in run.leaves):
                 total = core.constant(total)
         return (total, run.aux) if has_aux else total

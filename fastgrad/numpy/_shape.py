@@ -231,11 +231,6 @@ def broadcast_arrays(*args, subok=False):
     return tuple(a if a.shape == common else core.broadcast_to(a, common) for a in args)
 
 
-def _of_each(with_axes, arrays):
-    results = tuple(map(with_axes, lift_all(arrays)))
-    return results[0] if len(results) == 1 else results
-
-
 def _with_one_axis(a):
     return core.reshape(a, (1,)) if a.ndim == 0 else a
 
@@ -249,40 +244,19 @@ def _with_three_axes(a):
             else core.reshape(a, (1, a.size, 1)))
 
 
-@implements(np.atleast_1d, views=True)
-def atleast_1d(*arys):
-    """Scalars as arrays with one axis. As `numpy.atleast_1d`.
+def _at_least(numpy_function, with_axes, summary):
+    def rule(*arys):
+        results = tuple(map(with_axes, lift_all(arys)))
+        return results[0] if len(results) == 1 else results
 
-    Examples
-    --------
-    >>> fnp.atleast_1d(2.0)
-    array([2.])
-    """
-    return _of_each(_with_one_axis, arys)
+    rule.__name__ = rule.__qualname__ = numpy_function.__name__
+    rule.__doc__ = f"{summary} As `numpy.{rule.__name__}`."
+    return implements(numpy_function, views=True)(rule)
 
 
-@implements(np.atleast_2d, views=True)
-def atleast_2d(*arys):
-    """With at least two axes, new ones in front. As `numpy.atleast_2d`.
-
-    Examples
-    --------
-    >>> fnp.atleast_2d([1.0, 2.0])
-    array([[1., 2.]])
-    """
-    return _of_each(_with_two_axes, arys)
-
-
-@implements(np.atleast_3d, views=True)
-def atleast_3d(*arys):
-    """With at least three axes. As `numpy.atleast_3d`.
-
-    Examples
-    --------
-    >>> fnp.atleast_3d([1.0, 2.0]).shape
-    (1, 2, 1)
-    """
-    return _of_each(_with_three_axes, arys)
+atleast_1d = _at_least(np.atleast_1d, _with_one_axis, "Scalars as arrays with one axis.")
+atleast_2d = _at_least(np.atleast_2d, _with_two_axes, "With at least two axes, new ones in front.")
+atleast_3d = _at_least(np.atleast_3d, _with_three_axes, "With at least three axes.")
 
 
 @implements(np.flip, views=True)
