@@ -390,7 +390,7 @@ class Program(Functionless, Caller):
                 continue
             return self._replayed(entry, call, path, result, args, kwargs)
         if self.function is None:
-            self._guard_error(entry, failed)
+            self._guard_error(failed)
         return self._recorded(entry, call, args, kwargs, now)
 
     def _bound(self, args, kwargs):
@@ -749,7 +749,7 @@ class Program(Functionless, Caller):
         self.reasons.append(reason)
         core.warn(f"compile: {self._name} is not replayed: {reason}")
 
-    def _guard_error(self, entry, failed):
+    def _guard_error(self, failed):
         path, k = failed
         guard = path.guards[k]
         met = ("entries of ordinary magnitude" if guard.kind == "all" else

@@ -571,7 +571,7 @@ class custom_vjp(_Custom):
         return super().__call__(*args, **kwargs)
 
     def _of_numbers(self, args):
-        out, residuals = pair = self._forward(None, list(map(plain, args)))
+        out, residuals = pair = self._forward(list(map(plain, args)))
         parts = residuals if type(residuals) is tuple else (residuals,)
         if (type(out) not in _NUMBERS or not floating(out) or isinstance(out, Tensor)
                 or not _HELD.issuperset(map(type, parts))):
@@ -581,7 +581,7 @@ class custom_vjp(_Custom):
         made, = core.custom(rule, rule.tensors, [constant(out)])
         return made
 
-    def _forward(self, call, args):
+    def _forward(self, args):
         fwd = self._rule[0]
         pair = fwd(*args) if any(map(recorded, _trees.flatten(args)[0])) else plainly(fwd, args)
         if type(pair) is not tuple or len(pair) != 2:
@@ -591,7 +591,7 @@ class custom_vjp(_Custom):
 
     def _value(self, call, pair=None):
         arguments = call.arguments
-        out, residuals = pair or self._forward(call, call.all(arguments.first(True)))
+        out, residuals = pair or self._forward(call.all(arguments.first(True)))
         if not self._compared:
             args = call.all(arguments.tree(map(copied, arguments.plain())))
             leaves, structure = _trees.flatten(plainly(self.__wrapped__, args))
@@ -612,7 +612,7 @@ class custom_vjp(_Custom):
             residuals = call.residuals
             if core.is_recording():
                 args = call.all(call.arguments.tree(call.arguments.tensors))
-                residuals = self._forward(call, args)[1]
+                residuals = self._forward(args)[1]
             else:
                 residuals = _trees.tree_map(copied, residuals)      # bwd may be called again
             return functools.partial(pullback, residuals)

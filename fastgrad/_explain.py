@@ -541,6 +541,11 @@ def _array(value):
     return number(value) if np.ndim(value) == 0 else Term("array", (np.asarray(value),))
 
 
+def _sum_of(products):
+    """Products that are shown as a sum."""
+    return Term("plus", tuple([Term("dot", factors) for factors in products]))
+
+
 def _matrix(jacobian, of, by):
     """A Jacobian as it is shown: a number, or an array."""
     return _array(jacobian[0, 0] if of.ndim == by.ndim == 0 else jacobian)
@@ -614,13 +619,13 @@ def _forward_section(r, leaf):
         if not links:
             continue
         reached.add(i)
-        cells = [_derivative(r.names[i], x), Term("plus", tuple([Term("dot", (
-            _local(r.names[i], r.names[link.by]), _derivative(r.names[link.by], x)))
-            for link in links]))]
+        cells = [_derivative(r.names[i], x), _sum_of([
+            (_local(r.names[i], r.names[link.by]), _derivative(r.names[link.by], x))
+            for link in links])]
         plain = not r.values[leaf].ndim and not any(r.has_arrays(link) for link in links)
         if plain:
-            cells.append(Term("plus", tuple([Term("dot", (
-                number(link.slopes.sum()), number(tangents[link.by][0, 0]))) for link in links])))
+            cells.append(_sum_of([(number(link.slopes.sum()), number(tangents[link.by][0, 0]))
+                                  for link in links]))
         cells.append(_matrix(tangents[i], r.values[i], r.values[leaf]))
         rows.append((tuple(cells), "" if plain else _sizes(r, i, leaf)))
     words = [] if r.output in reached else [f"{r.names[r.output]} does not depend on {x}."]
@@ -634,13 +639,13 @@ def _reverse_section(r):
         links = r.out_of[i]
         if i == r.output or not links:
             continue
-        cells = [_derivative(y, r.names[i]), Term("plus", tuple([Term("dot", (
-            _derivative(y, r.names[link.of]), _local(r.names[link.of], r.names[i])))
-            for link in links]))]
+        cells = [_derivative(y, r.names[i]), _sum_of([
+            (_derivative(y, r.names[link.of]), _local(r.names[link.of], r.names[i]))
+            for link in links])]
         plain = not any(r.has_arrays(link) for link in links)
         if plain:
-            cells.append(Term("plus", tuple([Term("dot", (
-                number(r.adjoints[link.of][0]), number(link.slopes.sum()))) for link in links])))
+            cells.append(_sum_of([(number(r.adjoints[link.of][0]), number(link.slopes.sum()))
+                                  for link in links]))
         cells.append(_matrix(r.adjoints[i][None], r.values[r.output], r.values[i]))
         rows.append((tuple(cells), "" if plain else _sizes(r, r.output, i)))
     inputs = ", ".join(r.names[leaf] for leaf in r.leaves)
@@ -659,9 +664,8 @@ def _rule_section(r, leaf):
     rule, words = _rule(x, y, paths, vectors)
     if paths is None or max(map(len, paths)) > FEW_LINKS:
         words.append(f"Collected where {x} is used:")
-        rows = [((left, Term("plus", tuple([Term("dot", (
-            _derivative(y, r.names[link.of]), _local(r.names[link.of], x)))
-            for link in r.out_of[leaf]]))), "")]
+        rows = [((left, _sum_of([(_derivative(y, r.names[link.of]), _local(r.names[link.of], x))
+                                 for link in r.out_of[leaf]])), "")]
     else:
         rows = [_path_row(r, path, len(paths) > 1, vectors) for path in paths if path]
     for i in r.steps:

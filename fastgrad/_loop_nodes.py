@@ -90,7 +90,7 @@ class Rule:
 
     def __init__(self, name, loop, operands):
         self.name, self.loop = name, loop
-        self.operands = [_own(name, t) for t in operands]
+        self.operands = list(map(_own, operands))
 
     def __repr__(self):
         return self.name
@@ -202,7 +202,7 @@ def _with(values, places, others):
     return values
 
 
-def _own(name, t):
+def _own(t):
     """A Tensor of the same value and history that nobody assigns to."""
     if t.requires_grad and core.is_recording():
         return core.taken(t)

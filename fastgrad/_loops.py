@@ -106,7 +106,7 @@ def scan(step, carry, xs=None, length=None, reverse=False):
         return pair
 
     if count == 0:
-        return carry, _nothing(name, both, carry, leaves, structure)
+        return carry, _nothing(both, carry, leaves, structure)
     if core.recording_program():
         found = _recorded_scan(name, both, carry, leaves, structure, count, bool(reverse))
         if found is not None:
@@ -399,7 +399,7 @@ def _stack(name, parts):
     return np.stack(parts)
 
 
-def _nothing(name, both, carry, leaves, structure):
+def _nothing(both, carry, leaves, structure):
     """ys of no steps: of the shapes and dtypes that a step would return."""
     x = _trees.unflatten(structure, [np.zeros(leaf.shape[1:], leaf.dtype)[()] for leaf in leaves])
     with core.no_grad():

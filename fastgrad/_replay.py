@@ -78,7 +78,7 @@ class Replay:
                 continue
             step = None
             if row[0] != _LEAF:
-                step = _step(graph, i, NAMES[row[0]], row, self._numbers(row, rows, operands[i]))
+                step = _step(graph, NAMES[row[0]], row, self._numbers(row, rows, operands[i]))
             elif not row[3] & INPUT:
                 self.start[i] = self._constant(row)
             if row[3] & STOP:
@@ -216,7 +216,7 @@ def check_guard(guard, value):
 
 # ---- one node -------------------------------------------------------------------------------
 
-def _step(graph, i, name, row, operands):
+def _step(graph, name, row, operands):
     """A function from all values to that of node i."""
     if name in core.functions:
         return _STEPS[len(operands) - 1](core.functions[name], *operands)
@@ -390,7 +390,7 @@ def prepare(graph, i):
     # Single rows: a graph has a node of this kind for each step of a long loop. Operands are
     # counted through: one node may be two of them.
     rows = [graph.nodes[k].item() for k in graph.operands_of(i)]
-    step = _step(graph, i, name, graph.nodes[i].item(), range(len(rows)))
+    step = _step(graph, name, graph.nodes[i].item(), range(len(rows)))
     weak = [bool(row[3] & WEAK) for row in rows]
 
     own = _arrays_in([graph.attribute(i)])

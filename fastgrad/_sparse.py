@@ -198,9 +198,11 @@ class _Dependences:
         if all(d is None for d in operands):
             return None
         if row is not None:
-            rule = (self._moved if row.move else self._reduce if row.reduces else
-                    self._matmul if row.bilinear else self._scatter)
-            dependence = rule(row, node, operands, shapes)
+            dependence = (
+                self._moved(row, node, operands, shapes) if row.move else
+                self._over(operands[0], shapes[0], node.attribute, node.shape) if row.reduces else
+                self._matmul(node, operands, shapes) if row.bilinear else
+                self._scatter(row, node, operands, shapes))
         elif node.op in core.functions:
             dependence = self._union([d for d, none in zip(operands, _zero_partials(node.op))
                                       if not none], node.shape)
@@ -341,9 +343,6 @@ class _Dependences:
 
     # -- what depends on many entries --
 
-    def _reduce(self, row, node, operands, shapes):
-        return self._over(operands[0], shapes[0], node.attribute, node.shape)
-
     def _over(self, dependence, shape, axes, result):
         """The union along axes; `result` is the shape without them, or with axes of length 1."""
         if type(dependence) is frozenset:
@@ -360,7 +359,7 @@ class _Dependences:
         ids = np.concatenate(parts, axis=1)
         return self.settle(np.arange(size + 1) * ids.shape[1], ids.reshape(-1), result)
 
-    def _matmul(self, row, node, operands, shapes):
+    def _matmul(self, node, operands, shapes):
         """Entry (i, j) depends on row i of the first and on column j of the second factor."""
         if len(operands) != 2:
             return self._everything(operands, shapes)

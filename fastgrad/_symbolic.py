@@ -313,7 +313,7 @@ def jacobian_entries(node, k, operands, y, apply):
         raise NotImplementedError(f"the operation {node.op} of the graph has no formula to show: "
                                   "its derivative is a rule in Python")
     if row.bilinear:
-        return _matmul_entries(k, operands, node.shape)
+        return _matmul_entries(k, operands)
     rows, columns = row.route(node, k, [x.shape for x in operands])
     return rows, columns, np.ones(rows.size) if row.linear else np.asarray(
         row.slopes(apply, x.ravel(), y.ravel()[rows], rows))
@@ -343,7 +343,7 @@ def _spread(value, shape):
     return np.broadcast_to(value, shape).ravel()
 
 
-def _matmul_entries(k, operands, shape):
+def _matmul_entries(k, operands):
     a, b = operands
     in_a = numbered(a.shape)[None, :] if a.ndim == 1 else numbered(a.shape)
     in_b = numbered(b.shape)[:, None] if b.ndim == 1 else numbered(b.shape)

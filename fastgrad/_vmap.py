@@ -141,12 +141,11 @@ class _Mapper(Lanes):
                     new[i] = add(name, moved, (lanes, *shape), dtype, None,
                                  flags & ~(WEAK | MANY), constant)
                 else:
-                    shaped = SHAPED.get(name)
+                    shaped, how = SHAPED.get(name), How(shape, dtype, attribute)
                     if shaped is None:
-                        new[i] = getattr(self, "map_" + name)(
-                            i, operands, shape, dtype, attribute, constant)
+                        new[i] = getattr(self, "map_" + name)(i, operands, how, constant)
                     elif shaped.lanes is not None:
-                        new[i] = shaped.lanes(self, operands, How(shape, dtype, attribute))
+                        new[i] = shaped.lanes(self, operands, how)
                     else:
                         new[i] = add(name, [new[operands[0]]], (lanes, *shape), dtype,
                                      shaped.behind(attribute))
@@ -162,58 +161,48 @@ class _Mapper(Lanes):
 
     # ---- calls ------------------------------------------------------------------------------
 
-    def map_call(self, i, operands, shape, dtype, attribute, constant):
-        name, args, kwargs, which = attribute
+    def map_call(self, i, operands, how, constant):
+        name, args, kwargs, which = how.attribute
         args, kwargs = tuple(args), tuple(kwargs)
-        whole = (self.lanes, *shape)
+        whole, nodes = (self.lanes, *how.shape), [self.new[k] for k in operands]
         if name == OF_ALL_LANES:
             # One decision, which a guard remembers.
             self.has[i] = False
-            return self.add("call", [self.new[k] for k in operands], (), dtype, attribute)
+            return self.add("call", nodes, (), how.dtype, how.attribute)
         if name.startswith("fastgrad.weights_"):
             array, kind, axes = args
-            return self.add("call", [self.new[k] for k in operands], whole, dtype, (
+            return self.add("call", nodes, whole, how.dtype, (
                 name, (array, kind, tuple([axis + 1 for axis in axes])), kwargs, which))
         if name in OPERATORS:
-            slots = self._batched(parsed(OPERATORS[name].signature), operands, args)
-            return self.add("call", slots, whole, dtype, attribute)
+            # Lanes stand in front of the batch axes.
+            cores = list(map(len, parsed(OPERATORS[name].signature).operands))
+            ranks = [self.rows[operands[x.operand]][2] if isinstance(x, Slot) else np.ndim(x)
+                     for x in args]
+            batch = max([rank - core for rank, core in zip(ranks, cores)])
+            slots = [self.spread(operands[x.operand], batch + core)
+                     for x, core in zip(args, cores) if isinstance(x, Slot)]
+            return self.add("call", slots, whole, how.dtype, how.attribute)
         plain = PLAIN.get(name)
         axes = plain and plain.axes
         if axes is ENTRY and which is None and not kwargs and all(
                 isinstance(arg, (Slot, int, float, np.generic)) or np.ndim(arg) == 0
                 for arg in args):
-            slots = [self.spread(k, len(shape)) for k in operands]
-            return self.add("call", slots, whole, dtype, (name, args, kwargs, which))
+            slots = [self.spread(k, len(how.shape)) for k in operands]
+            return self.add("call", slots, whole, how.dtype, (name, args, kwargs, which))
         if axes is ALONG and which is None:
-            made = self._along_axes(plain, operands, args, dict(kwargs), shape)
-            if made is not None:
-                node, args, kwargs, picked = made
-                node = self.add("call", [node], picked, dtype, (name, args, kwargs, None))
-                return node if picked == whole else self.reshaped(node, whole, dtype)
+            node = self.along_axes(plain, operands, how)
+            if node is not None:
+                return node
         quoted = (name, _quoted(args), _quoted(kwargs), which,
                   tuple([self.has[k] for k in operands]), self.lanes)
-        return self.add("call", [self.new[k] for k in operands], whole, dtype,
+        return self.add("call", nodes, whole, how.dtype,
                         ("fastgrad.lanes", (quoted, *map(Slot, range(len(operands)))), (), None))
 
-    def _batched(self, signature, operands, args):
-        """The operands of an operator, lanes in front of their batch axes."""
-        batch = [(self.shape(operands[x.operand]) if isinstance(x, Slot) else np.shape(x))[
-            :-len(core) or None] for x, core in zip(args, signature.operands)]
-        most, slots = max(map(len, batch)), []
-        for x, own in zip(args, batch):
-            if isinstance(x, Slot):
-                k = operands[x.operand]
-                slots.append(self.new[k])
-                if self.has[k] and len(own) < most:
-                    slots[-1] = self.reshaped(
-                        self.new[k], (self.lanes, *(1,) * (most - len(own)), *self.shape(k)),
-                        self.dtype(k))
-        return slots
-
-    def _along_axes(self, plain, operands, args, kwargs, shape):
-        """The operand, the arguments and the shape of a reduction or an ordering with lanes."""
+    def along_axes(self, plain, operands, how):
+        """The node of a reduction or an ordering; None where it is called in another way."""
+        name, args, kwargs, _ = how.attribute
         # What is None is not told.
-        kwargs = {key: value for key, value in kwargs.items() if value is not None or key == "axis"}
+        kwargs = {key: value for key, value in kwargs if value is not None or key == "axis"}
         if args[2:] == (None,) * len(args[2:]):
             args = args[:2]
         if len(operands) != 1 or not args or not isinstance(args[0], Slot) or len(args) > 2 or (
@@ -225,37 +214,37 @@ class _Mapper(Lanes):
                 return None
             kwargs["axis"] = args[1]
         own, lanes, node = self.shape(k), self.lanes, self.new[k]
+        whole = made = (lanes, *how.shape)
         axis = kwargs.pop("axis", plain.axis)
-        keep = kwargs.get("keepdims", False)
-        if keep not in (True, False) or has_slots(axis):
+        if kwargs.get("keepdims", False) not in (True, False) or has_slots(axis):
             return None
         if axis is None or not own:
             flat = math.prod(own)
             node = self.reshaped(node, (lanes, flat), self.dtype(k))
             kwargs.pop("keepdims", None)
             kwargs["axis"] = 1
-            picked = (lanes, flat) if plain.keeps else (lanes,)
-            return node, (Slot(0),), tuple(kwargs.items()), picked
-        axes = axis if isinstance(axis, tuple) else (axis,)
-        moved = tuple([operator.index(n) % len(own) + 1 for n in axes])
-        kwargs["axis"] = moved if isinstance(axis, tuple) else moved[0]
-        return node, (Slot(0),), tuple(kwargs.items()), (lanes, *shape)
+            made = (lanes, flat) if plain.keeps else (lanes,)
+        else:
+            moved = tuple([operator.index(n) % len(own) + 1
+                           for n in (axis if isinstance(axis, tuple) else (axis,))])
+            kwargs["axis"] = moved if isinstance(axis, tuple) else moved[0]
+        node = self.add("call", [node], made, how.dtype, (
+            name, (Slot(0),), tuple(kwargs.items()), None))
+        return node if made == whole else self.reshaped(node, whole, how.dtype)
 
     # ---- loops ------------------------------------------------------------------------------
 
-    def map_custom(self, i, operands, shape, dtype, loop, constant):
-        if not isinstance(loop, Loop):
-            raise Unmappable(repr(loop))
-        return _map_loop(self, i, operands, loop)
+    def map_custom(self, i, operands, how, constant):
+        if not isinstance(how.attribute, Loop):
+            raise Unmappable(repr(how.attribute))
+        return _map_loop(self, operands, how.attribute)
 
-    def map_result(self, i, operands, shape, dtype, attribute, constant):
-        nodes = self.new[operands[0]]
-        node, has = nodes[int(constant)]
-        self.has[i] = has
+    def map_result(self, i, operands, how, constant):
+        node, self.has[i] = self.new[operands[0]][int(constant)]
         return node
 
 
-def _map_loop(mapper, i, operands, loop):
+def _map_loop(mapper, operands, loop):
     """The nodes of a loop with lanes: pairs (node, whether it has lanes), one for each result."""
     lanes, body = mapper.lanes, loop.body
     carries, sequences = loop.carries, loop.sequences
