@@ -873,22 +873,17 @@ def _blocks_recorded(trace, mode):
     """The same as Tensors, to be differentiated in their turn."""
     inputs, outputs, dtypes = trace.input_shapes, trace.shapes, trace.input_dtypes
     columns = [[[] for _ in inputs] for _ in outputs]
-    if mode == "forward":
-        for k, shape in enumerate(inputs):
-            for seed in _units(shape, dtypes[k]):
-                tangents = [None] * len(inputs)
-                tangents[k] = seed
-                for j, part in enumerate(trace.columns(tangents)):
-                    columns[j][k].append(core.vouch(np.zeros(outputs[j])) if part is None else part)
-    else:
-        for j, shape in enumerate(outputs):
-            for seed in _units(shape):
-                cotangents = [None] * len(outputs)
-                cotangents[j] = seed
-                for k, part in enumerate(trace.pull(cotangents)):
-                    columns[j][k].append(part)
-    axis = -1 if mode == "forward" else 0
-    return [[_block(parts, axis, out + shape, dtype)
+    forward = mode == "forward"
+    sweep = trace.columns if forward else trace.pull
+    for k, shape in enumerate(inputs if forward else outputs):
+        for seed in _units(shape, dtypes[k] if forward else float):
+            vectors = [None] * len(inputs if forward else outputs)
+            vectors[k] = seed
+            for j, part in enumerate(sweep(vectors)):
+                if part is None:
+                    part = core.vouch(np.zeros(outputs[j]))
+                (columns[j][k] if forward else columns[k][j]).append(part)
+    return [[_block(parts, -1 if forward else 0, out + shape, dtype)
              for parts, shape, dtype in zip(row, inputs, dtypes)]
             for row, out in zip(columns, outputs)]
 
@@ -904,7 +899,7 @@ def _block(parts, axis, shape, dtype):
     return block if block.dtype == dtype else core.cast(block, dtype)
 
 
-def _units(shape, dtype=float):
+def _units(shape, dtype):
     """The arrays of that shape with a single one, each of its own memory."""
     for i in range(math.prod(shape)):
         seed = np.zeros(shape, dtype)

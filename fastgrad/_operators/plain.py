@@ -13,15 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad.numpy._dispatch import (
-    OF_SHAPE,
-    NotComputed,
-    defer,
-    evaluated,
-    holds_known,
-    kind_of,
-    register,
-)
+from fastgrad.numpy._dispatch import OF_SHAPE, evaluated, implements
 
 # How axes are treated: entry by entry, with broadcasting; along those that axis= names, the second
 # parameter; in a way that lanes have no use for; likewise, to a shape that depends on values; not
@@ -63,21 +55,16 @@ def on_values(names, axes, module=np, axis=None, keeps=False, lengths=None, coun
 
 def plain(numpy_function, axes, summary, **options):
     """Add a row; returns the public function: NumPy's value, as a Tensor without derivative."""
+    @implements(numpy_function)
     @functools.wraps(numpy_function)
     def function(*args, **kwargs):
-        try:
-            if (kind_of(args) or kind_of(kwargs.values())
-                    or core.recording_program() and holds_known(args)):
-                return evaluated(numpy_function, args, kwargs)
-            return numpy_function(*args, **kwargs)
-        except NotComputed:
-            return defer(function, args, kwargs)
+        return evaluated(numpy_function, args, kwargs)
 
     name = numpy_function.__name__
     function.__module__, function.__qualname__ = "fastgrad.numpy", name
     function.__doc__ = f"{summary} As `numpy.{name}`, without derivative."
     on_values(name, axes, **options)
-    return register(function, numpy_function)
+    return function
 
 
 isnan = plain(np.isnan, ENTRY, "Where entries are NaN.")
