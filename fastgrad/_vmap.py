@@ -678,6 +678,11 @@ class _Call:
                              "are no lanes")
         results = []
         for parts, axis in zip(zip(*found), self.result_axes(out_axes, len(found[0]))):
+            shapes = sorted({np.shape(part) for part in parts})
+            if len(shapes) > 1:
+                raise ValueError("vmap: the results of lanes have the shapes "
+                                 f"{', '.join(map(str, shapes))}; write fnp.where(condition, x, 0.0), "
+                                 "which keeps the number of entries")
             results.append(core.settled(self.placed(fnp.stack(parts), True, axis)))
         return _built(self.returned, results)
 

@@ -46,9 +46,7 @@ def constant(a):
     if isinstance(a, np.ndarray):
         key = id(a)
         _vouched[key] = weakref.ref(a, lambda _, key=key: _vouched.pop(key, None))
-        vouch = getattr(core, "vouch", None)
-        if vouch is not None:
-            vouch(a)
+        core.vouch(a)
     elif not isinstance(a, (int, float, np.generic, Tensor)):
         raise TypeError(f"constant: takes an array or a number, not {type(a).__name__}; vouch for "
                         "each array in it")

@@ -4,6 +4,9 @@ Laws over the records, of which each has examples: the step is the core's functi
 else that a record says of it has to agree.
 """
 
+import ast
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -169,3 +172,15 @@ def test_indices_that_are_operands(name):
                 made.append(part)
         np.testing.assert_array_equal(run(row, shape, tuple(made), operands),
                                       run(row, shape, attribute, operands[:len(shapes)]))
+
+
+ENGINES = ("_vmap", "_taylor", "_sparse", "_verify", "_replay", "_loops", "_loop_nodes", "_persist",
+           "_record", "_custom")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_engine_names_an_operator(engine):
+    """What is special about one stands in its record."""
+    tree = ast.parse((pathlib.Path(_graph.__file__).parent / f"{engine}.py").read_text())
+    named = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert not named & set(SHAPED)

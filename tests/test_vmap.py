@@ -1197,3 +1197,11 @@ def test_a_wrong_rule_is_told(rule, monkeypatch):
     for g in (fg.vmap(f), fg.grad(lambda x: fnp.sum(fg.vmap(f)(x)))):
         with pytest.raises((ValueError, RuntimeError), match="flip|please report it"):
             g(x)
+
+
+def test_lanes_of_several_shapes_are_refused():
+    x = np.array([[1, 2, 2], [1, 2, 3]])
+    with pytest.raises(ValueError, match=r"the shapes \(2,\), \(3,\); write fnp\.where"):
+        fg.vmap(lambda x: np.unique(x))(x)
+    with pytest.raises(ValueError, match=r"another number of entries in each; write fnp\.where"):
+        fg.vmap(lambda x: np.nonzero(x > 2)[0])(x)
