@@ -7,6 +7,7 @@ itself. A sweep that is recorded calls the rule with recorded Tensors in place o
 arguments, so that it is differentiated in turn, as often as wanted.
 """
 
+import dataclasses
 import functools
 import inspect
 import numbers
@@ -414,17 +415,18 @@ def _restored(kind, f, nondiff_argnums, rule):
     return made
 
 
+@dataclasses.dataclass(eq=False)
 class _Call:
     """The arguments and results of one call, and how messages call them."""
 
-    def __init__(self, function, fixed, places, arguments, moving):
-        self.function = function
-        self.name = function._name
-        self.fixed = fixed
-        self.places = places
-        self.arguments = arguments
-        self.moving = moving        # positions of the arguments that are differentiated
-        self.returned = None        # structure and plain leaves
+    function: object
+    fixed: list
+    places: list
+    arguments: object
+    moving: list                # positions of the arguments that are differentiated
+    returned: tuple = None      # structure and plain leaves
+
+    name = property(lambda self: self.function._name)
 
     def path(self, i):
         """How messages call a leaf of the arguments."""

@@ -6,6 +6,8 @@ the solver that found x, and where a sweep is recorded they are solutions that a
 in their turn.
 """
 
+import dataclasses
+
 import numpy as np
 
 from fastgrad import _trees
@@ -191,20 +193,20 @@ def _start(name, x):
     return x if floating(x) else x.astype(float)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class _Equation:
     """An equation for x; x and the recorded parameters are lists of leaves here.
 
     As a rule of the core's: the tangent and the adjoint of x solve the linearised equation."""
 
-    def __init__(self, name, solver, f, structure, arguments, tol, max_steps):
-        self.name = name
-        self.solver = solver
-        self.f = f
-        self.structure = structure
-        self.arguments = arguments
-        self.tol = tol
-        self.max_steps = max_steps
-        self.x = None
+    name: str
+    solver: object
+    f: object
+    structure: object
+    arguments: Arguments
+    tol: float
+    max_steps: int
+    x: list = None
 
     def __repr__(self):
         return self.name

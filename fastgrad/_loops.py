@@ -230,7 +230,7 @@ def while_loop(condition, body, carry):
             return found[0]
     kinds = _Carry(name, carry)
     carry = _start(carry)
-    while _truth(name, condition(carry)):
+    while bool(_one_bool(name, condition(carry))):
         carry = kinds.checked(body(carry))
     return carry
 
@@ -279,12 +279,13 @@ def _bound(name, what, bound):
         raise TypeError(f"{name}: {what} must be an int, not {type(bound).__name__}") from None
 
 
-def _truth(name, value):
+def _one_bool(name, value):
+    """What a condition has returned."""
     dtype = getattr(value, "dtype", None)
     if type(value) is not bool and (dtype != np.bool_ or np.shape(value) != ()):
         what = type(value).__name__ if dtype is None else f"{dtype} of shape {np.shape(value)}"
         raise TypeError(f"{name}: the condition must return one bool, not {what}")
-    return bool(value)
+    return value
 
 
 # ---- the carry ------------------------------------------------------------------------------
@@ -383,12 +384,17 @@ def _gives_way(leaf):
         isinstance(leaf, Tensor) and leaf.ndim == 0 and leaf.dtype == np.float64)
 
 
-def _stack(name, parts):
-    """What the steps returned for a leaf of y, as one array."""
-    first = np.shape(parts[0])
+def _check_numbers(name, parts):
     for part in parts:
         if not isinstance(part, (float, int, np.ndarray, np.generic, Tensor)):
             raise TypeError(f"{name}: y must hold numbers and arrays, not {type(part).__name__}")
+
+
+def _stack(name, parts):
+    """What the steps returned for a leaf of y, as one array."""
+    first = np.shape(parts[0])
+    _check_numbers(name, parts)
+    for part in parts:
         if np.shape(part) != first:
             raise ValueError(f"{name}: y has shape {first} at one step and {np.shape(part)} at "
                              "another; they must be equal to be stacked")
@@ -422,10 +428,7 @@ def _recorded_scan(name, both, carry, leaves, structure, count, reverse, whole=F
         x = _trees.unflatten(structure, arguments[c:c + s])
         carried, y = both(_trees.unflatten(kinds.structure, arguments[:c]), x)
         parts, returned[:] = _trees.flatten(y)[0], [_trees.flatten(y)[1]]
-        for part in parts:
-            if not isinstance(part, (float, int, np.ndarray, np.generic, Tensor)):
-                raise TypeError(f"{name}: y must hold numbers and arrays, not "
-                                f"{type(part).__name__}")
+        _check_numbers(name, parts)
         return kinds.leaves(carried) + parts
 
     at = -1 if reverse else 0
@@ -455,11 +458,7 @@ def _recorded_while(name, condition, body, carry):
     graph, captured, starts = found
 
     def asked(arguments):
-        value = condition(_trees.unflatten(kinds.structure, arguments))
-        if type(value) is not bool and (getattr(value, "dtype", None) != np.bool_
-                                        or np.shape(value) != ()):
-            _truth(name, value)
-        return [value]
+        return [_one_bool(name, condition(_trees.unflatten(kinds.structure, arguments)))]
 
     try:
         recording = _record.record(asked, starts, None, True, True)

@@ -8,6 +8,7 @@ ufuncs of NumPy's. Either way graphs may call the function, and lanes ask how it
 """
 
 import functools
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,8 @@ def on_values(names, axes, module=np, axis=None, keeps=False, lengths=None, coun
 
 
 def plain(numpy_function, axes, summary, **options):
-    """Add a row; returns the public function: NumPy's value, as a Tensor without derivative."""
+    """Add a row; returns the public function, and puts it into fastgrad.numpy: NumPy's value, as a
+    Tensor without derivative."""
     @implements(numpy_function)
     @functools.wraps(numpy_function)
     def function(*args, **kwargs):
@@ -64,6 +66,7 @@ def plain(numpy_function, axes, summary, **options):
     function.__module__, function.__qualname__ = "fastgrad.numpy", name
     function.__doc__ = f"{summary} As `numpy.{name}`, without derivative."
     on_values(name, axes, **options)
+    setattr(sys.modules["fastgrad.numpy"], name, function)
     return function
 
 

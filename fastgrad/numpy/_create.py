@@ -27,6 +27,12 @@ from ._dispatch import (
     wrapped,
 )
 
+__all__ = [
+    "arange", "array", "asanyarray", "asarray", "ascontiguousarray", "astype", "copy", "empty",
+    "empty_like", "eye", "full", "full_like", "identity", "linspace", "meshgrid", "ones",
+    "ones_like", "tri", "zeros", "zeros_like",
+]
+
 _add, _subtract = core.functions["add"], core.functions["subtract"]
 _multiply, _divide = core.functions["multiply"], core.functions["divide"]
 

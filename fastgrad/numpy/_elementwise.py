@@ -8,6 +8,8 @@ from fastgrad._operators.plain import isnan, isneginf, isposinf, nonzero
 from ._create import array, lift
 from ._dispatch import Tensor, evaluated, implements, refuse
 
+__all__ = ["clip", "conjugate", "divmod", "imag", "nan_to_num", "real", "round", "select", "where"]
+
 _clip, _where = core.functions["clip"], core.functions["where"]
 _multiply, _divide, _rint = (core.functions[name] for name in ("multiply", "divide", "rint"))
 

@@ -13,6 +13,11 @@ from fastgrad._operators.plain import flatnonzero
 from ._create import cast, lift
 from ._dispatch import Tensor, axes_of, evaluated, implements, refuse, values_of
 
+__all__ = [
+    "compress", "delete", "diag", "diagflat", "diagonal", "extract", "pad", "partition", "sort",
+    "take", "take_along_axis", "tril", "triu",
+]
+
 _where = core.functions["where"]
 
 

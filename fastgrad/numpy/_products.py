@@ -22,6 +22,8 @@ from ._dispatch import (
 from ._index import diagonals_seen
 from ._shape import moveaxis, stack
 
+__all__ = ["cross", "dot", "einsum", "inner", "kron", "outer", "tensordot", "vdot", "vecdot"]
+
 _multiply, _subtract = core.functions["multiply"], core.functions["subtract"]
 
 

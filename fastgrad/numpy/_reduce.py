@@ -17,6 +17,8 @@ from ._dispatch import VALUES, Tensor, axes_of, evaluated, implements, kind_of, 
 from ._index import diagonals_of
 from ._shape import broadcast_to
 
+__all__ = ["average", "diff", "max", "mean", "min", "prod", "ptp", "std", "trace", "trapezoid", "var"]
+
 _subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
 _divide, _square, _sqrt = (core.functions[name] for name in ("divide", "square", "sqrt"))
 _add, _abs, _power, _where = (core.functions[name] for name in ("add", "abs", "power", "where"))
@@ -69,11 +71,7 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False, *, where=Tru
     array([-1.,  1.])
     """
     refuse("var", out)
-    return _variance("var", a, axis, dtype, ddof, keepdims, where, mean, correction)
-
-
-def _variance(name, a, axis, dtype, ddof, keepdims, where, mean, correction):
-    deviations, count = _deviations(name, a, axis, dtype, ddof, keepdims, where, mean, correction)
+    deviations, count = _deviations("var", a, axis, dtype, ddof, keepdims, where, mean, correction)
     return _divide(core.sum(_square(deviations), axis=axis, keepdims=keepdims), count)
 
 

@@ -15,6 +15,14 @@ from fastgrad._core import core
 from ._create import cast, lift, lift_all
 from ._dispatch import Tensor, as_array, axes_of, implements, refuse, values_of
 
+__all__ = [
+    "append", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays",
+    "broadcast_to", "column_stack", "concatenate", "dsplit", "dstack", "expand_dims", "flip",
+    "fliplr", "flipud", "hsplit", "hstack", "matrix_transpose", "moveaxis", "ndim", "ravel",
+    "repeat", "reshape", "roll", "rollaxis", "rot90", "shape", "size", "split", "squeeze", "stack",
+    "swapaxes", "tile", "unstack", "vsplit", "vstack",
+]
+
 # ---- one array ------------------------------------------------------------------------------
 
 @implements(np.shape)
