@@ -207,11 +207,11 @@ def _propagate(nodes, results, inputs, order):
 # ---- power series ---------------------------------------------------------------------------
 
 def _node_series(node, at, series, inputs, known):
-    """The series of node number `at`, of which no coefficient need be computed yet; a list of them where
-    it has several results."""
+    """The series of node number `at`, of which no coefficient need be computed yet; a list of them
+    where it has several results."""
     if node.op == "argument":
         return inputs[at]
-    if node.op == "constant":       # (None: a value that no partial reads; an operator's record has it)
+    if node.op == "constant":       # (None: no partial reads it; an operator's record has it)
         return node.value if node.shape == () or node.value is None else _Series([
             constant(node.value)])
     operands = [series[i] for i in node.operands]

@@ -681,8 +681,8 @@ class _Call:
             shapes = sorted({np.shape(part) for part in parts})
             if len(shapes) > 1:
                 raise ValueError("vmap: the results of lanes have the shapes "
-                                 f"{', '.join(map(str, shapes))}; write fnp.where(condition, x, 0.0), "
-                                 "which keeps the number of entries")
+                                 f"{', '.join(map(str, shapes))}; write fnp.where(condition, x, "
+                                 "0.0), which keeps the number of entries")
             results.append(core.settled(self.placed(fnp.stack(parts), True, axis)))
         return _built(self.returned, results)
 
@@ -693,8 +693,8 @@ def _other_path(graph, guard):
     if guard.kind == "all" or graph.name(guard.node) == "call" and (
             graph.attribute(guard.node)[0] == OF_ALL_LANES):
         return Unmappable("lanes of which some take another path")
-    return RuntimeError(f"vmap: {guard.line}: what has no lanes differs between them; please report "
-                        "it, as a rule of fastgrad's is wrong")
+    return RuntimeError(f"vmap: {guard.line}: what has no lanes differs between them; please "
+                        "report it, as a rule of fastgrad's is wrong")
 
 
 def _one_lane(x):

@@ -1009,15 +1009,15 @@ def hessian_diag(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
 
 
 def _diagonals(run, chunk):
-    """The diagonal of a square Jacobian, an array for each argument, without all of it at once; Tensors
-    where they are differentiated in their turn."""
+    """The diagonal of a square Jacobian, an array for each argument, without all of it at once;
+    Tensors where they are differentiated in their turn."""
     trace = run.trace
     inputs, dtypes, found = trace.input_shapes, trace.input_dtypes, []
     if run.recorded():
         from fastgrad import numpy as fnp
         blocks = [row[k] for k, row in enumerate(_blocks(run, "forward", chunk))]
-        return [fnp.diagonal(block.reshape((math.prod(shape),) * 2)).reshape(shape) if shape else block
-                for block, shape in zip(blocks, inputs)]
+        return [fnp.diagonal(block.reshape((math.prod(shape),) * 2)).reshape(shape) if shape
+                else block for block, shape in zip(blocks, inputs)]
     for k, (shape, dtype) in enumerate(zip(inputs, dtypes)):
         size = math.prod(shape)
         diagonal = np.zeros(size, dtype)

@@ -12,7 +12,8 @@ from fastgrad._graph import Slot
 
 from .index import picked
 
-__all__ = ["Lanes", "Unmappable", "assigned", "gathered", "joined", "multiplied", "repeated", "scattered"]
+__all__ = ["Lanes", "Unmappable", "assigned", "gathered", "joined", "multiplied", "repeated",
+           "scattered"]
 
 _ALL = slice(None)
 
@@ -183,8 +184,8 @@ def _with_lanes(m, index, operands, shape, inside):
         raise Unmappable("an index that holds True or False")
     if any(type(x) is Slot and m.has[operands[x.operand]] and known[x.operand][1] == bool
            for x in items):
-        raise ValueError("vmap: a boolean mask that differs between lanes selects another number of "
-                         "entries in each; write fnp.where(mask, x, 0.0) in place of x[mask]")
+        raise ValueError("vmap: a boolean mask that differs between lanes selects another number "
+                         "of entries in each; write fnp.where(mask, x, 0.0) in place of x[mask]")
     part, at, rank, apart = picked(index, shape, known)
     slots = []
 

@@ -1,5 +1,5 @@
-"""What an index picks of an array, by NumPy's rules and without looking at entries: where the axes of
-its arrays come to stand, which lanes have to know, and whether it is one that may be run."""
+"""What an index picks of an array, by NumPy's rules and without looking at entries: where the axes
+of its arrays come to stand, which lanes have to know, and whether it is one that may be run."""
 
 import operator
 from typing import NamedTuple

@@ -198,7 +198,8 @@ def _others(apply, x, y, results):
 def _shares(sign):
     """Those of the entries that are the largest, or the smallest."""
     def slopes(apply, x, y, results):
-        if x.dtype == object:       # (Formulas of an entry and of the maximum may be rounded apart.)
+        # (Formulas of an entry and of the maximum may be rounded apart.)
+        if x.dtype == object:
             chosen = np.ones(x.size, object)
             for i, result in enumerate(results):
                 for j in np.flatnonzero((results == result) & (np.arange(x.size) != i)):
@@ -212,8 +213,8 @@ def _shares(sign):
 
 
 def _extreme(name, function, fold, sign):
-    return _reduction(name, function, fold, slopes=_shares(sign), selects=True, weighed=True, to_number=(
-        "m", f"{{m}} is 1 at the {fold}, 0 elsewhere"))
+    return _reduction(name, function, fold, slopes=_shares(sign), selects=True, weighed=True,
+                      to_number=("m", f"{{m}} is 1 at the {fold}, 0 elsewhere"))
 
 
 SHAPED = {row.name: row for row in (
@@ -241,12 +242,15 @@ SHAPED = {row.name: row for row in (
     GraphOperator("scatter", _scattered, index="put", words=_COLUMNS, lanes=batch.scattered,
                   goes=lambda how, shape: numbered(how.shape)[how.attribute]),
     _reduction("sum", core.sum, "add", to_number=("ones", "a row of ones"),
-               words=lambda node, k: ("S", f"adds along axis {', '.join(map(str, node.attribute))}")),
+               words=lambda node, k: (
+                   "S", f"adds along axis {', '.join(map(str, node.attribute))}")),
     _reduction("prod", core.prod, "multiply", slopes=_others,
                to_number=("y / a", "a row: the product of the others")),
     _extreme("max", core.max, "maximum", 1),
     _extreme("min", core.min, "minimum", -1),
-    _reduction("logsumexp", core.logsumexp, "logaddexp", weighed=True, to_number=("softmax(a)", "a row"),
+    _reduction("logsumexp", core.logsumexp, "logaddexp", weighed=True,
+               to_number=("softmax(a)", "a row"),
                slopes=lambda apply, x, y, _: apply("exp", apply("subtract", x, y))),
-    GraphOperator("matmul", lambda how: core.matmul, lanes=batch.multiplied, words=("K", "a block for each matrix product")),
+    GraphOperator("matmul", lambda how: core.matmul, lanes=batch.multiplied,
+                  words=("K", "a block for each matrix product")),
 )}

@@ -17,7 +17,8 @@ from ._dispatch import VALUES, Tensor, axes_of, evaluated, implements, kind_of, 
 from ._index import diagonals_of
 from ._shape import broadcast_to
 
-__all__ = ["average", "diff", "max", "mean", "min", "prod", "ptp", "std", "trace", "trapezoid", "var"]
+__all__ = ["average", "diff", "max", "mean", "min", "prod", "ptp", "std", "trace", "trapezoid",
+           "var"]
 
 _subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
 _divide, _square, _sqrt = (core.functions[name] for name in ("divide", "square", "sqrt"))
