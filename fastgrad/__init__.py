@@ -8,7 +8,8 @@
     array([ 1.        , -0.42035364])
 
 `fastgrad.numpy` is NumPy's vocabulary without NumPy's dispatch, `fastgrad.special` carries SciPy's
-names. See the README for a tour.
+names. See the README for a tour. Examples in docstrings take `fg`, `np` and `fastgrad.numpy as fnp`
+for imported.
 """
 
 from fastgrad._core.core import (

@@ -114,8 +114,6 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> @fg.compile
     ... def f(x):
     ...     return np.sum(np.sin(x) * x)
@@ -159,7 +157,6 @@ class Program(Functionless, Caller):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: x * 2 if x > 1 else x)
     >>> f(1.0), f(3.0), f(5.0)
     (1.0, 6.0, 10.0)
@@ -300,7 +297,6 @@ class Program(Functionless, Caller):
         Examples
         --------
         >>> import pickle
-        >>> import fastgrad as fg
         >>> f = fg.compile(lambda x: x * x)
         >>> f(3.0)
         9.0
@@ -394,7 +390,7 @@ class Program(Functionless, Caller):
                 continue
             return self._replayed(entry, call, path, result, args, kwargs)
         if self.function is None:
-            self._guard_error(entry, failed)
+            self._guard_error(failed)
         return self._recorded(entry, call, args, kwargs, now)
 
     def _bound(self, args, kwargs):
@@ -753,7 +749,7 @@ class Program(Functionless, Caller):
         self.reasons.append(reason)
         core.warn(f"compile: {self._name} is not replayed: {reason}")
 
-    def _guard_error(self, entry, failed):
+    def _guard_error(self, failed):
         path, k = failed
         guard = path.guards[k]
         met = ("entries of ordinary magnitude" if guard.kind == "all" else

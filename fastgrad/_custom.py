@@ -7,6 +7,7 @@ itself. A sweep that is recorded calls the rule with recorded Tensors in place o
 arguments, so that it is differentiated in turn, as often as wanted.
 """
 
+import dataclasses
 import functools
 import inspect
 import numbers
@@ -192,23 +193,22 @@ class LinearRule:
     the map depends on is recorded as well.
     """
 
-    def __init__(self, name, linear, owner):
-        self.name = name
-        self.linear = linear
-        self.owner = owner
+    def __init__(self, name, linear, owner, domain):
+        self.name, self.linear, self.owner = name, linear, owner
+        self.domain = domain            # what the vectors are like
 
     def __repr__(self):
         return self.name
 
-    def apply(self, vectors, domain):
-        """The image of some vectors; None: zero. `domain`: what they are like."""
-        linear, vectors = self.linear(), given_or_zero(vectors, domain)
+    def apply(self, vectors):
+        """The image of some vectors; None: zero."""
+        linear, vectors = self.linear(), given_or_zero(vectors, self.domain)
         found = linear(vectors) if core.is_recording() else plainly(linear, (vectors,))
         return list(map(tensor, found))
 
-    def transpose(self, covectors, domain):
+    def transpose(self, covectors):
         """What the transposed map makes of these; None: zero."""
-        linear = self.linear()
+        linear, domain = self.linear(), self.domain
         if core.is_recording():
             domain = list(map(constant, domain))
         try:
@@ -220,7 +220,6 @@ class LinearRule:
         self.check(run.trace, domain)
         return list(map(tensor, run.pull([
             zeros(tensor(y)) if c is None else c for c, y in zip(covectors, run.value())])[0]))
-
 
     def check(self, trace, domain):
         """Complain if the rule does with its vectors what was not recorded, or is not linear in
@@ -273,16 +272,13 @@ class _Pullback(LinearRule):
 
     rule, vector, whose, mode = "bwd", "cotangent", "for differentiated number", "reverse"
 
-    def __init__(self, name, linear, owner, results):
-        super().__init__(name, linear, owner)
-        self.results = results
-        self.numeric = _sees_no_more(owner._rule[1])
+    numeric = property(lambda self: _sees_no_more(self.owner._rule[1]))
 
     def pull(self, cotangents, needed):
-        return self.apply(cotangents, self.results)
+        return self.apply(cotangents)
 
     def push(self, tangents):
-        return self.transpose(tangents, self.results)
+        return self.transpose(tangents)
 
 
 class _Pushforward(LinearRule):
@@ -290,15 +286,11 @@ class _Pushforward(LinearRule):
 
     rule, vector, whose, mode = "the rule", "tangents", "as the tangent of number", "forward"
 
-    def __init__(self, name, linear, owner, arguments):
-        super().__init__(name, linear, owner)
-        self.arguments = arguments
-
     def push(self, tangents):
-        return self.apply(tangents, self.arguments)
+        return self.apply(tangents)
 
     def pull(self, cotangents, needed):
-        return self.transpose(cotangents, self.arguments)
+        return self.transpose(cotangents)
 
 
 # ---- what both decorators share -------------------------------------------------------------
@@ -423,17 +415,18 @@ def _restored(kind, f, nondiff_argnums, rule):
     return made
 
 
+@dataclasses.dataclass(eq=False)
 class _Call:
     """The arguments and results of one call, and how messages call them."""
 
-    def __init__(self, function, fixed, places, arguments, moving):
-        self.function = function
-        self.name = function._name
-        self.fixed = fixed
-        self.places = places
-        self.arguments = arguments
-        self.moving = moving        # positions of the arguments that are differentiated
-        self.returned = None        # structure and plain leaves
+    function: object
+    fixed: list
+    places: list
+    arguments: object
+    moving: list                # positions of the arguments that are differentiated
+    returned: tuple = None      # structure and plain leaves
+
+    name = property(lambda self: self.function._name)
 
     def path(self, i):
         """How messages call a leaf of the arguments."""
@@ -536,8 +529,6 @@ class custom_vjp(_Custom):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> @fg.custom_vjp
     ... def log1pexp(x):
     ...     return np.log(1 + np.exp(x))
@@ -582,7 +573,7 @@ class custom_vjp(_Custom):
         return super().__call__(*args, **kwargs)
 
     def _of_numbers(self, args):
-        out, residuals = pair = self._forward(None, list(map(plain, args)))
+        out, residuals = pair = self._forward(list(map(plain, args)))
         parts = residuals if type(residuals) is tuple else (residuals,)
         if (type(out) not in _NUMBERS or not floating(out) or isinstance(out, Tensor)
                 or not _HELD.issuperset(map(type, parts))):
@@ -592,7 +583,7 @@ class custom_vjp(_Custom):
         made, = core.custom(rule, rule.tensors, [constant(out)])
         return made
 
-    def _forward(self, call, args):
+    def _forward(self, args):
         fwd = self._rule[0]
         pair = fwd(*args) if any(map(recorded, _trees.flatten(args)[0])) else plainly(fwd, args)
         if type(pair) is not tuple or len(pair) != 2:
@@ -602,7 +593,7 @@ class custom_vjp(_Custom):
 
     def _value(self, call, pair=None):
         arguments = call.arguments
-        out, residuals = pair or self._forward(call, call.all(arguments.first(True)))
+        out, residuals = pair or self._forward(call.all(arguments.first(True)))
         if not self._compared:
             args = call.all(arguments.tree(map(copied, arguments.plain())))
             leaves, structure = _trees.flatten(plainly(self.__wrapped__, args))
@@ -623,7 +614,7 @@ class custom_vjp(_Custom):
             residuals = call.residuals
             if core.is_recording():
                 args = call.all(call.arguments.tree(call.arguments.tensors))
-                residuals = self._forward(call, args)[1]
+                residuals = self._forward(args)[1]
             else:
                 residuals = _trees.tree_map(copied, residuals)      # bwd may be called again
             return functools.partial(pullback, residuals)
@@ -733,7 +724,6 @@ class custom_jvp(_Custom):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> @fg.custom_jvp
     ... def cube(x):
     ...     return x ** 3

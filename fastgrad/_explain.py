@@ -201,6 +201,10 @@ def term_row(name, *operands):
     return evaluate(formula, dict(zip("abc", operands)) | {"pi": symbol("pi")}, term_row)
 
 
+def _row_or_call(name, *operands):
+    return (term_row if name in _symbolic.ROWS else call)(name, *operands)
+
+
 def _named_number(v):
     if v in _symbolic.NAMED:
         return evaluate(ast.parse(_symbolic.NAMED[v], mode="eval").body, {"pi": symbol("pi")},
@@ -235,10 +239,6 @@ TERMS = {
 
 # One local derivative: of node `of` by node `by`.
 Link = namedtuple("Link", "of by term rows columns slopes note")
-
-
-# What these do not take has no path to the result, whatever that is.
-_SELECTING = frozenset(["where", "max", "min"])
 
 
 class _Reader:
@@ -347,7 +347,7 @@ class _Reader:
                                       self.expanded[link.of], self._shapes(link.of),
                                       self.names[link.of])[0]
                            for k, operand in enumerate(node.operands)
-                           if operand == link.by and not (node.op == "where" and k == 2)])
+                           if operand == link.by and (node.op, k) not in _symbolic.NO_PATH])
             multiply = chain if self.has_arrays(link) else times
             term = multiply(adjoints[link.of], term)
             adjoints[link.by] = total(adjoints[link.by], term) if link.by in adjoints else term
@@ -367,7 +367,10 @@ class _Reader:
     def _product(self, node, later, earlier):
         """The chain rule's product at a node: of an adjoint and slopes, or slopes and a tangent."""
         finite = self.output is None or bool(np.isfinite(self.values[self.output]).all())
-        if finite or self.nodes[node].op in _SELECTING:
+        op = self.nodes[node].op
+        # What is not taken has no path to the result, whatever that is.
+        if finite or (SHAPED[op].selects if op in SHAPED else
+                      op in _symbolic.ROWS and _symbolic.ROWS[op].mask):
             return numbers("weigh", later, earlier)
         return numbers("chain", later, earlier, False)
 
@@ -436,11 +439,11 @@ def _formula(node, x, shapes):
             return chain(transpose(x[0] if len(shapes[1]) == 1 else x[1]),
                          x[1] if len(shapes[1]) == 1 else x[0])
         return chain(*x)
-    if node.op == "transpose" and node.attribute == (1, 0):
+    if row.option == "order" and node.attribute == (1, 0):
         return transpose(x[0])
-    if node.op == "cast":
+    if row.converts:
         return call(node.dtype.name, *x)
-    if row.option == "index":
+    if row.index in ("read", "replaced"):
         index = _index_text(node.attribute)
         if len(x) == 1:
             return Term("index", (x[0], index, len(node.shape)))
@@ -448,7 +451,7 @@ def _formula(node, x, shapes):
     elif row.reduces:
         how = ["axis=" + ", ".join(map(str, node.attribute))] if node.shape else []
     else:
-        how = [str(getattr(node, row.option))] if row.option else []
+        how = [str(getattr(node, row.option))] if row.option in ("shape", "attribute") else []
     return call(node.op, x[0], *map(symbol, how), *x[1:], rank=len(node.shape))
 
 
@@ -504,29 +507,19 @@ def _structure(node, k, x, y, shapes, name):
             transpose(other) if ranks[0] == 1 else other, IDENTITY)
         return call("kron", *factors, rank=2), "blocks: kron is the Kronecker product"
     if row.reduces and not node.shape:
-        return _slopes_of_reduction(op, x[0], y, name)
-    if op == "sum":
-        return symbol(f"S_{name}", 2), (
-            f"S_{name} adds along axis {', '.join(map(str, node.attribute))}")
-    if op == "item" and not node.shape:
-        place = np.ravel_multi_index(node.attribute, shape)
-        return transpose(symbol(f"e{place}", 1)), f"row {place} of the identity"
+        formula, note = row.to_number
+        letter = symbol(f"m_{name}", 1)
+        entries = evaluate(ast.parse(formula, mode="eval").body,
+                           {"a": x[0], "y": y, "m": letter, "ones": ONES}, _row_or_call)
+        return transpose(vector(entries)), note.format(m=letter.args[0])
     words = row.words(node, k) if callable(row.words) else row.words
     if words is None:
         return (IDENTITY if node.shape or shape else ONE), ""
+    if words[0] == "R" and not node.shape:
+        place = row.route(node, k, shapes)[1][0]
+        return transpose(symbol(f"e{place}", 1)), f"row {place} of the identity"
     letter = f"{words[0]}_{name}"
     return symbol(letter, 2), f"{letter}: {words[1]}"
-
-
-def _slopes_of_reduction(op, x, y, name):
-    """The Jacobian of a reduction to a number: a row."""
-    if op == "sum":
-        return transpose(ONES), "a row of ones"
-    if op == "prod":
-        return transpose(vector(times(y, power(x, number(-1))))), "a row: the product of the others"
-    if op == "logsumexp":
-        return transpose(vector(call("softmax", x))), "a row"
-    return transpose(symbol(f"m_{name}", 1)), f"m_{name} is 1 at the {op}imum, 0 elsewhere"
 
 
 # ---- what is told ---------------------------------------------------------------------------
@@ -546,6 +539,11 @@ def _local(of, by):
 
 def _array(value):
     return number(value) if np.ndim(value) == 0 else Term("array", (np.asarray(value),))
+
+
+def _sum_of(products):
+    """Products that are shown as a sum."""
+    return Term("plus", tuple([Term("dot", factors) for factors in products]))
 
 
 def _matrix(jacobian, of, by):
@@ -621,13 +619,13 @@ def _forward_section(r, leaf):
         if not links:
             continue
         reached.add(i)
-        cells = [_derivative(r.names[i], x), Term("plus", tuple([Term("dot", (
-            _local(r.names[i], r.names[link.by]), _derivative(r.names[link.by], x)))
-            for link in links]))]
+        cells = [_derivative(r.names[i], x), _sum_of([
+            (_local(r.names[i], r.names[link.by]), _derivative(r.names[link.by], x))
+            for link in links])]
         plain = not r.values[leaf].ndim and not any(r.has_arrays(link) for link in links)
         if plain:
-            cells.append(Term("plus", tuple([Term("dot", (
-                number(link.slopes.sum()), number(tangents[link.by][0, 0]))) for link in links])))
+            cells.append(_sum_of([(number(link.slopes.sum()), number(tangents[link.by][0, 0]))
+                                  for link in links]))
         cells.append(_matrix(tangents[i], r.values[i], r.values[leaf]))
         rows.append((tuple(cells), "" if plain else _sizes(r, i, leaf)))
     words = [] if r.output in reached else [f"{r.names[r.output]} does not depend on {x}."]
@@ -641,13 +639,13 @@ def _reverse_section(r):
         links = r.out_of[i]
         if i == r.output or not links:
             continue
-        cells = [_derivative(y, r.names[i]), Term("plus", tuple([Term("dot", (
-            _derivative(y, r.names[link.of]), _local(r.names[link.of], r.names[i])))
-            for link in links]))]
+        cells = [_derivative(y, r.names[i]), _sum_of([
+            (_derivative(y, r.names[link.of]), _local(r.names[link.of], r.names[i]))
+            for link in links])]
         plain = not any(r.has_arrays(link) for link in links)
         if plain:
-            cells.append(Term("plus", tuple([Term("dot", (
-                number(r.adjoints[link.of][0]), number(link.slopes.sum()))) for link in links])))
+            cells.append(_sum_of([(number(r.adjoints[link.of][0]), number(link.slopes.sum()))
+                                  for link in links]))
         cells.append(_matrix(r.adjoints[i][None], r.values[r.output], r.values[i]))
         rows.append((tuple(cells), "" if plain else _sizes(r, r.output, i)))
     inputs = ", ".join(r.names[leaf] for leaf in r.leaves)
@@ -666,9 +664,8 @@ def _rule_section(r, leaf):
     rule, words = _rule(x, y, paths, vectors)
     if paths is None or max(map(len, paths)) > FEW_LINKS:
         words.append(f"Collected where {x} is used:")
-        rows = [((left, Term("plus", tuple([Term("dot", (
-            _derivative(y, r.names[link.of]), _local(r.names[link.of], x)))
-            for link in r.out_of[leaf]]))), "")]
+        rows = [((left, _sum_of([(_derivative(y, r.names[link.of]), _local(r.names[link.of], x))
+                                 for link in r.out_of[leaf]])), "")]
     else:
         rows = [_path_row(r, path, len(paths) > 1, vectors) for path in paths if path]
     for i in r.steps:
@@ -1050,8 +1047,6 @@ def explain(f, /, *x, **kwargs):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> print(fg.explain(lambda x: np.log(np.sin(x)), 1.0))
     y = f(x)
       x = 1

@@ -50,8 +50,6 @@ def variable(name=None, shape=None, dtype=None):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> a, b = fg.variable("a"), fg.variable()
     >>> c = 2 * a + np.sin(b)
     >>> f = fg.function([a, b], c)
@@ -91,7 +89,7 @@ class Expression(core.Deferred):
 
     def _inferred(self):
         """Zeros of the kind of the value; None where no shape is known."""
-        operands = list(_expressions((self._args, self._kwargs)))
+        operands = list(_among((self._args, self._kwargs), Expression))
         if any(x._outline is None for x in operands):
             return None
         known = {id(x): x._outline for x in operands}
@@ -319,18 +317,17 @@ class Variable(Expression):
 
 # ---- operands among arguments ---------------------------------------------------------------
 
-def _expressions(tree):
-    """The expressions in nested tuples, lists, dicts and slices."""
-    if isinstance(tree, Expression):
+def _among(tree, kinds):
+    """What is of some types in nested tuples, lists, dicts and slices."""
+    if isinstance(tree, kinds):
         yield tree
     elif isinstance(tree, (tuple, list)):
         for x in tree:
-            yield from _expressions(x)
+            yield from _among(x, kinds)
     elif isinstance(tree, dict):
-        for x in tree.values():
-            yield from _expressions(x)
+        yield from _among(list(tree.values()), kinds)
     elif isinstance(tree, slice):
-        yield from _expressions((tree.start, tree.stop, tree.step))
+        yield from _among((tree.start, tree.stop, tree.step), kinds)
 
 
 def _filled(tree, values):
@@ -404,8 +401,6 @@ def function(inputs, outputs, name=None):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> a, b = fg.variable("a"), fg.variable("b")
     >>> f = fg.function([a, b], {"sum": a + b, "product": a * b})
     >>> f(2.0, b=3.0)
@@ -444,8 +439,8 @@ class Evaluation:
         self.outputs = leaves
         self.order = self._ordered(leaves)
         # Arrays among the operands are read at each call, as everything is that a function reaches.
-        self._reached = [x for node in self.order for x in _constants((node._args, node._kwargs))]
-        self._reached += [x for x in leaves if isinstance(x, (np.ndarray, Tensor))]
+        self._reached = list(_among([*[(node._args, node._kwargs) for node in self.order], *leaves],
+                                    (np.ndarray, Tensor)))
 
     def _ordered(self, leaves):
         """The expressions that the outputs need, operands first."""
@@ -466,7 +461,7 @@ class Evaluation:
                 order.append(node)
                 continue
             state[id(node)] = 1
-            stack += [x for x in _expressions((node._args, node._kwargs))
+            stack += [x for x in _among((node._args, node._kwargs), Expression)
                       if state.get(id(x)) != 2 and id(x) not in known]
         return order
 
@@ -535,17 +530,6 @@ def _evaluation(inputs, order, outputs, structure, name):
         nodes.append(Expression(function, _filled(args, nodes), _filled(kwargs, nodes)))
     outputs = [nodes[x.number] if type(x) is _Place else x for x in outputs]
     return Evaluation(nodes[:count], _trees.unflatten(structure, outputs), name)
-
-
-def _constants(tree):
-    """The arrays and Tensors in nested tuples, lists and dicts."""
-    if isinstance(tree, (np.ndarray, Tensor)):
-        yield tree
-    elif isinstance(tree, (tuple, list)):
-        for x in tree:
-            yield from _constants(x)
-    elif isinstance(tree, dict):
-        yield from _constants(list(tree.values()))
 
 
 class Declared(Program):

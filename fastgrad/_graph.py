@@ -13,7 +13,7 @@ import numpy as np
 from fastgrad._core import core
 
 __all__ = ["Graph", "Guard", "GuardError", "Loop", "Slot", "NODE", "INPUT", "WEAK", "LITERAL", "MANY",
-           "STOP", "OPS", "NAMES", "same_bits", "same_graph"]
+           "STOP", "OPS", "NAMES", "same_bits", "same_graph", "short"]
 
 # One operation, and what its flags say: src/graph.h.
 NODE = np.dtype([tuple(field.split(":")) for field in core.GRAPH_LAYOUT.split()])
@@ -107,7 +107,6 @@ class GuardError(RuntimeError):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> source = fg.compile(lambda x: x * 2 if x > 0 else -x)
     >>> y = source(1.0)                             # a path, and its graph
     >>> f = fg.Program.of_graph(source.paths[0].graph)
@@ -117,6 +116,14 @@ class GuardError(RuntimeError):
     ...     print("bool True" in str(error))
     True
     """
+
+    guard = None                    # the one that does not hold, where it is one of a replay's
+
+
+def short(value):
+    """The value in a line of at most 60 characters."""
+    text = repr(value).replace("\n", "")
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Graph:
@@ -194,6 +201,17 @@ class Graph:
         value = self.attribute(i)
         return float(self.nodes["constant"][i]) if value is None else value
 
+    def beneath(self, i, detached=False):
+        """The node of whose value node i is a view that is none; `detached`: even where it lets no
+        derivative through."""
+        while self.nodes["op"][i] == OPS["reshape"] and (
+                detached or not self.nodes["flags"][i] & STOP):
+            a = int(self.nodes["a"][i])
+            if self.shape(a) != self.shape(i):
+                break
+            i = a
+        return i
+
     def __str__(self):
         lines = []
         for i in range(len(self)):
@@ -201,23 +219,18 @@ class Graph:
             name, shape = self.name(i), self.shape(i)
             if name == "leaf":
                 what = (f"input {int(node['constant'])}" if node["flags"] & INPUT
-                        else f"constant {_short(self.constant(i))}")
+                        else f"constant {short(self.constant(i))}")
             else:
                 attribute = self.attribute(i)
                 what = f"{name}({', '.join('%' + str(k) for k in self.operands_of(i))})"
                 if attribute is not None:
-                    what += f" {_short(attribute)}"
+                    what += f" {short(attribute)}"
             kind = "float" if node["flags"] & WEAK else str(self.dtype(i))
             lines.append(f"%{i} = {what} : {kind}{list(shape) if shape else ''}")
         for guard in self.guards:
             lines.append(f"guard {guard.kind}(%{guard.node}) == {guard.outcome}  # {guard.line}")
         lines.append(f"return {', '.join('%' + str(k) for k in self.outputs)}")
         return "\n".join(lines)
-
-
-def _short(value):
-    text = repr(value).replace("\n", "")
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 class Builder:

@@ -6,6 +6,8 @@ the solver that found x, and where a sweep is recorded they are solutions that a
 in their turn.
 """
 
+import dataclasses
+
 import numpy as np
 
 from fastgrad import _trees
@@ -34,7 +36,6 @@ class ConvergenceError(RuntimeError):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> try:
     ...     fg.root(lambda x, theta: x * x + 1, 1.0)
     ... except fg.ConvergenceError as error:
@@ -89,7 +90,6 @@ def fixed_point(f, x0, theta=(), *, tol=None, max_steps=1000):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> def newton(x, a):                   # Heron's iteration for the square root
     ...     return (x + a / x) / 2
     >>> fg.fixed_point(newton, 1.0, 4.0)
@@ -147,8 +147,6 @@ def root(f, x0, theta=(), *, tol=None, max_steps=100):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> def kepler(E, orbit):               # the eccentric anomaly of an orbit
     ...     return E - orbit["e"] * np.sin(E) - orbit["M"]
     >>> E = lambda orbit: fg.root(kepler, 0.0, orbit)
@@ -195,20 +193,20 @@ def _start(name, x):
     return x if floating(x) else x.astype(float)
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class _Equation:
     """An equation for x; x and the recorded parameters are lists of leaves here.
 
     As a rule of the core's: the tangent and the adjoint of x solve the linearised equation."""
 
-    def __init__(self, name, solver, f, structure, arguments, tol, max_steps):
-        self.name = name
-        self.solver = solver
-        self.f = f
-        self.structure = structure
-        self.arguments = arguments
-        self.tol = tol
-        self.max_steps = max_steps
-        self.x = None
+    name: str
+    solver: object
+    f: object
+    structure: object
+    arguments: Arguments
+    tol: float
+    max_steps: int
+    x: list = None
 
     def __repr__(self):
         return self.name

@@ -19,7 +19,7 @@ from fastgrad._core.program import Plan
 from fastgrad.transforms import _Run
 
 from . import _record
-from ._graph import INPUT, MANY, OPS, STOP, WEAK, Builder, Graph, Loop
+from ._graph import INPUT, MANY, OPS, WEAK, Builder, Graph, Loop
 from ._operators.rule import on_examples
 from ._replay import replay
 from ._replay import _plain_loop as unrolled
@@ -90,7 +90,7 @@ class Rule:
 
     def __init__(self, name, loop, operands):
         self.name, self.loop = name, loop
-        self.operands = [_own(name, t) for t in operands]
+        self.operands = list(map(_own, operands))
 
     def __repr__(self):
         return self.name
@@ -179,10 +179,7 @@ class Rule:
     def steps(self, active, moved):
         """The loop, recorded step by step, as a function of the active operands."""
         def run(values):
-            operands = list(self.operands)
-            for k, value in zip(active, values):
-                operands[k] = value
-            results = unrolled(self.loop, operands)
+            results = unrolled(self.loop, _with(self.operands, active, values))
             return [results[k] for k in moved]
         return run
 
@@ -197,7 +194,15 @@ class Rule:
                      self.operands)
 
 
-def _own(name, t):
+def _with(values, places, others):
+    """The values, with others in some places."""
+    values = list(values)
+    for k, value in zip(places, others):
+        values[k] = value
+    return values
+
+
+def _own(t):
     """A Tensor of the same value and history that nobody assigns to."""
     if t.requires_grad and core.is_recording():
         return core.taken(t)
@@ -278,10 +283,7 @@ def _tangent_loop(loop, pattern):
         where = moving + along + fixed
 
         def run(given):
-            operands = list(values)
-            for k, value in zip(where, given):
-                operands[k] = value
-            results = replay(body, operands)
+            results = replay(body, _with(values, where, given))
             return [results[k] for k in outputs], results[:c]
 
         derivative = _Run("jvp", run, ([values[k] for k in where],), {}, 0, True)
@@ -340,10 +342,7 @@ def _adjoint_loop(loop, along, fixed, given):
         finite, = take(1)
 
         def run(given):
-            operands = list(values)
-            for k, value in zip(where, given):
-                operands[k] = value
-            results = replay(body, operands)
+            results = replay(body, _with(values, where, given))
             return [results[k] for k in moving + stacked]
 
         derivative = _Run("vjp", run, ([values[k] for k in where],), {}, 0, False)
@@ -473,11 +472,7 @@ def _returning(body, outputs, kinds):
 def _source(graph, i):
     """The node that node i merely repeats, or the value of a constant: a rule holds its operands
     under nodes of their own."""
-    while graph.nodes["op"][i] == OPS["reshape"]:
-        a = int(graph.nodes["a"][i])
-        if graph.shape(a) != graph.shape(i) or graph.nodes["flags"][i] & STOP:
-            break
-        i = a
+    i = graph.beneath(i)
     node = graph.nodes[i]
     if node["op"] != OPS["leaf"] or node["flags"] & INPUT:
         return i

@@ -17,10 +17,14 @@ from fastgrad._core import core
 from . import _record
 from ._graph import INPUT, OPS, WEAK, Graph, Loop, Slot
 from ._loop_nodes import compact, live_nodes, loop_results
+from ._operators.shaped import SHAPED
 
 __all__ = ["fori_loop", "scan", "while_loop"]
 
 Tensor = core.Tensor
+
+# What may read of an array at an index that is computed.
+READS = [OPS[row.name] for row in SHAPED.values() if row.index == "read" and row.listed]
 
 
 def scan(step, carry, xs=None, length=None, reverse=False):
@@ -77,8 +81,6 @@ def scan(step, carry, xs=None, length=None, reverse=False):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> def step(total, x):
     ...     total = total + x
     ...     return total, total ** 2
@@ -104,7 +106,7 @@ def scan(step, carry, xs=None, length=None, reverse=False):
         return pair
 
     if count == 0:
-        return carry, _nothing(name, both, carry, leaves, structure)
+        return carry, _nothing(both, carry, leaves, structure)
     if core.recording_program():
         found = _recorded_scan(name, both, carry, leaves, structure, count, bool(reverse))
         if found is not None:
@@ -162,7 +164,6 @@ def fori_loop(lower, upper, body, carry):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> def power(x, n):
     ...     return fg.fori_loop(0, n, lambda i, y: y * x, 1.0)
     >>> power(2.0, 5), fg.grad(power)(2.0, 5)
@@ -216,7 +217,6 @@ def while_loop(condition, body, carry):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> def collatz_like(x):
     ...     return fg.while_loop(lambda x: x > 1, lambda x: x / 2, x)
     >>> collatz_like(12.0), fg.grad(collatz_like)(12.0)
@@ -230,7 +230,7 @@ def while_loop(condition, body, carry):
             return found[0]
     kinds = _Carry(name, carry)
     carry = _start(carry)
-    while _truth(name, condition(carry)):
+    while bool(_one_bool(name, condition(carry))):
         carry = kinds.checked(body(carry))
     return carry
 
@@ -279,12 +279,13 @@ def _bound(name, what, bound):
         raise TypeError(f"{name}: {what} must be an int, not {type(bound).__name__}") from None
 
 
-def _truth(name, value):
+def _one_bool(name, value):
+    """What a condition has returned."""
     dtype = getattr(value, "dtype", None)
     if type(value) is not bool and (dtype != np.bool_ or np.shape(value) != ()):
         what = type(value).__name__ if dtype is None else f"{dtype} of shape {np.shape(value)}"
         raise TypeError(f"{name}: the condition must return one bool, not {what}")
-    return bool(value)
+    return value
 
 
 # ---- the carry ------------------------------------------------------------------------------
@@ -383,12 +384,17 @@ def _gives_way(leaf):
         isinstance(leaf, Tensor) and leaf.ndim == 0 and leaf.dtype == np.float64)
 
 
-def _stack(name, parts):
-    """What the steps returned for a leaf of y, as one array."""
-    first = np.shape(parts[0])
+def _check_numbers(name, parts):
     for part in parts:
         if not isinstance(part, (float, int, np.ndarray, np.generic, Tensor)):
             raise TypeError(f"{name}: y must hold numbers and arrays, not {type(part).__name__}")
+
+
+def _stack(name, parts):
+    """What the steps returned for a leaf of y, as one array."""
+    first = np.shape(parts[0])
+    _check_numbers(name, parts)
+    for part in parts:
         if np.shape(part) != first:
             raise ValueError(f"{name}: y has shape {first} at one step and {np.shape(part)} at "
                              "another; they must be equal to be stacked")
@@ -399,7 +405,7 @@ def _stack(name, parts):
     return np.stack(parts)
 
 
-def _nothing(name, both, carry, leaves, structure):
+def _nothing(both, carry, leaves, structure):
     """ys of no steps: of the shapes and dtypes that a step would return."""
     x = _trees.unflatten(structure, [np.zeros(leaf.shape[1:], leaf.dtype)[()] for leaf in leaves])
     with core.no_grad():
@@ -422,10 +428,7 @@ def _recorded_scan(name, both, carry, leaves, structure, count, reverse, whole=F
         x = _trees.unflatten(structure, arguments[c:c + s])
         carried, y = both(_trees.unflatten(kinds.structure, arguments[:c]), x)
         parts, returned[:] = _trees.flatten(y)[0], [_trees.flatten(y)[1]]
-        for part in parts:
-            if not isinstance(part, (float, int, np.ndarray, np.generic, Tensor)):
-                raise TypeError(f"{name}: y must hold numbers and arrays, not "
-                                f"{type(part).__name__}")
+        _check_numbers(name, parts)
         return kinds.leaves(carried) + parts
 
     at = -1 if reverse else 0
@@ -455,11 +458,7 @@ def _recorded_while(name, condition, body, carry):
     graph, captured, starts = found
 
     def asked(arguments):
-        value = condition(_trees.unflatten(kinds.structure, arguments))
-        if type(value) is not bool and (getattr(value, "dtype", None) != np.bool_
-                                        or np.shape(value) != ()):
-            _truth(name, value)
-        return [value]
+        return [_one_bool(name, condition(_trees.unflatten(kinds.structure, arguments)))]
 
     try:
         recording = _record.record(asked, starts, None, True, True)
@@ -572,7 +571,7 @@ def _along(graph, c, lower, count, captured):
         base = distance(graph.operands_of(i)[0])
         return None if base is None else base + (step[0] if name == "numpy.add" else -step[0])
 
-    for j in np.flatnonzero(nodes["op"] == OPS["gather"]).tolist():
+    for j in np.flatnonzero(np.isin(nodes["op"], READS)).tolist():
         operands, index = graph.operands_of(j), graph.attribute(j)
         index = index if type(index) is tuple else (index,)
         if len(operands) != 2 or operands[0] not in constants or index[0] != Slot(1) or not all(

@@ -47,9 +47,10 @@ from collections import OrderedDict, defaultdict
 import numpy as np
 
 from fastgrad import _trees
-from fastgrad._core import core, program
+from fastgrad._core import core
 
 from ._graph import INPUT, LITERAL, MANY, NAMES, NODE, OPS, STOP, WEAK, Graph, Guard, Loop, Slot
+from ._operators.index import whole, wrong
 from ._replay import CALLS
 from ._signature import Described, is_described, static_key
 from ._verify import verify
@@ -196,7 +197,6 @@ def load(path):
     Examples
     --------
     >>> import os, tempfile
-    >>> import fastgrad as fg
     >>> f = fg.compile(lambda x: x * x + 1)
     >>> f(3.0)
     10.0
@@ -280,25 +280,25 @@ def _signature(kind):
     """A part of a signature from data."""
     if kind == "float":
         return kind
-    _fault(type(kind) is not tuple or not kind, "a kind of argument is none")
+    wrong(type(kind) is not tuple or not kind, "a kind of argument is none")
     tag, *rest = kind
     if tag == "static" and len(rest) == 1:
-        _fault(not is_described(rest[0]), "a static argument is no value")
+        wrong(not is_described(rest[0]), "a static argument is no value")
         return static_key(rest[0])
     if tag == "scalar" and len(rest) == 1 and isinstance(rest[0], np.dtype):
         return rest[0].char
     if tag == "array" and len(rest) == 2 and isinstance(rest[0], np.dtype):
         return rest[0].char, tuple(_shape(list(rest[1])))
-    _fault(tag != "tree" or len(rest) != 2 or type(rest[1]) is not list,
-           "a kind of argument is none")
+    wrong(tag != "tree" or len(rest) != 2 or type(rest[1]) is not list,
+          "a kind of argument is none")
     _structure(rest[0], len(rest[1]), "a static argument")
     return rest[0], tuple([_signature(part) for part in rest[1]])
 
 
 def _structure(structure, count, what):
-    _fault(structure != _trees.LEAF and type(structure) is not _trees.Branch,
-           f"the structure of {what} is none")
-    _fault(_trees._count(structure) != count, f"the structure of {what} has not {count} leaves")
+    wrong(structure != _trees.LEAF and type(structure) is not _trees.Branch,
+          f"the structure of {what} is none")
+    wrong(_trees._count(structure) != count, f"the structure of {what} has not {count} leaves")
 
 
 def _program(state, what):
@@ -307,37 +307,37 @@ def _program(state, what):
     from ._paths import Static
 
     try:
-        _fault(type(state) is not dict or set(state) != {"name", "paths"}
-               or type(state["name"]) is not str or type(state["paths"]) is not list
-               or not state["paths"], "it holds no paths")
+        wrong(type(state) is not dict or set(state) != {"name", "paths"}
+              or type(state["name"]) is not str or type(state["paths"]) is not list
+              or not state["paths"], "it holds no paths")
         program = None
         for path in state["paths"]:
             if type(path) is dict:
                 path.setdefault("written", [])      # what older files do not have
-            _fault(type(path) is not dict or set(path) != {
+            wrong(type(path) is not dict or set(path) != {
                 "arguments", "kinds", "keywords", "graph", "captured", "returned", "places",
                 "written"}, "a path is not described")
             graph, captured, places = path["graph"], path["captured"], path["places"]
             kinds = path["kinds"]
-            _fault(type(graph) is not Graph, "a path has no graph")
-            _fault(not all(type(part) is list for part in (kinds, captured, places))
-                   or type(path["keywords"]) is not bool, "a path is not described")
+            wrong(type(graph) is not Graph, "a path has no graph")
+            wrong(not all(type(part) is list for part in (kinds, captured, places))
+                  or type(path["keywords"]) is not bool, "a path is not described")
             _structure(path["arguments"], len(kinds), "the arguments")
-            _fault(path["arguments"] == _trees.LEAF or path["arguments"].type is not tuple
-                   or path["keywords"] and [getattr(child, "type", None) for child in
-                                            path["arguments"].children] != [tuple, dict],
-                   "the arguments are no tuple")
+            wrong(path["arguments"] == _trees.LEAF or path["arguments"].type is not tuple
+                  or path["keywords"] and [getattr(child, "type", None) for child in
+                                           path["arguments"].children] != [tuple, dict],
+                  "the arguments are no tuple")
             _structure(path["returned"], len(places), "the result")
             signature = [_signature(kind) for kind in kinds]
             _inputs(graph, [kind for kind in kinds if kind == "float" or kind[0] in (
                 "scalar", "array")], captured)
             for k, place in enumerate(places):
                 if type(place) is not int:
-                    _fault(type(place) is not tuple or len(place) != 2 or place[0] != "static",
-                           "a place of the result is none")
+                    wrong(type(place) is not tuple or len(place) != 2 or place[0] != "static",
+                          "a place of the result is none")
                     places[k] = Static(place[1])
                 else:
-                    _fault(not 0 <= place < len(graph.outputs), "a result is not among the outputs")
+                    wrong(not 0 <= place < len(graph.outputs), "a result is not among the outputs")
             _written(path["written"], graph, [kind for kind in kinds if kind == "float"
                                               or kind[0] in ("scalar", "array")])
             arguments = graph, captured, path["returned"], places
@@ -354,7 +354,7 @@ def _program(state, what):
 
 def _written(pairs, graph, kinds):
     """Check which inputs are written to, and with which outputs: arrays of one dtype and shape."""
-    _fault(type(pairs) is not list or not all(
+    wrong(type(pairs) is not list or not all(
         type(pair) is list and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) is int
         and 0 <= pair[0] < len(kinds) and 0 <= pair[1] < len(graph.outputs)
         and kinds[pair[0]] != "float" and kinds[pair[0]][0] == "array"
@@ -365,17 +365,17 @@ def _written(pairs, graph, kinds):
 
 def _inputs(graph, kinds, captured):
     """Check that a graph takes values of those kinds, then what is captured."""
-    _fault(len(graph.inputs) != len(kinds) + len(captured), "a path has not as many inputs as its "
-           "graph")
+    wrong(len(graph.inputs) != len(kinds) + len(captured), "a path has not as many inputs as its "
+          "graph")
     wanted = [(np.dtype(float), ()) if kind == "float" else
               (kind[1], kind[2] if kind[0] == "array" else ()) for kind in kinds]
     for x in captured:
-        _fault(type(x) not in (float, np.ndarray), "what is captured is no array")
+        wrong(type(x) not in (float, np.ndarray), "what is captured is no array")
         wanted.append((np.asarray(x).dtype, np.shape(x)))
     for i, (dtype, shape) in zip(graph.inputs, wanted):
-        _fault(graph.dtype(i) != dtype or graph.shape(i) != shape,
-               f"input {i} is {graph.dtype(i)}{list(graph.shape(i))}, and given "
-               f"{dtype}{list(shape)}")
+        wrong(graph.dtype(i) != dtype or graph.shape(i) != shape,
+              f"input {i} is {graph.dtype(i)}{list(graph.shape(i))}, and given "
+              f"{dtype}{list(shape)}")
 
 
 # ---- writing --------------------------------------------------------------------------------
@@ -525,19 +525,14 @@ def _unwritable(graph, k, where):
 
 # ---- reading --------------------------------------------------------------------------------
 
-def _fault(condition, message):
-    if condition:
-        raise ValueError(message)
-
-
 def _prefix(data, total):
     """The length of the header and the check sum, if there are `total` bytes in all."""
-    _fault(len(data) < _PREFIX.size, "it is cut off")
+    wrong(len(data) < _PREFIX.size, "it is cut off")
     magic, version, check, header, size = _PREFIX.unpack_from(data)
-    _fault(magic != MAGIC, "it does not begin as one")
-    _fault(version != FORMAT, f"its format is {version}, this version of fastgrad reads {FORMAT}")
-    _fault(size != total, f"it has {total} bytes, and should have {size}")
-    _fault(header > total - _PREFIX.size, "its header does not end")
+    wrong(magic != MAGIC, "it does not begin as one")
+    wrong(version != FORMAT, f"its format is {version}, this version of fastgrad reads {FORMAT}")
+    wrong(size != total, f"it has {total} bytes, and should have {size}")
+    wrong(header > total - _PREFIX.size, "its header does not end")
     return header, check
 
 
@@ -547,99 +542,95 @@ class _Reader:
     def __init__(self, data):
         header, check = _prefix(data, len(data))
         view = memoryview(data)
-        _fault(zlib.crc32(view[_PREFIX.size:]) != check, "its check sum is wrong: it is damaged")
+        wrong(zlib.crc32(view[_PREFIX.size:]) != check, "its check sum is wrong: it is damaged")
         text = str(view[_PREFIX.size:_PREFIX.size + header], "ascii")
-        _fault(_nesting(text) > 4 * DEPTH, "its header is nested too deep")
+        wrong(_nesting(text) > 4 * DEPTH, "its header is nested too deep")
         header = json.loads(text, parse_constant=_no_constant)
-        _fault(type(header) is not dict
-               or set(header) != {"operators", "arrays", "graphs", "state"},
-               "its header is not one of a program")
-        _fault(not _whole(header["operators"]) or header["operators"] != OPERATORS,
-               f"it uses the operators of another version, {header['operators']!r}; this version of "
-               f"fastgrad has {OPERATORS}")
+        wrong(type(header) is not dict
+              or set(header) != {"operators", "arrays", "graphs", "state"},
+              "its header is not one of a program")
+        wrong(not whole(header["operators"]) or header["operators"] != OPERATORS,
+              f"it uses the operators of another version, {header['operators']!r}; this version of "
+              f"fastgrad has {OPERATORS}")
         start = _PREFIX.size + len(text)
         self.views = self.arrays(header["arrays"], view[start + -start % ALIGNMENT:])
-        self.made, self.graphs, self.verified, self.bodies = {}, [], {}, set()
+        self.made, self.graphs, self.verified = {}, [], {}
         for k, entry in enumerate(_list(header["graphs"])):
             try:
                 self.graphs.append(self.graph(entry))
             except ValueError as error:
                 raise ValueError(f"graph {k}: {error}") from None
-        # What the planner relies on it checks itself, with all bodies of a graph.
-        for k, graph in enumerate(self.graphs):
-            if k not in self.bodies:
-                program.validate(graph)
         self.state = self.value(header["state"], 0)
 
     def arrays(self, table, section):
         """The arrays, still as they lie in the data."""
         found, end = [], 0
         for k, entry in enumerate(_list(table)):
-            _fault(type(entry) is not list or len(entry) != 3, f"array {k} is not described")
+            wrong(type(entry) is not list or len(entry) != 3, f"array {k} is not described")
             name, shape, start = entry
-            _fault(name != "node" and (type(name) is not str or name not in _ARRAYS),
-                   f"array {k} has the dtype {name!r}")
+            wrong(name != "node" and (type(name) is not str or name not in _ARRAYS),
+                  f"array {k} has the dtype {name!r}")
             dtype = _FILE_NODE if name == "node" else np.dtype(name)
             shape = _shape(shape)
             count = math.prod(shape)
-            _fault(not _whole(start) or start != end + -end % ALIGNMENT,
-                   f"array {k} does not begin where it must")
+            wrong(not whole(start) or start != end + -end % ALIGNMENT,
+                  f"array {k} does not begin where it must")
             end = start + count * dtype.itemsize
-            _fault(end > len(section), f"array {k} reaches beyond the end")
+            wrong(end > len(section), f"array {k} reaches beyond the end")
             found.append(np.frombuffer(section, dtype, count, start).reshape(shape) if count
                          else np.empty(shape, dtype))
-        _fault(end != len(section), "there is more after the last array")
+        wrong(end != len(section), "there is more after the last array")
         return found
 
     def array(self, k, wanted=None):
         """Array k, the same for all who refer to it: a file that names one a million times takes
         no more memory."""
-        _fault(not _whole(k) or not 0 <= k < len(self.views), f"there is no array {k!r}")
+        wrong(not whole(k) or not 0 <= k < len(self.views), f"there is no array {k!r}")
         view = self.views[k]
         is_nodes = view.dtype == _FILE_NODE
-        _fault(is_nodes != (wanted is _FILE_NODE), f"array {k} holds something else")
+        wrong(is_nodes != (wanted is _FILE_NODE), f"array {k} holds something else")
         if is_nodes:
             return view.copy()
         if view.dtype == np.bool_:
             # Any other byte than 0 and 1 is undefined behaviour in compiled code.
-            _fault(np.any(view.view(np.uint8) > 1), f"array {k} holds more than true and false")
+            wrong(np.any(view.view(np.uint8) > 1), f"array {k} holds more than true and false")
         if k not in self.made:
             self.made[k] = np.array(view, view.dtype.newbyteorder("="), order="C")
             self.made[k].flags.writeable = False
         return self.made[k]
 
     def value(self, x, depth):
-        _fault(depth > DEPTH, "its values are nested too deep")
+        wrong(depth > DEPTH, "its values are nested too deep")
         kind = type(x)
         if x is None or kind is bool or kind is int or kind is str or kind is float:
             return x
         depth += 1
         if kind is list:
             return tuple([self.value(part, depth) for part in x])
-        _fault(len(x) != 1, "a value has not one tag")
+        wrong(len(x) != 1, "a value has not one tag")
         (tag, x), = x.items()
         if tag == "float":
-            _fault(x not in ("inf", "-inf", "nan"), f"{x!r} is no float")
+            wrong(x not in ("inf", "-inf", "nan"), f"{x!r} is no float")
             return float(x)
         if tag == "list":
             return [self.value(part, depth) for part in _list(x)]
         if tag == "dict":
             made = {}
             for pair in _list(x):
-                _fault(type(pair) is not list or len(pair) != 2, "an entry of a dict is no pair")
+                wrong(type(pair) is not list or len(pair) != 2, "an entry of a dict is no pair")
                 made[self.value(pair[0], depth)] = self.value(pair[1], depth)
-            _fault(len(made) != len(x), "a key of a dict comes twice")
+            wrong(len(made) != len(x), "a key of a dict comes twice")
             return made
         if tag == "slice":
-            _fault(len(_list(x)) != 3, "a slice has not three parts")
+            wrong(len(_list(x)) != 3, "a slice has not three parts")
             return slice(*[self.value(part, depth) for part in x])
         if tag == "ellipsis":
             return Ellipsis
         if tag == "slot":
-            _fault(not _whole(x), "a slot is no number")
+            wrong(not whole(x), "a slot is no number")
             return Slot(x)
         if tag == "guard":
-            _fault(len(_list(x)) != 4, "a guard has not four parts")
+            wrong(len(_list(x)) != 4, "a guard has not four parts")
             return Guard(x[0], x[1], self.value(x[2], depth), x[3])
         if tag == "graph":
             return self.graph_at(x)
@@ -648,55 +639,54 @@ class _Reader:
         if tag == "branch":
             return self.branch(x, depth)
         if tag == "dtype":
-            _fault(type(x) is not str or x not in _DTYPES, f"there is no dtype {x!r}")
+            wrong(type(x) is not str or x not in _DTYPES, f"there is no dtype {x!r}")
             return _DTYPES[x]
         if tag == "array":
             return self.array(x)
-        _fault(tag != "scalar", f"there is no kind of value {tag[:20]!r}")
+        wrong(tag != "scalar", f"there is no kind of value {tag[:20]!r}")
         array = self.array(x)
-        _fault(array.shape != (), "a scalar has entries")
+        wrong(array.shape != (), "a scalar has entries")
         return array[()]
 
     def graph_at(self, k):
-        _fault(not _whole(k) or not 0 <= k < len(self.graphs), f"there is no graph {k!r} yet")
+        wrong(not whole(k) or not 0 <= k < len(self.graphs), f"there is no graph {k!r} yet")
         return self.graphs[k]
 
     def loop(self, x):
-        _fault(len(_list(x)) != 8, "a loop has not eight parts")
+        wrong(len(_list(x)) != 8, "a loop has not eight parts")
         kind, body, *counts, length, reverse, condition = x
-        _fault(type(kind) is not str or type(reverse) is not bool or not all(map(_whole, counts))
-               or not (length is None or _whole(length)), "a part of a loop is none")
-        self.bodies.update((body, condition))
+        wrong(type(kind) is not str or type(reverse) is not bool or not all(map(whole, counts))
+              or not (length is None or whole(length)), "a part of a loop is none")
         return Loop(kind, self.graph_at(body), *counts, length, reverse,
                     None if condition is None else self.graph_at(condition))
 
     def branch(self, x, depth):
-        _fault(len(_list(x)) != 4, "a branch has not four parts")
+        wrong(len(_list(x)) != 4, "a branch has not four parts")
         name, keys, children, rest = x
         keys = tuple([self.value(key, depth) for key in _list(keys)])
         children = tuple([self.value(child, depth) for child in _list(children)])
-        _fault(len(keys) != len(children) or len(set(keys)) != len(keys),
-               "a branch has not one key for each child")
+        wrong(len(keys) != len(children) or len(set(keys)) != len(keys),
+              "a branch has not one key for each child")
         for child in children:
-            _fault(child != _trees.LEAF and type(child) is not _trees.Branch,
-                   "a branch holds something else than branches and leaves")
+            wrong(child != _trees.LEAF and type(child) is not _trees.Branch,
+                  "a branch holds something else than branches and leaves")
         if type(rest) is dict:
-            _fault(set(rest) != {"aux"} or type(name) is str, "a branch is not described")
+            wrong(set(rest) != {"aux"} or type(name) is str, "a branch is not described")
             rest = _trees.Aux(self.value(rest["aux"], depth))
         elif rest != _trees.OWN:
-            _fault(type(rest) is not str or rest not in _FACTORIES, f"there is no factory {rest!r}")
+            wrong(type(rest) is not str or rest not in _FACTORIES, f"there is no factory {rest!r}")
             rest = _FACTORIES[rest]
         if type(name) is str:
-            _fault(name not in _BRANCHES, f"there is no kind of branch {name!r}")
+            wrong(name not in _BRANCHES, f"there is no kind of branch {name!r}")
             kind = _BRANCHES[name]
-            _fault(rest == _trees.OWN, f"a {name} is not its own __dict__")
+            wrong(rest == _trees.OWN, f"a {name} is not its own __dict__")
         else:
             kind = _class(name, keys, type(rest) is _trees.Aux)
-        _fault((issubclass(kind, (tuple, list)) and not _named(kind) or type(rest) is _trees.Aux)
-               and keys != tuple(range(len(keys))), "the entries of a sequence are not counted")
-        _fault(kind is type(None) and keys, "None has no entries")
-        _fault(rest == _trees.OWN and not issubclass(kind, dict),
-               f"a {kind.__name__} is not its own __dict__")
+        wrong((issubclass(kind, (tuple, list)) and not _named(kind) or type(rest) is _trees.Aux)
+              and keys != tuple(range(len(keys))), "the entries of a sequence are not counted")
+        wrong(kind is type(None) and keys, "None has no entries")
+        wrong(rest == _trees.OWN and not issubclass(kind, dict),
+              f"a {kind.__name__} is not its own __dict__")
         return _trees.Branch(kind, keys, children, rest)
 
     # ---- graphs -----------------------------------------------------------------------------
@@ -704,31 +694,28 @@ class _Reader:
     def graph(self, entry):
         wanted = {"operators", "dtypes", "nodes", "operands", "shapes", "attrs", "inputs",
                   "outputs", "kinds", "guards", "lines"}
-        _fault(type(entry) is not dict or set(entry) != wanted, "it is not described")
+        wrong(type(entry) is not dict or set(entry) != wanted, "it is not described")
         names, dtypes = _list(entry["operators"]), _list(entry["dtypes"])
         for name in names:
-            _fault(type(name) is not str or name not in OPS, f"there is no operator {name!r}")
+            wrong(type(name) is not str or name not in OPS, f"there is no operator {name!r}")
         for name in dtypes:
-            _fault(type(name) is not str or name not in _DTYPES, f"there is no dtype {name!r}")
+            wrong(type(name) is not str or name not in _DTYPES, f"there is no dtype {name!r}")
         nodes = self.array(entry["nodes"], _FILE_NODE)
-        _fault(nodes.ndim != 1, "its nodes are no list")
+        wrong(nodes.ndim != 1, "its nodes are no list")
         for column, count in (("op", len(names)), ("dtype", len(dtypes))):
-            _fault(np.any(nodes[column] >= count), f"a node has an {column} that is not listed")
-        _fault(np.any(nodes["flags"] & ~np.uint32(_FLAGS)), "a node has unknown flags")
+            wrong(np.any(nodes[column] >= count), f"a node has an {column} that is not listed")
+        wrong(np.any(nodes["flags"] & ~np.uint32(_FLAGS)), "a node has unknown flags")
         table = nodes.astype(NODE)
         table["op"] = np.array([OPS[name] for name in names] or [0], NODE["op"])[nodes["op"]]
         table["dtype"] = np.array([_DTYPES[name].num for name in dtypes] or [0],
                                   NODE["dtype"])[nodes["dtype"]]
         operands = self.array(entry["operands"])
-        _fault(operands.ndim != 1 or operands.dtype != np.int32, "its operands are no list")
+        wrong(operands.ndim != 1 or operands.dtype != np.int32, "its operands are no list")
         graph = Graph(
             table, operands, [_shape(shape) for shape in _list(entry["shapes"])],
             [self.value(attribute, 0) for attribute in _list(entry["attrs"])],
             _list(entry["inputs"]), _list(entry["outputs"]), _list(entry["kinds"]),
             [self.value(guard, 0) for guard in _list(entry["guards"])], _list(entry["lines"]))
-        for number in (*graph.inputs, *graph.outputs):
-            _fault(not _whole(number) or not 0 <= number < len(graph),
-                   f"there is no node {number!r}")
         verify(graph, CALLS, self.verified)
         return graph
 
@@ -755,19 +742,15 @@ def _no_constant(name):
 
 
 def _list(x):
-    _fault(type(x) is not list, "a list is none")
+    wrong(type(x) is not list, "a list is none")
     return x
 
 
-def _whole(x):
-    return type(x) is int
-
-
 def _shape(x):
-    _fault(type(x) is not list or len(x) > 64 or not all(_whole(n) and 0 <= n < 2**62 for n in x),
-           "a shape is none")
+    wrong(type(x) is not list or len(x) > 64 or not all(whole(n) and 0 <= n < 2**62 for n in x),
+          "a shape is none")
     shape = tuple(x)
-    _fault(math.prod(max(n, 1) for n in shape) >= 2**60, "a shape is larger than any memory")
+    wrong(math.prod(max(n, 1) for n in shape) >= 2**60, "a shape is larger than any memory")
     return shape
 
 
@@ -777,8 +760,8 @@ def _named(kind):
 
 def _class(name, keys, registered=False):
     """A class that a structure names, from a module that has been imported."""
-    _fault(type(name) is not list or len(name) != 2 or not all(type(part) is str for part in name),
-           "a class is not named")
+    wrong(type(name) is not list or len(name) != 2 or not all(type(part) is str for part in name),
+          "a class is not named")
     module, qualname = name
     found = sys.modules.get(module)
     if found is None:

@@ -78,7 +78,7 @@ class Replay:
                 continue
             step = None
             if row[0] != _LEAF:
-                step = _step(graph, i, NAMES[row[0]], row, self._numbers(row, rows, operands[i]))
+                step = _step(graph, NAMES[row[0]], row, self._numbers(row, rows, operands[i]))
             elif not row[3] & INPUT:
                 self.start[i] = self._constant(row)
             if row[3] & STOP:
@@ -207,14 +207,16 @@ def check_guard(guard, value):
     if met != guard.outcome:
         what = {"bool": "a condition", "int": "an integer", "count": "the number of true entries",
                 "all": "whether magnitudes are ordinary"}
-        raise GuardError(f"{guard.line}: {what[guard.kind]} was {guard.outcome} when the program "
-                         f"was recorded and is {met} now; a program without a Python function "
-                         "cannot take another path")
+        error = GuardError(f"{guard.line}: {what[guard.kind]} was {guard.outcome} when the program "
+                           f"was recorded and is {met} now; a program without a Python function "
+                           "cannot take another path")
+        error.guard = guard
+        raise error
 
 
 # ---- one node -------------------------------------------------------------------------------
 
-def _step(graph, i, name, row, operands):
+def _step(graph, name, row, operands):
     """A function from all values to that of node i."""
     if name in core.functions:
         return _STEPS[len(operands) - 1](core.functions[name], *operands)
@@ -274,8 +276,9 @@ def register_call(name, function):
     CALLS[name] = function
 
 
-for _name in ("max", "min", "logsumexp"):
-    register_call(f"fastgrad.weights_{_name}", core.reduction_weights_of)
+for _row in SHAPED.values():
+    if _row.weighed:
+        register_call(f"fastgrad.weights_{_row.name}", core.reduction_weights_of)
 register_call("fastgrad.all_finite", core.all_finite)
 
 # In the call of `fastgrad.lanes`, whose first argument is a call, it stands for a Slot of that.
@@ -387,7 +390,7 @@ def prepare(graph, i):
     # Single rows: a graph has a node of this kind for each step of a long loop. Operands are
     # counted through: one node may be two of them.
     rows = [graph.nodes[k].item() for k in graph.operands_of(i)]
-    step = _step(graph, i, name, graph.nodes[i].item(), range(len(rows)))
+    step = _step(graph, name, graph.nodes[i].item(), range(len(rows)))
     weak = [bool(row[3] & WEAK) for row in rows]
 
     own = _arrays_in([graph.attribute(i)])
@@ -413,21 +416,11 @@ def prepare_call(graph, i):
 
 def same_calls(graph):
     """Call nodes that compute the same as others do, of the same operands: node -> one of them."""
-    calls, names = {}, core.operator_names()
-    reshape = names.index("reshape")
-
-    def source(i):
-        """Past views that are none."""
-        while graph.nodes["op"][i] == reshape:
-            x = int(graph.nodes["a"][i])
-            if graph.shape(x) != graph.shape(i):
-                break
-            i = x
-        return i
-
-    for i in np.flatnonzero(graph.nodes["op"] == names.index("call")).tolist():
+    calls = {}
+    for i in np.flatnonzero(graph.nodes["op"] == OPS["call"]).tolist():
         try:
-            call = graph.attribute(i)[:3], tuple(map(source, graph.operands_of(i)))
+            call = graph.attribute(i)[:3], tuple([graph.beneath(k, detached=True)
+                                                  for k in graph.operands_of(i)])
             calls.setdefault(call, []).append(i)
         except TypeError:               # an option that is not hashable
             continue

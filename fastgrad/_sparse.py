@@ -186,22 +186,28 @@ class _Dependences:
         return [self.inputs.reshape(node.shape)]
 
     def _node(self, node, operands, shapes, last):
-        index = node.attribute
-        if node.op == "assign" and type(index) is tuple and len(index) == len(node.shape) and all(
+        row, index = SHAPED.get(node.op), node.attribute
+        if row is not None and row.index in ("read", "replaced") and type(index) is tuple and len(
+                index) == len(shapes[0] if row.index == "read" else node.shape) and all(
                 type(i) is int for i in index):
-            return self._patched(node, operands, last)
-        if node.op == "item" and node.shape == () and type(operands[0]) is _Patched:
-            return self._limited(operands[0].at(node.attribute))
+            if row.index == "replaced":
+                return self._patched(node, operands, last)
+            if type(operands[0]) is _Patched:
+                return self._limited(operands[0].at(index))
         operands = [d.arrays(self) or None if type(d) is _Patched else d for d in operands]
         if all(d is None for d in operands):
             return None
-        rule, zero = _RULES.get(node.op), _zero_partials(node.op)
-        if rule is not None:
-            dependence = rule(self, node, operands, shapes)
-        elif zero is not None:
-            dependence = self._union([d for d, none in zip(operands, zero) if not none], node.shape)
+        if row is not None:
+            dependence = (
+                self._moved(row, node, operands, shapes) if row.move else
+                self._over(operands[0], shapes[0], node.attribute, node.shape) if row.reduces else
+                self._matmul(node, operands, shapes) if row.bilinear else
+                self._scatter(row, node, operands, shapes))
+        elif node.op in core.functions:
+            dependence = self._union([d for d, none in zip(operands, _zero_partials(node.op))
+                                      if not none], node.shape)
         else:                           # rules of the user's
-            dependence = self._everything(operands, shapes)
+            dependence = operands[0] if node.op == "result" else self._everything(operands, shapes)
         if node.shape == () and type(dependence) is list:
             dependence = _ids_of(dependence)
         return dependence or None
@@ -297,20 +303,16 @@ class _Dependences:
 
     # -- what moves entries --
 
-    def _moved(self, node, operands, shapes):
-        move = SHAPED[node.op].move(node)
+    def _moved(self, row, node, operands, shapes):
+        if row.converts:
+            return operands[0]
+        if node.shape and len(shapes) > 1 and all(shape == () for shape in shapes):
+            return self._scalars(operands, node.shape)
+        move = row.move(node)
         if len(operands) == 1:
             return [move(array) for array in self.arrays(operands[0], shapes[0])]
         layers = [self.arrays(d, shape) for d, shape in zip(operands, shapes)]
         return [move(*parts) for parts in itertools.zip_longest(*layers)]
-
-    def _same(self, node, operands, shapes):
-        return operands[0]
-
-    def _joined(self, node, operands, shapes):
-        if any(d is not None and shape == () for d, shape in zip(operands, shapes)):
-            return self._scalars(operands, node.shape)
-        return self._moved(node, operands, shapes)
 
     def _scalars(self, dependences, shape):
         """Scalars one beside the other."""
@@ -319,11 +321,11 @@ class _Dependences:
         ids = np.fromiter(itertools.chain.from_iterable(sets), np.int32, starts[-1])
         return self.settle(starts, ids, shape)
 
-    def _scatter(self, node, operands, shapes):
+    def _scatter(self, row, node, operands, shapes):
         """What falls on one entry is added up there: gather by rank among those."""
         size = math.prod(node.shape)
         arrays = self.arrays(operands[0], shapes[0])
-        places = np.repeat(SHAPED[node.op].route(node, 0, shapes)[0], len(arrays))
+        places = np.repeat(row.route(node, 0, shapes)[0], len(arrays))
         ids = np.stack([array.reshape(-1) for array in arrays], axis=-1).reshape(-1)
         order = np.argsort(places, kind="stable")
         starts = np.concatenate(([0], np.cumsum(np.bincount(places, minlength=size))))
@@ -340,9 +342,6 @@ class _Dependences:
         return before
 
     # -- what depends on many entries --
-
-    def _reduce(self, node, operands, shapes):
-        return self._over(operands[0], shapes[0], node.attribute, node.shape)
 
     def _over(self, dependence, shape, axes, result):
         """The union along axes; `result` is the shape without them, or with axes of length 1."""
@@ -443,24 +442,11 @@ def _ids_of(arrays):
     return frozenset(ids[ids >= 0].tolist())
 
 
-_RULES = {name: _Dependences._moved if row.move else _Dependences._reduce if row.reduces else
-          _Dependences._matmul if row.bilinear else _Dependences._scatter
-          for name, row in SHAPED.items()} | {
-    "cast": _Dependences._same, "result": _Dependences._same,
-    "concatenate": _Dependences._joined,        # scalars, each with a set
-}
-
-
 @functools.cache
 def _zero_partials(op):
-    """For each operand of an element-wise operator whether its partial vanishes everywhere; None
-    for any other operator."""
-    try:
-        partials = core.partial_formulas(op)
-    except KeyError:
-        return None
+    """For each operand of an element-wise operator whether its partial vanishes everywhere."""
     return tuple(result == 0.0 and type(result) is float
-                 for steps, result in partials)
+                 for steps, result in core.partial_formulas(op))
 
 
 # ---- the plan -------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 
 from fastgrad import _trees
 from fastgrad._core import core
-from fastgrad._operators.shaped import SHAPED
+from fastgrad._operators.shaped import SHAPED, numbered
 
 __all__ = ["Symbolic", "symbolic"]
 
@@ -149,16 +149,18 @@ def _known_values(recording, leaves):
     leaves = iter(leaves)
     shapes = [node.shape for node in nodes]
     values = [None if node.value is None else np.asarray(node.value) for node in nodes]
+    replacing = []
     for i, node in enumerate(nodes):
         if node.op == "argument":
             values[i] = np.asarray(next(leaves), node.dtype)
-        elif node.op == "assign":
+        elif node.op in SHAPED and SHAPED[node.op].index == "replaced":
             shapes[node.operands[0]] = node.shape
+            replacing.append(i)
     unknown = [i for i, value in enumerate(values) if value is None]
     for i in unknown:
         values[i] = np.full(shapes[i] or (), np.nan)
-    for i in reversed(range(len(nodes))):
-        if nodes[i].op == "assign" and nodes[i].operands[0] in unknown:
+    for i in reversed(replacing):
+        if nodes[i].operands[0] in unknown:
             rows, columns = SHAPED[nodes[i].op].route(
                 nodes[i], 0, [values[k].shape for k in nodes[i].operands])
             values[nodes[i].operands[0]].flat[columns] = values[i].flat[rows]
@@ -302,7 +304,7 @@ def jacobian_entries(node, k, operands, y, apply):
     x = operands[k]
     if node.op in core.functions:
         slope = partial(node.op, k, operands, y, node.tie, apply)
-        columns = np.broadcast_to(_places(x.shape), node.shape).ravel()
+        columns = np.broadcast_to(numbered(x.shape), node.shape).ravel()
         return np.arange(columns.size), columns, _spread(slope, node.shape)
     if node.op == "operator":
         return _operator_entries(node, k, operands)
@@ -311,10 +313,10 @@ def jacobian_entries(node, k, operands, y, apply):
         raise NotImplementedError(f"the operation {node.op} of the graph has no formula to show: "
                                   "its derivative is a rule in Python")
     if row.bilinear:
-        return _matmul_entries(k, operands, node.shape)
+        return _matmul_entries(k, operands)
     rows, columns = row.route(node, k, [x.shape for x in operands])
-    return rows, columns, np.ones(rows.size) if row.linear else _reduction_slopes(
-        node.op, x.ravel(), y.ravel(), rows, apply)
+    return rows, columns, np.ones(rows.size) if row.linear else np.asarray(
+        row.slopes(apply, x.ravel(), y.ravel()[rows], rows))
 
 
 def _operator_entries(node, k, operands):
@@ -333,10 +335,6 @@ def _operator_entries(node, k, operands):
     return rows, columns, slopes[rows, columns]
 
 
-def _places(shape):
-    return np.arange(math.prod(shape)).reshape(shape)
-
-
 def _spread(value, shape):
     """An entry for each place of the result, flat."""
     value = np.asarray(value)
@@ -345,36 +343,15 @@ def _spread(value, shape):
     return np.broadcast_to(value, shape).ravel()
 
 
-def _matmul_entries(k, operands, shape):
+def _matmul_entries(k, operands):
     a, b = operands
-    in_a = _places(a.shape)[None, :] if a.ndim == 1 else _places(a.shape)
-    in_b = _places(b.shape)[:, None] if b.ndim == 1 else _places(b.shape)
+    in_a = numbered(a.shape)[None, :] if a.ndim == 1 else numbered(a.shape)
+    in_b = numbered(b.shape)[:, None] if b.ndim == 1 else numbered(b.shape)
     batch = np.broadcast_shapes(in_a.shape[:-2], in_b.shape[:-2])
-    out = _places(batch + (in_a.shape[-2], in_b.shape[-1]))
+    out = numbered(batch + (in_a.shape[-2], in_b.shape[-1]))
     rows, in_a, in_b = [x.ravel() for x in np.broadcast_arrays(
         out[..., :, None, :], in_a[..., :, :, None], in_b[..., None, :, :])]
     return (rows, in_a, b.ravel()[in_b]) if k == 0 else (rows, in_b, a.ravel()[in_a])
-
-
-def _reduction_slopes(op, x, y, rows, apply):
-    if op == "logsumexp":
-        return np.asarray(apply("exp", apply("subtract", x, y[rows])))
-    if op == "prod":        # the product of the others, right even where an entry is 0
-        slopes = np.empty(x.size, x.dtype)
-        for i, row in enumerate(rows):
-            slopes[i] = np.prod(x[(rows == row) & (np.arange(x.size) != i)])
-        return slopes
-    if x.dtype == object:       # (Formulas of an entry and of the maximum may be rounded apart.)
-        x = -x if op == "min" else x
-        chosen = np.ones(x.size, object)
-        for i, row in enumerate(rows):
-            for j in np.flatnonzero((rows == row) & (np.arange(x.size) != i)):
-                chosen[i] *= 1 - apply("step", x[j] - x[i])
-    else:
-        chosen = np.asarray(apply("is_zero", apply("subtract", x, y[rows])))
-    ties = np.zeros(y.size, chosen.dtype)
-    np.add.at(ties, rows, chosen)
-    return np.asarray(apply("divide", chosen, ties[rows]))
 
 
 def node_value(node, operands, apply):
@@ -383,7 +360,12 @@ def node_value(node, operands, apply):
         return np.asarray(apply(node.op, *operands))
     row = SHAPED.get(node.op)
     if row and row.reduces and not row.linear:
-        return _reduction_value(node, operands[0], apply)
+        x, = operands
+        rows, _ = row.route(node, 0, [x.shape])
+        value = np.empty(math.prod(node.shape), x.dtype)
+        for k in range(value.size):
+            value[k] = functools.reduce(functools.partial(apply, row.fold), x.ravel()[rows == k])
+        return value.reshape(node.shape)
     if node.op == "operator" and all(x.dtype != object for x in operands):
         return np.asarray(node.attribute.row.computed(*operands, **node.attribute.options)[
             node.attribute.which])
@@ -392,21 +374,6 @@ def node_value(node, operands, apply):
         rows, columns, slopes = jacobian_entries(node, k, operands, value, apply)
         np.add.at(value, rows,
                   np.asarray(apply("multiply", operands[k].ravel()[columns], slopes)))
-    return value.reshape(node.shape)
-
-
-def _reduction_value(node, x, apply):
-    rows, _ = SHAPED[node.op].route(node, 0, [x.shape])
-    value = np.empty(math.prod(node.shape), x.dtype)
-    for row in range(value.size):
-        entries = x.ravel()[rows == row]
-        if node.op == "logsumexp":
-            value[row] = apply("log", np.sum(apply("exp", entries)))
-        elif node.op == "prod":
-            value[row] = np.prod(entries)
-        else:
-            choose = "maximum" if node.op == "max" else "minimum"
-            value[row] = functools.reduce(functools.partial(apply, choose), entries)
     return value.reshape(node.shape)
 
 
@@ -567,7 +534,6 @@ class Symbolic:
 
         Examples
         --------
-        >>> import fastgrad as fg
         >>> fg.symbolic(lambda x: x ** 3, 2.0).lambdify()(5.0)
         (125.0, 75.0)
         """
@@ -631,8 +597,6 @@ def symbolic(f, /, *x, simplify=False, **kwargs):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> s = fg.symbolic(lambda x: 4 * x ** 3 + x ** 2 + 3, 1.0)
     >>> s.value
     4*x**3 + x**2 + 3

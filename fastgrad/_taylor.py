@@ -18,10 +18,10 @@ import numpy as np
 from fastgrad import _trees
 from fastgrad._arguments import name_of
 from fastgrad._core import core
+from fastgrad._custom import constant, plain, refuse_recorded
 from fastgrad._operators.rule import Rule, apply, pushed
 from fastgrad._operators.shaped import SHAPED
-from fastgrad._custom import constant, plain, refuse_recorded
-from fastgrad.transforms import _arguments, _function, _matching, _Run
+from fastgrad.transforms import _arguments, _function, _matching
 
 __all__ = ["taylor"]
 
@@ -83,8 +83,6 @@ def taylor(f, x, v, order=5, *, has_aux=False, **kwargs):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.taylor(lambda x: x ** 3, 2.0, 1.0, order=4)
     [8.0, 12.0, 6.0, 1.0, 0.0]
     >>> fg.taylor(lambda x: np.sum(np.exp(x)), np.zeros(2), np.array([1.0, 2.0]), order=2)
@@ -194,16 +192,10 @@ def _propagate(nodes, results, inputs, order):
     last |= {i: len(nodes) for i in results if i is not None}
     series = {}
     for at, node in enumerate(nodes):
-        if node.op == "argument":
-            series[at] = inputs[at]
-            continue
-        if node.op == "constant":
-            series[at] = _series_of_constant(node)
-            continue
-        operands = [series[i] for i in node.operands]
         known = {}
-        y = _node_series(node, operands, known)
-        series[at] = y.computed(order, node) if isinstance(y, _Series) else y
+        y = series[at] = _node_series(node, at, series, inputs, known)
+        if node.operands and isinstance(y, _Series):
+            series[at] = y.computed(order, node)
         for made, sources in known.values():
             made.more = None                    # it refers to others that refer to it
         for i in set(node.operands):
@@ -214,19 +206,19 @@ def _propagate(nodes, results, inputs, order):
 
 # ---- power series ---------------------------------------------------------------------------
 
-def _series_of_constant(node):
-    """None: a value that no partial reads; an operator's record has it."""
-    return None if node.value is None else node.value if node.shape == () else _Series([
-        constant(node.value)])
-
-
-def _node_series(node, operands, known):
-    """The series of a node, of which no coefficient need be computed yet; a list of them where it has
-    several results."""
+def _node_series(node, at, series, inputs, known):
+    """The series of node number `at`, of which no coefficient need be computed yet; a list of them
+    where it has several results."""
+    if node.op == "argument":
+        return inputs[at]
+    if node.op == "constant":       # (None: no partial reads it; an operator's record has it)
+        return node.value if node.shape == () or node.value is None else _Series([
+            constant(node.value)])
+    operands = [series[i] for i in node.operands]
     row = SHAPED.get(node.op)
     if row is not None:
         return (_linear(row, node, operands) if row.linear else _bilinear(row, node, operands)
-                if row.bilinear else _REDUCTIONS[node.op](node, *operands))
+                if row.bilinear else (_weighted if row.weighed else _folded)(row, node, *operands))
     if node.op in _row:
         return _elementwise(node.op, operands, node.tie, known)
     if node.op == "result":
@@ -464,18 +456,8 @@ def _bilinear(row, node, operands):
     return _Series([], lambda k: _cauchy(k, *operands, 0, product))
 
 
-def _extreme(node, a):
-    """max and min: the shares of the entries in the derivative are constant."""
-    reduced = SHAPED[node.op].step(node)
-    run = _Run("taylor", reduced, (plain(a[0].detach()),), {}, 0, False)
-    value, back = run.value(), run.pull
-    shares = constant(back(np.ones(np.shape(value)))[0])
-    return _Series([reduced(a[0])], lambda k: None if a[k] is None else core.sum(
-        _row["weigh"](a[k], shares), axis=node.attribute))
-
-
-def _product(node, a):
-    """The reduced entries in one row, multiplied in pairs."""
+def _folded(row, node, a):
+    """A reduction by arithmetic: the reduced entries in one row, combined in pairs."""
     shape = a[0].shape
     axes = [i for i in range(len(shape)) if i not in node.attribute] + list(node.attribute)
     kept = tuple([shape[i] for i in axes[:len(shape) - len(node.attribute)]])
@@ -492,32 +474,31 @@ def _product(node, a):
     rows, size = _Series([], more), count + missing
     while size > 1:
         size //= 2
-        left = rows.mapped(lambda t, size=size: t[..., :size])
-        right = rows.mapped(lambda t, size=size: t[..., size:])
-        rows = _Series([_row["multiply"](left[0], right[0])],
-                       lambda k, left=left, right=right: _cauchy(k, left, right))
+        halves = [rows.mapped(lambda t, part=part: t[..., part])
+                  for part in (slice(size), slice(size, None))]
+        rows = _elementwise(row.fold, halves, 0.5, {})
     return rows.mapped(lambda t: core.reshape(t, kept))
 
 
-def _logsumexp(node, a):
-    """Its derivative is the mean of those of the entries, weighted by exp(a - y)."""
+def _weighted(row, node, a):
+    """A reduction with y' = sum(w a'). The weights w are constant where it takes entries; else its
+    formula gives them, but for results that are not finite."""
     shape = tuple([1 if i in node.attribute else n for i, n in enumerate(a[0].shape)])
-    y = _Series([core.logsumexp(a[0], axis=node.attribute)])
-    # Where the value is -inf, all entries are: weights zero. Where it is inf, the entries that are
-    # share the slope.
+    y = _Series([row.step(node)(a[0])])
+    shares = constant(core.reduction_weights_of(plain(a[0]), node.op, node.attribute))
+    if row.selects:
+        y.more = lambda k: None if a[k] is None else core.sum(
+            _row["weigh"](a[k], shares), axis=node.attribute)
+        return y
     finite = np.isfinite(plain(y[0]))
     shift = y.known[0] if np.all(finite) else _row["where"](y[0], 0.0, finite)
     shifted = _Series([core.reshape(shift, shape)], lambda k: None if y[k] is None else
                       core.reshape(y[k], shape))
-    weights = _elementwise("exp", [_elementwise("subtract", [a, shifted], 0.5, {})], 0.5, {})
-    endless = np.reshape(plain(y[0]) == np.inf, shape)
-    if np.any(endless):
-        within = weights
-        ties = plain(a[0]) == np.inf
-        shares = np.asarray(ties / np.maximum(ties.sum(node.attribute, keepdims=True), 1),
-                            node.dtype)
+    weights = row.slopes(lambda name, *x: _elementwise(name, list(x), 0.5, {}), a, shifted, None)
+    if not np.all(finite):
+        within, finite = weights, np.reshape(finite, shape)
         weights = _Series([], lambda k: _row["where"](
-            0.0 if k else shares, 0.0 if within[k] is None else within[k], endless))
+            0.0 if within[k] is None else within[k], 0.0 if k else shares, finite))
 
     def more(k):
         total = None
@@ -575,15 +556,7 @@ def _pushed(row, options, moving, operands, results):
     nodes, ends = trace.nodes()
     series, known = {}, {}
     for at, node in enumerate(nodes):
-        if node.op == "argument":
-            series[at] = flat[at]
-        elif node.op == "constant":
-            series[at] = _series_of_constant(node)
-        else:
-            y = _node_series(node, [series[i] for i in node.operands], known)
-            series[at] = y.mapped(lambda t, node=node: _fit(t, node)) if isinstance(y, _Series) else y
+        y = series[at] = _node_series(node, at, series, flat, known)
+        if node.operands and isinstance(y, _Series):
+            series[at] = y.mapped(lambda t, node=node: _fit(t, node))
     return [None if i is None else series[i] for i in ends]
-
-
-# Those that are neither linear nor bilinear.
-_REDUCTIONS = {"prod": _product, "max": _extreme, "min": _extreme, "logsumexp": _logsumexp}

@@ -23,7 +23,6 @@ def get_num_threads():
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.get_num_threads() >= 1
     True
     """
@@ -61,7 +60,6 @@ def set_num_threads(n):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> before = fg.get_num_threads()
     >>> fg.set_num_threads(1)
     >>> fg.get_num_threads()

@@ -6,7 +6,7 @@ becomes one of vectors, so that a scalar program over a million points runs as a
 that are the same for all lanes stay as they are. The new graph is replayed, in whatever
 transformation the call stands.
 
-Start reading at `vmap`, then `_Mapper`, which has one method for each kind of operator.
+Start reading at `vmap`, then `_Mapper`; what operators need is in their records (_operators/).
 """
 
 import math
@@ -18,9 +18,10 @@ from fastgrad import _trees
 from fastgrad._arguments import name_of
 from fastgrad._core import core
 from fastgrad._core.program import Plan
+from fastgrad._operators.batch import Lanes, Unmappable
 from fastgrad._operators.plain import ALONG, ENTRY, PLAIN
 from fastgrad._operators.rule import OPERATORS
-from fastgrad._operators.shaped import SHAPED
+from fastgrad._operators.shaped import SHAPED, How
 from fastgrad._operators.signature import parsed
 
 from ._array_effects import NOTHING, changed_array, may_change
@@ -34,24 +35,21 @@ from ._graph import (
     GuardError,
     Loop,
     Slot,
-    filled,
     has_slots,
     same_bits,
     same_graph,
 )
 from ._record import record
 from ._replay import LANE, Replay
+from ._verify import verify
 from .transforms import _LEAVES, _built, _Derivative, _flat, _function, of_programs
 
 __all__ = ["map_graph", "vmap"]
 
 Tensor = core.Tensor
-_ALL = slice(None)
-_BOOL, _INTP, _FLOAT64 = np.dtype(np.bool_).num, np.dtype(np.intp).num, np.dtype(np.float64).num
-
-
-class Unmappable(Exception):
-    """A graph holds what only the function itself can do: it is called lane by lane."""
+OF_ALL_LANES = "fastgrad.all_finite"
+CHECKED = False             # whether mapped graphs are verified: in tests they are
+_FLOAT64 = np.dtype(np.float64).num
 
 
 # ---- graphs ---------------------------------------------------------------------------------
@@ -96,13 +94,8 @@ def map_graph(graph, mapped, lanes, everything=()):
     return made, [has for _, has in outputs]
 
 
-class _Mapper:
+class _Mapper(Lanes):
     """Appends the mapped nodes of one graph to a Builder."""
-
-    def __init__(self, build, graph, lanes):
-        self.build, self.graph, self.lanes, self.add = build, graph, lanes, build.add
-        self.guards = []
-        self.lane_numbers = {}          # rank -> node
 
     def run(self, inputs, rows=None):
         """Map all nodes; `inputs` and the answer are pairs (node, whether it has lanes)."""
@@ -148,12 +141,17 @@ class _Mapper:
                     new[i] = add(name, moved, (lanes, *shape), dtype, None,
                                  flags & ~(WEAK | MANY), constant)
                 else:
-                    rule = getattr(self, "map_" + name, self.shifted)
-                    new[i] = rule(i, operands, shape, dtype, attribute,
-                                  flags & ~(WEAK | MANY | STOP), constant)
+                    shaped, how = SHAPED.get(name), How(shape, dtype, attribute)
+                    if shaped is None:
+                        new[i] = getattr(self, "map_" + name)(i, operands, how, constant)
+                    elif shaped.lanes is not None:
+                        new[i] = shaped.lanes(self, operands, how)
+                    else:
+                        new[i] = add(name, [new[operands[0]]], (lanes, *shape), dtype,
+                                     shaped.behind(attribute))
                     if flags & STOP:
-                        whole = (lanes, *shape) if has[i] else shape
-                        new[i] = add("reshape", [new[i]], whole, dtype, None, STOP, 0.0)
+                        new[i] = self.reshaped(
+                            new[i], (lanes, *shape) if has[i] else shape, dtype, STOP)
             if i in guards:
                 for guard in guards[i]:
                     if has[i] and guard.kind != "all":
@@ -161,387 +159,50 @@ class _Mapper:
                 self.guards += [guard._replace(node=new[i]) for guard in guards[i]]
         return [(new[i], has[i]) for i in graph.outputs]
 
-    # ---- helpers ----------------------------------------------------------------------------
-
-    def shape(self, k):
-        """The shape of a value of the graph: that of one lane."""
-        return self.graph.shapes[self.rows[k][7]]
-
-    def dtype(self, k):
-        return self.rows[k][1]
-
-    def reshaped(self, node, shape, dtype):
-        return self.add("reshape", [node], shape, dtype)
-
-    def spread(self, k, rank):
-        """Value k, ready to be broadcast against lanes of that rank."""
-        node, own = self.new[k], self.rows[k][2]
-        if not self.has[k] or own >= rank:
-            return node
-        shape = self.shape(k)
-        return self.reshaped(node, (self.lanes, *(1,) * (rank - own), *shape), self.dtype(k))
-
-    def with_lanes(self, node, has, shape, dtype=None):
-        """A value with lanes, repeated if it has none."""
-        if has:
-            return node
-        if dtype is None:
-            dtype = self.build._nodes[node][1]
-        return self.add("broadcast", [node], (self.lanes, *shape), dtype)
-
-    def value(self, k):
-        """Value k with lanes."""
-        return self.with_lanes(self.new[k], self.has[k], self.shape(k), self.dtype(k))
-
-    def widened(self, k, shape):
-        """Value k with lanes, broadcast to a shape of one lane. It may have more leading axes of
-        length 1 than that, as a value that is assigned may."""
-        own, dtype = self.shape(k), self.dtype(k)
-        node, has = self.new[k], self.has[k]
-        if len(own) > len(shape):
-            own = own[len(own) - len(shape):]
-            node = self.reshaped(node, (self.lanes, *own) if has else own, dtype)
-        if has and len(own) < len(shape):
-            own = (1,) * (len(shape) - len(own)) + own
-            node = self.reshaped(node, (self.lanes, *own), dtype)
-        if has and own == shape:
-            return node
-        return self.add("broadcast", [node], (self.lanes, *shape), dtype)
-
-    def transposed(self, node, shape, axes, dtype):
-        """Axis k of the result is axis axes[k]; `shape` is that of the operand."""
-        if axes == tuple(range(len(axes))):
-            return node
-        return self.add("transpose", [node], [shape[k] for k in axes], dtype, axes)
-
-    # ---- one array --------------------------------------------------------------------------
-
-    def shifted(self, i, operands, shape, dtype, attribute, flags, constant):
-        """The same operator behind the axis of lanes."""
-        name = NAMES[self.rows[i][0]]
-        return self.add(name, [self.new[operands[0]]], (self.lanes, *shape), dtype,
-                        SHAPED[name].behind(attribute))
-
-    def map_broadcast(self, i, operands, shape, dtype, attribute, flags, constant):
-        return self.widened(operands[0], shape)
-
-    # ---- several arrays ---------------------------------------------------------------------
-
-    def map_concatenate(self, i, operands, shape, dtype, axis, flags, constant):
-        lanes = self.lanes
-        if axis is not None:
-            return self.add("concatenate", [self.value(k) for k in operands], (lanes, *shape),
-                            dtype, axis + 1)
-        return self.packed([(self.new[k], self.has[k], self.dtype(k)) for k in operands], dtype)
-
-    def packed(self, entries, dtype):
-        """Scalars, each with lanes or without, as lanes of vectors."""
-        columns = [self.reshaped(node, (self.lanes, 1), own) if has
-                   else self.add("broadcast", [node], (self.lanes, 1), own)
-                   for node, has, own in entries]
-        columns = [column if own == dtype else self.add("cast", [column], (self.lanes, 1), dtype)
-                   for column, (_, _, own) in zip(columns, entries)]
-        return self.add("concatenate", columns, (self.lanes, len(entries)), dtype, 1)
-
-    def map_matmul(self, i, operands, shape, dtype, attribute, flags, constant):
-        (a, b), lanes = operands, self.lanes
-        x, y = self.new[a], self.new[b]
-        s, t = self.shape(a), self.shape(b)
-        p, q = len(s), len(t)
-        whole = (lanes, *shape)
-
-        def product(x, y, shape):
-            return self.add("matmul", [x, y], shape, dtype)
-
-        if self.has[a] and not self.has[b] and q <= 2:
-            if p == 2 and q == 2:
-                # One product of matrices in place of one a lane.
-                rows = self.reshaped(x, (lanes * s[0], s[1]), dtype)
-                return self.reshaped(product(rows, y, (lanes * s[0], t[1])), whole, dtype)
-            return product(x, y, whole)
-        if self.has[b] and not self.has[a]:
-            if p == 1 and q == 1:
-                return product(y, x, whole)
-            if p == 2 and q == 1:
-                turned = self.add("transpose", [x], (s[1], s[0]), dtype, (1, 0))
-                return product(y, turned, whole)
-            if q >= 2 and q >= p:
-                return product(x, y, whole)
-        if p == 1 and q == 1:
-            product = self.add("multiply", [x, y], (lanes, *s), dtype)
-            return self.add("sum", [product], whole, dtype, (1,))
-        # As matrices, with as many axes.
-        matrix_a, matrix_b = s if p > 1 else (1, *s), t if q > 1 else (*t, 1)
-        rank = max(len(matrix_a), len(matrix_b))
-        if self.has[a]:
-            x = self._as(x, s, (1,) * (rank - len(matrix_a)) + matrix_a, dtype)
-        if self.has[b]:
-            y = self._as(y, t, (1,) * (rank - len(matrix_b)) + matrix_b, dtype)
-        if not self.has[a] and p == 1:
-            x = self.reshaped(x, matrix_a, dtype)
-        if not self.has[b] and q == 1:
-            y = self.reshaped(y, matrix_b, dtype)
-        batch = np.broadcast_shapes(matrix_a[:-2], matrix_b[:-2])
-        result = (lanes, *batch, matrix_a[-2], matrix_b[-1])
-        return self._back(product(x, y, result), result, whole, dtype)
-
-    def _as(self, node, shape, wanted, dtype):
-        return node if shape == wanted else self.reshaped(node, (self.lanes, *wanted), dtype)
-
-    def _back(self, node, shape, wanted, dtype):
-        return node if shape == wanted else self.reshaped(node, wanted, dtype)
-
-    # ---- indices ----------------------------------------------------------------------------
-
-    def lane_index(self, rank):
-        """The numbers of the lanes, to index beside arrays with lanes and that many axes more."""
-        if rank not in self.lane_numbers:
-            numbers = np.arange(self.lanes).reshape((self.lanes,) + (1,) * rank)
-            self.lane_numbers[rank] = self.build.constant(numbers)
-        return self.lane_numbers[rank]
-
-    def _parsed(self, index, operands, rank):
-        """What an index consists of, Ellipsis written out: pairs of a kind and a part."""
-        parts, consumed = [], 0
-        for part in _tuple(index):
-            if part is Ellipsis or part is None or isinstance(part, slice):
-                consumed += isinstance(part, slice)
-                parts.append((".", part))
-                continue
-            if isinstance(part, Slot):
-                k = operands[part.operand]
-                if self.dtype(k) == _BOOL:
-                    if self.has[k]:
-                        raise ValueError(
-                            "vmap: a boolean mask that differs between lanes selects another "
-                            "number of entries in each; write fnp.where(mask, x, 0.0) in place of "
-                            "x[mask]")
-                    consumed += self.rows[k][2]
-                    parts.append(("mask", part))
-                    continue
-                consumed += 1
-                parts.append(("array", part))
-                continue
-            array = np.asarray(part)
-            if array.dtype == np.bool_:
-                if array.ndim == 0:
-                    raise Unmappable("an index that holds True or False")
-                parts += [("array", numbers) for numbers in array.nonzero()]
-                consumed += array.ndim
-                continue
-            consumed += 1
-            parts.append(("array", array))
-        full = []
-        for kind, part in parts:
-            if part is Ellipsis:
-                full += [(".", _ALL)] * (rank - consumed)
-            else:
-                full.append((kind, part))
-        full += [(".", _ALL)] * (rank - consumed if not any(
-            part is Ellipsis for _, part in parts) else 0)
-        return full
-
-    def picked(self, index, operands, shape, lanes_inside, part):
-        """How an index by arrays picks from something with lanes, or by arrays with lanes.
-
-        Parameters
-        ----------
-        index : the attribute, in which Slots count through `operands`.
-        shape : tuple
-            Of one lane of what is indexed.
-        lanes_inside : bool
-            Whether it has lanes.
-        part : tuple
-            The shape that the index picks, of one lane.
-
-        Returns
-        -------
-        index : tuple
-        slots : list of int
-            The nodes that its Slots stand for, counting from 0.
-        order : tuple
-            Axis k of (lanes, *part) is axis order[k] of what the new index picks.
-        """
-        parts = self._parsed(index, operands, len(shape))
-        arrays = [at for at, (kind, _) in enumerate(parts) if kind != "."]
-        if not arrays:
-            return (_ALL, *_tuple(index)), [], tuple(range(len(part) + 1))
-        together = arrays[-1] - arrays[0] + 1 == len(arrays)
-        before = arrays[0] if together else 0           # axes of the part before the arrays' own
-        slots, numbers = [], {}
-
-        def slot(node):
-            if node not in numbers:
-                numbers[node] = len(slots)
-                slots.append(node)
-            return Slot(numbers[node])
-
-        differ = any(kind == "array" and isinstance(item, Slot) and self.has[operands[item.operand]]
-                     for kind, item in parts)
-        count = len(part)
-        if not differ:
-            made = [_ALL] + [slot(self.new[operands[item.operand]]) if isinstance(item, Slot)
-                             else item for _, item in parts]
-            if together:
-                return tuple(made), slots, tuple(range(count + 1))
-            # Arrays that stand apart put their axes first, before the lanes.
-            own = count - sum(kind == "." for kind, _ in parts)
-            return tuple(made), slots, (own, *range(own), *range(own + 1, count + 1))
-        if any(kind == "mask" for kind, _ in parts):
-            raise Unmappable("a mask beside indices that differ between lanes")
-        rank = count - sum(kind == "." for kind, _ in parts)    # of the arrays, broadcast
-        made = []
-        for kind, item in parts:
-            if kind == "array" and isinstance(item, Slot):
-                k = operands[item.operand]
-                item = slot(self.spread(k, rank))
-            made.append(item)
-        inside = tuple(range(1, rank + 1))
-        if lanes_inside:
-            made.insert(0, slot(self.lane_index(rank)))
-            together = together and before == 0
-            axes = (0, *range(rank + 1, rank + 1 + before), *inside, *range(rank + 1 + before,
-                                                                           count + 1))
-            return tuple(made), slots, axes
-        if not together:
-            return tuple(made), slots, tuple(range(count + 1))
-        # The lanes come where the arrays stand.
-        return tuple(made), slots, (before, *range(before), *range(before + 1, count + 1))
-
-    def part_shape(self, index, operands, shape):
-        """The shape that an index picks of one lane."""
-        stand_ins = [np.zeros(self.shape(k), np.intp) for k in operands]
-        for part in _tuple(index):
-            if isinstance(part, Slot) and self.dtype(operands[part.operand]) == _BOOL:
-                raise Unmappable("a mask that is computed")
-        return np.broadcast_to(np.zeros(()), shape)[filled(_tuple(index), stand_ins)].shape
-
-    def map_gather(self, i, operands, shape, dtype, index, flags, constant):
-        a = operands[0]
-        if not self.shape(a):
-            raise Unmappable("an array index into a number")
-        index, slots, order = self.picked(index, operands, self.shape(a), self.has[a], shape)
-        picked = [0] * len(order)
-        whole = (self.lanes, *shape)
-        for k, axis in enumerate(order):
-            picked[axis] = whole[k]
-        node = self.add("gather", [self.new[a], *slots], picked, dtype, _shifted(index, 1))
-        return self.transposed(node, picked, order, dtype)
-
-    def arranged(self, k, part, order):
-        """Value k with lanes, broadcast to the part, its axes in the order of the index."""
-        node = self.widened(k, part)
-        back = tuple(int(axis) for axis in np.argsort(order))
-        return self.transposed(node, (self.lanes, *part), back, self.dtype(k))
-
-    def map_scatter(self, i, operands, shape, dtype, index, flags, constant):
-        a = operands[0]
-        columns = self._columns(a, index, shape)
-        if columns is not None:
-            return self.packed(columns, dtype)
-        part = self.part_shape(index, operands, shape)
-        index, slots, order = self.picked(index, operands, shape, True, part)
-        return self.add("scatter", [self.arranged(a, part, order), *slots],
-                        (self.lanes, *shape), dtype, _shifted(index, 1))
-
-    def _columns(self, a, index, shape):
-        """A vector whose entries are scattered one by one, as gradients of entries are, entry by
-        entry: columns that are joined, without any index at run time. None where it is not so."""
-        if self.graph.name(a) != "concatenate" or self.graph.attribute(a) is not None:
-            return None
-        if type(index) is tuple:
-            index = index[0] if len(index) == 1 else None
-        if type(index) is not np.ndarray or index.ndim != 1 or len(shape) != 1 or (
-                index.dtype.kind not in "iu" or shape[0] > 4 * len(index) + 16):
-            return None
-        entries = {}
-        dtype = self.dtype(a)
-        for place, k in zip(index.tolist(), self.graph.operands_of(a)):
-            entry = self.new[k], self.has[k]
-            known = entries.get(place % shape[0])
-            if known is not None:
-                has = known[1] or entry[1]
-                both = [known[0], entry[0]]
-                entry = self.add("add", both, (self.lanes,) if has else (), dtype), has
-            entries[place % shape[0]] = entry
-        zero = None
-        if len(entries) < shape[0]:
-            zero = self.build.constant(core.dtype_of_number(dtype).type(0))
-        return [(*entries.get(k, (zero, False)), dtype) for k in range(shape[0])]
-
-    def map_assign(self, i, operands, shape, dtype, index, flags, constant):
-        a, value = operands[:2]
-        target = self.value(a)
-        whole = (self.lanes, *shape)
-        if _is_basic(index):
-            index = (_ALL, *_tuple(index))
-            rank = np.broadcast_to(np.zeros(()), whole)[index].ndim - 1
-            own, given = self.shape(value), self.spread(value, rank)
-            if len(own) > rank:
-                # Axes of length 1 in front, which an assignment overlooks.
-                own = own[len(own) - rank:]
-                given = self.reshaped(given, (self.lanes, *own) if self.has[value] else own,
-                                      self.dtype(value))
-            return self.add("assign", [target, given], whole, dtype, index)
-        part = self.part_shape(index, operands, shape)
-        index, slots, order = self.picked(index, operands, shape, True, part)
-        return self.add("assign", [target, self.arranged(value, part, order), *slots], whole, dtype,
-                        _shifted(index, 2))
-
     # ---- calls ------------------------------------------------------------------------------
 
-    def map_call(self, i, operands, shape, dtype, attribute, flags, constant):
-        name, args, kwargs, which = attribute
+    def map_call(self, i, operands, how, constant):
+        name, args, kwargs, which = how.attribute
         args, kwargs = tuple(args), tuple(kwargs)
-        whole = (self.lanes, *shape)
-        if name == "fastgrad.all_finite":
-            # Of all lanes at once: one decision, which a guard remembers.
+        whole, nodes = (self.lanes, *how.shape), [self.new[k] for k in operands]
+        if name == OF_ALL_LANES:
+            # One decision, which a guard remembers.
             self.has[i] = False
-            return self.add("call", [self.new[k] for k in operands], (), dtype, attribute)
+            return self.add("call", nodes, (), how.dtype, how.attribute)
         if name.startswith("fastgrad.weights_"):
             array, kind, axes = args
-            return self.add("call", [self.new[k] for k in operands], whole, dtype, (
+            return self.add("call", nodes, whole, how.dtype, (
                 name, (array, kind, tuple([axis + 1 for axis in axes])), kwargs, which))
         if name in OPERATORS:
-            slots = self._batched(parsed(OPERATORS[name].signature), operands, args)
-            return self.add("call", slots, whole, dtype, attribute)
+            # Lanes stand in front of the batch axes.
+            cores = list(map(len, parsed(OPERATORS[name].signature).operands))
+            ranks = [self.rows[operands[x.operand]][2] if isinstance(x, Slot) else np.ndim(x)
+                     for x in args]
+            batch = max([rank - core for rank, core in zip(ranks, cores)])
+            slots = [self.spread(operands[x.operand], batch + core)
+                     for x, core in zip(args, cores) if isinstance(x, Slot)]
+            return self.add("call", slots, whole, how.dtype, how.attribute)
         plain = PLAIN.get(name)
         axes = plain and plain.axes
         if axes is ENTRY and which is None and not kwargs and all(
                 isinstance(arg, (Slot, int, float, np.generic)) or np.ndim(arg) == 0
                 for arg in args):
-            slots = [self.spread(k, len(shape)) for k in operands]
-            return self.add("call", slots, whole, dtype, (name, args, kwargs, which))
+            slots = [self.spread(k, len(how.shape)) for k in operands]
+            return self.add("call", slots, whole, how.dtype, (name, args, kwargs, which))
         if axes is ALONG and which is None:
-            made = self._along_axes(plain, operands, args, dict(kwargs), shape)
-            if made is not None:
-                node, args, kwargs, picked = made
-                node = self.add("call", [node], picked, dtype, (name, args, kwargs, None))
-                return self._back(node, picked, whole, dtype)
+            node = self.along_axes(plain, operands, how)
+            if node is not None:
+                return node
         quoted = (name, _quoted(args), _quoted(kwargs), which,
                   tuple([self.has[k] for k in operands]), self.lanes)
-        return self.add("call", [self.new[k] for k in operands], whole, dtype,
+        return self.add("call", nodes, whole, how.dtype,
                         ("fastgrad.lanes", (quoted, *map(Slot, range(len(operands)))), (), None))
 
-    def _batched(self, signature, operands, args):
-        """The operands of an operator, lanes in front of their batch axes."""
-        batch = [(self.shape(operands[x.operand]) if isinstance(x, Slot) else np.shape(x))[
-            :-len(core) or None] for x, core in zip(args, signature.operands)]
-        most, slots = max(map(len, batch)), []
-        for x, own in zip(args, batch):
-            if isinstance(x, Slot):
-                k = operands[x.operand]
-                slots.append(self.new[k])
-                if self.has[k] and len(own) < most:
-                    slots[-1] = self.reshaped(
-                        self.new[k], (self.lanes, *(1,) * (most - len(own)), *self.shape(k)),
-                        self.dtype(k))
-        return slots
-
-    def _along_axes(self, plain, operands, args, kwargs, shape):
-        """The operand, the arguments and the shape of a reduction or an ordering with lanes."""
+    def along_axes(self, plain, operands, how):
+        """The node of a reduction or an ordering; None where it is called in another way."""
+        name, args, kwargs, _ = how.attribute
         # What is None is not told.
-        kwargs = {key: value for key, value in kwargs.items() if value is not None or key == "axis"}
+        kwargs = {key: value for key, value in kwargs if value is not None or key == "axis"}
         if args[2:] == (None,) * len(args[2:]):
             args = args[:2]
         if len(operands) != 1 or not args or not isinstance(args[0], Slot) or len(args) > 2 or (
@@ -553,37 +214,37 @@ class _Mapper:
                 return None
             kwargs["axis"] = args[1]
         own, lanes, node = self.shape(k), self.lanes, self.new[k]
+        whole = made = (lanes, *how.shape)
         axis = kwargs.pop("axis", plain.axis)
-        keep = kwargs.get("keepdims", False)
-        if keep not in (True, False) or has_slots(axis):
+        if kwargs.get("keepdims", False) not in (True, False) or has_slots(axis):
             return None
         if axis is None or not own:
             flat = math.prod(own)
             node = self.reshaped(node, (lanes, flat), self.dtype(k))
             kwargs.pop("keepdims", None)
             kwargs["axis"] = 1
-            picked = (lanes, flat) if plain.keeps else (lanes,)
-            return node, (Slot(0),), tuple(kwargs.items()), picked
-        axes = axis if isinstance(axis, tuple) else (axis,)
-        moved = tuple([operator.index(n) % len(own) + 1 for n in axes])
-        kwargs["axis"] = moved if isinstance(axis, tuple) else moved[0]
-        return node, (Slot(0),), tuple(kwargs.items()), (lanes, *shape)
+            made = (lanes, flat) if plain.keeps else (lanes,)
+        else:
+            moved = tuple([operator.index(n) % len(own) + 1
+                           for n in (axis if isinstance(axis, tuple) else (axis,))])
+            kwargs["axis"] = moved if isinstance(axis, tuple) else moved[0]
+        node = self.add("call", [node], made, how.dtype, (
+            name, (Slot(0),), tuple(kwargs.items()), None))
+        return node if made == whole else self.reshaped(node, whole, how.dtype)
 
     # ---- loops ------------------------------------------------------------------------------
 
-    def map_custom(self, i, operands, shape, dtype, loop, flags, constant):
-        if not isinstance(loop, Loop):
-            raise Unmappable(repr(loop))
-        return _map_loop(self, i, operands, loop)
+    def map_custom(self, i, operands, how, constant):
+        if not isinstance(how.attribute, Loop):
+            raise Unmappable(repr(how.attribute))
+        return _map_loop(self, operands, how.attribute)
 
-    def map_result(self, i, operands, shape, dtype, attribute, flags, constant):
-        nodes = self.new[operands[0]]
-        node, has = nodes[int(constant)]
-        self.has[i] = has
+    def map_result(self, i, operands, how, constant):
+        node, self.has[i] = self.new[operands[0]][int(constant)]
         return node
 
 
-def _map_loop(mapper, i, operands, loop):
+def _map_loop(mapper, operands, loop):
     """The nodes of a loop with lanes: pairs (node, whether it has lanes), one for each result."""
     lanes, body = mapper.lanes, loop.body
     carries, sequences = loop.carries, loop.sequences
@@ -660,27 +321,13 @@ def _where_it_holds(loop, has, lanes):
         new = body.with_lanes(new, lane, shape)
         mask = condition
         if shape:
-            mask = build.add("reshape", [condition], (lanes,) + (1,) * len(shape), np.bool_)
+            mask = body.reshaped(condition, (lanes,) + (1,) * len(shape), np.bool_)
         if dtype.kind == "f":
             outputs.append(build.add("where", [new, old, mask], (lanes, *shape), dtype))
         else:
             outputs.append(build.add("call", [mask, new, old], (lanes, *shape), dtype, (
                 "numpy.where", (Slot(0), Slot(1), Slot(2)), (), None)))
     return build.graph(outputs, None, holds.guards + body.guards)
-
-
-def _tuple(index):
-    return index if type(index) is tuple else (index,)
-
-
-def _is_basic(index):
-    return all(part is None or part is Ellipsis or type(part) is slice or isinstance(
-        part, (int, np.integer)) for part in _tuple(index))
-
-
-def _shifted(index, first):
-    """The index with Slots that count through the operands from number `first` on."""
-    return tuple([Slot(part.operand + first) if isinstance(part, Slot) else part for part in index])
 
 
 _DECISIONS = {
@@ -747,8 +394,6 @@ def vmap(f, in_axes=0, out_axes=0):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.vmap(lambda x, y: fnp.dot(x, y))(np.ones((3, 2)), np.ones((3, 2)))
     array([2., 2., 2.])
 
@@ -824,6 +469,8 @@ class _Known:
         kind = count, lanes, plain
         if last is None or last[1] != kind or not same_graph(last[0], graph):
             made, has = map_graph(graph, [k < count for k in range(len(graph.inputs))], lanes)
+            if CHECKED:
+                verify(made)
             self.last = last = graph, kind, (Plan if plain else Replay)(made), has
         return last[2:]
 
@@ -941,11 +588,14 @@ class _Call:
             if plain:
                 results = program.run(inputs)
                 if type(results) is int:
-                    raise Unmappable("lanes of which some take another path")
+                    raise _other_path(program.graph, program.graph.guards[results])
             else:
                 if core.recording_program():
                     _tell(recording)
-                results = program(inputs, core.nested() or None)
+                try:
+                    results = program(inputs, core.nested() or None)
+                except GuardError as error:
+                    raise _other_path(program.graph, error.guard) from None
         except (Unmappable, GuardError, core.Unrecordable, np.linalg.LinAlgError):
             return self.lane_by_lane(out_axes, given)       # (f may catch what one lane raises)
         axes = self.result_axes(out_axes, len(results))
@@ -1028,8 +678,23 @@ class _Call:
                              "are no lanes")
         results = []
         for parts, axis in zip(zip(*found), self.result_axes(out_axes, len(found[0]))):
+            shapes = sorted({np.shape(part) for part in parts})
+            if len(shapes) > 1:
+                raise ValueError("vmap: the results of lanes have the shapes "
+                                 f"{', '.join(map(str, shapes))}; write fnp.where(condition, x, "
+                                 "0.0), which keeps the number of entries")
             results.append(core.settled(self.placed(fnp.stack(parts), True, axis)))
         return _built(self.returned, results)
+
+
+def _other_path(graph, guard):
+    """What to raise where a guard of a mapped graph does not hold. Only decisions of the library's
+    are those of all lanes; others are by what is the same in all of them, and was recorded so."""
+    if guard.kind == "all" or graph.name(guard.node) == "call" and (
+            graph.attribute(guard.node)[0] == OF_ALL_LANES):
+        return Unmappable("lanes of which some take another path")
+    return RuntimeError(f"vmap: {guard.line}: what has no lanes differs between them; please "
+                        "report it, as a rule of fastgrad's is wrong")
 
 
 def _one_lane(x):

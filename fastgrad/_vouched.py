@@ -36,8 +36,6 @@ def constant(a):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> grid = fg.constant(np.linspace(0.0, 1.0, 5))
     >>> @fg.compile
     ... def f(x):
@@ -48,9 +46,7 @@ def constant(a):
     if isinstance(a, np.ndarray):
         key = id(a)
         _vouched[key] = weakref.ref(a, lambda _, key=key: _vouched.pop(key, None))
-        vouch = getattr(core, "vouch", None)
-        if vouch is not None:
-            vouch(a)
+        core.vouch(a)
     elif not isinstance(a, (int, float, np.generic, Tensor)):
         raise TypeError(f"constant: takes an array or a number, not {type(a).__name__}; vouch for "
                         "each array in it")

@@ -98,7 +98,6 @@ def gradient(f, *args, argnums=0, method="central", step=None, full_output=False
 
     Examples
     --------
-    >>> import numpy as np
     >>> import fastgrad.numeric as numeric
     >>> numeric.gradient(lambda x: np.sum(x ** 3), np.array([1.0, 2.0]), method="complex")
     array([ 3., 12.])
@@ -189,7 +188,6 @@ def jacobian(f, *args, argnums=0, method="central", layout="numerator", step=Non
 
     Examples
     --------
-    >>> import numpy as np
     >>> import fastgrad.numeric as numeric
     >>> x = np.array([1.0, 2.0, 3.0])
     >>> numeric.jacobian(lambda x: x[:2] * x[2], x, method="complex")
@@ -236,7 +234,6 @@ def hessian(f, *args, argnums=0, method="central", step=None, full_output=False,
 
     Examples
     --------
-    >>> import numpy as np
     >>> import fastgrad.numeric as numeric
     >>> numeric.hessian(lambda x: x[0] ** 2 * x[1], np.array([1.0, 3.0])).round(6)
     array([[6., 2.],
@@ -284,7 +281,6 @@ def jvp(f, x, v, *, method="central", step=None, full_output=False):
 
     Examples
     --------
-    >>> import numpy as np
     >>> import fastgrad.numeric as numeric
     >>> x, v = np.array([1.0, 2.0]), np.array([1.0, -1.0])
     >>> numeric.jvp(lambda x: x * x, x, v, method="complex")

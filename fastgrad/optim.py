@@ -22,7 +22,7 @@ import bisect
 import math
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 import numpy as np
@@ -62,7 +62,6 @@ class State:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.optim.Momentum(lr=0.1).init([1.0, 2.0])
     State(step=0, buffers={'velocity': [array(0.), array(0.)]})
     """
@@ -97,7 +96,7 @@ class Optimizer:
     def __post_init__(self):
         if not callable(self.lr):
             self.lr = _number(self, "lr", self.lr)
-        self.weight_decay = _number(self, "weight_decay", self.weight_decay)
+        _check_options(self)
 
     def init(self, params):
         """The state before the first step.
@@ -243,7 +242,6 @@ class SGD(Optimizer):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> opt = fg.optim.SGD(lr=0.25)
     >>> x = 4.0
     >>> state = opt.init(x)
@@ -280,7 +278,6 @@ class Momentum(Optimizer):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> opt = fg.optim.Momentum(lr=0.5, momentum=0.5)
     >>> x = 4.0
     >>> state = opt.init(x)
@@ -294,11 +291,6 @@ class Momentum(Optimizer):
 
     momentum: float = 0.9
     dampening: float = 0.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.momentum = _number(self, "momentum", self.momentum, below=1)
-        self.dampening = _number(self, "dampening", self.dampening, below=1)
 
     def _buffers(self):
         return ("velocity",)
@@ -333,17 +325,12 @@ class Nesterov(Optimizer):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> opt = fg.optim.Nesterov(lr=0.5, momentum=0.5)
     >>> opt.step(1.0, opt.init(4.0), 4.0)[0]
     3.25
     """
 
     momentum: float = 0.9
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.momentum = _number(self, "momentum", self.momentum, below=1)
 
     def _buffers(self):
         return ("velocity",)
@@ -389,8 +376,6 @@ class RMSProp(Optimizer):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> opt = fg.optim.RMSProp(lr=0.1, alpha=0.75)
     >>> x = np.zeros(2)
     >>> opt.step(np.array([1.0, -1000.0]), opt.init(x), x)[0].round(6)
@@ -402,12 +387,6 @@ class RMSProp(Optimizer):
     eps: float = 1e-8
     momentum: float = 0.0
     centered: bool = False
-
-    def __post_init__(self):
-        super().__post_init__()
-        self.alpha = _number(self, "alpha", self.alpha, below=1)
-        self.eps = _number(self, "eps", self.eps)
-        self.momentum = _number(self, "momentum", self.momentum, below=1)
 
     def _buffers(self):
         return (("mean_square",) + ("mean",) * bool(self.centered)
@@ -460,8 +439,6 @@ class Adam(Optimizer):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> gradient = fg.grad(lambda x: np.sum((x - np.array([1.0, -2.0])) ** 2))
     >>> opt = fg.optim.Adam(lr=0.1)
     >>> x = np.zeros(2)
@@ -483,7 +460,6 @@ class Adam(Optimizer):
                             f"{self.betas!r}")
         self.betas = tuple([_number(self, f"betas[{i}]", beta, below=1)
                             for i, beta in enumerate(self.betas)])
-        self.eps = _number(self, "eps", self.eps)
 
     def _buffers(self):
         return ("mean", "mean_square") + ("largest_mean_square",) * bool(self.amsgrad)
@@ -522,7 +498,6 @@ class AdamW(Adam):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> opt = fg.optim.AdamW(lr=0.5, weight_decay=0.5)
     >>> opt.step(0.0, opt.init(4.0), 4.0)[0]
     3.0
@@ -542,8 +517,15 @@ def _average(mean, kept, x, out):
 # ---- schedules of learning rates -----------------------------------------------------------
 
 
+class _Schedule:
+    """What the schedules that are dataclasses share."""
+
+    def __post_init__(self):
+        _check_options(self)
+
+
 @dataclass
-class Constant:
+class Constant(_Schedule):
     """The same learning rate at every step, for a part of `Sequential`.
 
     Parameters
@@ -552,22 +534,18 @@ class Constant:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.optim.Constant(0.1)(1000)
     0.1
     """
 
     lr: float
 
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-
     def __call__(self, step):
         return self.lr
 
 
 @dataclass
-class ExponentialDecay:
+class ExponentialDecay(_Schedule):
     """lr * gamma**step. As ``torch.optim.lr_scheduler.ExponentialLR``.
 
     Parameters
@@ -579,7 +557,6 @@ class ExponentialDecay:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> schedule = fg.optim.ExponentialDecay(0.5, gamma=0.5)
     >>> schedule(0), schedule(1), schedule(2)
     (0.5, 0.25, 0.125)
@@ -588,16 +565,12 @@ class ExponentialDecay:
     lr: float
     gamma: float
 
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-        self.gamma = _number(self, "gamma", self.gamma)
-
     def __call__(self, step):
         return self.lr * self.gamma**step
 
 
 @dataclass
-class StepDecay:
+class StepDecay(_Schedule):
     """lr * gamma**(step // every). As ``torch.optim.lr_scheduler.StepLR``.
 
     Parameters
@@ -611,7 +584,6 @@ class StepDecay:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> schedule = fg.optim.StepDecay(0.5, every=10, gamma=0.5)
     >>> schedule(9), schedule(10), schedule(20)
     (0.5, 0.25, 0.125)
@@ -621,17 +593,12 @@ class StepDecay:
     every: int
     gamma: float = 0.1
 
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-        self.every = _count(self, "every", self.every)
-        self.gamma = _number(self, "gamma", self.gamma)
-
     def __call__(self, step):
         return self.lr * self.gamma ** (step // self.every)
 
 
 @dataclass
-class CosineDecay:
+class CosineDecay(_Schedule):
     """final + (lr - final) * (1 + cos(pi * step / steps)) / 2, and `final` from then on.
 
     As ``torch.optim.lr_scheduler.CosineAnnealingLR`` up to `steps`; I. Loshchilov and F. Hutter,
@@ -649,7 +616,6 @@ class CosineDecay:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> schedule = fg.optim.CosineDecay(1.0, steps=100)
     >>> schedule(0), round(schedule(50), 12), schedule(100), schedule(1000)
     (1.0, 0.5, 0.0, 0.0)
@@ -659,18 +625,13 @@ class CosineDecay:
     steps: int
     final: float = 0.0
 
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-        self.steps = _count(self, "steps", self.steps)
-        self.final = _number(self, "final", self.final)
-
     def __call__(self, step):
         share = (1 + math.cos(math.pi * min(step / self.steps, 1))) / 2
         return self.final + (self.lr - self.final) * share
 
 
 @dataclass
-class LinearWarmup:
+class LinearWarmup(_Schedule):
     """Rises in a straight line from start * lr to lr, and stays there.
 
     As ``torch.optim.lr_scheduler.LinearLR``; P. Goyal et al., "Accurate, large minibatch SGD:
@@ -687,7 +648,6 @@ class LinearWarmup:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> schedule = fg.optim.LinearWarmup(1.0, steps=4, start=0.5)
     >>> [schedule(step) for step in range(6)]
     [0.5, 0.625, 0.75, 0.875, 1.0, 1.0]
@@ -696,11 +656,6 @@ class LinearWarmup:
     lr: float
     steps: int
     start: float = 1 / 3
-
-    def __post_init__(self):
-        self.lr = _number(self, "lr", self.lr)
-        self.steps = _count(self, "steps", self.steps)
-        self.start = _number(self, "start", self.start)
 
     def __call__(self, step):
         return self.lr * (self.start + (1 - self.start) * min(step / self.steps, 1))
@@ -721,7 +676,6 @@ class Sequential:
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> warmup = fg.optim.LinearWarmup(1.0, steps=2, start=0.5)
     >>> decay = fg.optim.ExponentialDecay(1.0, gamma=0.5)
     >>> schedule = fg.optim.Sequential([warmup, decay], milestones=[2])
@@ -773,8 +727,6 @@ def global_norm(grads):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.optim.global_norm({"w": np.array([2.0, 3.0]), "b": 6.0})
     7.0
     """
@@ -811,8 +763,6 @@ def clip_by_global_norm(grads, max_norm):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.optim.clip_by_global_norm({"w": np.array([2.0, 3.0]), "b": 6.0}, max_norm=3.5)
     {'w': array([1. , 1.5]), 'b': 3.0}
     """
@@ -845,8 +795,6 @@ def clip_by_value(grads, max_value):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.optim.clip_by_value({"w": np.array([-2.0, 0.5]), "b": 6.0}, max_value=1.0)
     {'w': array([-1. ,  0.5]), 'b': 1.0}
     """
@@ -930,6 +878,20 @@ def _blocks(arrays):
 
 
 # ---- checks --------------------------------------------------------------------------------
+
+
+# Shares that are kept from step to step.
+_BELOW = {"momentum": 1, "dampening": 1, "alpha": 1}
+
+
+def _check_options(self):
+    """Numbers and counts among the fields of a dataclass as floats and ints in their range."""
+    for option in fields(self):
+        name, value = option.name, getattr(self, option.name)
+        if option.type is float:
+            setattr(self, name, _number(self, name, value, _BELOW.get(name, math.inf)))
+        elif option.type is int:
+            setattr(self, name, _count(self, name, value))
 
 
 def _number(owner, name, value, below=math.inf, error=TypeError):

@@ -72,7 +72,6 @@ def softmax(x, axis=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, numpy as np
     >>> fg.grad(lambda x: fg.special.softmax(x)[0])(np.zeros(2))
     array([ 0.25, -0.25])
     """
@@ -99,7 +98,6 @@ def log_softmax(x, axis=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, numpy as np
     >>> fg.grad(lambda x: fg.special.log_softmax(x)[0])(np.zeros(2))
     array([ 0.5, -0.5])
     """
@@ -133,7 +131,6 @@ def logsumexp(a, axis=None, b=None, keepdims=False, return_sign=False):
 
     Examples
     --------
-    >>> import fastgrad as fg, numpy as np
     >>> fg.grad(fg.special.logsumexp)(np.zeros(4))
     array([0.25, 0.25, 0.25, 0.25])
     """
@@ -179,7 +176,6 @@ def xlog1py(x, y):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.grad(fg.special.xlog1py, argnums=(0, 1))(2.0, 0.0)
     (0.0, 2.0)
     >>> fg.special.xlog1py(0.0, -1.0)

@@ -70,8 +70,6 @@ def check_grads(f, *args, order=2, modes=MODES, rtol=None, atol=None, eps=None, 
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> def f(p, x):
     ...     return np.tanh(x @ p["w"] + p["b"])
     >>> p = {"w": np.ones((2, 3)), "b": 0.5}
@@ -114,8 +112,6 @@ def assert_close(actual, expected, rtol=None, atol=None, name="actual"):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> from fastgrad.testing import assert_close
     >>> x = np.array([1.0, 2.0])
     >>> assert_close(fg.grad(lambda x: np.sum(x ** 3))(x), 3 * x ** 2)

@@ -114,7 +114,6 @@ def grad(f, argnums=0, has_aux=False, *, argnames=None):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.grad(lambda x: x ** 3)(2.0)
     12.0
     >>> fg.grad(lambda p: (p["w"] * 2 + p["b"]) ** 2)({"w": 1.0, "b": 3.0})
@@ -148,14 +147,8 @@ def value_and_grad(f, argnums=0, has_aux=False, *, argnames=None):
     TypeError, ValueError
         As `grad`.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.value_and_grad(lambda x: x ** 3)(2.0)
     (8.0, 12.0)
     """
@@ -187,15 +180,8 @@ def elementwise_grad(f, argnums=0, has_aux=False, *, argnames=None):
     TypeError
         As `grad`, and if f returns anything but one array or number.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.elementwise_grad(lambda x: x ** 3)(np.array([1.0, 2.0]))
     array([ 3., 12.])
     """
@@ -263,7 +249,7 @@ class _Run:
         inputs = [args[i] for i in positions]
         leaves, places, self.structures, self.counts = [], [], [], []
         for i, x in zip(positions, inputs):
-            own, structure = _numbers_of(x)
+            own, structure = _flat(x, _trees.numbers)
             leaves += own
             where = argument_of(f, i)
             places += [where] if structure is None else [
@@ -378,19 +364,11 @@ class _Run:
 _LEAVES = frozenset([float, np.ndarray, np.float64, np.float32, core.Tensor])
 
 
-def _flat(tree):
+def _flat(tree, taken_apart=_trees.flatten):
     """Leaves and structure; None is the structure of a single leaf."""
     if type(tree) in _LEAVES:
         return [tree], None
-    leaves, structure = _trees.flatten(tree)
-    return leaves, None if structure == _trees.LEAF else structure
-
-
-def _numbers_of(tree):
-    """The same of an argument: leaves that are no numbers stay in the structure."""
-    if type(tree) in _LEAVES:
-        return [tree], None
-    leaves, structure = _trees.numbers(tree)
+    leaves, structure = taken_apart(tree)
     return leaves, None if structure == _trees.LEAF else structure
 
 
@@ -536,19 +514,12 @@ def vjp(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
     ValueError
         From `pull`: for a cotangent of another structure or shape than the value.
 
-    Warns
-    -----
-    UserWarning
-        If the value does not depend on the arguments; the gradients are then zero.
-
     Notes
     -----
     `pull` holds the run of f, so it does not pickle.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> y, pull = fg.vjp(lambda x: x ** 2, np.array([1.0, 2.0]))
     >>> pull(np.array([1.0, 0.0]))
     (array([2., 0.]),)
@@ -597,14 +568,8 @@ def jvp(f, primals, tangents, *, argnums=None, has_aux=False, argnames=None, **k
     ValueError
         For too few or too many tangents, and for one of another structure or shape.
 
-    Warns
-    -----
-    UserWarning
-        If the value does not depend on the arguments; the tangent is then zero.
-
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.jvp(lambda x: x ** 3, (2.0,), (1.0,))
     (8.0, 12.0)
     """
@@ -629,7 +594,7 @@ def _jvp(name, f, primals, tangents, argnums, has_aux, kwargs, warn=True):
     _count(name, tangents, len(positions))
     leaves, directions = [], []
     for i, tangent in zip(positions, tangents):
-        own, structure = _numbers_of(primals[i])
+        own, structure = _flat(primals[i], _trees.numbers)
         leaves += own
         try:
             directions += _matching(name, tangent, structure, map(np.shape, own),
@@ -684,18 +649,12 @@ def linearize(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
     ValueError
         From `push`: for too few or too many tangents, and for one of another structure or shape.
 
-    Warns
-    -----
-    UserWarning
-        If the value does not depend on the arguments; the derivative is then zero.
-
     Notes
     -----
     `push` holds the run of f, so it does not pickle.
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> y, push = fg.linearize(lambda x: x ** 3, 2.0)
     >>> push(1.0), push(2.0)
     (12.0, 24.0)
@@ -753,15 +712,8 @@ def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", ch
     TypeError
         When called with arguments that have no derivative, or if f returns no numbers.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> f = lambda v: fnp.array([3 * v[0] ** 2 * v[1], 2 * v[0] + v[1] ** 8])
     >>> fg.jacobian(f)(np.array([2.0, 1.0]))
     array([[12., 12.],
@@ -923,22 +875,17 @@ def _blocks_recorded(trace, mode):
     """The same as Tensors, to be differentiated in their turn."""
     inputs, outputs, dtypes = trace.input_shapes, trace.shapes, trace.input_dtypes
     columns = [[[] for _ in inputs] for _ in outputs]
-    if mode == "forward":
-        for k, shape in enumerate(inputs):
-            for seed in _units(shape, dtypes[k]):
-                tangents = [None] * len(inputs)
-                tangents[k] = seed
-                for j, part in enumerate(trace.columns(tangents)):
-                    columns[j][k].append(core.vouch(np.zeros(outputs[j])) if part is None else part)
-    else:
-        for j, shape in enumerate(outputs):
-            for seed in _units(shape):
-                cotangents = [None] * len(outputs)
-                cotangents[j] = seed
-                for k, part in enumerate(trace.pull(cotangents)):
-                    columns[j][k].append(part)
-    axis = -1 if mode == "forward" else 0
-    return [[_block(parts, axis, out + shape, dtype)
+    forward = mode == "forward"
+    sweep = trace.columns if forward else trace.pull
+    for k, shape in enumerate(inputs if forward else outputs):
+        for seed in _units(shape, dtypes[k] if forward else float):
+            vectors = [None] * len(inputs if forward else outputs)
+            vectors[k] = seed
+            for j, part in enumerate(sweep(vectors)):
+                if part is None:
+                    part = core.vouch(np.zeros(outputs[j]))
+                (columns[j][k] if forward else columns[k][j]).append(part)
+    return [[_block(parts, -1 if forward else 0, out + shape, dtype)
              for parts, shape, dtype in zip(row, inputs, dtypes)]
             for row, out in zip(columns, outputs)]
 
@@ -954,7 +901,7 @@ def _block(parts, axis, shape, dtype):
     return block if block.dtype == dtype else core.cast(block, dtype)
 
 
-def _units(shape, dtype=float):
+def _units(shape, dtype):
     """The arrays of that shape with a single one, each of its own memory."""
     for i in range(math.prod(shape)):
         seed = np.zeros(shape, dtype)
@@ -988,15 +935,8 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False, argnames=N
     TypeError, ValueError
         As `grad` and `jacobian`.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.hessian(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]))
     array([[12.,  3.],
            [ 3.,  0.]])
@@ -1052,15 +992,8 @@ def hessian_diag(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
     TypeError, ValueError
         As `grad` and `jacobian`.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.hessian_diag(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]))
     array([12.,  0.])
     """
@@ -1070,30 +1003,23 @@ def hessian_diag(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
 
     def derivative(*args, **kwargs):
         run = _Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
-        if run.recorded():
-            parts = [_diagonal(row[i], shape) for i, (row, shape) in enumerate(
-                zip(_blocks(run, "forward", chunk), run.trace.input_shapes))]
-        else:
-            parts = _diagonals(run.trace, chunk)
-        parts = [_kind(part, leaf) for part, leaf in zip(parts, run.leaves)]
+        parts = [_kind(part, leaf) for part, leaf in zip(_diagonals(run, chunk), run.leaves)]
         answer = _selected(numbers, run.like_inputs(parts))
         return (answer, run.aux) if has_aux else answer
 
     return _Derivative(hessian_diag, f, derivative, (argnums, has_aux), chunk=chunk)
 
 
-def _diagonal(block, shape):
-    """The diagonal of a block of shape ``shape + shape``, as a Tensor."""
-    if not shape:
-        return block
-    from fastgrad import numpy as fnp
-    size = math.prod(shape)
-    return fnp.diagonal(block.reshape((size, size))).reshape(shape)
-
-
-def _diagonals(trace, chunk):
-    """The diagonal of a square Jacobian, an array for each argument, without all of it at once."""
+def _diagonals(run, chunk):
+    """The diagonal of a square Jacobian, an array for each argument, without all of it at once;
+    Tensors where they are differentiated in their turn."""
+    trace = run.trace
     inputs, dtypes, found = trace.input_shapes, trace.input_dtypes, []
+    if run.recorded():
+        from fastgrad import numpy as fnp
+        blocks = [row[k] for k, row in enumerate(_blocks(run, "forward", chunk))]
+        return [fnp.diagonal(block.reshape((math.prod(shape),) * 2)).reshape(shape) if shape
+                else block for block, shape in zip(blocks, inputs)]
     for k, (shape, dtype) in enumerate(zip(inputs, dtypes)):
         size = math.prod(shape)
         diagonal = np.zeros(size, dtype)
@@ -1155,15 +1081,8 @@ def hvp(f, argnums=0, has_aux=False, *, value=False, argnames=None):
     TypeError, ValueError
         As `grad` and `jvp`.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.hvp(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     array([12.,  3.])
     >>> fg.hvp(lambda x: x ** 3, value=True)(2.0, 1.0)
@@ -1220,15 +1139,8 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
     TypeError, ValueError
         As `grad` and `jacobian`.
 
-    Warns
-    -----
-    UserWarning
-        As `grad`.
-
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> fg.laplacian(lambda x, y: x ** 3 + x * y ** 2, argnums=(0, 1))(1.0, 2.0)
     8.0
     >>> fg.laplacian(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
@@ -1240,17 +1152,13 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
 
     def derivative(*args, **kwargs):
         run = _Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
-        trace = run.trace
+        parts = _diagonals(run, chunk)
         if run.recorded():
-            total = 0.0
-            blocks = _blocks(run, "forward", chunk)
-            for i, (row, shape) in enumerate(zip(blocks, trace.input_shapes)):
-                size = math.prod(shape)
-                total = total + row[i].reshape((size, size)).trace()
+            total = sum([part.sum() for part in parts], 0.0)
         else:
-            total = sum([float(np.sum(part)) for part in _diagonals(trace, chunk)], 0.0)
+            total = sum([float(np.sum(part)) for part in parts], 0.0)
             if any(type(leaf) is not float for leaf in run.leaves):
-                total = np.result_type(*trace.input_dtypes).type(total)
+                total = np.result_type(*run.trace.input_dtypes).type(total)
             if any(isinstance(leaf, core.Tensor) for leaf in run.leaves):
                 total = core.constant(total)
         return (total, run.aux) if has_aux else total
@@ -1271,7 +1179,6 @@ def stop_gradient(x):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> fg.grad(lambda x: x * fg.stop_gradient(x))(3.0)
     3.0
     """

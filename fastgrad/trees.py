@@ -44,7 +44,6 @@ def flatten(tree):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> leaves, structure = fg.trees.flatten({"w": [1.0, 2.0], "b": None})
     >>> leaves
     [1.0, 2.0]
@@ -79,7 +78,6 @@ def unflatten(structure, leaves):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> leaves, structure = fg.trees.flatten({"w": [1.0, 2.0], "b": None})
     >>> fg.trees.unflatten(structure, "ab")
     {'w': ['a', 'b'], 'b': None}
@@ -115,7 +113,6 @@ def map(f, tree, *rest):
 
     Examples
     --------
-    >>> import fastgrad as fg
     >>> params, grads = {"w": 1.0, "b": (2.0, 3.0)}, {"b": (1.0, 1.0), "w": 2.0}
     >>> fg.trees.map(lambda p, g: p - 0.5 * g, params, grads)
     {'w': 0.0, 'b': (1.5, 2.5)}
@@ -154,8 +151,6 @@ def ravel(tree):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> flat, unflatten = fg.trees.ravel({"w": np.ones((2, 2)), "b": 0.0})
     >>> flat
     array([1., 1., 1., 1., 0.])
@@ -268,8 +263,6 @@ def register(kind, flatten, unflatten):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import fastgrad as fg
     >>> class Line:
     ...     def __init__(self, slope, offset, unit):
     ...         self.slope, self.offset, self.unit = slope, offset, unit

@@ -13,6 +13,8 @@ import pytest
 import fastgrad as fg
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+# What the examples of docstrings take for imported, as fastgrad/__init__.py says.
+KNOWN = {"fg": fg, "fnp": fg.numpy, "np": np}
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
 MODULES = ["fastgrad", *sorted(
@@ -205,7 +207,7 @@ def test_docstrings(name):
     if name == "fastgrad._symbolic":
         pytest.importorskip("sympy", reason="its examples print SymPy expressions")
     module = importlib.import_module(name)
-    for test in doctest.DocTestFinder(exclude_empty=True).find(module, name):
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, name, extraglobs=KNOWN):
         run(test)
 
 
@@ -228,7 +230,7 @@ def test_public_names_are_documented(name):
         pytest.importorskip("sympy", reason="its examples print SymPy expressions")
     thing = getattr(fg, name)
     doc = inspect.getdoc(thing)
-    test = doctest.DocTestParser().get_doctest(doc, {}, name, None, 0)
+    test = doctest.DocTestParser().get_doctest(doc, dict(KNOWN), name, None, 0)
     assert run(test) > 0, "there is no example"
     if inspect.ismodule(thing):
         return

@@ -4,11 +4,14 @@ Laws over the records, of which each has examples: the step is the core's functi
 else that a record says of it has to agree.
 """
 
+import ast
+import pathlib
+
 import numpy as np
 import pytest
 
 import fastgrad as fg
-from fastgrad import _graph, _vmap
+from fastgrad import _graph
 from fastgrad._core import core
 from fastgrad._operators.shaped import SHAPED, How
 
@@ -79,7 +82,7 @@ def test_every_shaped_operator_has_a_record():
     assert set(SHAPED) == rows - ELSEWHERE == set(CASES)
     for row in SHAPED.values():
         assert row.bilinear or (row.move is None) != (row.goes is None), row.name
-        assert row.behind or hasattr(_vmap._Mapper, f"map_{row.name}"), row.name
+        assert (row.behind is None) != (row.lanes is None), row.name
 
 
 @every_example
@@ -169,3 +172,15 @@ def test_indices_that_are_operands(name):
                 made.append(part)
         np.testing.assert_array_equal(run(row, shape, tuple(made), operands),
                                       run(row, shape, attribute, operands[:len(shapes)]))
+
+
+ENGINES = ("_vmap", "_taylor", "_sparse", "_verify", "_replay", "_loops", "_loop_nodes", "_persist",
+           "_record", "_custom")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_engine_names_an_operator(engine):
+    """What is special about one stands in its record."""
+    tree = ast.parse((pathlib.Path(_graph.__file__).parent / f"{engine}.py").read_text())
+    named = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert not named & set(SHAPED)

@@ -311,7 +311,8 @@ def test_examples(name, function):
     if not isinstance(function, types.FunctionType):        # the core tests its own
         return
     runner = doctest.DocTestRunner()
-    for example in doctest.DocTestFinder(recurse=False).find(function, name, globs={}):
+    for example in doctest.DocTestFinder(recurse=False).find(
+            function, name, globs={"fg": fg, "fnp": fnp, "np": np}):
         output = []
         assert runner.run(example, out=output.append).failed == 0, "".join(output)
 

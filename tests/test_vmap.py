@@ -17,6 +17,7 @@ import fastgrad.numpy as fnp
 from fastgrad._core import core
 from fastgrad._graph import Builder, GuardError, Loop, Slot
 from fastgrad._record import record
+from fastgrad._operators.shaped import SHAPED as SHAPED_RECORDS
 from fastgrad._replay import replay
 from fastgrad._vmap import map_graph, same_graph
 
@@ -129,6 +130,8 @@ GATHERS = [
     ((Slot(1),), [()]), ((Slot(1),), [(3,)]), ((Slot(1), Slot(2)), [(3,), (2, 1)]),
     ((slice(None), Slot(1)), [(3,)]), ((slice(None), Slot(1), Slot(2)), [(3,), ()]),
     ((Slot(1), slice(0, 2), Slot(2)), [(3,), (2, 1)]), ((..., Slot(1)), [(2, 2)]),
+    ((slice(None), Slot(1), ..., Slot(2)), [(3,), (2, 1)]),
+    ((slice(None), np.array([2, 0]), ..., Slot(1)), [(2,)]),
     ((None, Slot(1), ..., None), [(3,)]), ((slice(None), None, Slot(1)), [(3,)]),
     ((Slot(1), 1), [(3,)]), ((1, slice(None), Slot(1)), [(3,)]),
     ((np.array([0, 1, 1]), Slot(1)), [(2, 1)]), ((slice(None), slice(None), Slot(1)), [(3,)]),
@@ -1165,3 +1168,40 @@ def test_a_helper_is_looked_at_anew_when_its_name_stands_for_another():
             near(w, np.array([1.0, 2.0, 3.0]))
             bind(quiet)
             near(mapped(x), x @ [1.0, 2.0, 3.0])
+
+
+def wrong_axis(m, operands, how):
+    return m.add("flip", [m.new[operands[0]]], (m.lanes, *how.shape), how.dtype, (7,))
+
+
+def wrong_shape(m, operands, how):
+    return m.add("flip", [m.new[operands[0]]], (m.lanes, *how.shape, 1), how.dtype, (1,))
+
+
+def no_lanes(m, operands, how):
+    """What differs between lanes is taken for what does not, so that a decision goes by one lane."""
+    m.has[operands[0] + 1] = False
+    first = m.add("item", [m.new[operands[0]]], how.shape, how.dtype, (m.lanes - 1,))
+    return m.add("flip", [first], how.shape, how.dtype, (0,))
+
+
+@pytest.mark.parametrize("rule", [wrong_axis, wrong_shape, no_lanes])
+def test_a_wrong_rule_is_told(rule, monkeypatch):
+    """And is not done lane by lane without a word."""
+    def f(x):
+        y = fnp.flip(x)
+        return y * 2.0 if rule is not no_lanes or y[0] > 0.5 else -y
+
+    monkeypatch.setitem(SHAPED_RECORDS, "flip", SHAPED_RECORDS["flip"]._replace(lanes=rule))
+    x = np.array([[1.0, 2.0], [0.2, 0.1]])
+    for g in (fg.vmap(f), fg.grad(lambda x: fnp.sum(fg.vmap(f)(x)))):
+        with pytest.raises((ValueError, RuntimeError), match="flip|please report it"):
+            g(x)
+
+
+def test_lanes_of_several_shapes_are_refused():
+    x = np.array([[1, 2, 2], [1, 2, 3]])
+    with pytest.raises(ValueError, match=r"the shapes \(2,\), \(3,\); write fnp\.where"):
+        fg.vmap(lambda x: np.unique(x))(x)
+    with pytest.raises(ValueError, match=r"another number of entries in each; write fnp\.where"):
+        fg.vmap(lambda x: np.nonzero(x > 2)[0])(x)

@@ -303,12 +303,14 @@ cdef int made_call(object result, object name, object function, object args,
     cdef Made m = None
     if name is not None and made_wanted():
         m = made_results(result, name, function, args, kwargs)
-    if name in COUNTED and len(args) == 1 and name != "numpy.ix_":
-        reach = reach_among(args)
-        if made_wanted():
-            m = made_results(None, "numpy.count_nonzero", np.count_nonzero, args, None)
-        decision_take(m, reach, "int", len(result[0]) if type(result) is tuple else len(result))
-    elif name in UNCOUNTED or name == "numpy.ix_":
+    row = PLAIN.get(name)
+    if row is not None and row.counted is not None:
+        for x in row.counted(*args, **(kwargs or {})):
+            reach = reach_among((x,))
+            if made_wanted():
+                m = made_results(None, "numpy.count_nonzero", np.count_nonzero, (x,), None)
+            decision_take(m, reach, "int", int(np.count_nonzero(derived_value(x))))
+    elif row is not None and row.axes == "counted":
         decision_reach(reach_among(args))
     if isinstance(result, (bool, int)):         # np.allclose, np.count_nonzero
         reach = reach_among(args)

@@ -9,11 +9,6 @@ functions = {}                  # name of a row -> builtin
 UFUNCS = {}                     # NumPy ufunc -> builtin
 cdef list numpy_functions = [None] * FG_OPS     # row -> NumPy's function, or None
 
-# ufuncs without a derivative, computed on the values.
-PLAIN_UFUNCS = {np.isnan, np.isinf, np.isfinite, np.signbit, np.logical_and, np.logical_or,
-                np.logical_not, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor,
-                np.invert, np.left_shift, np.right_shift, np.gcd, np.lcm}
-
 Operator = namedtuple("Operator", "name kind arity smooth analytic steps mask reads low high value "
                                   "partials python numpy doc inner linear bilinear reduces listed")
 Operator.__doc__ = "One row of the operator table."

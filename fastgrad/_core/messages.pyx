@@ -1,9 +1,12 @@
 """What errors and warnings say: the user's line, what is called there, what to write instead."""
 
-# Filled from above: the full name of a function without rule -> what to write in its place, and the
-# functions that programs may call by name (fastgrad/_replay.py).
+# Filled from above: the full name of a function without rule -> what to write in its place; the
+# functions that programs may call by name (fastgrad/_replay.py); of those computed by value the
+# rows of _operators/plain.py, by name, and the ufuncs that have no derivative.
 ALTERNATIVES = {}
 CALLED = {}
+PLAIN = {}
+PLAIN_UFUNCS = set()
 
 LIBRARIES = ("fastgrad.", "numpy.", "scipy.", "pandas.", "matplotlib.")
 cdef str STANDARD = os.path.join(os.path.dirname(os.__file__), "")

@@ -751,23 +751,7 @@ cdef inline bint node_traced(uint32_t id, FgNode *n):
     return True
 
 
-# Functions whose result has as many entries as others are true; and those nobody counts.
-COUNTED = frozenset(("numpy.nonzero", "numpy.flatnonzero", "numpy.argwhere", "numpy.where",
-                     "numpy.ix_"))
-UNCOUNTED = frozenset([f"numpy.{name}" for name in (
-    "unique", "union1d", "intersect1d", "setdiff1d", "setxor1d", "compress", "extract", "bincount",
-    "trim_zeros", "histogram", "delete")])
-
-# Arguments that tell the shape of a result: their places, and their names in any function.
-cdef dict LENGTHS = {
-    **{f"numpy.{name}": (1,) for name in (
-        "any", "all", "sum", "prod", "max", "min", "amax", "amin", "mean", "ptp", "argmax", "argmin",
-        "argsort", "sort", "count_nonzero", "cumsum", "cumprod", "repeat", "tile", "diag",
-        "concatenate", "unravel_index")},
-    "numpy.full": (0,), "numpy.full_like": (5,), "numpy.zeros_like": (4,), "numpy.ones_like": (4,),
-    "numpy.linspace": (2, 3, 4, 6), "numpy.diagonal": (1, 2, 3), "numpy.trace": (2, 3),
-    "numpy.diff": (1, 2), "numpy.array": (5,),
-}
+# Names of arguments that tell the shape of a result, in any function; PLAIN has their places.
 cdef object LENGTH_NAMES = frozenset((
     "axis", "axis1", "axis2", "shape", "keepdims", "n", "num", "k", "reps", "repeats", "offset",
     "ndmin", "endpoint", "retstep", "minlength", "return_index", "return_inverse", "return_counts"))
@@ -795,19 +779,18 @@ cdef object derived(str name, object function, tuple args, dict kwargs):
                       args, kwargs, name, function)
     if name not in CALLED:
         name = None
-    args = tuple([length_settled(r, name, x) if k in LENGTHS.get(name, ()) else x
-                  for k, x in enumerate(args)])
+    row = PLAIN.get(name)
+    lengths = () if row is None else row.lengths
+    args = tuple([length_settled(r, name, x) if k in lengths else x for k, x in enumerate(args)])
     kwargs = {k: length_settled(r, name, x) if k in LENGTH_NAMES else x for k, x in kwargs.items()}
-    if name in COUNTED:
-        # How many entries the result has depends on the values.
-        if name == "numpy.ix_":
-            counted = [x for x in args if getattr(x, "dtype", None) == np.bool_]
-        else:
-            counted = list(args) if len(args) + len(kwargs) == 1 else []
-        for x in counted:
-            if holds_traced(x):
+    if row is not None and row.counted is not None:
+        for x in row.counted(*args, **kwargs):
+            if isinstance(x, Tensor) and (<Tensor>x).node.dtype == FG_BOOL and is_traced(x):
+                r.guard(<Tensor>x, "count", int(np.count_nonzero(tensor_value(<Tensor>x))))
+            elif holds_traced(x):
                 int(derived("numpy.count_nonzero", np.count_nonzero, (x,), {}))
-    elif name in UNCOUNTED and (holds_traced(args) or holds_traced(list(kwargs.values()))):
+    elif row is not None and row.axes == "counted" and (
+            holds_traced(args) or holds_traced(list(kwargs.values()))):
         r.refuse(f"the shape of what {name} returns depends on values")
     template = tuple([derived_slot(r, x, operands) for x in args])
     options = tuple([(k, derived_slot(r, x, operands)) for k, x in kwargs.items()])

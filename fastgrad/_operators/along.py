@@ -47,7 +47,6 @@ cumsum = operator(
 {_RUNNING}
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.cumsum(x)))(np.ones(3))
     array([3., 2., 1.])
     """,
@@ -98,7 +97,6 @@ cumprod = operator(
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.jacobian(fnp.cumprod)(np.array([2.0, 0.0, 3.0]))
     array([[1., 0., 0.],
            [0., 2., 0.],

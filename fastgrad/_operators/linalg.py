@@ -118,7 +118,6 @@ solve = operator(
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> a = np.array([[2.0, 0.0], [0.0, 4.0]])
     >>> fg.grad(lambda b: fnp.sum(fnp.linalg.solve(a, b)))(np.array([1.0, 2.0]))
     array([0.5 , 0.25])
@@ -220,7 +219,6 @@ cholesky = operator(
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda a: fnp.sum(fnp.linalg.cholesky(a)))(np.array([[4.0, 0.0], [0.0, 1.0]]))
     array([[0.25, 0.25],
            [0.25, 0.5 ]])
@@ -304,7 +302,6 @@ eigh = operator(
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda a: fnp.linalg.eigh(a).eigenvalues[1])(np.array([[2.0, 1.0], [1.0, 2.0]]))
     array([[0.5, 0.5],
            [0.5, 0.5]])

@@ -8,20 +8,13 @@ ufuncs of NumPy's. Either way graphs may call the function, and lanes ask how it
 """
 
 import functools
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad.numpy._dispatch import (
-    OF_SHAPE,
-    NotComputed,
-    defer,
-    evaluated,
-    holds_known,
-    kind_of,
-    register,
-)
+from fastgrad.numpy._dispatch import OF_SHAPE, evaluated, implements
 
 # How axes are treated: entry by entry, with broadcasting; along those that axis= names, the second
 # parameter; in a way that lanes have no use for; likewise, to a shape that depends on values; not
@@ -30,45 +23,51 @@ ENTRY, ALONG, WHOLE, COUNTED, SHAPE = "entry", "along", "whole", "counted", "sha
 
 
 class Plain(NamedTuple):
-    """What is known of a function."""
+    """What is known of a function; the core reads it, too."""
     value: Any              # it, of plain arrays; None where this NumPy does not have it
     axes: str               # how it treats axes
     axis: int | None        # of ALONG: that where none is told; None: all entries, flattened
     keeps: bool             # of ALONG: whether it stays as long as it is
+    lengths: tuple          # the places of arguments that tell the shape of the result
+    counted: Any            # of the arguments: those whose true entries tell it; None: not so
 
 
-PLAIN = {}              # by name, "numpy.argsort" as call nodes have it
+PLAIN = core.PLAIN      # by name, "numpy.argsort" as call nodes have it
 
 
-def on_values(names, axes, module=np, axis=None, keeps=False):
+def on_values(names, axes, module=np, axis=None, keeps=False, lengths=None, counted=None):
     """Add rows for functions of a module that are public already, by their names in one text."""
+    if lengths is None:
+        lengths = (1,) if axes is ALONG else ()
     for name in names.split():
         key, value = "numpy." + name, getattr(module, name, None)
-        if PLAIN.setdefault(key, row := Plain(value, axes, axis, keeps)) is not row:
+        row = Plain(value, axes, axis, keeps, lengths, counted)
+        if PLAIN.setdefault(key, row) is not row:
             raise ValueError(f"{key} has two rows")
         if axes is SHAPE:
             OF_SHAPE.add(value)
         elif value is not None:
             core.CALLED[key] = value
+        # Of real numbers it makes booleans or integers, or takes none of them.
+        if isinstance(value, np.ufunc) and value not in core.UFUNCS and not set("efdg") & {
+                c for types in value.types for c in types.partition("->")[2]}:
+            core.PLAIN_UFUNCS.add(value)
 
 
 def plain(numpy_function, axes, summary, **options):
-    """Add a row; returns the public function: NumPy's value, as a Tensor without derivative."""
+    """Add a row; returns the public function, and puts it into fastgrad.numpy: NumPy's value, as a
+    Tensor without derivative."""
+    @implements(numpy_function)
     @functools.wraps(numpy_function)
     def function(*args, **kwargs):
-        try:
-            if (kind_of(args) or kind_of(kwargs.values())
-                    or core.recording_program() and holds_known(args)):
-                return evaluated(numpy_function, args, kwargs)
-            return numpy_function(*args, **kwargs)
-        except NotComputed:
-            return defer(function, args, kwargs)
+        return evaluated(numpy_function, args, kwargs)
 
     name = numpy_function.__name__
     function.__module__, function.__qualname__ = "fastgrad.numpy", name
     function.__doc__ = f"{summary} As `numpy.{name}`, without derivative."
     on_values(name, axes, **options)
-    return register(function, numpy_function)
+    setattr(sys.modules["fastgrad.numpy"], name, function)
+    return function
 
 
 isnan = plain(np.isnan, ENTRY, "Where entries are NaN.")
@@ -104,21 +103,41 @@ argpartition = plain(np.argpartition, WHOLE, "The indices that would put entries
 lexsort = plain(np.lexsort, WHOLE, "The indices that would sort by several keys.")
 searchsorted = plain(np.searchsorted, WHOLE, "Where values would have to be inserted.")
 digitize = plain(np.digitize, WHOLE, "The bins that values belong to.")
-nonzero = plain(np.nonzero, COUNTED, "The indices of entries that are not 0; a tuple.")
-flatnonzero = plain(np.flatnonzero, COUNTED, "The same for the raveled array.")
-argwhere = plain(np.argwhere, COUNTED, "The indices of entries that are not 0, as rows.")
-ix_ = plain(np.ix_, COUNTED, "Indices for the outer product of sequences of indices.")
+
+
+def _alone(*args, **options):
+    """The one argument of a function that takes others, too."""
+    every = (*args, *options.values())
+    return every if len(every) == 1 else ()
+
+
+def _masks(*args):
+    return [x for x in args if getattr(x, "dtype", bool) == bool]
+
+
+nonzero = plain(np.nonzero, COUNTED, "The indices of entries that are not 0; a tuple.",
+                counted=_alone)
+flatnonzero = plain(np.flatnonzero, COUNTED, "The same for the raveled array.", counted=_alone)
+argwhere = plain(np.argwhere, COUNTED, "The indices of entries that are not 0, as rows.",
+                 counted=_alone)
+ix_ = plain(np.ix_, COUNTED, "Indices for the outer product of sequences of indices.",
+            counted=_masks)
 
 on_values("divmod float_power fabs gcd lcm clip round around bitwise_and bitwise_or bitwise_xor "
           "bitwise_not bitwise_count bitwise_invert bitwise_left_shift bitwise_right_shift invert "
-          "left_shift right_shift spacing nextafter frexp modf real imag where", ENTRY)
+          "left_shift right_shift spacing nextafter frexp modf real imag", ENTRY)
+on_values("where", ENTRY, counted=_alone)
 on_values("astype", ENTRY, module=core)
 on_values("ptp mean", ALONG)
 on_values("cumsum cumprod", ALONG, keeps=True)
 on_values("sort", ALONG, axis=-1, keeps=True)
-on_values("partition select choose unravel_index ravel_multi_index diff roll repeat tile vstack "
-          "hstack copy array asarray full full_like linspace diagonal diag tril triu trace outer "
-          "inner zeros_like ones_like nan_to_num atleast_1d atleast_2d atleast_3d", WHOLE)
+for _names, _lengths in {
+        "partition select choose ravel_multi_index roll vstack hstack copy asarray tril triu outer "
+        "inner nan_to_num atleast_1d atleast_2d atleast_3d": (), "full": (0,),
+        "repeat tile diag unravel_index": (1,), "diff": (1, 2), "diagonal": (1, 2, 3),
+        "trace": (2, 3), "linspace": (2, 3, 4, 6), "zeros_like ones_like": (4,),
+        "array full_like": (5,)}.items():
+    on_values(_names, WHOLE, lengths=_lengths)
 on_values("bincount unique compress extract delete union1d intersect1d setdiff1d", COUNTED)
 on_values("shape ndim size", SHAPE)
 
@@ -126,4 +145,5 @@ on_values("shape ndim size", SHAPE)
 def of_operator(operator):
     """Add the rows of NumPy's functions that a row of the operator table stands for."""
     on_values(" ".join(operator.numpy), ENTRY if operator.kind != "shaped" else
-              ALONG if operator.reduces else WHOLE)
+              ALONG if operator.reduces else WHOLE, lengths=(1,) if operator.kind == "shaped"
+              and not operator.bilinear and operator.name != "gather" else ())

@@ -150,7 +150,7 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
         For a name that is registered, a signature that is none, an operator that is its own `jvp`
         and has no `vjp`, or one with several results and rules for the first one alone.
     """
-    from fastgrad.numpy._dispatch import deferring, register
+    from fastgrad.numpy._dispatch import implements
 
     row = Operator(name, signature, value, jvp, vjp, tuple(linear), reads, along, results, returns,
                    tuple(symmetric), native, draw)
@@ -165,9 +165,9 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
     numpy = numpy or value
     parameters = inspect.signature(numpy)
 
-    @deferring
+    @implements(numpy)
     def function(*args, **kwargs):
-        return _called(OPERATORS[row.key], numpy, parameters, around, args, kwargs)
+        return _called(OPERATORS[row.key], parameters, around, args, kwargs)
 
     function.__name__ = function.__qualname__ = name.rpartition(".")[2]
     function.__module__ = "fastgrad.numpy" + ("." + name.rpartition(".")[0] if "." in name else "")
@@ -178,18 +178,13 @@ def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="",
         core.METHODS[function.__name__] = function
     if accumulates is not None:
         core.ACCUMULATED[accumulates] = function
-    return register(function, numpy)
+    return function
 
 
-def _called(row, numpy, parameters, around, args, kwargs):
-    """A call of the public function, of the parameters that NumPy's has."""
+def _called(row, parameters, around, args, kwargs):
+    """A call with a floating Tensor of the public function, of the parameters that NumPy's has."""
     from fastgrad.numpy import _create, _dispatch
 
-    kind = max(_dispatch.kind_of(args), _dispatch.kind_of(kwargs.values()))
-    if kind == _dispatch.PLAIN and not (core.recording_program() and _dispatch.holds_known(args)):
-        return numpy(*args, **kwargs)
-    if kind == _dispatch.VALUES:
-        return _dispatch.evaluated(numpy, args, kwargs)
     count = len(parsed(row.signature).operands)
     options = {p.name: p.default for p in list(parameters.parameters.values())[count:]}
     if len(args) == count and kwargs.keys() <= options.keys():

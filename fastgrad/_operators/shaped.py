@@ -1,7 +1,7 @@
 """The graph's operators that are not element-wise: what moves entries, reductions, the product.
 
 One record an operator. Whoever reads graphs in Python asks it: replays and Taylor series `step`,
-sparsity and formulas `move` and `goes`, explanations the rest.
+sparsity and formulas `move` and `goes`, lanes `behind` and `lanes`, explanations the rest.
 """
 
 import math
@@ -12,7 +12,9 @@ import numpy as np
 from fastgrad._core import core
 from fastgrad._graph import filled, has_slots
 
-__all__ = ["SHAPED", "GraphOperator", "How"]
+from . import batch
+
+__all__ = ["SHAPED", "GraphOperator", "How", "numbered"]
 
 
 ROWS = {row.name: row for row in core.operators()}
@@ -40,31 +42,59 @@ class GraphOperator(NamedTuple):
         Of a How and the shape of the one operand: for each of its entries the number of that of the
         result which it goes into, in an array that broadcasts to the shape.
     behind : callable or None
-        Of the attribute: what it is when operand and result have another axis in front. None: that
-        takes more than another attribute.
-    linear, bilinear, reduces : bool
+        Of the attribute: what it is when operand and result have another axis in front.
+    lanes : callable or None
+        Where that takes more than another attribute: a rule of batch.py.
+    converts : bool
+        Whether the dtype of the result is another than that of the operands.
+    linear, bilinear, reduces, listed : bool
         As the table of operators says.
+    index : str
+        What is done with the entries that its attribute, an index, names: they are "read" from
+        operand 0, operand 0 is "put" there among zeros, or operand 1 has "replaced" those of
+        operand 0. Nothing where the attribute is no index.
+    weighed : bool
+        Whether `core.reduction_weights_of` computes its partials, and calls may name that.
+    fold : str
+        Of what reduces: the element-wise row that combines two entries.
+    slopes : callable or None
+        Of what reduces and is not linear: ``(apply, entries, their results, the numbers of these)``
+        gives its partials, in rows of the table. (See _symbolic.py; Taylor series have no numbers.)
+    selects : bool
+        Whether it takes some entries, and has no path to the others.
     words : tuple of str, callable or None
         The letter of its Jacobian, and what that is; None: the identity. A function gets the node
         and which operand it is.
+    to_number : tuple of str
+        Of what reduces, where its result is a number: the row of its slopes as a formula of the
+        operand a, the result y and a letter m, and what the row is.
     option : str
-        What an explanation writes beside the operands: "shape", "attribute", "index" or nothing.
+        What an explanation writes beside the operands: "shape", "attribute", "order" or nothing.
     """
     name: str
     step: Any
     move: Any = None
     goes: Any = None
     behind: Any = None
+    lanes: Any = None
+    converts: bool = False
+    index: str = ""
+    weighed: bool = False
+    fold: str = ""
+    slopes: Any = None
+    selects: bool = False
     words: Any = None
+    to_number: tuple = ()
     option: str = ""
 
     linear = property(lambda self: ROWS[self.name].linear)
     bilinear = property(lambda self: ROWS[self.name].bilinear)
     reduces = property(lambda self: ROWS[self.name].reduces)
+    listed = property(lambda self: ROWS[self.name].listed)
 
     def route(self, how, k, shapes):
         """Which entry of the result each entry of operand k goes to: numbers of both, in pairs."""
-        numbers = _numbers(shapes[k])
+        numbers = numbered(shapes[k])
         if self.goes is not None:
             return np.broadcast_to(self.goes(how, shapes[k]), shapes[k]).ravel(), numbers.ravel()
         given = [numbers if i == k else None for i in range(len(shapes))]
@@ -73,16 +103,16 @@ class GraphOperator(NamedTuple):
         return rows, taken[rows]
 
 
-def _numbers(shape):
+def numbered(shape):
+    """The number of each entry of an array of that shape."""
     return np.arange(math.prod(shape)).reshape(shape)
 
 
 # ---- what moves entries ---------------------------------------------------------------------
 
-def _moves(name, step, words=None, option="", move=None, behind=None):
+def _moves(name, step, move=None, **more):
     """Views do the same with arrays as with Tensors, and need no `move` of their own."""
-    return GraphOperator(name, step, move or step, behind=behind, words=words,
-                         option=option)
+    return GraphOperator(name, step, move or step, **more)
 
 
 def _axes_behind(axes):
@@ -146,44 +176,81 @@ _COLUMNS = "C", "columns of the identity"
 
 # ---- what reduces ---------------------------------------------------------------------------
 
-def _reduction(name, function):
+def _reduction(name, function, fold, **more):
     def step(how):
         axes, rank = how.attribute, len(how.shape)
         return lambda x: function(x, axes, keepdims=rank == x.ndim and bool(axes))
 
     def goes(how, shape):
-        return _numbers([1 if k in how.attribute else n for k, n in enumerate(shape)])
-    return GraphOperator(name, step, goes=goes, behind=_axes_behind,
-                         words=("J", f"a row for each {name}"))
+        return numbered([1 if k in how.attribute else n for k, n in enumerate(shape)])
+    return GraphOperator(name, step, goes=goes, behind=_axes_behind, fold=fold,
+                         **{"words": ("J", f"a row for each {name}"), **more})
+
+
+def _others(apply, x, y, results):
+    """The product of the other entries, right even where one is 0."""
+    slopes = np.empty(x.size, x.dtype)
+    for i, result in enumerate(results):
+        slopes[i] = np.prod(x[(results == result) & (np.arange(x.size) != i)])
+    return slopes
+
+
+def _shares(sign):
+    """Those of the entries that are the largest, or the smallest."""
+    def slopes(apply, x, y, results):
+        # (Formulas of an entry and of the maximum may be rounded apart.)
+        if x.dtype == object:
+            chosen = np.ones(x.size, object)
+            for i, result in enumerate(results):
+                for j in np.flatnonzero((results == result) & (np.arange(x.size) != i)):
+                    chosen[i] *= 1 - apply("step", sign * (x[j] - x[i]))
+        else:
+            chosen = np.asarray(apply("is_zero", apply("subtract", x, y)))
+        ties = np.zeros(max(results, default=0) + 1, chosen.dtype)
+        np.add.at(ties, results, chosen)
+        return np.asarray(apply("divide", chosen, ties[results]))
+    return slopes
+
+
+def _extreme(name, function, fold, sign):
+    return _reduction(name, function, fold, slopes=_shares(sign), selects=True, weighed=True,
+                      to_number=("m", f"{{m}} is 1 at the {fold}, 0 elsewhere"))
 
 
 SHAPED = {row.name: row for row in (
     _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), option="shape",
            behind=lambda nothing: None),
-    _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute),
-           lambda node, k: _ORDER if len(node.shape) > 1 else None,
+    _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute), option="order",
+           words=lambda node, k: _ORDER if len(node.shape) > 1 else None,
            behind=lambda axes: (0, *_axes_behind(axes))),
-    _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape),
-           ("B", "repeats entries"), "shape"),
-    _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), _ORDER, "attribute",
-           behind=_axes_behind),
-    _moves("item", lambda how: lambda x: x[how.attribute], _ROWS, "index", behind=_index_behind),
-    _moves("gather", _picked, _ROWS, "index"),
-    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), move=lambda how: lambda x: x,
-           behind=lambda nothing: None),
-    _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _COLUMNS,
-           move=_embedded, behind=_index_behind),
+    _moves("broadcast", lambda how: lambda x: core.broadcast_to(x, how.shape), option="shape",
+           words=("B", "repeats entries"), lanes=batch.repeated),
+    _moves("flip", lambda how: lambda x: core.flip(x, how.attribute), option="attribute",
+           words=_ORDER, behind=_axes_behind),
+    _moves("item", lambda how: lambda x: x[how.attribute], index="read", words=_ROWS,
+           behind=_index_behind),
+    _moves("gather", _picked, index="read", words=_ROWS, lanes=batch.gathered),
+    _moves("cast", lambda how: lambda x: core.cast(x, how.dtype), lambda how: lambda x: x,
+           converts=True, behind=lambda nothing: None),
+    _moves("place", lambda how: lambda x: core.place(x, how.attribute, how.shape), _embedded,
+           index="put", words=_COLUMNS, behind=_index_behind),
     _moves("assign", lambda how: lambda *x: core.assigned(x[0], filled(how.attribute, x), x[1]),
-           lambda node, k: _COLUMNS if k else ("Z", "the identity, rows of what was replaced 0"),
-           "index", _replaced),
-    _moves("concatenate", _joined, lambda node, k: (f"C{k}", _COLUMNS[1]), move=_beside),
-    GraphOperator("scatter", _scattered, goes=lambda how, shape: _numbers(how.shape)[how.attribute],
-                  words=_COLUMNS),
-    _reduction("sum", core.sum),
-    _reduction("prod", core.prod),
-    _reduction("max", core.max),
-    _reduction("min", core.min),
-    _reduction("logsumexp", core.logsumexp),
-    GraphOperator("matmul", lambda how: core.matmul,
+           _replaced, index="replaced", lanes=batch.assigned, words=lambda node, k: _COLUMNS if k
+           else ("Z", "the identity, rows of what was replaced 0")),
+    _moves("concatenate", _joined, _beside, lanes=batch.joined,
+           words=lambda node, k: (f"C{k}", _COLUMNS[1])),
+    GraphOperator("scatter", _scattered, index="put", words=_COLUMNS, lanes=batch.scattered,
+                  goes=lambda how, shape: numbered(how.shape)[how.attribute]),
+    _reduction("sum", core.sum, "add", to_number=("ones", "a row of ones"),
+               words=lambda node, k: (
+                   "S", f"adds along axis {', '.join(map(str, node.attribute))}")),
+    _reduction("prod", core.prod, "multiply", slopes=_others,
+               to_number=("y / a", "a row: the product of the others")),
+    _extreme("max", core.max, "maximum", 1),
+    _extreme("min", core.min, "minimum", -1),
+    _reduction("logsumexp", core.logsumexp, "logaddexp", weighed=True,
+               to_number=("softmax(a)", "a row"),
+               slopes=lambda apply, x, y, _: apply("exp", apply("subtract", x, y))),
+    GraphOperator("matmul", lambda how: core.matmul, lanes=batch.multiplied,
                   words=("K", "a block for each matrix product")),
 )}

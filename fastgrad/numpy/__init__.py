@@ -42,127 +42,17 @@ from numpy import (
 )
 
 from fastgrad._core import core as _core
-from fastgrad._operators import plain as _plain
-from fastgrad._operators.plain import (
-    all,
-    allclose,
-    any,
-    argmax,
-    argmin,
-    argpartition,
-    argsort,
-    argwhere,
-    array_equal,
-    array_equiv,
-    count_nonzero,
-    digitize,
-    flatnonzero,
-    isclose,
-    iscomplex,
-    iscomplexobj,
-    isfinite,
-    isin,
-    isinf,
-    isnan,
-    isneginf,
-    isposinf,
-    isreal,
-    isrealobj,
-    ix_,
-    lexsort,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    nanargmax,
-    nanargmin,
-    nonzero,
-    result_type,
-    searchsorted,
-    signbit,
-)
+from fastgrad._operators import plain as _plain  # puts its functions here
 
 from . import _alternatives, linalg
-from ._create import (
-    arange,
-    array,
-    asanyarray,
-    asarray,
-    ascontiguousarray,
-    astype,
-    copy,
-    empty,
-    empty_like,
-    eye,
-    full,
-    full_like,
-    identity,
-    linspace,
-    meshgrid,
-    ones,
-    ones_like,
-    tri,
-    zeros,
-    zeros_like,
-)
+from ._create import *
 from ._dispatch import register as _register
 from ._dispatch import without_rule as _without_rule
-from ._elementwise import clip, conjugate, divmod, imag, nan_to_num, real, round, select, where
-from ._index import (
-    compress,
-    delete,
-    diag,
-    diagflat,
-    diagonal,
-    extract,
-    pad,
-    partition,
-    sort,
-    take,
-    take_along_axis,
-    tril,
-    triu,
-)
-from ._products import cross, dot, einsum, inner, kron, outer, tensordot, vdot, vecdot
-from ._reduce import average, diff, max, mean, min, prod, ptp, std, trace, trapezoid, var
-from ._shape import (
-    append,
-    array_split,
-    atleast_1d,
-    atleast_2d,
-    atleast_3d,
-    broadcast_arrays,
-    broadcast_to,
-    column_stack,
-    concatenate,
-    dsplit,
-    dstack,
-    expand_dims,
-    flip,
-    fliplr,
-    flipud,
-    hsplit,
-    hstack,
-    matrix_transpose,
-    moveaxis,
-    ndim,
-    ravel,
-    repeat,
-    reshape,
-    roll,
-    rollaxis,
-    rot90,
-    shape,
-    size,
-    split,
-    squeeze,
-    stack,
-    swapaxes,
-    tile,
-    unstack,
-    vsplit,
-    vstack,
-)
+from ._elementwise import *
+from ._index import *
+from ._products import *
+from ._reduce import *
+from ._shape import *
 
 # The core's own functions, without anything around them.
 sum = _register(_core.sum, _np.sum)

@@ -27,6 +27,12 @@ from ._dispatch import (
     wrapped,
 )
 
+__all__ = [
+    "arange", "array", "asanyarray", "asarray", "ascontiguousarray", "astype", "copy", "empty",
+    "empty_like", "eye", "full", "full_like", "identity", "linspace", "meshgrid", "ones",
+    "ones_like", "tri", "zeros", "zeros_like",
+]
+
 _add, _subtract = core.functions["add"], core.functions["subtract"]
 _multiply, _divide = core.functions["multiply"], core.functions["divide"]
 
@@ -150,7 +156,6 @@ def array(object, dtype=None, *, copy=True, order="K", subok=False, ndmin=0, lik
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda x: fnp.array([x, 2 * x, 1.0]) @ fnp.array([1.0, 10.0, 100.0]))(3.0)
     21.0
     """
@@ -189,7 +194,6 @@ def asarray(a, dtype=None, order=None, *, device=None, copy=None, like=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda x: fnp.sum(fnp.asarray([x, x])))(3.0)
     2.0
     """
@@ -213,7 +217,6 @@ def astype(x, dtype, /, *, copy=True, device=None):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.astype(np.array([1, 2]), float)
     array([1., 2.])
     """
@@ -226,7 +229,6 @@ def copy(a, order="K", subok=False):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda x: fnp.copy(x) * 2)(3.0)
     2.0
     """
@@ -305,7 +307,6 @@ def full(shape, fill_value, dtype=None, order="C", *, device=None, like=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda x: fnp.sum(fnp.full((2, 3), x)))(1.0)
     6.0
     """
@@ -328,7 +329,6 @@ def full_like(a, fill_value, dtype=None, order="K", subok=True, shape=None, *, d
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.full_like(np.ones(3), x)))(1.0)
     3.0
     """
@@ -351,7 +351,6 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda x: fnp.sum(fnp.linspace(0.0, x, 5)))(1.0)
     2.5
     """
@@ -402,7 +401,6 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.meshgrid(x, np.ones(2))[0]))(np.array([1.0, 2.0, 3.0]))
     array([2., 2., 2.])
     """

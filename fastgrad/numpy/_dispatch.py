@@ -178,7 +178,6 @@ def implements(*numpy_functions, views=False):
 
     Examples
     --------
-    >>> import numpy as np, fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda x: np.ptp(x))(np.array([1.0, 5.0, 3.0]))
     array([-1.,  1.,  0.])
     """

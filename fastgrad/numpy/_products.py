@@ -22,6 +22,8 @@ from ._dispatch import (
 from ._index import diagonals_seen
 from ._shape import moveaxis, stack
 
+__all__ = ["cross", "dot", "einsum", "inner", "kron", "outer", "tensordot", "vdot", "vecdot"]
+
 _multiply, _subtract = core.functions["multiply"], core.functions["subtract"]
 
 
@@ -37,7 +39,6 @@ def dot(a, b, out=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.dot(x, np.array([1.0, 10.0])))(np.ones(2))
     array([ 1., 10.])
     """
@@ -91,7 +92,6 @@ def inner(a, b, /):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.inner(x, x))(np.array([1.0, 2.0]))
     array([2., 4.])
     """
@@ -109,7 +109,6 @@ def outer(a, b, out=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.outer(x, np.ones(3))))(np.ones(2))
     array([3., 3.])
     """
@@ -124,7 +123,6 @@ def vdot(a, b, /):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.vdot(x, x))(np.ones((2, 2)))
     array([[2., 2.],
            [2., 2.]])
@@ -142,7 +140,6 @@ def vecdot(x1, x2, /, out=None, *, axis=-1, keepdims=False):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.vecdot(x, np.array([1.0, 2.0]))))(np.ones((2, 2)))
     array([[1., 2.],
            [1., 2.]])
@@ -167,7 +164,6 @@ def tensordot(a, b, axes=2):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.tensordot(x, np.array([[1.0, 2.0], [3.0, 4.0]])))(np.ones((2, 2)))
     array([[1., 2.],
            [3., 4.]])
@@ -203,7 +199,6 @@ def kron(a, b):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.kron(x, np.array([1.0, 2.0]))))(np.ones(2))
     array([3., 3.])
     """
@@ -222,7 +217,6 @@ def cross(a, b, axisa=-1, axisb=-1, axisc=-1, axis=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.cross(x, np.array([0.0, 0.0, 1.0]))[0])(np.ones(3))
     array([0., 1., 0.])
     """
@@ -275,7 +269,6 @@ def einsum(*operands, out=None, optimize=False, **kwargs):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.einsum("ij,j->", x, np.array([1.0, 2.0])))(np.ones((2, 2)))
     array([[1., 2.],
            [1., 2.]])

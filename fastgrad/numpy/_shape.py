@@ -15,6 +15,14 @@ from fastgrad._core import core
 from ._create import cast, lift, lift_all
 from ._dispatch import Tensor, as_array, axes_of, implements, refuse, values_of
 
+__all__ = [
+    "append", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_arrays",
+    "broadcast_to", "column_stack", "concatenate", "dsplit", "dstack", "expand_dims", "flip",
+    "fliplr", "flipud", "hsplit", "hstack", "matrix_transpose", "moveaxis", "ndim", "ravel",
+    "repeat", "reshape", "roll", "rollaxis", "rot90", "shape", "size", "split", "squeeze", "stack",
+    "swapaxes", "tile", "unstack", "vsplit", "vstack",
+]
+
 # ---- one array ------------------------------------------------------------------------------
 
 @implements(np.shape)
@@ -70,7 +78,6 @@ def reshape(a, /, shape, order="C", *, copy=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.reshape(x, (2, -1))[1, 0])(np.arange(4.0))
     array([0., 0., 1., 0.])
     """
@@ -90,7 +97,6 @@ def ravel(a, order="C"):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.ravel(x)[1])(np.ones((2, 2)))
     array([[0., 1.],
            [0., 0.]])
@@ -105,7 +111,6 @@ def matrix_transpose(x, /):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.matrix_transpose(x)[0, 1])(np.ones((2, 2)))
     array([[0., 0.],
            [1., 0.]])
@@ -123,7 +128,6 @@ def swapaxes(a, axis1, axis2):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.swapaxes(np.ones((2, 3, 4)), 0, -1).shape
     (4, 3, 2)
     """
@@ -141,7 +145,6 @@ def moveaxis(a, source, destination):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.moveaxis(np.ones((2, 3, 4)), 0, -1).shape
     (3, 4, 2)
     """
@@ -163,7 +166,6 @@ def rollaxis(a, axis, start=0):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.rollaxis(np.ones((2, 3, 4)), 2).shape
     (4, 2, 3)
     """
@@ -181,7 +183,6 @@ def squeeze(a, axis=None):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.squeeze(np.ones((1, 3, 1))).shape
     (3,)
     """
@@ -201,7 +202,6 @@ def expand_dims(a, axis):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.expand_dims(np.ones(3), (0, -1)).shape
     (1, 3, 1)
     """
@@ -219,7 +219,6 @@ def broadcast_to(array, shape, subok=False):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.broadcast_to(x, (5, 2))))(np.ones(2))
     array([5., 5.])
     """
@@ -232,18 +231,12 @@ def broadcast_arrays(*args, subok=False):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> [a.shape for a in fnp.broadcast_arrays(np.ones(3), np.ones((2, 1)))]
     [(2, 3), (2, 3)]
     """
     args = lift_all(args)
     common = np.broadcast_shapes(*(a.shape for a in args))
     return tuple(a if a.shape == common else core.broadcast_to(a, common) for a in args)
-
-
-def _of_each(with_axes, arrays):
-    results = tuple(map(with_axes, lift_all(arrays)))
-    return results[0] if len(results) == 1 else results
 
 
 def _with_one_axis(a):
@@ -259,43 +252,19 @@ def _with_three_axes(a):
             else core.reshape(a, (1, a.size, 1)))
 
 
-@implements(np.atleast_1d, views=True)
-def atleast_1d(*arys):
-    """Scalars as arrays with one axis. As `numpy.atleast_1d`.
+def _at_least(numpy_function, with_axes, summary):
+    def rule(*arys):
+        results = tuple(map(with_axes, lift_all(arys)))
+        return results[0] if len(results) == 1 else results
 
-    Examples
-    --------
-    >>> import fastgrad.numpy as fnp
-    >>> fnp.atleast_1d(2.0)
-    array([2.])
-    """
-    return _of_each(_with_one_axis, arys)
+    rule.__name__ = rule.__qualname__ = numpy_function.__name__
+    rule.__doc__ = f"{summary} As `numpy.{rule.__name__}`."
+    return implements(numpy_function, views=True)(rule)
 
 
-@implements(np.atleast_2d, views=True)
-def atleast_2d(*arys):
-    """With at least two axes, new ones in front. As `numpy.atleast_2d`.
-
-    Examples
-    --------
-    >>> import fastgrad.numpy as fnp
-    >>> fnp.atleast_2d([1.0, 2.0])
-    array([[1., 2.]])
-    """
-    return _of_each(_with_two_axes, arys)
-
-
-@implements(np.atleast_3d, views=True)
-def atleast_3d(*arys):
-    """With at least three axes. As `numpy.atleast_3d`.
-
-    Examples
-    --------
-    >>> import fastgrad.numpy as fnp
-    >>> fnp.atleast_3d([1.0, 2.0]).shape
-    (1, 2, 1)
-    """
-    return _of_each(_with_three_axes, arys)
+atleast_1d = _at_least(np.atleast_1d, _with_one_axis, "Scalars as arrays with one axis.")
+atleast_2d = _at_least(np.atleast_2d, _with_two_axes, "With at least two axes, new ones in front.")
+atleast_3d = _at_least(np.atleast_3d, _with_three_axes, "With at least three axes.")
 
 
 @implements(np.flip, views=True)
@@ -304,7 +273,6 @@ def flip(m, axis=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.flip(x)[0])(np.ones(3))
     array([0., 0., 1.])
     """
@@ -335,7 +303,6 @@ def rot90(m, k=1, axes=(0, 1)):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.rot90(x)[0, 0])(np.ones((2, 2)))
     array([[0., 1.],
            [0., 0.]])
@@ -362,7 +329,6 @@ def roll(a, shift, axis=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.roll(x, 1)[0])(np.ones(3))
     array([0., 0., 1.])
     """
@@ -397,7 +363,6 @@ def concatenate(arrays, /, axis=0, out=None, *, dtype=None, casting="same_kind")
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.concatenate([x, 3 * x]) @ np.ones(4))(np.ones(2))
     array([4., 4.])
     """
@@ -434,7 +399,6 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp
     >>> fg.grad(lambda x: fnp.stack([x, x * x]).sum())(3.0)
     7.0
     """
@@ -463,7 +427,6 @@ def unstack(x, /, *, axis=0):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> [part.shape for part in fnp.unstack(np.ones((2, 3)))]
     [(3,), (3,)]
     """
@@ -480,7 +443,6 @@ def vstack(tup, *, dtype=None, casting="same_kind"):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.vstack([np.ones(2), np.zeros(2)]).shape
     (2, 2)
     """
@@ -495,7 +457,6 @@ def hstack(tup, *, dtype=None, casting="same_kind"):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.hstack([np.ones(2), np.zeros(1)])
     array([1., 1., 0.])
     """
@@ -511,7 +472,6 @@ def dstack(tup):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.dstack([np.ones(2), np.zeros(2)]).shape
     (1, 2, 2)
     """
@@ -524,7 +484,6 @@ def column_stack(tup):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> fnp.column_stack([np.ones(2), np.zeros(2)])
     array([[1., 0.],
            [1., 0.]])
@@ -540,7 +499,6 @@ def append(arr, values, axis=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.append(np.ones(2), x)[-1])(5.0)
     1.0
     """
@@ -554,7 +512,6 @@ def array_split(ary, indices_or_sections, axis=0):
 
     Examples
     --------
-    >>> import fastgrad.numpy as fnp, numpy as np
     >>> [part.size for part in fnp.array_split(np.ones(5), 2)]
     [3, 2]
     """
@@ -583,7 +540,6 @@ def split(ary, indices_or_sections, axis=0):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.split(x, 2)[1]))(np.ones(4))
     array([0., 0., 1., 1.])
     """
@@ -632,7 +588,6 @@ def tile(A, reps):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.tile(x, (3, 2))))(np.ones(2))
     array([6., 6.])
     """
@@ -652,7 +607,6 @@ def repeat(a, repeats, axis=None):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.sum(fnp.repeat(x, [1, 2, 3])))(np.ones(3))
     array([1., 2., 3.])
     """

@@ -57,7 +57,6 @@ def norm(x, ord=None, axis=None, keepdims=False):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(fnp.linalg.norm)(np.array([3.0, 4.0]))
     array([0.6, 0.8])
     >>> fg.grad(fnp.linalg.norm)(np.zeros(2))
@@ -171,7 +170,6 @@ def vector_norm(x, /, *, axis=None, keepdims=False, ord=2):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(lambda x: fnp.linalg.vector_norm(x, ord=1))(np.array([[3.0, -4.0]]))
     array([[ 1., -1.]])
     """
@@ -186,7 +184,6 @@ def matrix_norm(x, /, *, keepdims=False, ord="fro"):
 
     Examples
     --------
-    >>> import fastgrad as fg, fastgrad.numpy as fnp, numpy as np
     >>> fg.grad(fnp.linalg.matrix_norm)(np.array([[3.0, 0.0], [0.0, 4.0]]))
     array([[0.6, 0. ],
            [0. , 0.8]])
