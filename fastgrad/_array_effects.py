@@ -15,6 +15,7 @@ from fastgrad._core import core
 from fastgrad._core.program import ABSENT
 
 from . import _known, _watch
+from ._code import origins
 from ._effects import (
     _CHANGING,
     _CHANGING_FIRST,
@@ -77,8 +78,7 @@ def changed_array(function, args, kwargs):
 
 
 # Of code that changes something: what its values are, and what it names.
-_STORES = frozenset(["store", "delete", "set attribute", "delete attribute", "set item",
-                     "delete item", "inplace"])
+_STORES = frozenset(["set attribute", "delete attribute", "set item", "delete item"])
 _CHANGING_WORDS = frozenset([*[name for names in _CHANGING.values() for name in names],
                              *[name for names in _CHANGING_NAMES.values() for name in names],
                              *[f.__name__ for f in _CHANGING_FIRST]])
@@ -88,9 +88,19 @@ _CHANGING_WORDS = frozenset([*[name for names in _CHANGING.values() for name in 
 def _code_may_change(code):
     """Whether code has anything that may change an object."""
     names = names_in(code)
-    return (not _STORES.isdisjoint([value.kind for value in names.code.everything])
+    return (any(map(_may_store, names.code.everything))
             or not _CHANGING_WORDS.isdisjoint(names.attributes)
             or not _CHANGING_WORDS.isdisjoint(names.globals))
+
+
+def _may_store(value):
+    """Whether a value is a change of something that may have been there before."""
+    if value.kind in ("store", "delete"):       # of a local name: it is the call's own
+        return not value.parts or value.parts[-1].kind != "variable" or value.parts[-1].outer
+    if value.kind == "inplace":
+        return any([origin.kind not in ("operator", "inplace", "constant")
+                    for origin in origins(value.parts[0])])
+    return value.kind in _STORES
 
 
 def may_change(function):

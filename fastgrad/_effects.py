@@ -10,6 +10,7 @@ what it may be:
 - `Known`: an object from outside;
 - `Own`: made in the call, with what is known of its class and contents;
 - `Bound`: a method of one of these;
+- `Derived`: a transformation of one;
 - ARGUMENT: a number, an array or a container among the arguments;
 - ENTRY: a part of one of these;
 - COMPUTED: a number or an array that was computed from one of these;
@@ -124,6 +125,13 @@ class Made(NamedTuple):
     frame: object
 
 
+class Derived(NamedTuple):
+    """A derivative of a function, or a mapped or compiled one, that the call has made; `argnums`:
+    which arguments it differentiates, None where that is not told."""
+    function: object
+    argnums: tuple | None
+
+
 ARGUMENT, COMPUTED, TENSOR = "an argument", "computed from one", "a Tensor in any case"
 ENTRY = "an entry of an argument"
 _NUMBERS = (ARGUMENT, ENTRY, COMPUTED, TENSOR)
@@ -158,8 +166,10 @@ def effects(function, args=(), kwargs=None):
     args, kwargs
         What it would be called with.
     """
-    search = _Search({type(x) for x in _trees.flatten((args, kwargs or {}))[0]
-                      if isinstance(x, (float, np.generic, np.ndarray))})
+    given = [x for x in _trees.flatten((args, kwargs or {}))[0]
+             if isinstance(x, (float, np.generic, np.ndarray))]
+    search = _Search({type(x) for x in given},
+                     {x.dtype.type for x in given if isinstance(x, np.ndarray)})
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
     return Effects(search.reason, search.writes, frozenset(() if search.asks else search.codes))
@@ -197,9 +207,10 @@ class _Search:
 
     whole = False               # whether to look at branches that constants shut as well
 
-    def __init__(self, kinds):
+    def __init__(self, kinds, entries=frozenset()):
         self.reason, self.writes = None, False
         self.kinds = kinds              # of the arguments that are numbers and arrays
+        self.entries = entries          # of what is in these arrays
         self.tensors = False            # whether they are Tensors in the plain function, too
         self._done, self._active, self._count = {}, set(), 0
         self.codes, self.asks = set(), False    # looked at; whether code asks of what is not known
@@ -216,9 +227,9 @@ class _Search:
         if self.tensors:
             return
         if COMPUTED in values:
-            kinds |= {float, np.float64, np.ndarray}
+            kinds |= {float, np.float64, np.ndarray, np.int64, np.bool_}
         elif ENTRY in values:
-            kinds |= {np.float64} if np.ndarray in kinds else set()
+            kinds |= self.entries
         elif ARGUMENT not in values:
             return
         if self.reason is None and not all(map(same, kinds)):
@@ -250,6 +261,9 @@ class _Search:
             return self._one_call(Known(callee.function, ""), [[callee.owner], *args], names, value)
         if isinstance(callee, Made):
             return self._made_call(callee, args, names)
+        if isinstance(callee, Derived):
+            self._derived_call(callee.function, callee.argnums, args, names, value)
+            return _computed(args)
         if not isinstance(callee, Known):
             self._passed(args, names, value)
             return []
@@ -275,23 +289,31 @@ class _Search:
             return self._method_of_c(Bound(target.__name__, Known(
                 target.__self__, f"{callee.label or target.__name__}")), args, names, value)
         wrapped = own_attribute(target, "__wrapped__")
-        if wrapped is not None and _known.package_of(target) == "numpy":
-            wrapped = None              # NumPy's own functions are in the tables
-        if wrapped is not None:         # programs, derivatives, functools.lru_cache
-            # A derivative gives its function Tensors, compiled or not.
-            before, differentiated = self.tensors, _differentiated(target, len(args))
-            if differentiated is None:
-                self.tensors = self.tensors or _transforms(target)
-            else:
-                args = [[TENSOR if x in _NUMBERS else x for x in values] if k in differentiated
-                        else values for k, values in enumerate(args)]
-            self._one_call(Known(wrapped, callee.label), args, names, value)
-            self.tensors = before
-            return []
+        if wrapped is not None and (_known.package_of(target) == "numpy"
+                                    or _known.function(target)):
+            wrapped = None              # what is in the tables
+        if wrapped is not None and _transforms(target):     # programs, derivatives
+            self._derived_call(Known(wrapped, callee.label), _differentiated(target, len(args)),
+                               args, names, value)
+            return _computed(args)
+        if wrapped is not None:         # functools.lru_cache
+            return self._one_call(Known(wrapped, callee.label), args, names, value)
         method = _class_attribute(type(target), "__call__")
         if isinstance(method, types.FunctionType):
             return self._one_call(Known(method, callee.label), [[callee], *args], names, value)
         return self._library(target, args, names, value)
+
+    def _derived_call(self, function, argnums, args, names, value):
+        """A transformation calls its function. A derivative gives it Tensors, compiled or not."""
+        before = self.tensors
+        if argnums is None:
+            self.tensors = True
+        else:
+            args = [[TENSOR if x in _NUMBERS else x for x in values]
+                    if k in argnums or k - len(args) in argnums else values
+                    for k, values in enumerate(args)]
+        self._one_call(function, args, names, value)
+        self.tensors = before
 
     def _function(self, function, args, names):
         code = read(function.__code__)
@@ -316,7 +338,12 @@ class _Search:
         frame = _Frame(code, None, made.frame)
         frame.known = made.frame.known
         frame.bound = made.frame.bound
+        before = {x: frame.bound[x] for x in code.parameters if x in frame.bound}
         self._bind(frame, code, args, names)
+        for parameter, values in before.items():        # of other calls
+            if frame.bound[parameter] is not values:
+                frame.bound[parameter] = list({
+                    _key(x): x for x in [*values, *frame.bound[parameter]]}.values())
         return [x for part in code.returned for x in self.look(part, frame)]
 
     def _body(self, key, frame):
@@ -394,7 +421,11 @@ class _Search:
         if getattr(target, "__objclass__", None) in _CHANGING and args:     # list.append(a, x)
             for first in args[0]:
                 self._method_of_c(Bound(name, first), args[1:], {}, value)
-        self._passed(args, names, value)
+        if _known.package_of(target) == "fastgrad" and _known.function(target):
+            made = self._transformation(target, args, names, value)
+            if made:
+                return made
+        self._passed(args, names, value, module == "fastgrad._loops")
         if target is isinstance and len(args) == 2:
             self._asks_for(args[0], args[1], value)
         elif target is hasattr and len(args) == 2 or target is getattr and len(args) == 3:
@@ -408,6 +439,8 @@ class _Search:
             self.asked(args[0], lambda kind: issubclass(kind, np.ndarray), value)
         if _hashable_in(target, _SAME) and args:
             return args[0]
+        if id(target) in _ABOUT:
+            return [Own(None, ())]
         if target is next and args:
             return [y for x in args[0] for y in self.parts(x)] or _computed(args)
         if target is vars and args:
@@ -418,6 +451,26 @@ class _Search:
                     if isinstance(name, Known) and isinstance(name.object, str)
                     for x in args[0] for y in self.attribute(x, name.object)]
         return _computed(args)
+
+    @staticmethod
+    def _transformation(target, args, names, value):
+        """What a transformation makes of a function."""
+        functions = [x for x in (args or [[]])[0] if isinstance(x, (Made, Bound, Derived)) or (
+            isinstance(x, Known) and callable(x.object))]
+        if target.__name__ not in ("compile", "vmap") and not _takes_argnums(target):
+            return []
+        argnums = (0,) if _takes_argnums(target) and "argnames" not in names else None
+        for values in (*args[1:2], *(names.get("argnums") and [names["argnums"]] or ())):
+            told = [x.object for x in values if isinstance(x, Known)]
+            if argnums is not None:
+                argnums = told[0] if len(values) == len(told) == 1 else None
+                argnums = (argnums,) if type(argnums) is int else argnums
+        if type(argnums) is not tuple or not all([type(k) is int for k in argnums]) or (
+                target.__name__ == "hvp"):
+            argnums = None
+        if target.__name__ == "compile":
+            return functions
+        return [Derived(x, argnums) for x in functions]
 
     def _handed_over(self, target, args, names, value):
         """What refuses a Tensor would end the recording halfway, and the function would have run
@@ -435,18 +488,22 @@ class _Search:
                 [x in _NUMBERS for values in (*args, *names.values()) for x in values]):
             self.reason = f"{what} {why}{_line(value)}"
 
-    def _passed(self, args, names, value):
-        """Functions among the arguments are called, with what nothing is known of, or with the
-        others."""
+    def _passed(self, args, names, value, loop=False):
+        """Functions among the arguments are called, with the numbers among the others and what is
+        in these, or what nothing is known of. In a loop they are given what they return, too."""
         everything = [x for values in (*args, *names.values()) for x in values]
+        numbers = [y for y in dict.fromkeys([
+            z for x in everything for z in (x, *self.parts(x)) if z in _NUMBERS])]
+        if loop or numbers and TENSOR not in numbers:
+            numbers = list(dict.fromkeys([*numbers, COMPUTED]))
         for x in everything:
             if isinstance(x, Known) and callable(x.object) and _known.strict(x.object):
                 self._refuses(x.label, [[y, *self.parts(y)] for y in everything], {}, value)
         for values in (*args, *names.values()):
             for x in values:
-                if isinstance(x, Bound) or isinstance(x, Known) and isinstance(
+                if isinstance(x, (Bound, Made, Derived)) or isinstance(x, Known) and isinstance(
                         x.object, (types.FunctionType, types.MethodType, types.BuiltinMethodType)):
-                    self._one_call(x, [[]], {}, value)
+                    self._one_call(x, [numbers] * 8 if numbers else [[]], {}, value)
 
     def _method_of_c(self, bound, args, names, value):
         """A method of an object that is no instance of a class written in Python."""
@@ -673,6 +730,10 @@ class _Search:
         if x in _NUMBERS:
             if name == "__class__":
                 self.asked([x], lambda _: False, value)
+            elif hasattr(Tensor, name):
+                self._lacks(x, name, value)
+            if name in _OF_SHAPE:
+                return [Own(None, ())]
             return [Bound(name, x)] if name in _METHODS or (
                 callable(getattr(np.ndarray, name, None))) else [x]
         if isinstance(x, Own):
@@ -698,6 +759,15 @@ class _Search:
         if name == "__dict__" and isinstance(space, dict):
             return [Known(space, label)]
         return self._of_class(type(holder), name, x, label)
+
+    def _lacks(self, x, name, value):
+        """Code reads an attribute that Tensors have and that x may lack, which it may ask by
+        catching the error."""
+        kinds = self.kinds if x == ARGUMENT else self.entries if x == ENTRY else (np.ndarray,)
+        if self.reason is None and not self.tensors and x != TENSOR and kinds and not any(
+                [hasattr(kind, name) for kind in kinds]) and any(
+                [code.co_exceptiontable for code in self.codes]):
+            self.reason = f"it asks for `.{name}`, which only Tensors have{_line(value)}"
 
     def _of_class(self, kind, name, owner, label=""):
         """An attribute that instances find in their class."""
@@ -764,6 +834,11 @@ class _Search:
 
 
 _METHODS = frozenset().union(*_CHANGING.values())
+
+# What these tell of an array is no Tensor.
+_OF_SHAPE = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides"])
+_ABOUT = frozenset(map(id, (len, np.shape, np.ndim, np.size, isinstance, issubclass, hasattr,
+                            callable, np.isscalar)))
 _SAMENESS = {"is": operator.is_, "is not": operator.is_not, "==": operator.eq, "!=": operator.ne}
 _OPERATORS = {"+": "__add__", "-": "__sub__", "*": "__mul__", "/": "__truediv__", "@": "__matmul__",
               "**": "__pow__", "//": "__floordiv__", "%": "__mod__", "<<": "__lshift__",
@@ -784,6 +859,8 @@ def _key(x):
         return id(x.kind), tuple(map(_key, x.parts))
     if isinstance(x, Bound):
         return id(x.function), _key(x.owner)
+    if isinstance(x, Derived):
+        return _key(x.function), x.argnums
     return id(x.value) if isinstance(x, Made) else (x, None)
 
 

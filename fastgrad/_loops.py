@@ -15,6 +15,7 @@ from fastgrad._arguments import name_of
 from fastgrad._core import core
 
 from . import _record
+from ._bodies import repeats
 from ._graph import INPUT, OPS, WEAK, Graph, Loop, Slot
 from ._loop_nodes import compact, live_nodes, loop_results
 from ._operators.shaped import SHAPED
@@ -107,7 +108,7 @@ def scan(step, carry, xs=None, length=None, reverse=False):
 
     if count == 0:
         return carry, _nothing(both, carry, leaves, structure)
-    if core.recording_program():
+    if core.recording_program() and repeats(step):
         found = _recorded_scan(name, both, carry, leaves, structure, count, bool(reverse))
         if found is not None:
             return found
@@ -171,7 +172,7 @@ def fori_loop(lower, upper, body, carry):
     """
     name = _name("fori_loop", body)
     lower, upper = _bound(name, "lower", lower), _bound(name, "upper", upper)
-    if core.recording_program() and upper > lower:
+    if core.recording_program() and upper > lower and repeats(body):
         found = _recorded_scan(name, lambda carry, i: (body(i, carry), None), carry,
                                [core.vouch(np.arange(lower, upper))], _trees.LEAF, upper - lower,
                                False, True)
@@ -224,7 +225,7 @@ def while_loop(condition, body, carry):
     """
     name = _name("while_loop", body)
     _name("while_loop", condition)
-    if core.recording_program():
+    if core.recording_program() and repeats(condition, body):
         found = _recorded_while(name, condition, body, carry)
         if found is not None:
             return found[0]

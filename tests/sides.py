@@ -1,7 +1,9 @@
 """A compiled function and its plain one side by side, each with state of its own."""
 
 import collections
+import contextlib
 import copy
+import sys
 import types
 
 import numpy as np
@@ -39,6 +41,21 @@ def side_by_side(make, *calls, transform=lambda f: f):
         assert description(mine) == description(theirs)
         assert description(state()) == description(plain_state())
     return f
+
+
+@contextlib.contextmanager
+def runs_of(function):
+    """Count how often a function's code runs, which it does not see itself: a list with the number."""
+    runs, before = [0], sys.getprofile()
+
+    def note(frame, event, _):
+        runs[0] += event == "call" and frame.f_code is function.__code__
+
+    sys.setprofile(note)
+    try:
+        yield runs
+    finally:
+        sys.setprofile(before)
 
 
 def recorded(f):

@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+from sides import runs_of
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
@@ -390,16 +391,15 @@ def test_what_is_read_at_the_counter_goes_along():
 
 
 def test_steps_run_once():
-    calls = []
-
     def step(c, x):
-        calls.append(1)
         return c * x, c
 
-    record(lambda a: [*fg.scan(step, a[1], a[0])], [np.ones(1000), np.float64(1)])
-    assert len(calls) == 1
-    record(lambda a: [fg.fori_loop(0, 1000, lambda i, c: step(c, i)[0], a[0])], [np.float64(1)])
-    assert len(calls) == 2
+    for f, values in ((lambda a: [*fg.scan(step, a[1], a[0])], [np.ones(1000), np.float64(1)]),
+                      (lambda a: [fg.fori_loop(0, 1000, lambda i, c: step(c, i)[0], a[0])],
+                       [np.float64(1)])):
+        with runs_of(step) as runs:
+            record(f, values)
+        assert runs == [1]
 
 
 def test_numbers_of_pythons_give_way_in_programs():
