@@ -927,7 +927,7 @@ def _differentiated(target, count):
 
 def _hashable_in(x, table):
     try:
-        return x in table
+        return not isinstance(x, Tensor) and x in table     # (a Tensor refuses, and remembers that)
     except TypeError:
         return False
 
