@@ -13,7 +13,23 @@ from fastgrad._core.program import ABSENT
 
 from ._code import Value, origins, read
 
-__all__ = ["Names", "Scope", "names_in", "own_attribute", "static_attribute"]
+__all__ = ["ANY", "CLASSES", "COPIED", "EQUAL", "MADE", "Names", "Scope", "handed_on", "names_in",
+           "own_attribute", "static_attribute", "stored"]
+
+# What code does beside naming things, as if it were a name that it reads: it asks for attributes by
+# names that are not told; takes hold of the class of an object; copies objects; asks whether they
+# are equal; makes classes.
+ANY, CLASSES, COPIED, EQUAL, MADE = "*", "type()", "copy()", "==", "class"
+
+
+def handed_on(name):
+    """The mark that what a name stands for is not only called."""
+    return f"&{name}"
+
+
+def stored(name):
+    """The mark that an attribute of the name is bound."""
+    return f"={name}"
 
 # Names of functions that are called with the names of attributes: which arguments these are.
 _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
@@ -22,6 +38,11 @@ _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1,
 # Operators, methods and functions that ask whether objects are equal.
 _EQUALITY = frozenset(["==", "!=", "in", "index", "count", "remove", "eq", "ne", "contains", "countOf",
                        "indexOf", "__eq__", "__ne__"])
+
+# Methods that look up what they are given the name of, and ways from an object to its class.
+_LOOKUPS = frozenset(["__getattribute__", "__getattr__"])
+_TO_CLASSES = frozenset(["__class__", "__mro__", "mro", "__bases__", "__base__", "__subclasses__",
+                         "__objclass__", "__thisclass__", "__self_class__", "__orig_class__"])
 
 _TEXTS = frozenset(["str", "repr", "format", "ascii", "print"])
 
@@ -50,6 +71,8 @@ class Names:
         Whether it makes texts of objects.
     compares : bool
         Whether it may ask if objects are equal.
+    marks : set of str
+        What else it does, see ANY.
     stores, sets_attributes
         Names of globals, cells and attributes that are bound; whether any attribute is.
     """
@@ -60,7 +83,7 @@ class Names:
         self.imports, self.calls, self.dynamic, self.stores = [], [], [], set()
         self.stands_for = {}            # a call of getattr -> the attribute
         self.sets_attributes = self.texts = self.compares = False
-        self.asked = set()
+        self.asked, self.marks = set(), set()
         for value in code.everything:
             kind = value.kind
             if kind == "global":
@@ -81,7 +104,10 @@ class Names:
                 self.stores.add(value.name)
             elif kind in ("set attribute", "delete attribute"):
                 self.stores.add(value.name)
+                self.marks.add(stored(value.name))
                 self.sets_attributes = True
+            elif kind == "other" and value.name == "LOAD_BUILD_CLASS":
+                self.marks.add(MADE)
             self.compares = self.compares or kind == "match" or (
                 value.name in _EQUALITY if kind in ("compare", "attribute", "global") else False)
             if kind in ("global", "attribute"):
@@ -91,6 +117,24 @@ class Names:
                     self.lines.setdefault(part.name, value.line)
 
         self.compares = self.compares or bool(self.dynamic)
+        if self.compares:
+            self.marks.add(EQUAL)
+        if self.attributes & _LOOKUPS:
+            self.marks.add(ANY)
+        if "type" in self.globals or self.attributes & _TO_CLASSES:
+            self.marks.add(CLASSES)
+        self._find_handed_on()
+
+    def _find_handed_on(self):
+        """Which names stand for more than what is called: attributes may be asked of it."""
+        def only_called(value):
+            return all([use.kind == "test" or use.kind == "call" and k == 0 or (
+                use.kind == "compare" and use.name == "is") for use, k in uses.get(value, ())])
+
+        uses = self.code._uses
+        read = [x for x in self.code.everything if x.kind in ("global", "attribute")]
+        read += [x for x in self.code.variables.values() if x.outer]
+        self.marks.update([handed_on(x.name) for x in read if not only_called(x)])
 
     def _attribute(self, value):
         self.attributes.add(value.name)
@@ -105,6 +149,10 @@ class Names:
                 continue
             if function.name == "vars":
                 self.dynamic.append((value, 1))
+            elif function.name == "print" and (value.name is None or "file" in value.name):
+                self.attributes.update(["write", "flush"])
+            elif function.name == "type" and (value.name is None or len(value.parts) != 2):
+                self.marks.add(MADE)
             told = _NAMED.get(function.name)
             if told is None:
                 continue
@@ -115,6 +163,7 @@ class Names:
                 continue
             for text in texts:
                 self.attributes.update(text.name.split("."))
+                self.marks.update(map(handed_on, text.name.split(".")))
             if told.stop == 3:
                 self.asked.add(texts[0].name)
                 made = Value("attribute", texts[0].name, [value.parts[1]], value.line, value.code)
