@@ -13,13 +13,13 @@ from fastgrad._core.program import ABSENT
 
 from ._code import Value, origins, read
 
-__all__ = ["ANY", "CLASSES", "COPIED", "EQUAL", "MADE", "Names", "Scope", "handed_on", "names_in",
-           "own_attribute", "static_attribute", "stored"]
+__all__ = ["ANY", "CLASSES", "COPIED", "EQUAL", "MADE", "ORDER", "Names", "Scope", "handed_on",
+           "names_in", "own_attribute", "static_attribute", "stored"]
 
-# What code does beside naming things, as if it were a name that it reads: it asks for attributes by
-# names that are not told; takes hold of the class of an object; copies objects; asks whether they
-# are equal; makes classes.
-ANY, CLASSES, COPIED, EQUAL, MADE = "*", "type()", "copy()", "==", "class"
+# What code does beside naming things, written as if it were a name that it reads: it asks for
+# attributes by names that are not told; takes hold of the class of an object; copies objects; asks
+# whether they are equal; makes classes; asks for the order in which an array lies in memory.
+ANY, CLASSES, COPIED, EQUAL, MADE, ORDER = "*", "type()", "copy()", "==", "class:", "order="
 
 
 def handed_on(name):
@@ -43,6 +43,9 @@ _EQUALITY = frozenset(["==", "!=", "in", "index", "count", "remove", "eq", "ne",
 _LOOKUPS = frozenset(["__getattribute__", "__getattr__"])
 _TO_CLASSES = frozenset(["__class__", "__mro__", "mro", "__bases__", "__base__", "__subclasses__",
                          "__objclass__", "__thisclass__", "__self_class__", "__orig_class__"])
+
+_ORDERS = frozenset(["K", "A", "k", "a"])
+_ORDERED = frozenset(["ravel", "flatten", "reshape", "tobytes", "nditer"])
 
 _TEXTS = frozenset(["str", "repr", "format", "ascii", "print"])
 
@@ -144,6 +147,11 @@ class Names:
             self.dynamic.append((value, 0))
 
     def _call(self, value):
+        if any([x.kind == "constant" and x.name in _ORDERS for part in value.parts[1:]
+                for x in origins(part) if type(x.name) is str]) and (
+                    "order" in (value.name or ()) or any(
+                        [x.name in _ORDERED for x in origins(value.parts[0])])):
+            self.marks.add(ORDER)
         for function in origins(value.parts[0]):
             if function.kind not in ("global", "attribute"):
                 continue

@@ -46,6 +46,7 @@ from ._names import (
     COPIED,
     EQUAL,
     MADE,
+    ORDER,
     Scope,
     handed_on,
     names_in,
@@ -124,7 +125,7 @@ __abstractmethods__ __static_attributes__ __firstlineno__
 
 # Attributes and functions that tell how an array lies in memory.
 _LAYOUT = frozenset(["flags", "strides", "ctypes", "__array_interface__", "__array_struct__",
-                     "isfortran", "shares_memory", "may_share_memory"])
+                     "isfortran", "shares_memory", "may_share_memory", "nditer", ORDER])
 _TEXTS = frozenset(["__str__", "__repr__", "__format__"])
 
 _BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
