@@ -151,8 +151,9 @@ READS_ALL = frozenset([id(x) for x in (
     dataclasses.replace, *_names(copy, "replace"))])
 
 # They copy what they are given, by methods that no name in the code stands for.
-COPIES = frozenset([id(x) for x in (copy.copy, copy.deepcopy, dataclasses.asdict,
-                                    dataclasses.astuple, *_names(copy, "replace"))])
+COPIES = frozenset([id(x) for x in (
+    copy.copy, copy.deepcopy, dataclasses.asdict, dataclasses.astuple, dataclasses.replace,
+    *_names(copy, "replace"))])
 
 # They call what they are given.
 _CALL = frozenset([id(x) for x in (

@@ -46,7 +46,9 @@ from ._names import (
     COPIED,
     EQUAL,
     MADE,
+    NEW,
     ORDER,
+    TRIES,
     Scope,
     handed_on,
     names_in,
@@ -106,6 +108,7 @@ _UNNAMED = frozenset(f"__{name}__" for name in (
     "subclasshook match_args bases").split()) | {"keys", "_missing_", "_generate_next_value_"}
 _COPYING = frozenset(["__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__",
                       "__setstate__", "__getnewargs__", "__getnewargs_ex__", "__replace__"])
+_CONSTRUCTORS = ("__init__", "__new__", "__post_init__")
 _MAKING = frozenset(["__init_subclass__", "__set_name__", "__mro_entries__", "__prepare__"])
 _INSIDES = frozenset(["__globals__", "__closure__", "__code__", "__dict__", "__builtins__"])
 
@@ -474,8 +477,10 @@ class Watch:
         space = getattr(value, "__dict__", None)
         if type(space) is not dict:
             return {}
-        self._compare(INSTANCE, value, (type(value), len(space)), space)
         names = (self.wanted & space.keys()) - {"lock"}     # (of cached properties)
+        if names or self.all or self.any or TRIES in self.wanted:
+            # (Else a name that comes later is an error in the run that is recorded.)
+            self._compare(INSTANCE, value, (type(value), len(space)), space)
         if (self.all or self.any) and not isinstance(value, _PROPERTIES):
             names = space.keys()
             if package_of(type(value)) == "fastgrad":   # (what it needs for itself)
@@ -620,6 +625,7 @@ class Watch:
             return
         self.names |= names.attributes
         self.names |= names.marks
+        self.everything = self.everything or ANY in names.marks
         self.asked |= names.asked
         if names.texts:
             self.names.add("__str__")
@@ -979,10 +985,10 @@ class Watch:
         """A class: what instances find there, and how they are made."""
         self.tokens.append(("object", id(value)))
         self._registered(value)
+        if issubclass(value, type) and not (value is type and label == "type"):
+            self.names |= {MADE, NEW}   # (uses by its own name tell whether it does)
         if not _library_class(value):
-            if issubclass(value, type):
-                self.names.add(MADE)
-            self._class(value, label, ("__init__", "__new__", "__post_init__"), self.all)
+            self._class(value, label, _CONSTRUCTORS, self.all)
         elif not _known.function(value) and not isinstance(value, enum.EnumMeta):
             self._unknown(value, label)
 
@@ -996,6 +1002,10 @@ class Watch:
         """What instances of a class find there, and the class itself. Its version changes whenever
         something is bound in it, or in one of its bases. `whole`: any of its names may be read."""
         whole = whole or self.any or self.all and CLASSES in self.wanted
+        if NEW in self.wanted or COPIED in self.wanted or any(
+                [isinstance(static, classmethod) for base in kind.__mro__ if not _library_class(base)
+                 for name, static in vars(base).items() if name in self.wanted]):
+            more = _CONSTRUCTORS        # (a class method may call its class)
         self._held.append(kind.__mro__)
         self.tokens.append(("class", tuple(map(id, kind.__mro__))))
         self._beside_names(kind, label)
@@ -1015,7 +1025,8 @@ class Watch:
                         or name in _TEXTS and "__str__" in self.wanted
                         or name in _COPYING and COPIED in self.wanted
                         or name in _MAKING and MADE in self.wanted
-                        or stored(name) in self.wanted and hasattr(type(item), "__set__")
+                        or (stored(name) in self.wanted or stored("*") in self.wanted)
+                        and hasattr(type(item), "__set__")
                         or whole and _by_any_name(name, item)) and not (
                             name == "__eq__" and EQUAL not in self.wanted and not self.all
                             and _compares_fields(base, item)):
