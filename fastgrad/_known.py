@@ -37,7 +37,7 @@ import numpy as np
 
 from ._operators.plain import OF_SHAPE, PLAIN
 
-__all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "Kind", "READS_ALL", "READS_NAMED", "base_class",
+__all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "COPIES", "Kind", "READS_ALL", "READS_NAMED", "base_class",
            "calls", "class_method", "function", "kind", "module_of", "of_functions", "package_of",
            "seeded", "strange", "strict", "strict_methods", "wants_tensors"]
 
@@ -149,6 +149,11 @@ READS_NAMED = frozenset([id(getattr), id(hasattr), id(operator.attrgetter),
 READS_ALL = frozenset([id(x) for x in (
     vars, copy.copy, copy.deepcopy, dataclasses.asdict, dataclasses.astuple, dataclasses.fields,
     dataclasses.replace, *_names(copy, "replace"))])
+
+# They copy what they are given, by methods that no name in the code stands for.
+COPIES = frozenset([id(x) for x in (
+    copy.copy, copy.deepcopy, dataclasses.asdict, dataclasses.astuple, dataclasses.replace,
+    *_names(copy, "replace"))])
 
 # They call what they are given.
 _CALL = frozenset([id(x) for x in (
@@ -287,6 +292,9 @@ _KINDS = {
 }
 
 
+_RECORD = Kind("content", lambda x: (x.dtype.names, x.tobytes()))
+_FIELDS = Kind("content", lambda x: (x.names, x.str))   # (names are bound anew in place)
+
 # Objects of these, and of classes derived from them, are told by all of their attributes.
 BY_ATTRIBUTES = frozenset([x for x, kind in _KINDS.items() if kind.how == "attributes"])
 
@@ -295,7 +303,9 @@ def kind(x):
     """The `Kind` of an object, or None where its type is none of the table's."""
     found = _KINDS.get(type(x))
     if found is None and isinstance(x, (np.generic, np.dtype)):
-        return _VALUE
+        if isinstance(x, np.void):      # a view of an entry, which can be written to
+            return None if x.dtype.hasobject else _RECORD
+        return _VALUE if isinstance(x, np.generic) or x.names is None else _FIELDS
     return found
 
 

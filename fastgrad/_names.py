@@ -6,6 +6,7 @@ globals and cells, in modules and classes.
 
 import builtins
 import functools
+import re
 import sys
 import types
 
@@ -13,7 +14,25 @@ from fastgrad._core.program import ABSENT
 
 from ._code import Value, origins, read
 
-__all__ = ["Names", "Scope", "names_in", "own_attribute", "static_attribute"]
+__all__ = ["ANY", "CLASSES", "COPIED", "EQUAL", "MADE", "NEW", "ORDER", "TRIES", "Names", "Scope",
+           "handed_on", "names_in", "own_attribute", "static_attribute", "stored"]
+
+# What code does beside naming things, written as if it were a name that it reads: it asks for
+# attributes by names that are not told; takes hold of the class of an object; copies objects; asks
+# whether they are equal; makes classes; asks for the order in which an array lies in memory; calls
+# what it has found as the class of an object; may go on after an attribute was not found.
+ANY, CLASSES, COPIED, EQUAL, MADE, ORDER, NEW, TRIES = (
+    "*", "type()", "copy()", "==", "class:", "order=", "type()()", "try:")
+
+
+def handed_on(name):
+    """The mark that what a name stands for is not only called."""
+    return f"&{name}"
+
+
+def stored(name):
+    """The mark that an attribute of the name is bound; "*" where the name is not told."""
+    return f"={name}"
 
 # Names of functions that are called with the names of attributes: which arguments these are.
 _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
@@ -22,6 +41,17 @@ _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1,
 # Operators, methods and functions that ask whether objects are equal.
 _EQUALITY = frozenset(["==", "!=", "in", "index", "count", "remove", "eq", "ne", "contains", "countOf",
                        "indexOf", "__eq__", "__ne__"])
+
+# Methods that look up what they are given the name of, and ways from an object to its class.
+_LOOKUPS = frozenset(["__getattribute__", "__getattr__"])
+_TO_CLASSES = frozenset(["__class__", "__mro__", "mro", "__bases__", "__base__", "__subclasses__",
+                         "__objclass__", "__thisclass__", "__self_class__", "__orig_class__"])
+
+# Functions that bind an attribute, or delete it, by its name.
+_BINDERS = frozenset(["setattr", "delattr", "__setattr__", "__delattr__"])
+
+_ORDERS = frozenset(["K", "A", "k", "a"])
+_ORDERED = frozenset(["ravel", "flatten", "reshape", "tobytes", "nditer"])
 
 _TEXTS = frozenset(["str", "repr", "format", "ascii", "print"])
 
@@ -50,6 +80,8 @@ class Names:
         Whether it makes texts of objects.
     compares : bool
         Whether it may ask if objects are equal.
+    marks : set of str
+        What else it does, see ANY.
     stores, sets_attributes
         Names of globals, cells and attributes that are bound; whether any attribute is.
     """
@@ -60,7 +92,7 @@ class Names:
         self.imports, self.calls, self.dynamic, self.stores = [], [], [], set()
         self.stands_for = {}            # a call of getattr -> the attribute
         self.sets_attributes = self.texts = self.compares = False
-        self.asked = set()
+        self.asked, self.marks = set(), set()
         for value in code.everything:
             kind = value.kind
             if kind == "global":
@@ -81,7 +113,10 @@ class Names:
                 self.stores.add(value.name)
             elif kind in ("set attribute", "delete attribute"):
                 self.stores.add(value.name)
+                self.marks.add(stored(value.name))
                 self.sets_attributes = True
+            elif kind == "other" and value.name == "LOAD_BUILD_CLASS":
+                self.marks.add(MADE)
             self.compares = self.compares or kind == "match" or (
                 value.name in _EQUALITY if kind in ("compare", "attribute", "global") else False)
             if kind in ("global", "attribute"):
@@ -91,20 +126,75 @@ class Names:
                     self.lines.setdefault(part.name, value.line)
 
         self.compares = self.compares or bool(self.dynamic)
+        if self.compares:
+            self.marks.add(EQUAL)
+        if self.attributes & _LOOKUPS:
+            self.marks.add(ANY)
+        if "type" in self.globals or self.attributes & _TO_CLASSES:
+            self.marks.add(CLASSES)
+        if "type" in self.globals and "__new__" in self.attributes:
+            self.marks.add(MADE)
+        if self.asked or any([code.code.co_exceptiontable for code in self.code.codes]):
+            self.marks.add(TRIES)
+        self._find_handed_on()
+
+    def _find_handed_on(self):
+        """Which names stand for more than what is called: attributes may be asked of it."""
+        def only_called(value):
+            return all([use.kind == "test" or use.kind == "call" and k == 0 or (
+                use.kind == "compare" and use.name == "is") for use, k in uses.get(value, ())])
+
+        uses = self.code._uses
+        for x in self.code.everything:
+            if (x.kind == "attribute" and x.name == "__class__" or x.kind == "call" and any(
+                    [y.name == "type" for y in origins(x.parts[0])])) and any(
+                        [use.kind not in ("attribute", "compare", "test", "format")
+                         for use, _ in uses.get(x, ())]):
+                self.marks.add(NEW)
+        read = [x for x in self.code.everything if x.kind in ("global", "attribute")]
+        read += [x for x in self.code.variables.values() if x.outer]
+        self.marks.update([handed_on(x.name) for x in read if not only_called(x)])
+        if handed_on("type") in self.marks and "type" in self.globals:
+            self.marks.add(NEW)
 
     def _attribute(self, value):
         self.attributes.add(value.name)
-        self.texts = self.texts or value.name == "format"
+        if value.name in ("format", "format_map"):
+            self.texts = True
+            self._fields(value.parts[0])
         self.reads.append(value)
         if value.name == "__dict__":
             self.dynamic.append((value, 0))
 
+    def _fields(self, text):
+        """Attributes that a text names which is filled in: "{0.rate}"."""
+        for x in origins(text):
+            if x.kind != "constant" or not isinstance(x.name, str):
+                self.marks.add(ANY)
+                continue
+            for name in re.findall(r"[.](\w+)", "".join(re.findall(r"{([^{}:!]*)", x.name))):
+                self.attributes.add(name)
+                self.marks.add(handed_on(name))
+
     def _call(self, value):
+        if any([x.kind == "constant" and x.name in _ORDERS for part in value.parts[1:]
+                for x in origins(part) if type(x.name) is str]) and (
+                    "order" in (value.name or ()) or any(
+                        [x.name in _ORDERED for x in origins(value.parts[0])])):
+            self.marks.add(ORDER)
         for function in origins(value.parts[0]):
             if function.kind not in ("global", "attribute"):
                 continue
             if function.name == "vars":
                 self.dynamic.append((value, 1))
+            elif function.name == "print" and (value.name is None or "file" in value.name):
+                self.attributes.update(["write", "flush"])
+            elif function.name in _BINDERS:
+                told = [x for part in value.parts[1:] for x in origins(part)
+                        if x.kind == "constant" and isinstance(x.name, str)]
+                self.marks.update([stored(x.name) for x in told] or [stored("*")])
+            elif function.name == "type" and (value.name is None or len(value.parts) != 2):
+                self.marks.add(MADE)
             told = _NAMED.get(function.name)
             if told is None:
                 continue
@@ -115,6 +205,7 @@ class Names:
                 continue
             for text in texts:
                 self.attributes.update(text.name.split("."))
+                self.marks.update(map(handed_on, text.name.split(".")))
             if told.stop == 3:
                 self.asked.add(texts[0].name)
                 made = Value("attribute", texts[0].name, [value.parts[1]], value.line, value.code)

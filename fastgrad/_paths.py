@@ -19,7 +19,8 @@ from fastgrad._core.program import (
 
 from ._flow import Flow
 from ._names import names_in
-from ._watch import BYTES, CELL, Watch
+from ._told import raw
+from ._watch import BYTES, CALL, CELL, Watch
 
 __all__ = ["Path", "Static", "argument_parts", "captured_value", "changes", "contents",
            "differences", "lifted_name", "lifted_value", "only_reader"]
@@ -102,7 +103,7 @@ class Path:
             # What stands in a slot may be another array at the next call; where contents count,
             # the copy is one of this array.
             slot = slots.get(id(expected), -1)
-            if slot >= 0 and (holders[id(expected)] > 1 or type(expected) is not np.ndarray
+            if slot >= 0 and (watch.by_layout or holders[id(expected)] > 1 or type(expected) is not np.ndarray
                               or id(expected) in by_contents):
                 slot = -1
             entries.append((kind, holder, key, expected, slot))
@@ -110,7 +111,9 @@ class Path:
         for k, array in enumerate(watch.arrays):
             if id(array) not in slots or id(array) in by_contents:
                 copies[k] = np.array(contents(array)) if known[k] is None else known[k]
-                entries.append((BYTES, array, None, copies[k], -1))
+                entries.append((BYTES, array, None, copies[k], -1) if isinstance(
+                    array, Tensor) or type(array) is np.ndarray else (
+                    CALL, array, raw, (array.shape, array.dtype.str, copies[k].tobytes()), -1))
         self.armed = watch, copies, Checks(entries, [watch.arrays[k] for k in self.captured])
 
     def inputs(self, roots, instance, now):

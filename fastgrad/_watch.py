@@ -22,6 +22,7 @@ import abc
 import builtins
 import collections
 import contextlib
+import copyreg
 import enum
 import functools
 import io
@@ -39,7 +40,22 @@ from fastgrad._core.program import ABSENT, version_of
 from . import _known
 from ._code import origins
 from ._known import module_of, package_of
-from ._names import Scope, names_in, own_attribute
+from ._names import (
+    ANY,
+    CLASSES,
+    COPIED,
+    EQUAL,
+    MADE,
+    NEW,
+    ORDER,
+    TRIES,
+    Scope,
+    handed_on,
+    names_in,
+    own_attribute,
+    static_attribute,
+    stored,
+)
 from ._told import (
     CONTAINERS,
     GENERATORS,
@@ -49,8 +65,12 @@ from ._told import (
     bits,
     entries_of,
     exact,
+    generator_state,
     identities,
+    layout,
     members,
+    only_drawn_from,
+    plain,
     random_states,
     registrations,
 )
@@ -82,14 +102,40 @@ _UNNAMED = frozenset(f"__{name}__" for name in (
     "array_function add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv "
     "rfloordiv ifloordiv mod rmod imod divmod rdivmod pow rpow ipow matmul rmatmul imatmul neg pos "
     "abs invert and rand iand or ror ior xor rxor ixor lshift rlshift ilshift rshift rrshift "
-    "irshift eq ne lt le gt ge round trunc floor ceil hash instancecheck subclasscheck").split())
+    "irshift eq ne lt le gt ge round trunc floor ceil hash instancecheck subclasscheck "
+    "class_getitem length_hint bytes complex await aiter anext aenter aexit array_interface "
+    "array_struct array_priority array_wrap array_prepare array_finalize buffer release_buffer "
+    "subclasshook match_args bases").split()) | {"keys", "_missing_", "_generate_next_value_"}
+_COPYING = frozenset(["__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__",
+                      "__setstate__", "__getnewargs__", "__getnewargs_ex__", "__replace__"])
+_CONSTRUCTORS = ("__init__", "__new__", "__post_init__")
+_MAKING = frozenset(["__init_subclass__", "__set_name__", "__mro_entries__", "__prepare__"])
 _INSIDES = frozenset(["__globals__", "__closure__", "__code__", "__dict__", "__builtins__"])
+
+# What every function has, and what may be read of it without being named.
+_OF_FUNCTIONS = frozenset(["__name__", "__qualname__", "__doc__", "__module__"])
+_OF_SOME_FUNCTIONS = _OF_FUNCTIONS | {"__annotations__", "__type_params__", "attrname", "func_name"}
+_HIDDEN = frozenset(["__globals__", "__closure__", "__builtins__"])
+_COUNTED = frozenset(["cache_info"])    # of a function that keeps its results
+
+# Of classes: bound without a new version of the class; and what is not looked up by computed names.
+_OF_CLASSES = frozenset(["__name__", "__qualname__"])
+_ASIDE = frozenset("""
+__dict__ __weakref__ __annotations__ __annotations_cache__ __annotate__ __annotate_func__
+__dataclass_fields__ __dataclass_params__ __orig_bases__ __parameters__ __type_params__ _abc_impl
+__abstractmethods__ __static_attributes__ __firstlineno__
+""".split())
+
+# Attributes and functions that tell how an array lies in memory.
+_LAYOUT = frozenset(["flags", "strides", "ctypes", "__array_interface__", "__array_struct__",
+                     "isfortran", "shares_memory", "may_share_memory", "nditer", ORDER])
 _TEXTS = frozenset(["__str__", "__repr__", "__format__"])
 
 _BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
 _DESCRIPTOR = (types.MethodDescriptorType, types.WrapperDescriptorType,
                types.ClassMethodDescriptorType, types.GetSetDescriptorType,
                types.MemberDescriptorType)
+_MEMBERS = (types.GetSetDescriptorType, types.MemberDescriptorType)
 _METAS = (type, enum.EnumMeta, abc.ABCMeta)
 _READERS = _known.READS_ALL | _known.READS_NAMED
 _CACHED = type(functools.lru_cache(lambda: 0))
@@ -155,7 +201,8 @@ def _around():
     sample = collections.namedtuple("sample", "a")
     return frozenset([
         contextlib.contextmanager(_around).__code__, functools.singledispatch(_around).__code__,
-        sample._replace.__code__, sample._asdict.__code__, sample._make.__func__.__code__])
+        sample._replace.__code__, sample._asdict.__code__, sample._make.__func__.__code__,
+        sample.__getnewargs__.__code__])
 
 
 _AROUND = _around()
@@ -163,6 +210,10 @@ _DISPATCH = functools.singledispatch(_around).__code__
 _TUPLEGETTER = type(collections.namedtuple("sample", "a").a)
 _PROPERTIES = (property, functools.cached_property, staticmethod, classmethod,
                types.DynamicClassAttribute)
+# What stands in a descriptor, and what of it is called when an attribute is bound.
+_OF_PROGRAMS = frozenset(["function", "reasons", "fast_calls"])
+_PARTS = ("fget", "func", "__func__")
+_BINDING = ("fset", "fdel")
 
 
 # ---- the walk -------------------------------------------------------------------------------
@@ -186,14 +237,16 @@ class Watch:
         while True:
             # What code names decides what is visited, and what is visited brings more code.
             self._begin(names, everything)
-            for root in roots:
-                self._visit(root, "", None)
+            for k, root in enumerate(roots):
+                self._visit(root, "", None, k > 0)
             if self.names <= names and self.everything <= everything or self.reason:
                 break
             names, everything = self.names, self.everything
 
     def _begin(self, names, everything):
-        self.wanted, self.all = names, everything
+        self.wanted, self.all = names, everything       # names, and marks of _names.py
+        self.any = ANY in names
+        self.by_layout = not _LAYOUT.isdisjoint(names)  # an array must be the same, and lie so
         self.names, self.everything = set(names), everything
         self.tokens, self.entries, self.arrays, self.labels = [], [], [], []
         self.ways = []                  # labels of each array by which it is reached
@@ -212,6 +265,8 @@ class Watch:
         self._touched = []              # numbers of arrays, with the name by which they are met
         self._holds = {}                # id of what holds arrays -> its label, and part of that
         self._entered = set()
+        self._handed = set()            # ids of functions whose attributes may be asked for
+        self._whole = set()             # classes all of which may be looked up
 
     # Each visit adds tokens and, for what can change, entries whose holder is the object itself.
     # That a name still refers to the object is for the entry of whoever holds it.
@@ -223,7 +278,8 @@ class Watch:
             self._entered.add(mark)
             self.entries.append((kind, holder, key, expected))
 
-    def _visit(self, value, label, origin):
+    def _visit(self, value, label, origin, handed=True):
+        """`handed`: code may do more with it than call it."""
         kind = type(value)
         if kind is float:
             if origin is not None:
@@ -233,6 +289,15 @@ class Watch:
         told = _known.kind(value)
         if told is not None and told.how == "value":
             self.tokens.append(("value", exact(value)))
+            self._held.append(value)
+            if kind is slice:           # which may hold any object
+                for part in (value.start, value.stop, value.step):
+                    if not plain(part):
+                        self._visit(part, label, None)
+            elif not plain(value):
+                zone = getattr(value, "tzinfo", None)
+                if zone is not None:
+                    self._visit(zone, f"{label}.tzinfo", None)
             hazard = told.hazards & self.wanted
             if hazard:
                 self._refuse(f"it may ask `{label}.{min(hazard)}`, which answers otherwise each "
@@ -243,6 +308,8 @@ class Watch:
             self.tokens.append(("again", place))
             self.met_again.add(id(value))
             self._again(value, label)
+            if handed:
+                self._hand_on(value, kind, label)
             return
         if len(self._seen) + len(self.entries) + _length(value) > OBJECTS:
             self._refuse(f"it reaches more than {OBJECTS:,} objects through "
@@ -253,6 +320,8 @@ class Watch:
         self._held.append(value)        # so that no id is used twice
         first = len(self._touched)
         self._look(value, kind, told, label)
+        if handed:
+            self._hand_on(value, kind, label)
         if len(self._touched) > first:
             self._holds[id(value)] = label, self._touched[first:]
 
@@ -270,19 +339,26 @@ class Watch:
     def _look(self, value, kind, told, label):
         """The visit of what has not been met before."""
         if id(value) in _READERS:       # handed on: it may be called with any names
-            self.everything = True
-        if isinstance(value, (np.ndarray, Tensor)):
+            self._reads_all(value)
+        if not _library_class(kind) and self._lies(kind):
+            self._refuse(f"it reaches `{label}`, a {kind.__qualname__}, whose class or __dict__ is "
+                         "told by code")
+        elif isinstance(value, (np.ndarray, Tensor)):
             self._array(value, label)
         elif kind is types.FunctionType:
             self._function(value, label)
         elif kind is types.MethodType:
             self.tokens.append(("method", value.__func__.__name__))
             if type(value.__self__) not in GENERATORS:
-                self._visit(value.__func__, label, None)
+                self._visit(value.__func__, label, None, False)
+            else:
+                self.names.add(value.__func__.__name__)
             self._visit(value.__self__, label, None)
         elif kind is functools.partial:
             self.tokens.append(("partial",))
-            self._visit(value.func, label, None)
+            # (__setstate__ binds all of it anew, and the dictionary with it.)
+            self._compare(INSTANCE, value, (kind, len(vars(value))), vars(value))
+            self._visit(value.func, label, None, "func" in self.wanted)
             self._visit(value.args, f"the arguments of {label}", None)
             self._visit(value.keywords, f"the arguments of {label}", None)
         elif isinstance(value, types.ModuleType):
@@ -299,11 +375,16 @@ class Watch:
         elif kind in GENERATORS or isinstance(value, np.random.BitGenerator):
             self.tokens.append(("object", id(value)))
             self.generators.append((value, label))
+            if self.any or COPIED in self.wanted or not only_drawn_from(value, self.wanted):
+                state = generator_state(value)
+                self.tokens.append(state)
+                self._compare(CALL, value, generator_state, state)
         elif isinstance(value, _PROPERTIES):
             self.tokens.append(("descriptor", kind))
-            for name in ("fget", "func", "__func__"):
-                if (function := getattr(value, name, None)) is not None:
-                    self._visit(function, label, None)
+            for name in (*_PARTS, *_BINDING):
+                function = getattr(value, name, None)
+                if function is not None and (name in _PARTS or self._binds):
+                    self._visit(function, label, None, name in self.wanted)
         elif kind in _BUILTIN:
             self._builtin(value, label)
         elif isinstance(value, _DESCRIPTOR) or kind is _TUPLEGETTER:
@@ -325,6 +406,8 @@ class Watch:
             self._container(value, label)
             if kind not in CONTAINERS and not _library_class(kind):
                 self._instance(value, label)
+            elif type(getattr(value, "__dict__", None)) is dict:
+                self._own_attributes(value, label)
         elif not _library_class(kind):
             if hasattr(kind, "__next__"):
                 self._iterator(value, label)
@@ -339,6 +422,95 @@ class Watch:
             self._iterator(value, label)
         else:
             self._unknown(value, label)
+
+    # ---- what code has got hold of -----------------------------------------------------------
+
+    def _is_handed_on(self, name):
+        """Whether what code calls by a name is more than called."""
+        return self.any or self.all or handed_on(name) in self.wanted
+
+    def _hand_on(self, value, kind, label):
+        """The attributes of a function, or of what is like one, that code may ask for."""
+        if kind is types.MethodType:
+            value, kind = value.__func__, type(value.__func__)
+        if id(value) in self._handed:
+            return
+        if kind is types.FunctionType:
+            if _known_file(value.__code__.co_filename) and _known.function(value):
+                return
+            hidden = _HIDDEN & self.wanted
+            if hidden:
+                self._refuse(f"it may read `{label}.{min(hidden)}`", self.line_of(min(hidden)))
+        elif kind is _CACHED:
+            if _COUNTED & self.wanted:
+                self._refuse(f"it may ask how often `{label}` was called",
+                             self.line_of("cache_info"))
+        elif kind is functools.partial:
+            pass
+        elif isinstance(value, _PROPERTIES):
+            for name in _PARTS:
+                function = getattr(value, name, None)
+                if function is not None and name in self.wanted | {"__func__"}:
+                    self._hand_on(function, type(function), label)
+        elif isinstance(value, type) and not _library_class(value):
+            if "__str__" in self.wanted:
+                self._compare(ATTR, value, "__qualname__", value.__qualname__)
+                self.tokens.append((value.__qualname__, value.__module__))
+                self._handed.add(id(value))
+            return
+        elif not (package_of(kind) == "fastgrad" and hasattr(value, "__wrapped__")):
+            return
+        self._handed.add(id(value))
+        self._held.append(value)
+        names = self.wanted & _OF_SOME_FUNCTIONS | (_OF_FUNCTIONS if self.any else set()) | (
+            {"__qualname__"} if "__str__" in self.wanted else set())
+        space = self._own_attributes(value, label)
+        for name in sorted(names - space.keys()):
+            found = getattr(value, name, ABSENT)
+            self.tokens.append(("name", name))
+            self._compare(ATTR, value, name, found)
+            if found is not ABSENT:
+                self._visit(found, f"{label}.{name}", None)
+
+    def _own_attributes(self, value, label):
+        """What has been set on an object that needs no attributes: a function, a Counter."""
+        space = getattr(value, "__dict__", None)
+        if type(space) is not dict:
+            return {}
+        names = (self.wanted & space.keys()) - {"lock"}     # (of cached properties)
+        if names or self.all or self.any or TRIES in self.wanted:
+            # (Else a name that comes later is an error in the run that is recorded.)
+            self._compare(INSTANCE, value, (type(value), len(space)), space)
+        if (self.all or self.any) and not isinstance(value, _PROPERTIES):
+            names = space.keys()
+            if package_of(type(value)) == "fastgrad":   # (what it needs for itself)
+                names = [name for name in names if name[0] != "_" and name not in _OF_PROGRAMS]
+        for name in sorted(names):
+            if module_of(space[name]) == "functools" and type(space[name]) is types.FunctionType:
+                continue                # of singledispatch and lru_cache, for themselves
+            self.tokens.append(("name", name))
+            self._compare(DICT, space, name, space[name])
+            self._visit(space[name], f"{label}.{name}" if label else name, None)
+        return space
+
+    @property
+    def _binds(self):
+        """Whether code binds attributes."""
+        return any([name[0] == "=" and name != EQUAL for name in self.wanted if name])
+
+    def _reads_all(self, reader):
+        """A function of READS_ALL or READS_NAMED is called with what is not told."""
+        self.everything = True
+        if id(reader) in _known.READS_NAMED:
+            self.names.add(ANY)
+        elif id(reader) in _known.COPIES:
+            self.names.add(COPIED)
+
+    def _lies(self, kind):
+        """Whether code of the user's says what the class of an object is, or what is in it."""
+        return any([not isinstance(vars(base).get(name, None), (type(None), *_MEMBERS))
+                    for base in kind.__mro__ if not _library_class(base)
+                    for name in ("__class__", "__dict__")])
 
     def _iterator(self, value, label):
         self._refuse(f"it may read the iterator `{label}`, which moves on")
@@ -382,10 +554,24 @@ class Watch:
                 self._refuse(f"it reaches the array of objects `{label}`; write .astype(float)")
                 return
         self.tokens.append(("array", type(value), value.dtype, value.shape))
+        if isinstance(value, np.ndarray):
+            self._form(value, label)
         self.arrays.append(value)
         self.labels.append(label)
         self.ways.append([label])
         self._touched.append((len(self.arrays) - 1, label))
+
+    def _form(self, value, label):
+        """What is told of an array beside its type, shape and contents."""
+        if value.dtype.names is not None:
+            self._visit(value.dtype, f"{label}.dtype", None)
+        if self.by_layout:
+            self.tokens.append(layout(value))
+            self._compare(CALL, value, layout, self.tokens[-1])
+        if "base" in self.wanted:
+            self.tokens.append(("base", value.base is None))
+            if isinstance(value.base, np.ndarray):
+                self._visit(value.base, f"{label}.base", None)
 
     # ---- functions --------------------------------------------------------------------------
 
@@ -420,7 +606,7 @@ class Watch:
                     names_in(code).code, "cell", name):
                 self.tokens.append(("object", id(value)))
             else:
-                self._visit(value, name, (function, "cell", name))
+                self._visit(value, name, (function, "cell", name), self._is_handed_on(name))
         if code is _DISPATCH:
             self._visit(function.registry, f"{label}.registry", None)
         if not known:
@@ -438,9 +624,9 @@ class Watch:
                          self._at(function, line))
             return
         self.names |= names.attributes
+        self.names |= names.marks
+        self.everything = self.everything or ANY in names.marks
         self.asked |= names.asked
-        if names.compares:
-            self.names.add("==")
         if names.texts:
             self.names.add("__str__")
         space = function.__globals__
@@ -468,7 +654,7 @@ class Watch:
                 self.tokens.append(("object", id(value)))
                 self._registered(value)
             else:
-                self._visit(value, name, (function, "global", name))
+                self._visit(value, name, (function, "global", name), self._is_handed_on(name))
         for value in names.imports:
             self._import(function, scope, value)
         for value in names.reads:
@@ -570,7 +756,7 @@ class Watch:
         if isinstance(found, types.ModuleType) and self._base_only(scope, value):
             self.tokens.append(("object", id(found)))
             return
-        self._visit(found, text, None)
+        self._visit(found, text, None, self._is_handed_on(value.name))
 
     @staticmethod
     def _base_only(scope, value):
@@ -580,7 +766,7 @@ class Watch:
         """Something of a library that code names."""
         if _known.function(found):
             if id(found) in _READERS and not self._only_called(scope.names.code, [value]):
-                self.everything = True
+                self._reads_all(found)
             return
         if isinstance(found, types.ModuleType):
             if not self._base_only(scope, value):
@@ -633,14 +819,17 @@ class Watch:
             self._refuse("it reads names that are told at run time only",
                          self._at(scope.function, value.line))
         self.everything = True
+        if value.kind in ("call", "match") and not any(
+                [x.name == "vars" for x in origins(value.parts[0]) if value.kind == "call"]):
+            self.names.add(ANY)
 
     def _call(self, scope, called, value):
         if id(called) in _known.READS_ALL:
-            self.everything = True
+            self._reads_all(called)
         elif id(called) in _known.READS_NAMED and value not in scope.names.stands_for and not (
                 {x.name for x in origins(value.parts[0])} & {"getattr", "hasattr", "attrgetter",
                                                              "methodcaller"}):
-            self.everything = True      # by another name
+            self._reads_all(called)     # by another name
 
     def _builtin(self, value, label):
         """A function of C's, or a bound method of one."""
@@ -655,6 +844,11 @@ class Watch:
                 self._unknown(value, label)
         else:
             self.tokens.append(("bound", value.__name__))
+            if type(owner) in GENERATORS:
+                self.names.add(value.__name__)      # as if code named it
+            if value.__name__ in ("__getattribute__", "__getattr__"):
+                self.everything = True
+                self.names.add(ANY)
             self._visit(owner, label, None)
 
     def _descriptor(self, value, label):
@@ -677,16 +871,23 @@ class Watch:
 
     def _getter(self, value, kind):
         """What operator.attrgetter and its like have made: its code is its operands."""
-        _, operands = value.__reduce__()
+        made, operands = value.__reduce__()
         self.tokens.append(("getter", kind))
         if kind is operator.itemgetter:
             self._visit(operands, "", None)
-        elif all([type(x) is str for x in operands]):
-            self.tokens.append(operands)
-            for name in operands:
-                self.names.update(name.split("."))
-        else:
+            return
+        names = operands
+        if kind is operator.methodcaller:
+            first = made.args if isinstance(made, functools.partial) else operands[:1]
+            names, rest = first, (operands if made is not kind else operands[1:])
+            self._visit((rest, getattr(made, "keywords", {})), "", None)
+        self.tokens.append(tuple(map(str, names)))
+        for name in names:
+            self.names.update(str(name).split("."))
+            self.names.update(map(handed_on, str(name).split(".")))
+        if "__getattribute__" in self.names or "__getattr__" in self.names:
             self.everything = True
+            self.names.add(ANY)
 
     def _cached(self, value, label):
         """A function that keeps its results (functools.lru_cache): those may be of before, unless
@@ -722,7 +923,7 @@ class Watch:
             if not isinstance(value, frozenset):
                 self._compare(CALL, value, members, content)
             for item in value:
-                if exact(item)[-1] == id(item):
+                if not plain(item):
                     self._visit(item, f"{label}[]", None)
             return
         if isinstance(value, (dict, types.MappingProxyType)):
@@ -732,6 +933,7 @@ class Watch:
         if isinstance(value, collections.deque):
             self.tokens.append(value.maxlen)
             self._compare(CALL, value, identities, identities(value))
+            self._held.append(list(value))
         elif isinstance(value, list):
             self._compare(LENGTH, value, len(value), None)
         for k, item in enumerate(base_of(value).__iter__(value)):
@@ -743,6 +945,7 @@ class Watch:
         if isinstance(value, types.MappingProxyType):
             items = list(value.items())
             self._compare(CALL, value, entries_of, entries_of(value))
+            self._held.append(items)
         else:
             items = list(dict.items(value))
             if isinstance(value, collections.OrderedDict):
@@ -755,7 +958,7 @@ class Watch:
             self._compare(ATTR, value, "default_factory", value.default_factory)
             self._visit(value.default_factory, f"{label}.default_factory", None)
         for key, item in items:
-            if exact(key)[-1] == id(key):
+            if not plain(key):
                 self._visit(key, f"{label}[]", None)
             if not isinstance(value, types.MappingProxyType):
                 self._compare(DICT, value, key, item)
@@ -782,8 +985,10 @@ class Watch:
         """A class: what instances find there, and how they are made."""
         self.tokens.append(("object", id(value)))
         self._registered(value)
+        if issubclass(value, type) and not (value is type and label == "type"):
+            self.names |= {MADE, NEW}   # (uses by its own name tell whether it does)
         if not _library_class(value):
-            self._class(value, label, ("__init__", "__new__", "__post_init__"))
+            self._class(value, label, _CONSTRUCTORS, self.all)
         elif not _known.function(value) and not isinstance(value, enum.EnumMeta):
             self._unknown(value, label)
 
@@ -793,10 +998,17 @@ class Watch:
             self.tokens.append(registrations(abc))
             self._compare(CALL, abc, registrations, registrations(abc))
 
-    def _class(self, kind, label, more=()):
+    def _class(self, kind, label, more=(), whole=False):
         """What instances of a class find there, and the class itself. Its version changes whenever
-        something is bound in it, or in one of its bases."""
+        something is bound in it, or in one of its bases. `whole`: any of its names may be read."""
+        whole = whole or self.any or self.all and CLASSES in self.wanted
+        if NEW in self.wanted or COPIED in self.wanted or any(
+                [isinstance(static, classmethod) for base in kind.__mro__ if not _library_class(base)
+                 for name, static in vars(base).items() if name in self.wanted]):
+            more = _CONSTRUCTORS        # (a class method may call its class)
+        self._held.append(kind.__mro__)
         self.tokens.append(("class", tuple(map(id, kind.__mro__))))
+        self._beside_names(kind, label)
         self._compare(VERSION, kind, version_of(kind), None)
         meta = type(kind)
         if meta not in _METAS and not _known_module(module_of(meta)) and meta not in self._seen:
@@ -810,8 +1022,13 @@ class Watch:
                 continue
             for name, item in list(vars(base).items()):
                 if (name in more or name in _UNNAMED or name in self.wanted
-                        or name in _TEXTS and "__str__" in self.wanted) and not (
-                            name == "__eq__" and "==" not in self.wanted and not self.all
+                        or name in _TEXTS and "__str__" in self.wanted
+                        or name in _COPYING and COPIED in self.wanted
+                        or name in _MAKING and MADE in self.wanted
+                        or (stored(name) in self.wanted or stored("*") in self.wanted)
+                        and hasattr(type(item), "__set__")
+                        or whole and _by_any_name(name, item)) and not (
+                            name == "__eq__" and EQUAL not in self.wanted and not self.all
                             and _compares_fields(base, item)):
                     self.tokens.append(("name", name))
                     self.in_classes.setdefault(kind, set()).add(name)
@@ -821,7 +1038,29 @@ class Watch:
                         getattr(item, "__func__", item))
                     if isinstance(function, types.FunctionType):
                         self.methods.setdefault(name, {})[function] = isinstance(item, staticmethod)
-                    self._visit(item, f"{label}.{name}" if label else name, None)
+                    self._visit(item, f"{label}.{name}" if label else name, None,
+                                self._is_handed_on(name))
+
+    def _beside_names(self, kind, label):
+        """What can be asked of a class and does not stand in it."""
+        names = _OF_CLASSES & self.wanted
+        if self.any:
+            names = _OF_CLASSES
+        elif "__str__" in self.wanted and "__dataclass_fields__" in vars(kind):
+            names |= {"__qualname__"}
+        for name in sorted(names):
+            self.tokens.append((name, getattr(kind, name, None)))
+            self._compare(ATTR, kind, name, getattr(kind, name, ABSENT))
+        if "__subclasses__" in self.wanted:
+            found = type.__subclasses__(kind)
+            self._compare(CALL, kind, type.__subclasses__, found)
+            for x in found:
+                self._visit(x, f"{label}.__subclasses__", None)
+        if COPIED in self.wanted:
+            found = copyreg.dispatch_table.get(kind, ABSENT)
+            self._compare(DICT, copyreg.dispatch_table, kind, found)
+            if found is not ABSENT:
+                self._visit(found, label, None)
 
     def _attributes(self, value, label):
         """All the attributes of an object."""
@@ -844,6 +1083,13 @@ class Watch:
         if isinstance(value, BaseException):
             self._compare(ATTR, value, "args", value.args)
             self._visit(value.args, f"{label}.args", None)
+            for name in sorted(self.wanted - {"args", "__dict__", "__class__"}):
+                if isinstance(static_attribute(kind, name), _MEMBERS):
+                    found = getattr(value, name, ABSENT)
+                    self.tokens.append(("name", name))
+                    self._compare(ATTR, value, name, found)
+                    if found is not ABSENT:
+                        self._visit(found, f"{label}.{name}", None)
         space = getattr(value, "__dict__", None)
         if space is not None and type(space) is not dict:
             self._unknown(space, f"{label}.__dict__")
@@ -858,7 +1104,7 @@ class Watch:
                 self.tokens.append(("name", name))
                 self._compare(DICT, space, name, item)
                 self._visit(item, f"{label}.{name}" if label else name,
-                            (value, "attribute", name))
+                            (value, "attribute", name), whole or self._is_handed_on(name))
             # (Another attribute may have gone where one of these has come.)
             for name in sorted(self.wanted & (self.in_classes.get(kind, set()) | self.asked)
                                - space.keys()):
@@ -879,6 +1125,12 @@ class Watch:
                     self._compare(ATTR, value, name, item)
                     if item is not ABSENT:
                         self._visit(item, f"{label}.{name}" if label else name, None)
+
+
+def _by_any_name(name, item):
+    """Whether what stands in a class may be what code looks up by a name that is not told."""
+    return name not in _ASIDE and not (name.startswith("__") and name.endswith("__") and (
+        hasattr(type(item), "__get__")))
 
 
 def _length(value):

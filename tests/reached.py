@@ -461,8 +461,81 @@ def L(v): return v*v*K[0]""", 'x*fg.grad(L)(x)', ['K[0]=5']),
 o=Opt()""", 'x*o.lr()', ["o.state['t']=2", "o.state={'t':5}"]),
 }
 
+# What is dropped leaves its place to what comes next.
+_PUSHED = [f"d.append({kind}('{k}.25'))" for k in range(1, 9) for kind in ("float", "np.float64")]
+_PUT = [f"dd['a']=float('{k}.25')" for k in range(1, 9)]
+COMPARED |= {
+    'deque pushed': ("import collections; d=collections.deque([0.0], maxlen=1)", 'x*d[0]', _PUSHED),
+    'window': ("import collections; d=collections.deque([0.0]*3, maxlen=3)", 'x*float(np.mean(d))',
+        _PUSHED),
+    'deque attribute': ("""import collections
+class A: pass
+a=A(); d=a.q=collections.deque([0.0], maxlen=1)""", 'x*a.q[-1]', _PUSHED),
+    'deque subclass': ("""import collections
+class D(collections.deque): pass
+d=D([0.0], maxlen=1)""", 'x*d[0]', _PUSHED),
+    'deque dates': ("""import collections, datetime
+d=collections.deque([datetime.timedelta(0)], maxlen=1)""", 'x*d[0].total_seconds()',
+        [f"d.append(datetime.timedelta(seconds={k}))" for k in range(1, 9)]),
+    'proxy put': ("import types; dd={'a':0.0}; m=types.MappingProxyType(dd)", "x*m['a']", _PUT),
+    'proxy in partial': ("""import types, functools
+dd={'a':0.0}; m=types.MappingProxyType(dd)
+p=functools.partial(lambda m, x: x*m['a'], m)""", 'p(x)', _PUT),
+    'class rebound': ("""class A: pass
+a=A()
+def mk(v): a.__class__=type('B', (A,), {'k': v})
+mk(0.0)""", 'x*a.k', [f"mk(float('{k}.25'))" for k in range(1, 9)]),
+    'record': ("r=np.zeros((), [('a', float), ('v', float, 2)])[()]", "x*r['a']",
+        ["r['a']=2", "r['a']=5"]),
+    'record entry': ("r=np.zeros((), [('a', float), ('v', float, 2)])[()]", "x*r['v'][0]",
+        ["r['v'][0]=2", "r['v']=5"]),
+    'row': ("tab=np.zeros(2, [('a', float)]); row=tab[0]", "x*row['a']",
+        ["tab['a']=2", "row['a']=5"]),
+    'row of records': ("tab=np.zeros(2, [('a', float)]).view(np.recarray); row=tab[0]", 'x*row.a',
+        ["tab['a']=2", 'row.a=5']),
+    'rows': ("tab=np.zeros(2, [('a', float)]); rows=list(tab)", "x*rows[1]['a']",
+        ["tab['a']=2", "rows[1]['a']=5"]),
+    'rows in deque': ("""import collections
+tab=np.zeros(2, [('a', float)]); d=collections.deque(tab)""", "x*d[0]['a']",
+        ["tab['a']=2", "d[0]['a']=5"]),
+    'row default': ("tab=np.zeros(2, [('a', float)])\ndef h(x, p=tab[0]): return x*p['a']", 'h(x)',
+        ["tab['a']=2", "tab['a']=5"]),
+    'row values': ("tab=np.zeros(2, [('a', float)]); row=tab[0]", 'x*row.item()[0]',
+        ["tab['a']=2", "row['a']=5"]),
+    'matrix': ('m=np.matrix([[1.,2.]])', 'x*float(m.A[0,0])', ['m[0,0]=5', 'm[0,0]=6']),
+    'generator copied': ("import copy; rng=np.random.default_rng(0)",
+        'x*copy.deepcopy(rng).normal()', ['rng.normal()', 'rng.normal()']),
+    'generator in a copied list': ("import copy; rng=np.random.default_rng(0)",
+        'x*copy.deepcopy([rng])[0].normal()', ['rng.normal()']),
+    'random copied': ("import copy, random; r=random.Random(0)", 'x*copy.copy(r).random()',
+        ['r.random()', 'r.seed(5)']),
+    'generator restored': ("""rng=np.random.default_rng(0)
+def f(x):
+  s=rng.bit_generator.state; v=rng.random(); rng.bit_generator.state=s
+  return x*v""", 'f(x)', ['rng.random()', 'rng.normal()']),
+    'random restored': ("""import random; r=random.Random(0)
+def f(x):
+  s=r.getstate(); v=r.random(); r.setstate(s)
+  return x*v""", 'f(x)', ['r.random()', 'r.seed(5)']),
+    'global restored': ("""np.random.seed(0)
+def f(x):
+  s=np.random.get_state(); v=np.random.rand(); np.random.set_state(s)
+  return x*v""", 'f(x)', ['np.random.rand()']),
+    'state': ("rng=np.random.default_rng(0)", "x*(rng.bit_generator.state['state']['state']%97)",
+        ['rng.random()']),
+    'state of bits': ("bits=np.random.default_rng(0).bit_generator",
+        "x*(bits.state['state']['state']%97)", ['bits.random_raw()']),
+    'bound state': ("import random; r=random.Random(0); state=r.getstate", "x*(state()[1][0]%97)",
+        ['r.seed(3)', 'r.seed(4)']),
+    'state by name': ("bits=np.random.default_rng(0).bit_generator; names=['state']",
+        "x*(getattr(bits, names[0])['state']['state']%97)", ['bits.random_raw()']),
+    'position': ("rs=np.random.RandomState(0)", 'x*rs.get_state()[2]', ['rs.random()']),
+}
+
 # The same, with what the reason names.
 REFUSED = {
+    'record of objects': ("q=np.array([(2,)], dtype=[('o', object)])[0]", "x*q['o']", ["q['o']=5"],
+        'numpy.void'),
     'sparse': ('import scipy.sparse as sp; s=sp.csr_array(np.eye(3))', 'x*s.sum()',
         ['s.data[0]=5.'], 'csr_array'),
     'frozen': ('import scipy.stats as st; s=st.norm(loc=1.0)', 'x*s.mean()', ["s.kwds['loc']=5."],
@@ -562,6 +635,22 @@ MOVES_ON = {
     return tick.n
 tick.n = 1""", "x * tick()"),
     "bound draw": ("rng = np.random.default_rng(0); draw = rng.normal", "x * draw()"),
+    "spawned": ("rng = np.random.default_rng(0)", "x * rng.spawn(1)[0].normal()"),
+    "bits spawned": ("bits = np.random.PCG64(0)", "x * (bits.spawn(1)[0].random_raw() % 97)"),
+    "seeds spawned": ("bits = np.random.PCG64(0)",
+                      "x * (int(bits.seed_seq.spawn(1)[0].generate_state(1)[0]) % 97)"),
+    "bound spawn": ("spawn = np.random.default_rng(0).spawn", "x * spawn(1)[0].normal()"),
+    "draw by name": ("""class A:
+    rng = np.random.default_rng(0)
+    def do_draw(self):
+        return self.rng.normal()
+a = A()""", "x * getattr(a, ''.join(['do_draw']))()"),
+    "store by name": ("""class A:
+    n = [0]
+    def do_count(self):
+        self.n.append(1)
+        return len(self.n)
+a = A()""", "x * getattr(a, ''.join(['do_count']))()"),
     "file": ("import io; s = io.StringIO('2345678')", "x * float(s.read(1))"),
     "iterator of a class": ("""class I:
     n = 0
