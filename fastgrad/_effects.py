@@ -14,6 +14,7 @@ what it may be:
 - ARGUMENT: a number, an array or a container among the arguments;
 - ENTRY: a part of one of these;
 - COMPUTED: a number or an array that was computed from one of these;
+- SHOWN: one of these as an array that Tensors do not stand for: ``np.asarray(x)``;
 - TENSOR: the same where a transformation hands it on, so that it is a Tensor in the plain function
   as well;
 - nothing: anybody's guess. What such code changes is found after the run (_run.py).
@@ -89,7 +90,9 @@ _IN_PLACE = (np.ndarray, list, set, dict, collections.deque, bytearray, Tensor)
 # What a call of these gives is, or shows, what it was given.
 _SAME = frozenset([np.asarray, np.asanyarray, np.ravel, np.reshape, np.squeeze, np.transpose,
                    np.atleast_1d, np.atleast_2d, np.atleast_3d, np.swapaxes, np.moveaxis,
-                   np.broadcast_to, np.expand_dims, np.diagonal, np.real, np.ascontiguousarray])
+                   np.broadcast_to, np.expand_dims, np.diagonal, np.real, np.ascontiguousarray,
+                   np.asfortranarray])
+_ARRAYS = frozenset([np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray])
 _SAME_METHODS = frozenset("reshape ravel view transpose swapaxes squeeze diagonal T real flat "
                           "__enter__ __getitem__".split())
 
@@ -133,8 +136,8 @@ class Derived(NamedTuple):
 
 
 ARGUMENT, COMPUTED, TENSOR = "an argument", "computed from one", "a Tensor in any case"
-ENTRY = "an entry of an argument"
-_NUMBERS = (ARGUMENT, ENTRY, COMPUTED, TENSOR)
+ENTRY, SHOWN = "an entry of an argument", "an array that shows one"
+_NUMBERS = (ARGUMENT, ENTRY, COMPUTED, TENSOR, SHOWN)
 _GIVEN = (ARGUMENT, ENTRY, TENSOR)
 
 
@@ -175,12 +178,17 @@ def effects(function, args=(), kwargs=None):
     return Effects(search.reason, search.writes, frozenset(() if search.asks else search.codes))
 
 
+class _Open(list):
+    """What is known of a value that is being looked for."""
+
+
 class _Frame:
     """Code that is looked at for one call: its function, and what its parameters may be."""
 
     def __init__(self, code, function=None, outer=None):
         self.code, self.function, self.outer = code, function, outer
         self.bound, self.known, self.reached = {}, {}, {}
+        self.before = {}                # what was known in the last round
 
     def cell(self, name):
         """The value of a cell from outside, in a list."""
@@ -213,6 +221,7 @@ class _Search:
         self.entries = entries          # of what is in these arrays
         self.tensors = False            # whether they are Tensors in the plain function, too
         self._done, self._active, self._count = {}, set(), 0
+        self._loops = False             # whether a value has been found to be made of itself
         self.codes, self.asks = set(), False    # looked at; whether code asks of what is not known
 
     def found(self, what, value):
@@ -336,7 +345,7 @@ class _Search:
         if not hasattr(code, "parameters"):
             return []
         frame = _Frame(code, None, made.frame)
-        frame.known = made.frame.known
+        frame.known, frame.before = made.frame.known, made.frame.before
         frame.bound = made.frame.bound
         before = {x: frame.bound[x] for x in code.parameters if x in frame.bound}
         self._bind(frame, code, args, names)
@@ -355,8 +364,12 @@ class _Search:
             return []
         self._active.add(key)
         self.codes.add(frame.code.code)
+        before, self._loops = self._loops, False
         try:
             self._search(frame)
+            if self._loops:             # ``x = np.asarray(x * 2)``: what is it that is multiplied?
+                frame.before, frame.known = frame.known, {}
+                self._search(frame)
             self._done[key] = ([] if self.reason is not None else
                                [x for part in frame.code.returned for x in self.look(part, frame)])
         except RecursionError:          # code as deep as that tells nothing
@@ -364,6 +377,7 @@ class _Search:
             self.asks = True
         finally:
             self._active.discard(key)
+            self._loops = before
         return self._done[key]
 
     def _bind(self, frame, code, args, names):
@@ -413,6 +427,14 @@ class _Search:
         if changing and args:
             for first in args[0]:
                 self._changes(first, value)
+                # (Inside a derivative the plain function has an array there.)
+                if first in _NUMBERS and first != TENSOR and any(
+                        [TENSOR in others for others in args[1:]]):
+                    self._refuses(name, args, names, value)
+        if changing and target in (setattr, object.__setattr__) and len(args) > 1:
+            for x in args[0]:
+                for key in args[1]:
+                    self._sets(x, key.object if isinstance(key, Known) else None, value)
         for out in names.get("out", ()):
             self._changes(out, value)
         # (The solver looks at values, and a sweep through its solution cannot be recorded.)
@@ -437,6 +459,8 @@ class _Search:
             self.asked(args[0], lambda kind: True, value)
         elif target is np.isscalar and args:
             self.asked(args[0], lambda kind: issubclass(kind, np.ndarray), value)
+        if _hashable_in(target, _ARRAYS) and args and not self.tensors:
+            return [SHOWN if x in _NUMBERS and x != TENSOR else x for x in args[0]]
         if _hashable_in(target, _SAME) and args:
             return args[0]
         if id(target) in _ABOUT:
@@ -477,7 +501,12 @@ class _Search:
         twice, wherever it stands: nobody knows which branches will be taken. A function that
         is in no table may refuse one, and is not replayed in any case."""
         name = getattr(target, "__name__", "a function")
-        if _known.strict(target):
+        if target is np.nditer and ("op_flags" in names or len(args) > 2):
+            self._refuses(name, args, names, value)
+        elif _known.module_of(target) == "fastgrad.optim":      # (no derivative goes through them)
+            self._refuses(name, [[x, *self.parts(x)] for values in (*args, *names.values())
+                                 for x in values], {}, value)
+        elif _known.strict(target):
             self._refuses(name, args, names, value)
         elif _known.strange(target):
             self._refuses(name, args, names, value, "is none of the functions that are known")
@@ -518,7 +547,14 @@ class _Search:
                 self._changes(first, value)
         if owner in _NUMBERS and name in _OF_ARRAYS or name == "shuffle":
             self._refuses(name, [[owner], *args], names, value)
-        if owner in _GIVEN and any([name in names for names in _CHANGING.values()]):
+        if owner in _NUMBERS and len(args) > _OUT.get(name, len(args)):
+            for out in args[_OUT[name]]:
+                self._changes(out, value)
+        for out in names.get("out", ()) if owner not in _NUMBERS else ():
+            self._refuses(f"out= of {name}", [[out]], {}, value)
+        if owner == SHOWN and any([name in names for names in _CHANGING.values()]):
+            self._changes(owner, value)
+        elif owner in _GIVEN and any([name in names for names in _CHANGING.values()]):
             self.writes = True
         elif isinstance(owner, Known) and any(
                 [isinstance(owner.object, base) and name in names
@@ -539,12 +575,20 @@ class _Search:
 
     def _changes(self, x, value, frame=None):
         """x is changed by what `value` does; `frame` is that of an assignment."""
-        if x in _GIVEN:
+        if x == SHOWN:
+            self._refuses("writing to what `np.asarray` gives", [[x]], {}, value)
+        elif x in _GIVEN:
             self.writes = True
         elif isinstance(x, Known) and not isinstance(
                 x.object, (int, float, complex, str, bytes, tuple, frozenset, type(None), range,
                            np.generic)):
             self.found(f"`{x.label}`", value)
+
+    def _sets(self, x, name, value):
+        """An attribute of x, which is no object from outside, is set: of an array, perhaps."""
+        if (x in _NUMBERS or isinstance(x, Own) and x == (None, ())) and (
+                name in _OF_SHAPE or name in ("real", "imag", "data")):
+            self._refuses(f"setting `.{name}`", [[COMPUTED]], {}, value)
 
     # ---- what code does -------------------------------------------------------------------
 
@@ -563,12 +607,14 @@ class _Search:
                     if isinstance(x, Known):
                         self.found(f"`{x.label}.{value.name}`" if x.label else f"`{value.name}`",
                                    value)
+                    else:
+                        self._sets(x, value.name, value)
             elif kind in ("set item", "delete item"):
                 for x in self.look(value.parts[0], frame):
                     self._changes(x, value, frame)
             elif kind == "inplace":
                 for x in self.look(value.parts[0], frame):
-                    if x in _GIVEN or isinstance(x, Known) and (
+                    if x in _GIVEN or x == SHOWN or isinstance(x, Known) and (
                             isinstance(x.object, _IN_PLACE) or _has_own(x.object, "__i")):
                         self._changes(x, value, frame)
             elif kind in ("call", "attribute", "enter", "operator", "unary", "compare", "item",
@@ -596,8 +642,10 @@ class _Search:
     def _origin(self, value, frame):
         known = frame.known.get(value)
         if known is None:
-            frame.known[value] = []             # while it is looked for: a loop adds nothing
+            # While it is looked for: a loop adds nothing, but what the last round has found.
+            frame.known[value] = _Open(frame.before.get(value, ()))
             known = frame.known[value] = self._find(value, frame)
+        self._loops = self._loops or type(known) is _Open
         return known
 
     def _reached(self, value, frame):
@@ -671,7 +719,7 @@ class _Search:
             return [Made(value, frame)]
         if kind == "inplace":
             return [x for x in self.look(value.parts[0], frame)
-                    if x in _GIVEN or isinstance(x, Known) and isinstance(x.object, _IN_PLACE)
+                    if x in _GIVEN or x == SHOWN or isinstance(x, Known) and isinstance(x.object, _IN_PLACE)
                     ] or self._operator(value, frame)
         if kind == "enter":
             return [x for x in self.look(value.parts[0], frame) if not isinstance(x, Own)]
@@ -732,6 +780,8 @@ class _Search:
                 self.asked([x], lambda _: False, value)
             elif hasattr(Tensor, name):
                 self._lacks(x, name, value)
+            elif name in _NOT_OF_TENSORS and x != SHOWN:
+                self._refuses(f"`.{name}`", [[x]], {}, value, "is what Tensors do not have")
             if name in _OF_SHAPE:
                 return [Own(None, ())]
             return [Bound(name, x)] if name in _METHODS or (
@@ -834,6 +884,15 @@ class _Search:
 
 
 _METHODS = frozenset().union(*_CHANGING.values())
+
+# Attributes of arrays that tell of their memory.
+_NOT_OF_TENSORS = frozenset(["__array_interface__", "__array_struct__", "strides", "ctypes", "data",
+                             "base", "flags"])
+
+# Methods of arrays that write their result to an argument, by the place of it.
+_OUT = {"clip": 2, "round": 1, "take": 2, "compress": 2, "choose": 1, "dot": 1, "trace": 4,
+        **dict.fromkeys("all any argmax argmin max min ptp".split(), 1),
+        **dict.fromkeys("sum prod mean std var cumsum cumprod".split(), 2)}
 
 # What these tell of an array is no Tensor.
 _OF_SHAPE = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides"])

@@ -282,7 +282,8 @@ class Run:
                                     for k in changed(targets, tensors)]
         if not again:
             self._write_containers()
-            _plain_args(error)
+            _stored.settle(self._recorder, [error], {
+                id(t): target for t, target in zip(tensors, targets)})
         del tensors
         self._leaves = []
         if again:
@@ -342,16 +343,6 @@ def _of_tensors(error, typed):
         return code not in typed and not _ASKING.isdisjoint(code.co_names)
     # Code in C that has no use for a Tensor says so; `math.sqrt(-1.0)` has got its number.
     return isinstance(error, (TypeError, AttributeError, struct.error)) or "tensor" in str(error).lower()
-
-
-def _plain_args(error):
-    """Of an error that goes on to the caller: plain values in place of Tensors."""
-    for _ in range(10):
-        if error is None:
-            break
-        if any([isinstance(x, Tensor) for x in error.args]):
-            error.args = tuple([core.settled(x) if isinstance(x, Tensor) else x for x in error.args])
-        error = error.__cause__ or error.__context__
 
 
 def _forget_frames(error):

@@ -346,7 +346,7 @@ cdef class Tensor:
     def __iter__(self):
         if self.node.rank == 0:
             raise TypeError("iteration over a scalar Tensor")
-        return (self[i] for i in range(self.node.shape.dims[0]))
+        return PySeqIter_New(self)      # as arrays have it, which tells where it is
 
     def __getitem__(self, index):
         cdef Operand x
@@ -369,6 +369,12 @@ cdef class Tensor:
         return item_made(y, self, index) if y.node.flags & FG_LEAF else y
 
     def __setitem__(self, index, value):
+        if (self.node.rank == 0 and mode().recorder != NULL and not is_point(self)
+                and of_programs_alone(self)):       # a number to the plain function
+            error = TypeError(f"{settled_type(self).__name__!r} object does not support item "
+                              "assignment")
+            error.of_values = True
+            raise error
         assign(self, index, value)
 
     def __bool__(self):
@@ -1331,10 +1337,19 @@ cdef object served_method(Tensor t, str name, object method):
         try:
             return method(t, *args, **kwargs)
         except (TypeError, ValueError, NotImplementedError):
-            if kwargs.get("out") is None or not values_serve((t, *args), kwargs):
+            if (kwargs.get("out") is None and not holds_array(args)
+                    or not values_serve((t, *args), kwargs)):
                 raise
         return called_on_values(getattr(np_ndarray, name), (t, *args), kwargs)
     return served
+
+
+cdef bint holds_array(tuple args):
+    """Whether one may be what a method writes to: `t.clip(0, 1, out)`."""
+    for x in args:
+        if PyArray_Check(x) or isinstance(x, Tensor):
+            return True
+    return False
 
 
 cdef object handed_value(object x, dict given=None):
