@@ -321,6 +321,9 @@ class _Search:
             args = [[TENSOR if x in _NUMBERS else x for x in values]
                     if k in argnums or k - len(args) in argnums else values
                     for k, values in enumerate(args)]
+            if isinstance(argnums, _Mapped):
+                names = {name: [TENSOR if x in _NUMBERS else x for x in values]
+                         for name, values in names.items()}
         self._one_call(function, args, names, value)
         self.tensors = before
 
@@ -443,11 +446,13 @@ class _Search:
         if getattr(target, "__objclass__", None) in _CHANGING and args:     # list.append(a, x)
             for first in args[0]:
                 self._method_of_c(Bound(name, first), args[1:], {}, value)
-        if _known.package_of(target) == "fastgrad" and _known.function(target):
+        if module in _TRANSFORMING and _known.function(target):
             made = self._transformation(target, args, names, value)
             if made:
                 return made
-        self._passed(args, names, value, module == "fastgrad._loops")
+        tensors = _known.package_of(target) == "fastgrad" and module not in (
+            "fastgrad._loops", "fastgrad.trees")        # jvp, say
+        self._passed(args, names, value, module == "fastgrad._loops", tensors)
         if target is isinstance and len(args) == 2:
             self._asks_for(args[0], args[1], value)
         elif target is hasattr and len(args) == 2 or target is getattr and len(args) == 3:
@@ -476,24 +481,24 @@ class _Search:
                     for x in args[0] for y in self.attribute(x, name.object)]
         return _computed(args)
 
-    @staticmethod
-    def _transformation(target, args, names, value):
+    def _transformation(self, target, args, names, value):
         """What a transformation makes of a function."""
         functions = [x for x in (args or [[]])[0] if isinstance(x, (Made, Bound, Derived)) or (
             isinstance(x, Known) and callable(x.object))]
-        if target.__name__ not in ("compile", "vmap") and not _takes_argnums(target):
-            return []
-        argnums = (0,) if _takes_argnums(target) and "argnames" not in names else None
-        for values in (*args[1:2], *(names.get("argnums") and [names["argnums"]] or ())):
-            told = [x.object for x in values if isinstance(x, Known)]
-            if argnums is not None:
-                argnums = told[0] if len(values) == len(told) == 1 else None
-                argnums = (argnums,) if type(argnums) is int else argnums
-        if type(argnums) is not tuple or not all([type(k) is int for k in argnums]) or (
-                target.__name__ == "hvp"):
-            argnums = None
-        if target.__name__ == "compile":
+        name = target.__name__
+        if name == "compile":
             return functions
+        if name != "vmap" and not _takes_argnums(target):
+            return []
+        option, default = ("in_axes", 0) if name == "vmap" else ("argnums", 0)
+        values = names[option] if option in names else args[1] if len(args) > 1 else [
+            Known(default, "")]
+        told = _told(values[0]) if len(values) == 1 else _watch.ABSENT
+        if told is _watch.ABSENT or name == "hvp" or "argnames" in names:
+            return [Derived(x, None) for x in functions]
+        argnums = _mapped(told) if name == "vmap" else told if type(told) is tuple else (told,)
+        if argnums is not None and not all([type(k) is int for k in argnums]):
+            argnums = None
         return [Derived(x, argnums) for x in functions]
 
     def _handed_over(self, target, args, names, value):
@@ -517,14 +522,17 @@ class _Search:
                 [x in _NUMBERS for values in (*args, *names.values()) for x in values]):
             self.reason = f"{what} {why}{_line(value)}"
 
-    def _passed(self, args, names, value, loop=False):
+    def _passed(self, args, names, value, loop=False, tensors=False):
         """Functions among the arguments are called, with the numbers among the others and what is
-        in these, or what nothing is known of. In a loop they are given what they return, too."""
+        in these, or what nothing is known of. In a loop they are given what they return, too.
+        `tensors`: in the plain function they are given Tensors as well."""
         everything = [x for values in (*args, *names.values()) for x in values]
         numbers = [y for y in dict.fromkeys([
             z for x in everything for z in (x, *self.parts(x)) if z in _NUMBERS])]
         if loop or numbers and TENSOR not in numbers:
             numbers = list(dict.fromkeys([*numbers, COMPUTED]))
+        if tensors and numbers:
+            numbers = [TENSOR]
         for x in everything:
             if isinstance(x, Known) and callable(x.object) and _known.strict(x.object):
                 self._refuses(x.label, [[y, *self.parts(y)] for y in everything], {}, value)
@@ -719,7 +727,8 @@ class _Search:
             return [Made(value, frame)]
         if kind == "inplace":
             return [x for x in self.look(value.parts[0], frame)
-                    if x in _GIVEN or x == SHOWN or isinstance(x, Known) and isinstance(x.object, _IN_PLACE)
+                    if x in _GIVEN or x == SHOWN or (
+                        isinstance(x, Known) and isinstance(x.object, _IN_PLACE))
                     ] or self._operator(value, frame)
         if kind == "enter":
             return [x for x in self.look(value.parts[0], frame) if not isinstance(x, Own)]
@@ -894,6 +903,9 @@ _OUT = {"clip": 2, "round": 1, "take": 2, "compress": 2, "choose": 1, "dot": 1, 
         **dict.fromkeys("all any argmax argmin max min ptp".split(), 1),
         **dict.fromkeys("sum prod mean std var cumsum cumprod".split(), 2)}
 
+_TRANSFORMING = frozenset(["fastgrad.transforms", "fastgrad._vmap", "fastgrad._compile",
+                           "fastgrad._taylor", "fastgrad._sparse"])
+
 # What these tell of an array is no Tensor.
 _OF_SHAPE = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides"])
 _ABOUT = frozenset(map(id, (len, np.shape, np.ndim, np.size, isinstance, issubclass, hasattr,
@@ -967,6 +979,27 @@ def _takes_argnums(maker):
         return False
 
 
+class _Mapped(tuple):
+    """Places of the arguments that `vmap` maps, as it does all that are given by name."""
+
+
+def _mapped(in_axes):
+    """The same of what `vmap` is told; None if that is a dictionary."""
+    if type(in_axes) in (tuple, list):
+        return _Mapped([k for k, axis in enumerate(in_axes) if axis is not None])
+    return _Mapped(range(PARTS)) if type(in_axes) is int else None
+
+
+def _told(x):
+    """The constant that a value is, or the tuple or list of constants; ABSENT if it is none."""
+    if isinstance(x, Known):
+        return x.object
+    if isinstance(x, Own) and x.kind in (tuple, list) and all([
+            isinstance(part, Known) for part in x.parts]):
+        return x.kind([part.object for part in x.parts])
+    return _watch.ABSENT
+
+
 def _differentiated(target, count):
     """Which of so many arguments a derivative gives to its function as Tensors; None: nobody
     knows, or all."""
@@ -978,6 +1011,8 @@ def _differentiated(target, count):
         if maker.keywords.get("argnames") is not None:
             return None
         maker = maker.func
+    if maker.__name__ == "vmap":
+        return _mapped(argnums)
     if not _takes_argnums(maker):
         return None
     count -= maker.__name__ == "hvp"

@@ -38,8 +38,8 @@ _CLOSED = (int, float, complex, str, bytes, bytearray, type(None), types.CodeTyp
 # These are made anew with what they hold.
 _READ_ONLY = (slice, staticmethod, classmethod)
 _ITERATORS = (map, filter, zip, enumerate, reversed, *map(type, (
-    iter([]), iter(()), reversed([]), iter(set()), iter(collections.deque()), iter(iter, None), iter(type("Sequence", (), {
-        "__getitem__": None})()))), *[
+    iter([]), iter(()), reversed([]), iter(set()), iter(collections.deque()), iter(iter, None),
+    iter(type("Sequence", (), {"__getitem__": None})()))), *[
     x for x in vars(itertools).values() if isinstance(x, type) and hasattr(x, "__next__")])
 _METHODS = (types.BuiltinMethodType, types.MethodWrapperType)
 
@@ -179,7 +179,9 @@ class _Settling:
                     return True
             elif id(x) not in met and isinstance(x, _THROUGH):
                 met.add(id(x))
-                rest += gc.get_referents(x)
+                # (Whatever the globals of a function hold is found elsewhere.)
+                rest += gc.get_referents(x) if not isinstance(x, types.FunctionType) else (
+                    x.__closure__, x.__defaults__, x.__kwdefaults__)
         return False
 
     def _value(self, t):
@@ -249,7 +251,8 @@ class _Settling:
     def _error(self, x):
         if (new := self._plain(x.args)) is not x.args:
             x.args = new
-        for part in (x.__cause__, x.__context__, *getattr(x, "exceptions", ())):
+        several = x.exceptions if isinstance(x, BaseExceptionGroup) else ()
+        for part in (x.__cause__, x.__context__, *several):
             self._plain(part)
         self._instance(x)
 

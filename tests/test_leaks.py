@@ -1,5 +1,5 @@
-"""What leaves a compiled function holds no Tensors: what its errors carry, iterators, generators and
-context managers that it returns. Each is taken apart beside that of the plain function.
+"""What leaves a compiled function holds no Tensors: what its errors carry, iterators, generators
+and context managers that it returns. Each is taken apart beside that of the plain function.
 """
 
 import collections
@@ -153,7 +153,8 @@ ITERATORS = {
     "map": lambda x: map(lambda v: v * 2, x), "an array's": lambda x: iter(x * 2),
     "a list's": lambda x: iter([x * 2, x]), "a tuple's": lambda x: iter((x * 2,)),
     "a dict's": lambda x: iter({"a": x * 2}.values()), "values": lambda x: {"a": x * 2}.values(),
-    "items": lambda x: {"a": x * 2}.items(), "a deque's": lambda x: iter(collections.deque([x * 2])),
+    "items": lambda x: {"a": x * 2}.items(),
+    "a deque's": lambda x: iter(collections.deque([x * 2])),
     "zip": lambda x: zip(x * 2, x), "enumerate": lambda x: enumerate(x * 2),
     "filter": lambda x: filter(None, x * 2), "reversed": lambda x: reversed(x * 2),
     "a list reversed": lambda x: reversed([x * 2]), "by calls": lambda x: iter(lambda: x * 2, 0),
@@ -189,7 +190,7 @@ def test_iterators_of_itertools(f):
         assert outcome(compiled, x)[1] == outcome(f, x)[1]
 
 
-# ---- context managers -----------------------------------------------------------------------------
+# ---- context managers ---------------------------------------------------------------------------
 
 @contextlib.contextmanager
 def doubled(x):

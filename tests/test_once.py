@@ -79,7 +79,8 @@ def test_attributes_that_tell_of_memory(f):
 WRITING = {
     "clip": lambda x: x.clip(0.2, 0.4, OUT), "round": lambda x: x.round(1, OUT),
     "take": lambda x: x.take([0, 1, 2, 3], 0, OUT), "cumsum": lambda x: x.cumsum(0, None, OUT),
-    "sum": lambda x: x.sum(0, None, OUT[:1].reshape(())), "own": lambda x: x.clip(0, 1, np.zeros(4)),
+    "sum": lambda x: x.sum(0, None, OUT[:1].reshape(())),
+    "own": lambda x: x.clip(0, 1, np.zeros(4)),
     "a Tensor": lambda x: [b := x * 0, x.clip(0.2, 0.4, b)][0],
 }
 
@@ -94,8 +95,8 @@ def test_numbers_have_no_items_to_assign():
         y = x.sum()
         try:
             y[index] = 1
-        except TypeError:
-            return x * 3
+        except TypeError as error:
+            return x * 3, str(error)
         return x * 2, y
 
     same(lambda x: f(x, 0), X)
@@ -212,6 +213,13 @@ def test_arrays_that_are_not_differentiated(write):
         for compiled in (fg.compile(transform(f)), transform(fg.compile(f))):
             for _ in range(2):
                 assert repr(compiled(X, np.zeros(4))) == repr(wanted)
+
+
+def test_copies_and_points():
+    same(lambda x: x.__reduce__()[2][1:4], X)
+    same(lambda x: np.isin(0.5, x), X)
+    same(lambda x: [np.isin(x, 0.5), np.copy(x), x * 1, x[()], np.sum(x)], np.array(2.0))
+    same(lambda x: [x.reshape(()), x.sum(), x[0], x[0, ...], np.reshape(x, ())], X[:1])
 
 
 # ---- numbers beside lanes -----------------------------------------------------------------------

@@ -240,6 +240,8 @@ cdef class Tensor:
                     f"pickle: this Tensor is recorded, and a copy made of bytes would have no "
                     f"derivative{user_line()}; copy.deepcopy keeps the derivative, and .detach() "
                     "can be pickled")
+            if self.node.rank or not self.node.flags & FG_WEAK:
+                return settled_value(self).__reduce__()     # (floats have none)
             needs = False
         if self.node.rank == 0 and self.node.flags & FG_WEAK and is_float(self.node.dtype):
             return weak, (item_number(self, ()),)
@@ -371,8 +373,9 @@ cdef class Tensor:
     def __setitem__(self, index, value):
         if (self.node.rank == 0 and mode().recorder != NULL and not is_point(self)
                 and of_programs_alone(self)):       # a number to the plain function
-            error = TypeError(f"{settled_type(self).__name__!r} object does not support item "
-                              "assignment")
+            kind = settled_type(self)
+            error = TypeError(f"'{'' if kind is float else 'numpy.'}{kind.__name__}' object does "
+                              "not support item assignment")
             error.of_values = True
             raise error
         assign(self, index, value)
