@@ -97,7 +97,7 @@ def _plainly(x, met):
 @functools.lru_cache(maxsize=4096)
 def _may_be_plain(code):
     names = names_in(code)
-    return (not names.dynamic and not _code_may_change(code)
+    return (not names.dynamic and not names.code.unknown and not _code_may_change(code)
             and _ASKING.isdisjoint(names.globals) and _ASKING.isdisjoint(names.attributes)
             and not any([value.kind in ("import", "match", "yield", "enter")
                          or value.kind == "compare" and value.name in ("is", "is not")
@@ -112,6 +112,11 @@ class _StepSearch(_Search):
     def __init__(self):
         super().__init__({int, float, np.float64, np.int64, np.ndarray})
         self._classes = set()
+
+    def _search(self, frame):
+        if frame.code.unknown or self._count > FUNCTIONS:
+            self.unknown("its code")
+        super()._search(frame)
 
     def unknown(self, what):
         if self.reason is None:
@@ -175,7 +180,10 @@ class _StepSearch(_Search):
         pass                    # (Tensors are what it is given)
 
     def parts(self, x):
-        if isinstance(x, Known) and hasattr(type(x.object), "__next__"):
+        if isinstance(x, Known) and (hasattr(type(x.object), "__next__") or isinstance(
+                x.object, (list, tuple, dict, set)) and len(x.object) > PARTS and not all([
+                    isinstance(part, _HARMLESS) for part in (
+                        x.object.values() if isinstance(x.object, dict) else x.object)])):
             self.unknown(f"`{x.label}`")
         return super().parts(x)
 

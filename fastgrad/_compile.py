@@ -29,7 +29,7 @@ from fastgrad._core.program import Caller, Cell, Tally, use_vectorcall
 
 from . import _watch
 from ._compare import compare, difference
-from ._effects import effects
+from ._effects import Effects, effects
 from ._functionless import Functionless
 from ._graph import GuardError
 from ._lift import liftable
@@ -362,7 +362,12 @@ class Program(Functionless, Caller):
         if core.nested() or core.recording_program():
             return self._inside(args, kwargs)
         args, kwargs = self._bound(args, kwargs)
-        call = self._taken_apart(args, kwargs)
+        try:
+            call = self._taken_apart(args, kwargs)
+        except Exception as error:
+            if self.function is None or not _of_others(error):
+                raise
+            return core.settled(self.function(*args, **kwargs))
         if call is None:
             return self._inside(args, kwargs)
         entry = self._signatures.get(call.key)
@@ -580,11 +585,18 @@ class Program(Functionless, Caller):
 
     def _recorded(self, entry, call, args, kwargs, now):
         """Run the function once and keep the run, if it may be replayed."""
-        found = effects(self.function, args, kwargs)
+        try:
+            found = effects(self.function, args, kwargs)
+            turns = turns_taken()
+            if found.reason is None:
+                state = now[0] if now and turns is None else Watch(call.roots, call.instance)
+        except Exception as error:
+            if not _of_others(error):
+                raise
+            found = Effects(f"looking at what it reaches raises {type(error).__name__}", False,
+                            frozenset())
         if found.reason is not None:
             return self._plainly(entry, found.reason, args, kwargs)
-        turns = turns_taken()
-        state = now[0] if now and turns is None else Watch(call.roots, call.instance)
         if state.reason is None and sum(x.nbytes for x in state.arrays) > _watch.COPIES:
             largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
             state.reason = (f"it reaches {state.arrays[largest].nbytes >> 20} MB in "
@@ -785,6 +797,15 @@ def _by_value():
         frame = frame.f_back
     module = "" if frame is None else str(frame.f_globals.get("__name__"))
     return not {"cloudpickle", "dill"}.isdisjoint(module.split("."))
+
+
+def _of_others(error):
+    """Whether an error comes of code of the user's: of `__getattribute__`, say, which is asked for
+    the class of an object."""
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return not str(trace.tb_frame.f_globals.get("__name__")).startswith("fastgrad.")
 
 
 def _share(targets, others):

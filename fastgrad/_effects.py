@@ -14,6 +14,7 @@ what it may be:
 - ARGUMENT: a number, an array or a container among the arguments;
 - ENTRY: a part of one of these;
 - COMPUTED: a number or an array that was computed from one of these;
+- SHOWN: one of these as an array that Tensors do not stand for: ``np.asarray(x)``;
 - TENSOR: the same where a transformation hands it on, so that it is a Tensor in the plain function
   as well;
 - nothing: anybody's guess. What such code changes is found after the run (_run.py).
@@ -89,7 +90,9 @@ _IN_PLACE = (np.ndarray, list, set, dict, collections.deque, bytearray, Tensor)
 # What a call of these gives is, or shows, what it was given.
 _SAME = frozenset([np.asarray, np.asanyarray, np.ravel, np.reshape, np.squeeze, np.transpose,
                    np.atleast_1d, np.atleast_2d, np.atleast_3d, np.swapaxes, np.moveaxis,
-                   np.broadcast_to, np.expand_dims, np.diagonal, np.real, np.ascontiguousarray])
+                   np.broadcast_to, np.expand_dims, np.diagonal, np.real, np.ascontiguousarray,
+                   np.asfortranarray])
+_ARRAYS = frozenset([np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray])
 _SAME_METHODS = frozenset("reshape ravel view transpose swapaxes squeeze diagonal T real flat "
                           "__enter__ __getitem__".split())
 
@@ -133,8 +136,8 @@ class Derived(NamedTuple):
 
 
 ARGUMENT, COMPUTED, TENSOR = "an argument", "computed from one", "a Tensor in any case"
-ENTRY = "an entry of an argument"
-_NUMBERS = (ARGUMENT, ENTRY, COMPUTED, TENSOR)
+ENTRY, SHOWN = "an entry of an argument", "an array that shows one"
+_NUMBERS = (ARGUMENT, ENTRY, COMPUTED, TENSOR, SHOWN)
 _GIVEN = (ARGUMENT, ENTRY, TENSOR)
 
 
@@ -175,12 +178,17 @@ def effects(function, args=(), kwargs=None):
     return Effects(search.reason, search.writes, frozenset(() if search.asks else search.codes))
 
 
+class _Open(list):
+    """What is known of a value that is being looked for."""
+
+
 class _Frame:
     """Code that is looked at for one call: its function, and what its parameters may be."""
 
     def __init__(self, code, function=None, outer=None):
         self.code, self.function, self.outer = code, function, outer
         self.bound, self.known, self.reached = {}, {}, {}
+        self.before = {}                # what was known in the last round
 
     def cell(self, name):
         """The value of a cell from outside, in a list."""
@@ -213,6 +221,7 @@ class _Search:
         self.entries = entries          # of what is in these arrays
         self.tensors = False            # whether they are Tensors in the plain function, too
         self._done, self._active, self._count = {}, set(), 0
+        self._loops = False             # whether a value has been found to be made of itself
         self.codes, self.asks = set(), False    # looked at; whether code asks of what is not known
 
     def found(self, what, value):
@@ -312,6 +321,9 @@ class _Search:
             args = [[TENSOR if x in _NUMBERS else x for x in values]
                     if k in argnums or k - len(args) in argnums else values
                     for k, values in enumerate(args)]
+            if isinstance(argnums, _Mapped):
+                names = {name: [TENSOR if x in _NUMBERS else x for x in values]
+                         for name, values in names.items()}
         self._one_call(function, args, names, value)
         self.tensors = before
 
@@ -336,7 +348,7 @@ class _Search:
         if not hasattr(code, "parameters"):
             return []
         frame = _Frame(code, None, made.frame)
-        frame.known = made.frame.known
+        frame.known, frame.before = made.frame.known, made.frame.before
         frame.bound = made.frame.bound
         before = {x: frame.bound[x] for x in code.parameters if x in frame.bound}
         self._bind(frame, code, args, names)
@@ -355,8 +367,12 @@ class _Search:
             return []
         self._active.add(key)
         self.codes.add(frame.code.code)
+        before, self._loops = self._loops, False
         try:
             self._search(frame)
+            if self._loops:             # ``x = np.asarray(x * 2)``: what is it that is multiplied?
+                frame.before, frame.known = frame.known, {}
+                self._search(frame)
             self._done[key] = ([] if self.reason is not None else
                                [x for part in frame.code.returned for x in self.look(part, frame)])
         except RecursionError:          # code as deep as that tells nothing
@@ -364,6 +380,7 @@ class _Search:
             self.asks = True
         finally:
             self._active.discard(key)
+            self._loops = before
         return self._done[key]
 
     def _bind(self, frame, code, args, names):
@@ -413,6 +430,14 @@ class _Search:
         if changing and args:
             for first in args[0]:
                 self._changes(first, value)
+                # (Inside a derivative the plain function has an array there.)
+                if first in _NUMBERS and first != TENSOR and any(
+                        [TENSOR in others for others in args[1:]]):
+                    self._refuses(name, args, names, value)
+        if changing and target in (setattr, object.__setattr__) and len(args) > 1:
+            for x in args[0]:
+                for key in args[1]:
+                    self._sets(x, key.object if isinstance(key, Known) else None, value)
         for out in names.get("out", ()):
             self._changes(out, value)
         # (The solver looks at values, and a sweep through its solution cannot be recorded.)
@@ -421,11 +446,13 @@ class _Search:
         if getattr(target, "__objclass__", None) in _CHANGING and args:     # list.append(a, x)
             for first in args[0]:
                 self._method_of_c(Bound(name, first), args[1:], {}, value)
-        if _known.package_of(target) == "fastgrad" and _known.function(target):
+        if module in _TRANSFORMING and _known.function(target):
             made = self._transformation(target, args, names, value)
             if made:
                 return made
-        self._passed(args, names, value, module == "fastgrad._loops")
+        tensors = _known.package_of(target) == "fastgrad" and module not in (
+            "fastgrad._loops", "fastgrad.trees")        # jvp, say
+        self._passed(args, names, value, module == "fastgrad._loops", tensors)
         if target is isinstance and len(args) == 2:
             self._asks_for(args[0], args[1], value)
         elif target is hasattr and len(args) == 2 or target is getattr and len(args) == 3:
@@ -437,6 +464,8 @@ class _Search:
             self.asked(args[0], lambda kind: True, value)
         elif target is np.isscalar and args:
             self.asked(args[0], lambda kind: issubclass(kind, np.ndarray), value)
+        if _hashable_in(target, _ARRAYS) and args and not self.tensors:
+            return [SHOWN if x in _NUMBERS and x != TENSOR else x for x in args[0]]
         if _hashable_in(target, _SAME) and args:
             return args[0]
         if id(target) in _ABOUT:
@@ -452,24 +481,24 @@ class _Search:
                     for x in args[0] for y in self.attribute(x, name.object)]
         return _computed(args)
 
-    @staticmethod
-    def _transformation(target, args, names, value):
+    def _transformation(self, target, args, names, value):
         """What a transformation makes of a function."""
         functions = [x for x in (args or [[]])[0] if isinstance(x, (Made, Bound, Derived)) or (
             isinstance(x, Known) and callable(x.object))]
-        if target.__name__ not in ("compile", "vmap") and not _takes_argnums(target):
-            return []
-        argnums = (0,) if _takes_argnums(target) and "argnames" not in names else None
-        for values in (*args[1:2], *(names.get("argnums") and [names["argnums"]] or ())):
-            told = [x.object for x in values if isinstance(x, Known)]
-            if argnums is not None:
-                argnums = told[0] if len(values) == len(told) == 1 else None
-                argnums = (argnums,) if type(argnums) is int else argnums
-        if type(argnums) is not tuple or not all([type(k) is int for k in argnums]) or (
-                target.__name__ == "hvp"):
-            argnums = None
-        if target.__name__ == "compile":
+        name = target.__name__
+        if name == "compile":
             return functions
+        if name != "vmap" and not _takes_argnums(target):
+            return []
+        option, default = ("in_axes", 0) if name == "vmap" else ("argnums", 0)
+        values = names[option] if option in names else args[1] if len(args) > 1 else [
+            Known(default, "")]
+        told = _told(values[0]) if len(values) == 1 else _watch.ABSENT
+        if told is _watch.ABSENT or name == "hvp" or "argnames" in names:
+            return [Derived(x, None) for x in functions]
+        argnums = _mapped(told) if name == "vmap" else told if type(told) is tuple else (told,)
+        if argnums is not None and not all([type(k) is int for k in argnums]):
+            argnums = None
         return [Derived(x, argnums) for x in functions]
 
     def _handed_over(self, target, args, names, value):
@@ -477,7 +506,12 @@ class _Search:
         twice, wherever it stands: nobody knows which branches will be taken. A function that
         is in no table may refuse one, and is not replayed in any case."""
         name = getattr(target, "__name__", "a function")
-        if _known.strict(target):
+        if target is np.nditer and ("op_flags" in names or len(args) > 2):
+            self._refuses(name, args, names, value)
+        elif _known.module_of(target) == "fastgrad.optim":      # (no derivative goes through them)
+            self._refuses(name, [[x, *self.parts(x)] for values in (*args, *names.values())
+                                 for x in values], {}, value)
+        elif _known.strict(target):
             self._refuses(name, args, names, value)
         elif _known.strange(target):
             self._refuses(name, args, names, value, "is none of the functions that are known")
@@ -488,14 +522,17 @@ class _Search:
                 [x in _NUMBERS for values in (*args, *names.values()) for x in values]):
             self.reason = f"{what} {why}{_line(value)}"
 
-    def _passed(self, args, names, value, loop=False):
+    def _passed(self, args, names, value, loop=False, tensors=False):
         """Functions among the arguments are called, with the numbers among the others and what is
-        in these, or what nothing is known of. In a loop they are given what they return, too."""
+        in these, or what nothing is known of. In a loop they are given what they return, too.
+        `tensors`: in the plain function they are given Tensors as well."""
         everything = [x for values in (*args, *names.values()) for x in values]
         numbers = [y for y in dict.fromkeys([
             z for x in everything for z in (x, *self.parts(x)) if z in _NUMBERS])]
         if loop or numbers and TENSOR not in numbers:
             numbers = list(dict.fromkeys([*numbers, COMPUTED]))
+        if tensors and numbers:
+            numbers = [TENSOR]
         for x in everything:
             if isinstance(x, Known) and callable(x.object) and _known.strict(x.object):
                 self._refuses(x.label, [[y, *self.parts(y)] for y in everything], {}, value)
@@ -518,7 +555,14 @@ class _Search:
                 self._changes(first, value)
         if owner in _NUMBERS and name in _OF_ARRAYS or name == "shuffle":
             self._refuses(name, [[owner], *args], names, value)
-        if owner in _GIVEN and any([name in names for names in _CHANGING.values()]):
+        if owner in _NUMBERS and len(args) > _OUT.get(name, len(args)):
+            for out in args[_OUT[name]]:
+                self._changes(out, value)
+        for out in names.get("out", ()) if owner not in _NUMBERS else ():
+            self._refuses(f"out= of {name}", [[out]], {}, value)
+        if owner == SHOWN and any([name in names for names in _CHANGING.values()]):
+            self._changes(owner, value)
+        elif owner in _GIVEN and any([name in names for names in _CHANGING.values()]):
             self.writes = True
         elif isinstance(owner, Known) and any(
                 [isinstance(owner.object, base) and name in names
@@ -539,12 +583,20 @@ class _Search:
 
     def _changes(self, x, value, frame=None):
         """x is changed by what `value` does; `frame` is that of an assignment."""
-        if x in _GIVEN:
+        if x == SHOWN:
+            self._refuses("writing to what `np.asarray` gives", [[x]], {}, value)
+        elif x in _GIVEN:
             self.writes = True
         elif isinstance(x, Known) and not isinstance(
                 x.object, (int, float, complex, str, bytes, tuple, frozenset, type(None), range,
                            np.generic)):
             self.found(f"`{x.label}`", value)
+
+    def _sets(self, x, name, value):
+        """An attribute of x, which is no object from outside, is set: of an array, perhaps."""
+        if (x in _NUMBERS or isinstance(x, Own) and x == (None, ())) and (
+                name in _OF_SHAPE or name in ("real", "imag", "data")):
+            self._refuses(f"setting `.{name}`", [[COMPUTED]], {}, value)
 
     # ---- what code does -------------------------------------------------------------------
 
@@ -563,12 +615,14 @@ class _Search:
                     if isinstance(x, Known):
                         self.found(f"`{x.label}.{value.name}`" if x.label else f"`{value.name}`",
                                    value)
+                    else:
+                        self._sets(x, value.name, value)
             elif kind in ("set item", "delete item"):
                 for x in self.look(value.parts[0], frame):
                     self._changes(x, value, frame)
             elif kind == "inplace":
                 for x in self.look(value.parts[0], frame):
-                    if x in _GIVEN or isinstance(x, Known) and (
+                    if x in _GIVEN or x == SHOWN or isinstance(x, Known) and (
                             isinstance(x.object, _IN_PLACE) or _has_own(x.object, "__i")):
                         self._changes(x, value, frame)
             elif kind in ("call", "attribute", "enter", "operator", "unary", "compare", "item",
@@ -596,8 +650,10 @@ class _Search:
     def _origin(self, value, frame):
         known = frame.known.get(value)
         if known is None:
-            frame.known[value] = []             # while it is looked for: a loop adds nothing
+            # While it is looked for: a loop adds nothing, but what the last round has found.
+            frame.known[value] = _Open(frame.before.get(value, ()))
             known = frame.known[value] = self._find(value, frame)
+        self._loops = self._loops or type(known) is _Open
         return known
 
     def _reached(self, value, frame):
@@ -671,7 +727,8 @@ class _Search:
             return [Made(value, frame)]
         if kind == "inplace":
             return [x for x in self.look(value.parts[0], frame)
-                    if x in _GIVEN or isinstance(x, Known) and isinstance(x.object, _IN_PLACE)
+                    if x in _GIVEN or x == SHOWN or (
+                        isinstance(x, Known) and isinstance(x.object, _IN_PLACE))
                     ] or self._operator(value, frame)
         if kind == "enter":
             return [x for x in self.look(value.parts[0], frame) if not isinstance(x, Own)]
@@ -732,6 +789,8 @@ class _Search:
                 self.asked([x], lambda _: False, value)
             elif hasattr(Tensor, name):
                 self._lacks(x, name, value)
+            elif name in _NOT_OF_TENSORS and x != SHOWN:
+                self._refuses(f"`.{name}`", [[x]], {}, value, "is what Tensors do not have")
             if name in _OF_SHAPE:
                 return [Own(None, ())]
             return [Bound(name, x)] if name in _METHODS or (
@@ -835,6 +894,18 @@ class _Search:
 
 _METHODS = frozenset().union(*_CHANGING.values())
 
+# Attributes of arrays that tell of their memory.
+_NOT_OF_TENSORS = frozenset(["__array_interface__", "__array_struct__", "strides", "ctypes", "data",
+                             "base", "flags"])
+
+# Methods of arrays that write their result to an argument, by the place of it.
+_OUT = {"clip": 2, "round": 1, "take": 2, "compress": 2, "choose": 1, "dot": 1, "trace": 4,
+        **dict.fromkeys("all any argmax argmin max min ptp".split(), 1),
+        **dict.fromkeys("sum prod mean std var cumsum cumprod".split(), 2)}
+
+_TRANSFORMING = frozenset(["fastgrad.transforms", "fastgrad._vmap", "fastgrad._compile",
+                           "fastgrad._taylor", "fastgrad._sparse"])
+
 # What these tell of an array is no Tensor.
 _OF_SHAPE = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides"])
 _ABOUT = frozenset(map(id, (len, np.shape, np.ndim, np.size, isinstance, issubclass, hasattr,
@@ -908,6 +979,27 @@ def _takes_argnums(maker):
         return False
 
 
+class _Mapped(tuple):
+    """Places of the arguments that `vmap` maps, as it does all that are given by name."""
+
+
+def _mapped(in_axes):
+    """The same of what `vmap` is told; None if that is a dictionary."""
+    if type(in_axes) in (tuple, list):
+        return _Mapped([k for k, axis in enumerate(in_axes) if axis is not None])
+    return _Mapped(range(PARTS)) if type(in_axes) is int else None
+
+
+def _told(x):
+    """The constant that a value is, or the tuple or list of constants; ABSENT if it is none."""
+    if isinstance(x, Known):
+        return x.object
+    if isinstance(x, Own) and x.kind in (tuple, list) and all([
+            isinstance(part, Known) for part in x.parts]):
+        return x.kind([part.object for part in x.parts])
+    return _watch.ABSENT
+
+
 def _differentiated(target, count):
     """Which of so many arguments a derivative gives to its function as Tensors; None: nobody
     knows, or all."""
@@ -919,6 +1011,8 @@ def _differentiated(target, count):
         if maker.keywords.get("argnames") is not None:
             return None
         maker = maker.func
+    if maker.__name__ == "vmap":
+        return _mapped(argnums)
     if not _takes_argnums(maker):
         return None
     count -= maker.__name__ == "hvp"

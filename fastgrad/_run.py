@@ -282,7 +282,8 @@ class Run:
                                     for k in changed(targets, tensors)]
         if not again:
             self._write_containers()
-            _plain_args(error)
+            _stored.settle(self._recorder, [error], {
+                id(t): target for t, target in zip(tensors, targets)})
         del tensors
         self._leaves = []
         if again:
@@ -344,16 +345,6 @@ def _of_tensors(error, typed):
     # (NumPy takes a Tensor among strings for a sequence: `np.bytes_([x, 2.0])`.)
     return isinstance(error, (TypeError, AttributeError, struct.error)) or "tensor" in (
         str(error).lower()) or "array element with a sequence" in str(error)
-
-
-def _plain_args(error):
-    """Of an error that goes on to the caller: plain values in place of Tensors."""
-    for _ in range(10):
-        if error is None:
-            break
-        if any([isinstance(x, Tensor) for x in error.args]):
-            error.args = tuple([core.settled(x) if isinstance(x, Tensor) else x for x in error.args])
-        error = error.__cause__ or error.__context__
 
 
 def _forget_frames(error):

@@ -3,8 +3,9 @@
 While a program is recorded its function computes with Tensors, and may keep some: in an attribute,
 a list, a cell, a cache. The plain function would have kept numbers and arrays, and so does the
 compiled one: `settle` goes through what the function reaches, and what it has returned, and puts in
-the place of each such Tensor what it stands for. `let_go` is for those that it does not find (in
-the frame of a generator, in memory of another library): they stay Tensors, without history.
+the place of each such Tensor what it stands for. Iterators are made anew, and generators put into
+others that yield plain values. `let_go` is for those that it does not find (in the frames of an
+error, in memory of another library): they stay Tensors, without history.
 """
 
 import collections
@@ -12,6 +13,7 @@ import contextlib
 import contextvars
 import functools
 import gc
+import itertools
 import types
 import weakref
 
@@ -35,6 +37,15 @@ _CLOSED = (int, float, complex, str, bytes, bytearray, type(None), types.CodeTyp
 
 # These are made anew with what they hold.
 _READ_ONLY = (slice, staticmethod, classmethod)
+_ITERATORS = (map, filter, zip, enumerate, reversed, *map(type, (
+    iter([]), iter(()), reversed([]), iter(set()), iter(collections.deque()), iter(iter, None),
+    iter(type("Sequence", (), {"__getitem__": None})()))), *[
+    x for x in vars(itertools).values() if isinstance(x, type) and hasattr(x, "__next__")])
+_METHODS = (types.BuiltinMethodType, types.MethodWrapperType)
+
+# Of these the parts are changed.
+_SHOWING = (types.MappingProxyType, *map(type, [
+    way(view) for view in ({}.keys(), {}.values(), {}.items()) for way in (lambda x: x, iter)]))
 
 
 def settle(recorder, roots, originals):
@@ -75,13 +86,19 @@ def settled_generator(generator):
                 yield core.settled(value)
     else:
         def settled():
-            sent = None
+            move, sent = generator.send, None
             while True:
                 try:
-                    value = generator.send(sent)
+                    value = move(sent)
                 except StopIteration as stop:
                     return core.settled(stop.value)
-                sent = yield core.settled(value)
+                try:
+                    move, sent = generator.send, (yield core.settled(value))
+                except GeneratorExit:
+                    generator.close()
+                    raise
+                except BaseException as error:
+                    move, sent = generator.throw, error
     return settled()
 
 
@@ -93,6 +110,7 @@ class _Settling:
         self.found = False
         self._values = {}               # id of a Tensor -> (the Tensor, what takes its place)
         self._seen, self._open = {}, []
+        self._made = {}                 # id of an iterator -> what takes its place
 
     def go(self, roots):
         self._open += roots
@@ -105,9 +123,16 @@ class _Settling:
         if isinstance(x, Tensor):
             return self._value(x) if self.recorder.made_here(x) else x
         if isinstance(x, _CLOSED) or id(x) in self._seen:
-            return x
+            return self._made.get(id(x), x)
         if isinstance(x, _READ_ONLY):
             return self._made_anew(x)
+        if type(x) in _ITERATORS or isinstance(x, types.GeneratorType):
+            self._seen[id(x)] = x
+            made = self._made[id(x)] = self._iterator(x)
+            self._seen[id(made)] = made
+            return made
+        if isinstance(x, _METHODS) and isinstance(x.__self__, Tensor):
+            return getattr(self._plain(x.__self__), x.__name__, x)
         if isinstance(x, (tuple, frozenset)):
             parts = [self._plain(part) for part in x]
             if all([new is old for new, old in zip(parts, x)]):
@@ -124,6 +149,40 @@ class _Settling:
         old = (x.start, x.stop, x.step) if isinstance(x, slice) else (x.__func__,)
         new = [self._plain(part) for part in old]
         return x if all([a is b for a, b in zip(new, old)]) else type(x)(*new)
+
+    def _iterator(self, x):
+        """An iterator of C, or a generator, which goes on where it is."""
+        if not self._reaches(x):
+            return x
+        self.found = True
+        if isinstance(x, types.GeneratorType):
+            return settled_generator(x)
+        try:
+            make, args, *state = x.__reduce__()
+            box = [args, *state[:1]]
+            self._enter(box)
+            self.go([])                 # (what they hold)
+            made = make(*box[0])
+            if box[1:] and box[1] is not None:
+                made.__setstate__(box[1])
+        except (TypeError, AttributeError):     # (itertools tells nothing since Python 3.14)
+            return map(core.settled, x)
+        return made if not self._reaches(made) else map(core.settled, made)
+
+    def _reaches(self, x):
+        """Whether an iterator or a generator holds Tensors of the recording."""
+        rest, met = [x], set()
+        while rest and len(met) < 1000:
+            x = rest.pop()
+            if isinstance(x, Tensor):
+                if self.recorder.made_here(x):
+                    return True
+            elif id(x) not in met and isinstance(x, _THROUGH):
+                met.add(id(x))
+                # (Whatever the globals of a function hold is found elsewhere.)
+                rest += gc.get_referents(x) if not isinstance(x, types.FunctionType) else (
+                    x.__closure__, x.__defaults__, x.__kwdefaults__)
+        return False
 
     def _value(self, t):
         self.found = True
@@ -177,12 +236,25 @@ class _Settling:
             self._namespace(x)
         elif isinstance(x, weakref.ref):
             self._plain(x())
+        elif isinstance(x, BaseException):
+            self._error(x)
+        elif isinstance(x, _SHOWING):
+            for part in gc.get_referents(x):
+                self._plain(part)
         elif isinstance(x, contextvars.ContextVar):
             value = x.get(None)
             if (new := self._plain(value)) is not value:
                 x.set(new)
         else:
             self._instance(x)
+
+    def _error(self, x):
+        if (new := self._plain(x.args)) is not x.args:
+            x.args = new
+        several = x.exceptions if isinstance(x, BaseExceptionGroup) else ()
+        for part in (x.__cause__, x.__context__, *several):
+            self._plain(part)
+        self._instance(x)
 
     def _dict(self, x):
         items = list(x.items())
@@ -239,6 +311,11 @@ class _Settling:
                     if (new := self._plain(value)) is not value:
                         with contextlib.suppress(AttributeError):   # of C: it may be read only
                             member.__set__(x, new)
+
+
+# What may hold what an iterator gives.
+_THROUGH = (*_ITERATORS, *_SHOWING, types.GeneratorType, tuple, list, dict, set, collections.deque,
+            types.FunctionType, types.CellType, types.MethodType, functools.partial)
 
 
 @functools.lru_cache(maxsize=10_000)

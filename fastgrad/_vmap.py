@@ -505,6 +505,9 @@ class _Call:
         self.shared, self.arrays = [], []
         for k, axis in enumerate(self.axes):
             leaf = self.leaves[k]
+            if axis is None and isinstance(leaf, Tensor) and core.is_weak(leaf) and (
+                    core.recording_program()):
+                continue                # a number of Python's, which may leave
             if axis is None and (isinstance(leaf, Tensor) or type(leaf) is np.ndarray
                                  and leaf.dtype.char in "fd"):
                 self.shared.append(k)

@@ -45,7 +45,7 @@ def side_by_side(make, *calls, transform=lambda f: f):
 
 @contextlib.contextmanager
 def runs_of(function):
-    """Count how often a function's code runs, which it does not see itself: a list with the number."""
+    """Count how often a function's code runs, which it does not see: a list with the number."""
     runs, before = [0], sys.getprofile()
 
     def note(frame, event, _):

@@ -98,6 +98,18 @@ INSIDE = {
 }
 
 
+AXES = 0, None
+mapped = fg.vmap(asking, in_axes=AXES)
+INSIDE |= {
+    "vmap": lambda x, b: fg.vmap(asking, in_axes=(0, None))(x, b),
+    "a list of axes": lambda x, b: fg.vmap(asking, [0, None])(x, b),
+    "axes from outside": lambda x, b: fg.vmap(asking, in_axes=AXES)(x, b),
+    "vmap made outside": lambda x, b: mapped(x, b),
+    "vmap of a closure": lambda x, b: fg.vmap(lambda v: asking(v, b))(x),
+    "vmap of grad": lambda x, b: fg.vmap(fg.grad(asking), in_axes=(0, None))(x, b),
+}
+
+
 @pytest.mark.parametrize("f", INSIDE.values(), ids=INSIDE)
 def test_transformations_inside(f):
     same(f, X, 2.0)
@@ -105,14 +117,16 @@ def test_transformations_inside(f):
 
 def test_what_is_differentiated_is_a_tensor_in_any_case():
     same(lambda x, b: fg.grad(asking, argnums=(0, 1))(x, b)[0], X, 2.0, replayed=True)
+    same(lambda x, b: fg.vmap(asking)(x, b * x), X, 2.0, replayed=True)
+    same(lambda x, b: fg.vmap(lambda v: asking(v, v))(x), X, 2.0, replayed=True)
 
 
 # ---- what only Tensors have ---------------------------------------------------------------------
 
 def tried(name):
     space = {}
-    exec(f"def f(x):\n    try:\n        x.{name}\n    except AttributeError:\n        return x * 3\n"
-         f"    return x * 2\n", space)
+    exec(f"def f(x):\n    try:\n        x.{name}\n    except AttributeError:\n"
+         "        return x * 3\n    return x * 2\n", space)
     return space["f"]
 
 

@@ -162,6 +162,7 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     bint PyFloat_CheckExact(object)
+    object PySeqIter_New(object)
     bint PyFloat_Check(object)
     double PyFloat_AS_DOUBLE(object)
     bint PyLong_Check(object)

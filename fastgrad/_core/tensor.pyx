@@ -249,6 +249,8 @@ cdef class Tensor:
                     f"pickle: this Tensor is recorded, and a copy made of bytes would have no "
                     f"derivative{user_line()}; copy.deepcopy keeps the derivative, and .detach() "
                     "can be pickled")
+            if self.node.rank or not self.node.flags & FG_WEAK:
+                return settled_value(self).__reduce__()     # (floats have none)
             needs = False
         if self.node.rank == 0 and self.node.flags & FG_WEAK and is_float(self.node.dtype):
             return weak, (item_number(self, ()),)
@@ -355,7 +357,7 @@ cdef class Tensor:
     def __iter__(self):
         if self.node.rank == 0:
             raise TypeError("iteration over a scalar Tensor")
-        return (self[i] for i in range(self.node.shape.dims[0]))
+        return PySeqIter_New(self)      # as arrays have it, which tells where it is
 
     def __getitem__(self, index):
         cdef Operand x
@@ -378,6 +380,13 @@ cdef class Tensor:
         return item_made(y, self, index) if y.node.flags & FG_LEAF else y
 
     def __setitem__(self, index, value):
+        if (self.node.rank == 0 and mode().recorder != NULL and not is_point(self)
+                and of_programs_alone(self)):       # a number to the plain function
+            kind = settled_type(self)
+            error = TypeError(f"'{'' if kind is float else 'numpy.'}{kind.__name__}' object does "
+                              "not support item assignment")
+            error.of_values = True
+            raise error
         assign(self, index, value)
 
     def __bool__(self):
@@ -1343,10 +1352,19 @@ cdef object served_method(Tensor t, str name, object method):
         try:
             return method(t, *args, **kwargs)
         except (TypeError, ValueError, NotImplementedError) as error:
-            if kwargs.get("out") is None or not values_serve((t, *args), kwargs, error):
+            if (kwargs.get("out") is None and not holds_array(args)
+                    or not values_serve((t, *args), kwargs, error)):
                 raise
         return called_on_values(getattr(np_ndarray, name), (t, *args), kwargs)
     return served
+
+
+cdef bint holds_array(tuple args):
+    """Whether one may be what a method writes to: `t.clip(0, 1, out)`."""
+    for x in args:
+        if PyArray_Check(x) or isinstance(x, Tensor):
+            return True
+    return False
 
 
 cdef object handed_value(object x, dict given=None):
