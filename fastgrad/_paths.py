@@ -103,8 +103,8 @@ class Path:
             # What stands in a slot may be another array at the next call; where contents count,
             # the copy is one of this array.
             slot = slots.get(id(expected), -1)
-            if slot >= 0 and (watch.by_layout or holders[id(expected)] > 1 or type(expected) is not np.ndarray
-                              or id(expected) in by_contents):
+            if slot >= 0 and (watch.by_layout or holders[id(expected)] > 1
+                              or type(expected) is not np.ndarray or id(expected) in by_contents):
                 slot = -1
             entries.append((kind, holder, key, expected, slot))
         copies = [None] * len(watch.arrays)

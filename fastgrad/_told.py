@@ -12,8 +12,8 @@ import numpy as np
 from . import _known
 
 __all__ = ["CONTAINERS", "GENERATORS", "NUMBERS", "as_base", "base_of", "bits", "entries_of",
-           "exact", "generator_state", "identities", "layout", "members", "only_drawn_from", "plain",
-           "random_states", "raw", "registrations"]
+           "exact", "generator_state", "identities", "layout", "members", "only_drawn_from",
+           "plain", "random_states", "raw", "registrations"]
 
 
 def bits(x):
@@ -125,7 +125,7 @@ def _frozen(state):
     return state.tobytes() if isinstance(state, np.ndarray) else state
 
 
-# What may read or set the state of a generator, beside drawing from it. (Of the last kind all does.)
+# What may read or set the state of a generator, beside drawing from it. (Of bits all may.)
 _BEYOND_DRAWS = {
     np.random.Generator: "spawn bit_generator",
     np.random.RandomState: "get_state set_state seed _bit_generator",

@@ -114,7 +114,7 @@ _INSIDES = frozenset(["__globals__", "__closure__", "__code__", "__dict__", "__b
 
 # What every function has, and what may be read of it without being named.
 _OF_FUNCTIONS = frozenset(["__name__", "__qualname__", "__doc__", "__module__"])
-_OF_SOME_FUNCTIONS = _OF_FUNCTIONS | {"__annotations__", "__type_params__", "attrname", "func_name"}
+_OF_SOME_FUNCTIONS = _OF_FUNCTIONS | {"__annotations__", "__type_params__", "attrname"}
 _HIDDEN = frozenset(["__globals__", "__closure__", "__builtins__"])
 _COUNTED = frozenset(["cache_info"])    # of a function that keeps its results
 
@@ -211,9 +211,9 @@ _TUPLEGETTER = type(collections.namedtuple("sample", "a").a)
 _PROPERTIES = (property, functools.cached_property, staticmethod, classmethod,
                types.DynamicClassAttribute)
 # What stands in a descriptor, and what of it is called when an attribute is bound.
-_OF_PROGRAMS = frozenset(["function", "reasons", "fast_calls"])
 _PARTS = ("fget", "func", "__func__")
 _BINDING = ("fset", "fdel")
+_OF_PROGRAMS = frozenset(["function", "reasons", "fast_calls"])     # public, and their own business
 
 
 # ---- the walk -------------------------------------------------------------------------------
@@ -266,7 +266,6 @@ class Watch:
         self._holds = {}                # id of what holds arrays -> its label, and part of that
         self._entered = set()
         self._handed = set()            # ids of functions whose attributes may be asked for
-        self._whole = set()             # classes all of which may be looked up
 
     # Each visit adds tokens and, for what can change, entries whose holder is the object itself.
     # That a name still refers to the object is for the entry of whoever holds it.
@@ -426,7 +425,7 @@ class Watch:
     # ---- what code has got hold of -----------------------------------------------------------
 
     def _is_handed_on(self, name):
-        """Whether what code calls by a name is more than called."""
+        """Whether what is bound to a name is passed on, or asked for something: not only called."""
         return self.any or self.all or handed_on(name) in self.wanted
 
     def _hand_on(self, value, kind, label):
@@ -1002,9 +1001,10 @@ class Watch:
         """What instances of a class find there, and the class itself. Its version changes whenever
         something is bound in it, or in one of its bases. `whole`: any of its names may be read."""
         whole = whole or self.any or self.all and CLASSES in self.wanted
+        own = [base for base in kind.__mro__ if not _library_class(base)]
         if NEW in self.wanted or COPIED in self.wanted or any(
-                [isinstance(static, classmethod) for base in kind.__mro__ if not _library_class(base)
-                 for name, static in vars(base).items() if name in self.wanted]):
+                [isinstance(item, classmethod) for base in own for name, item in vars(base).items()
+                 if name in self.wanted]):
             more = _CONSTRUCTORS        # (a class method may call its class)
         self._held.append(kind.__mro__)
         self.tokens.append(("class", tuple(map(id, kind.__mro__))))

@@ -286,6 +286,67 @@ a = np.arange(4.0).reshape(2, 2); L = [a]; base = np.ones(4); b = base[:2]; othe
 fields = np.zeros(2, [("a", float)]); kind = fields.dtype
 """
 
+CONSTRUCTED = """
+import dataclasses
+N = [2]
+class Base:
+    @classmethod
+    def make(cls):
+        return cls()
+    def again(self):
+        return type(self)()
+    def other(self):
+        kind = self.__class__
+        return kind()
+class Model(Base):
+    def __init__(self, k=1):
+        self.k = N[0]
+class Made:
+    def __new__(cls):
+        made = object.__new__(cls)
+        made.k = N[0]
+        return made
+    @classmethod
+    def make(cls):
+        return cls()
+@dataclasses.dataclass
+class Data:
+    a: int = 1
+    def __post_init__(self):
+        self.k = N[0]
+model, made, data, N[0] = Model(), Made(), Data(), 2
+models = [model]
+class Bound:
+    k = 1
+    @property
+    def q(self):
+        return 1
+    @q.setter
+    def q(self, value):
+        self.k = N[0]
+    @q.deleter
+    def q(self):
+        self.k = N[0]
+names = ["q"]
+def bound(x, name):
+    made = Bound(); setattr(made, name, 1)
+    return x * made.k
+def bound_by_name(x):
+    made = Bound(); setattr(made, "q", 1)
+    return x * made.k
+def bound_by_object(x):
+    made = Bound(); object.__setattr__(made, "q", 1)
+    return x * made.k
+def deleted(x):
+    made = Bound(); delattr(made, "q")
+    return x * made.k
+class Shown:
+    @property
+    def k(self):
+        return N[0]
+shown, texts = Shown(), ["{0.k}"]
+"""
+
 INSIDE = """
 class Key:
     k = 2
@@ -306,17 +367,23 @@ REPLAYED = {
     "names": (VIEW, ["N[0] = 5", "N[0] = 7", "View.K = 5", "View.K = 9", "view.own = 3"], [
         "view.run(x)", "x * getattr(view, names[0])", "x * getattr(view, ''.join(['p']))",
         "x * [getattr(view, name) for name in view.names][0]", "derived.up()(x)",
-        "x * getattr(views['v'], ''.join(['K']))", "operator.methodcaller('do_' + view.kind, x)(view)",
-        "x * operator.methodcaller('__getattribute__', 'K')(view)", "x * getattr(derived, names[0])",
-        "x * operator.attrgetter(*['K', 'p'])(view)[1]", "x * attribute(view)", "x * method(view)",
-        "x * gain(view)", "x * view.__getattribute__('K')", "x * object.__getattribute__(view, 'own')",
+        "x * getattr(views['v'], ''.join(['K']))",
+        "operator.methodcaller('do_' + view.kind, x)(view)",
+        "x * operator.methodcaller('__getattribute__', 'K')(view)",
+        "x * getattr(derived, names[0])",
+        "x * operator.attrgetter(*['K', 'p'])(view)[1]", "x * attribute(view)",
+        "x * method(view)",
+        "x * gain(view)", "x * view.__getattribute__('K')",
+        "x * object.__getattribute__(view, 'own')",
         "x * type(view).__mro__[0].__dict__['K']",
         "x * find(view, names[0])", "x * finds[0](view, names[0])",
         "x * list(map(getattr, [view], names))[0]", "x * bound(names[0])", "x * own('K')",
-        "x * getattr(view, ''.join(['static']))()", "x * getattr(getattr(view, 'do_gain'), 'K', 2)"
+        "x * getattr(view, ''.join(['static']))()",
+        "x * getattr(getattr(view, 'do_gain'), 'K', 2)"
         " * getattr(view, names[0])"]),
     "found or not": (VIEW, ["View.zz = 7", "del View.zz", "view.zz = 5", "del view.zz"], [
-        "x * getattr(view, ''.join(['zz']), 3)", "x * (1 if hasattr(view, ''.join(['zz'])) else 2)"]),
+        "x * getattr(view, ''.join(['zz']), 3)",
+        "x * (1 if hasattr(view, ''.join(['zz'])) else 2)"]),
     "match": (VIEW, ["pattern.a = 5", "Pattern.__match_args__ = ('b',)", "Pattern.b = 7"],
               ["matched(x)"]),
     "slots": (VIEW, ["slots.K = 5"], ["x * getattr(slots, names[0])"]),
@@ -324,7 +391,8 @@ REPLAYED = {
         "x * fs[0].w", "x * table['a'].w", "sum([x * f.w for f in fs])", "x * holder.g.w",
         "x * (lambda: g)().w", "x * getattr(fs[0], 'w')", "x * getattr(fs[0], ''.join('w'), 3)",
         "passed(fs[0], x)", "given(x)", "x * part.func.w", "x * vars(g).get('w', 1)",
-        "x * fs[0].__dict__.get('w', 1)", "x * vars(fs[0]).get('w', 1)", "x * arounds[0].__wrapped__.w",
+        "x * fs[0].__dict__.get('w', 1)", "x * vars(fs[0]).get('w', 1)",
+        "x * arounds[0].__wrapped__.w",
         "x * (fs[0].w if hasattr(fs[0], 'w') else 3)", "x * next(iter(table.values())).w",
         "fnp.sum(fg.vmap(lambda v: v * fs[0].w)(fnp.ones(2) * x))",
         "x * fg.grad(lambda v: v * fs[0].w)(x)", "x * max(fs, key=lambda f: f.w).w", "called(x)",
@@ -332,7 +400,8 @@ REPLAYED = {
     "in a function": (FUNCTIONS, ["g.table['w'] = 5", "g.table = {'w': 6}"],
                       ["x * holder.g.table['w']"]),
     "methods": (FUNCTIONS, ["C.m.w = 5", "C.m.w = 7"], [
-        "x * c.m.w", "x * C.m.w", "x * type(c).m.w", "x * getattr(c, 'm').w", "x * c.m.__func__.w",
+        "x * c.m.w", "x * C.m.w", "x * type(c).m.w", "x * getattr(c, 'm').w",
+        "x * c.m.__func__.w",
         "c.run(x)"]),
     "static methods": (FUNCTIONS, ["C.s.w = 5"], ["x * c.s.w", "x * C.s.w", "x * type(c).s.w"]),
     "properties": (FUNCTIONS, ["C.q.fget.w = 5"], ["x * C.q.fget.w"]),
@@ -341,18 +410,21 @@ REPLAYED = {
         "x * part.w", "x * parts[0].w", "x * vars(part)['w']", "x * part.__dict__['w']"]),
     "cached": (FUNCTIONS, ["cached.w = 5", "cached.w = 7"], [
         "x * cached.w", "x * caches[0].w", "x * vars(caches[0])['w']"]),
-    "dispatch": (FUNCTIONS, ["chosen.w = 5", "chosen.w = 7"], ["x * chosen.w", "x * choices[0].w"]),
+    "dispatch": (FUNCTIONS, ["chosen.w = 5", "chosen.w = 7"], ["x * chosen.w",
+        "x * choices[0].w"]),
     "of fastgrad": (FUNCTIONS, ["program.w = slope.w = rule.w = 5"], [
         "x * program.w", "x * programs[0].w", "x * slopes[0].w", "x * rules[0].w"]),
     "of itself": (FUNCTIONS, ["layer.w = 5"], ["layers[0](x) * layer(x)"]),
     "texts of functions": (
         FUNCTIONS, ["g.__name__ = 'abc'", "g.__qualname__ = 'abcde'", "g.__doc__ = 'abcdef'"], [
-            "x * len(fs[0].__name__)", "x * len(holder.g.__qualname__)", "x * len(fs[0].__doc__ or '')",
+            "x * len(fs[0].__name__)", "x * len(holder.g.__qualname__)",
+            "x * len(fs[0].__doc__ or '')",
             "x * len(repr(fs).split(' at ')[0])"]),
     "defaults": (FUNCTIONS, ["g.__kwdefaults__ = {'k': 2}", "g.__annotations__['x'] = 1"],
                  ["x * len(fs[0].__annotations__)"]),
     "copies": (COPIED, ["N[0] = 5", "N[0] = 7"], [
-        "x * copy.copy(a)", "x * copy.deepcopy(a)", "x * copy.deepcopy([a])[0]", "x * copy.copy(b)",
+        "x * copy.copy(a)", "x * copy.deepcopy(a)", "x * copy.deepcopy([a])[0]",
+        "x * copy.copy(b)",
         "x * copy.deepcopy(b)", "x * copy.copy(c).k", "x * copy.copy(d).k", "x * copy.copy(e)[0]",
         "x * copy.copy(f)"]),
     "special": (SPECIAL, ["N[0] = 5", "N[0] = 7", "data[0][0] = 9"], [
@@ -362,7 +434,8 @@ REPLAYED = {
         "x * Letters('q').value", "x * letters[0]('q').value", "numbered(x)", "awaited(x)",
         "binding(x)", "deleting(x)", "x * float(np.asarray(array)[0])"]),
     "slices": (CLASSES, ["b.v = 1", "b.v = 3", "zero[...] = 1"], [
-        "x * sum([1.0, 2.0, 3.0, 4.0][part])", "x * sum([1.0, 2.0, 3.0, 4.0][rest[0]])", "default(x)",
+        "x * sum([1.0, 2.0, 3.0, 4.0][part])", "x * sum([1.0, 2.0, 3.0, 4.0][rest[0]])",
+        "default(x)",
         "x * float(sum(numbers[part]))", "x * sum([1.0, 2.0, 3.0, 4.0][by_array])"]),
     "subclasses": (CLASSES, ["class Two(B): pass", "class Three(B): pass"], [
         "x * len(B.__subclasses__())", "x * len(classes[0].__subclasses__())", "x * b.m()",
@@ -377,21 +450,37 @@ REPLAYED = {
         CLASSES, ["partial.__setstate__((partial.func, (5,), {}, None))",
                   "partial.__setstate__((lambda k, x: x - k, (5,), {}, None))"],
         ["partial(x)", "partials[0](x)"]),
-    "flags": (ARRAYS, ["a.setflags(write=False)", "a.setflags(write=True)", "a = np.asfortranarray(a)",
+    "flags": (ARRAYS, ["a.setflags(write=False)", "a.setflags(write=True)",
+        "a = np.asfortranarray(a)",
                        "L[0] = a"], [
         "x * (2 if a.flags.writeable else 3)", "np.sum(x * a) * (2 if a.flags.writeable else 3)",
-        "x * (2 if L[0].flags['WRITEABLE'] else 3)", "np.sum(a * x) * (2 if np.isfortran(a) else 3)",
+        "x * (2 if L[0].flags['WRITEABLE'] else 3)",
+        "np.sum(a * x) * (2 if np.isfortran(a) else 3)",
         "np.sum(a * x) * a.strides[0]", "x * L[0].strides[0]",
         "np.sum(np.ravel(a, order='K') * np.arange(4.0)) * x",
         "np.sum(np.array([float(v) for v in np.nditer(a)]) * np.arange(4.0)) * x"]),
     "memory": (ARRAYS, ["base[3] = 5", "b = np.ones(2)"], [
-        "np.sum(b * x) * (2 if np.shares_memory(base, b) else 3)", "x * (3 if b.base is None else 2)",
-        "np.sum(b * x) * (2 if b.base is None else 3)", "x * (1 if b.base is None else b.base[3])"]),
+        "np.sum(b * x) * (2 if np.shares_memory(base, b) else 3)",
+        "x * (3 if b.base is None else 2)",
+        "np.sum(b * x) * (2 if b.base is None else 3)",
+        "x * (1 if b.base is None else b.base[3])"]),
     "fields": (ARRAYS, ["kind.names = ('bbb',)"], [
         "x * len(fields.dtype.names[0])", "x * len(kind.names[0])"]),
+    "constructed": (CONSTRUCTED, ["N[0] = 5", "N[0] = 7"], [
+        "x * type(model)().k", "x * model.__class__().k", "x * model.make().k",
+        "x * model.again().k", "x * model.other().k", "x * models[0].make().k",
+        "x * [type(m) for m in models][0]().k", "x * list(map(type, models))[0]().k",
+        "x * made.make().k", "x * dataclasses.replace(data, a=3).k"]),
+    "bound": (CONSTRUCTED, ["N[0] = 5", "N[0] = 7"], [
+        "bound(x, names[0])", "bound_by_name(x)", "bound_by_object(x)", "deleted(x)"]),
+    "filled in": (CONSTRUCTED, ["N[0] = 5", "N[0] = 7"], [
+        "x * float('{0.k}'.format(shown))", "x * float(texts[0].format(shown))",
+        "x * float('{s.k:5d}'.format_map({'s': shown}))"]),
     "in keys": (INSIDE, ["key.v = 5", "g.v = 7", "ordered.v = counter.v = 9"], [
-        "x * next(iter(sets))[0].v", "x * next(iter(frozen)).v", "x * next(iter(next(iter(deep)))).v",
-        "x * next(iter(functions)).v", "x * next(iter(by_function)).v", "x * next(iter(by_key))[0].v",
+        "x * next(iter(sets))[0].v", "x * next(iter(frozen)).v",
+        "x * next(iter(next(iter(deep)))).v",
+        "x * next(iter(functions)).v", "x * next(iter(by_function)).v",
+        "x * next(iter(by_key))[0].v",
         "x * next(iter(proxy))[0].v", "x * ordered.v", "x * counters[0].v"]),
 }
 
@@ -439,7 +528,7 @@ REFUSED = {
     "classes": (VIEW, ["View.K = 5"], "told at run time", [
         "(lambda q, n: x * getattr(q, n))(View, 'K')"]),
     "traceback": (HIDDEN, ["\ntry: raise error\nexcept Error: pass"], "__traceback__",
-                  ["x * (2 if error.__traceback__ is None else 3) + x * (error.__cause__ is None)"]),
+                  ["x * (2 if error.__traceback__ is None else 3)"]),
 }
 
 
@@ -497,7 +586,7 @@ def test_what_is_set_on_an_object_that_is_not_asked_for():
 
 
 def test_a_class_whose_methods_are_not_looked_up_is_not_read():
-    """`vars` reads what is in an object: a method that cannot be replayed is none of its business."""
+    """`vars` reads what is in an object: what a method does is none of its business."""
     class Settings:
         def __init__(self):
             self.rate = 2.0
