@@ -88,7 +88,8 @@ _CHANGING_WORDS = frozenset([*[name for names in _CHANGING.values() for name in 
 def _code_may_change(code):
     """Whether code has anything that may change an object."""
     names = names_in(code)
-    return (any(map(_may_store, names.code.everything))
+    return (bool(names.dynamic or names.code.unknown)
+            or any(map(_may_store, names.code.everything))
             or not _CHANGING_WORDS.isdisjoint(names.attributes)
             or not _CHANGING_WORDS.isdisjoint(names.globals))
 
@@ -109,9 +110,13 @@ def may_change(function):
     rest, met, reached = [(function, ())], set(), Reached()
     while rest:
         x, attributes = rest.pop()
-        if id(x) in met or len(met) > FUNCTIONS:
+        # (Of another object each function may name something else.)
+        mark = id(x), None if isinstance(x, types.FunctionType) else id(attributes)
+        if mark in met:
             continue
-        met.add(id(x))
+        if len(met) > FUNCTIONS:
+            return None
+        met.add(mark)
         if isinstance(x, types.FunctionType):
             if "__wrapped__" in vars(x):
                 reached.told = False
@@ -147,7 +152,14 @@ def may_change(function):
         elif type(x) is dict:
             reached.told = False
             rest += [(part, attributes) for part in list(x.values())[:PARTS]]
-        elif isinstance(x, (types.ModuleType, np.ndarray, Tensor)):
+        elif isinstance(x, types.ModuleType):
+            if not _watch._known_module(x.__name__):
+                for name in attributes:
+                    found = vars(x).get(name, ABSENT)
+                    reached.names.append((vars(x), name, reached.known_by(found)))
+                    if found is not ABSENT:
+                        rest.append((found, attributes))
+        elif isinstance(x, (np.ndarray, Tensor)):
             continue
         else:
             kind = x if isinstance(x, type) else type(x)

@@ -5,6 +5,7 @@ tested without a new line here.
 """
 
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -1205,3 +1206,21 @@ def test_lanes_of_several_shapes_are_refused():
         fg.vmap(lambda x: np.unique(x))(x)
     with pytest.raises(ValueError, match=r"another number of entries in each; write fnp\.where"):
         fg.vmap(lambda x: np.nonzero(x > 2)[0])(x)
+
+
+def test_what_a_function_of_another_module_changes():
+    helpers = types.ModuleType("helpers")
+    exec("import numpy as np\nseen = np.zeros(1)\n"
+         "def same(x):\n    return x\n"
+         "def count(x):\n    seen[0] += 1\n    return x * seen[0]\n", vars(helpers))
+
+    def same(x):
+        return helpers.same(x)
+
+    def f(x):
+        y = helpers.count(same(x))
+        return y
+
+    for k in range(2):
+        near(fg.vmap(f)(np.ones(3)), np.arange(1.0, 4.0) + 3 * k)
+        near(helpers.seen, [3.0 * (k + 1)])
