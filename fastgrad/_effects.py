@@ -556,8 +556,9 @@ class _Search:
         if owner in _NUMBERS and name in _OF_ARRAYS or name == "shuffle":
             self._refuses(name, [[owner], *args], names, value)
         if owner in _NUMBERS and len(args) > _OUT.get(name, len(args)):
-            for out in args[_OUT[name]]:
-                self._changes(out, value)
+            for out in args[_OUT[name]]:        # (a list among positional arguments is none)
+                if not isinstance(out, Known) or isinstance(out.object, np.ndarray):
+                    self._changes(out, value)
         for out in names.get("out", ()) if owner not in _NUMBERS else ():
             self._refuses(f"out= of {name}", [[out]], {}, value)
         if owner == SHOWN and any([name in names for names in _CHANGING.values()]):

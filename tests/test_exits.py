@@ -213,7 +213,6 @@ REFUSED = {
                      ["Tensor itself"] if sys.version_info < (3, 15) else None),
     "tobytes": (lambda x: np.frombuffer((x * x).tobytes(), x.dtype)[0] * x[0], [".detach()"]),
     "data": (lambda x: np.asarray(x.data)[0] * x[0], [".detach()"]),
-    "flat": (lambda x: x.flat[0] * x[0], [".detach()"]),
     "array interface": (lambda x: len(x.__array_interface__) * x[0], [".detach()"]),
     "memoryview": (lambda x: memoryview(x)[0] * x[0], None),
     # (NumPy 2.0 asks the type, and says in its own words that it has no such method.)

@@ -918,55 +918,7 @@ def cast(a, dtype):
     return push_cast(&x, dtype.num)
 
 
-class Flat:
-    """The entries of a Tensor in C order: what `Tensor.flat` is. As `numpy.flatiter`.
-
-    Parameters
-    ----------
-    base : Tensor
-    """
-
-    def __init__(self, base):
-        self.base, self._entries = base, None
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self._entries is None:
-            self._entries = iter(self.copy())
-        return next(self._entries)
-
-    def __len__(self):
-        return self.base.size
-
-    def __getitem__(self, key):
-        found = reshape(self.base, (-1,))[key]
-        return found.copy() if found.ndim else found        # no view, as of arrays
-
-    def __setitem__(self, key, value):
-        places = vouch(np.arange(self.base.size))
-        places = (tensor_constant(places) if isinstance(key, Tensor) else places)[key]
-        literal = isinstance(value, (list, tuple))
-        if literal:
-            value = operand_settled(value)
-        if getattr(value, "size", 1) != 1 and value.shape != places.shape:  # repeated, as NumPy does
-            value = reshape(value, (-1,))[np.arange(places.size).reshape(places.shape) % value.size]
-            if literal and PyArray_Check(value):
-                vouch(value)
-        self.base[tuple([x if isinstance(x, Tensor) else vouch(x) for x in
-                         np.unravel_index(places, self.base.shape)])] = value
-
-    def __array__(self, dtype=None, copy=None):
-        return reshape(self.base, (-1,)).__array__(dtype, copy)
-
-    def __array_function__(self, function, types, args, kwargs):
-        args = [x.copy() if isinstance(x, Flat) else x for x in args]
-        return function(*args, **{key: x.copy() if isinstance(x, Flat) else x for key, x in kwargs.items()})
-
-    def copy(self):
-        """A Tensor of one axis."""
-        return self.base.flatten()
+flat_of = None          # what Tensor.flat makes, registered by fastgrad.numpy
 
 
 cdef int busy() noexcept nogil:

@@ -92,11 +92,11 @@ cdef class Tensor:
     @property
     def flat(self):
         """The entries in C order, to be walked over, indexed and assigned to. As ``ndarray.flat``."""
-        return Flat(self)
+        return flat_of(self)
 
     @flat.setter
     def flat(self, value):
-        Flat(self)[:] = value
+        flat_of(self)[:] = value
 
     @property
     def requires_grad(self):

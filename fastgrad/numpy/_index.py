@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 from fastgrad._operators.plain import flatnonzero
 
-from ._create import cast, lift
+from ._create import cast, lift, lift_all
 from ._dispatch import Tensor, axes_of, evaluated, implements, refuse, values_of
 
 __all__ = [
@@ -310,3 +310,58 @@ def partition(a, kth, axis=-1, kind="introselect", order=None):
         a, axis = core.reshape(a, (a.size,)), 0
     axis = normalize_axis_index(axis, a.ndim, "partition")
     return take_along_axis(a, evaluated(np.argpartition, (a, kth, axis, kind, order), {}), axis)
+
+
+# ---- Tensor.flat ----------------------------------------------------------------------------
+
+class Flat:
+    """The entries of a Tensor in C order: what `Tensor.flat` is. As `numpy.flatiter`.
+
+    Parameters
+    ----------
+    base : Tensor
+    """
+
+    def __init__(self, base):
+        self.base, self._entries = base, None
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._entries is None:
+            self._entries = iter(self.copy())
+        return next(self._entries)
+
+    def __len__(self):
+        return self.base.size
+
+    def __getitem__(self, key):
+        found = core.reshape(self.base, (-1,))[key]
+        return found.copy() if found.ndim else found        # no view, as of arrays
+
+    def __setitem__(self, key, value):
+        places = core.vouch(np.arange(self.base.size))
+        places = (core.constant(places) if isinstance(key, Tensor) else places)[key]
+        if isinstance(value, (list, tuple)):
+            (value,) = lift_all([value])
+        if getattr(value, "size", 1) != 1 and value.shape != places.shape:  # repeated, as NumPy does
+            order = np.arange(places.size).reshape(places.shape) % value.size
+            value = core.reshape(value, (-1,))[core.vouch(order)]
+        self.base[tuple([x if isinstance(x, Tensor) else core.vouch(x) for x in
+                         np.unravel_index(places, self.base.shape)])] = value
+
+    def __array__(self, dtype=None, copy=None):
+        return core.reshape(self.base, (-1,)).__array__(dtype, copy)
+
+    def __array_function__(self, function, types, args, kwargs):
+        args = [x.copy() if isinstance(x, Flat) else x for x in args]
+        return function(*args, **{key: x.copy() if isinstance(x, Flat) else x
+                                  for key, x in kwargs.items()})
+
+    def copy(self):
+        """A Tensor of one axis."""
+        return self.base.flatten()
+
+
+core.flat_of = Flat
