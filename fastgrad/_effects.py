@@ -555,7 +555,9 @@ class _Search:
                 self._changes(first, value)
         if owner in _NUMBERS and name in _OF_ARRAYS or name == "shuffle":
             self._refuses(name, [[owner], *args], names, value)
-        if owner in _NUMBERS and len(args) > _OUT.get(name, len(args)):
+        starred = value is not None and value.name is None     # then all parts stand at each place
+        if owner in _NUMBERS and args and (
+                len(args[0]) if starred else len(args)) > _OUT.get(name, 99):
             for out in args[_OUT[name]]:        # (a list among positional arguments is none)
                 if not isinstance(out, Known) or isinstance(out.object, np.ndarray):
                     self._changes(out, value)

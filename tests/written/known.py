@@ -121,7 +121,7 @@ branch_isinstance type_of_value
     },
     "scan": {
         "has a result that is not the plain function's": """
-branch_isinstance type_of_value
+type_of_value
 """.split(),
     },
     "save": {
