@@ -525,8 +525,7 @@ cdef class Recorder:
             self.holders.append(argument_of(t))     # no other leaf gets its number meanwhile
             self.traced(t)
             numbers.append(e.number(t.id))
-            kinds.append("array" if t.node.rank or t.id in self.points or (
-                             t.extra is not None and t.extra.point) else
+            kinds.append("array" if t.node.rank or t.id in self.points else
                          "float" if t.node.flags & FG_WEAK and is_float(t.node.dtype) else "scalar")
         if self.known is None:
             self.settle()
