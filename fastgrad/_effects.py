@@ -49,6 +49,7 @@ Tensor = core.Tensor
 
 FUNCTIONS = 400             # so many are read for one; what others change is found after the run
 PARTS = 64                  # so many entries of a container are told apart
+HELD = 256                  # and so many of those in one another
 
 # ---- tables ---------------------------------------------------------------------------------
 
@@ -390,7 +391,7 @@ class _Search:
             frame.bound[parameter] = values
         if len(args) > count and raw.co_flags & 0x04:
             rest = code.parameters[count + raw.co_kwonlyargcount]
-            frame.bound[rest] = [Own(tuple, tuple([x for part in args[count:] for x in part]))]
+            frame.bound[rest] = [_holding(tuple, [x for part in args[count:] for x in part])]
         others = []
         for name, values in names.items():
             parameter = code.variables.get(name)
@@ -399,7 +400,7 @@ class _Search:
             else:
                 others += values
         if raw.co_flags & 0x08:
-            frame.bound[code.parameters[-1]] = [Own(dict, tuple(others))]
+            frame.bound[code.parameters[-1]] = [_holding(dict, others)]
 
     def _class(self, kind, args, names, value):
         """An instance that the call makes."""
@@ -408,8 +409,8 @@ class _Search:
             self.asked(args[0], lambda _: False, value)
         if kind in _SAME_PARTS:
             self._passed(args, names, value)
-            return [Own(kind, tuple([x for part in args for whole in part
-                                     for x in (self.parts(whole) if kind is not map else ())]))]
+            return [_holding(kind, [x for part in args for whole in part
+                                    for x in (self.parts(whole) if kind is not map else ())])]
         own = Own(kind, ())
         for name in ("__init__", "__post_init__", "__new__"):
             method = _class_attribute(kind, name)
@@ -578,7 +579,7 @@ class _Search:
         if name in _SAME_METHODS:
             return [owner]
         if name in _SAME_PARTS_METHODS and kind is not None:
-            return [Own(None, tuple(self.parts(owner))), *(
+            return [_holding(None, self.parts(owner)), *(
                 self.parts(owner) if name in ("get", "setdefault") else ())]
         if name == "pop":
             return self.parts(owner)
@@ -724,8 +725,8 @@ class _Search:
         if kind == "call":
             return self._called(value, frame)
         if kind == "built":
-            return [Own(getattr(builtins, value.name, None), tuple(
-                [x for part in value.parts for x in self.look(part, frame)][:PARTS]))]
+            return [_holding(getattr(builtins, value.name, None), [
+                x for part in value.parts for x in self.look(part, frame)])]
         if kind == "function":
             return [Made(value, frame)]
         if kind == "inplace":
@@ -936,6 +937,31 @@ def _key(x):
     if isinstance(x, Derived):
         return _key(x.function), x.argnums
     return id(x.value) if isinstance(x, Made) else (x, None)
+
+
+def _holding(kind, parts):
+    """A container that the call has made, of what it may hold.
+
+    A function that calls itself may put what it was given into a new container each time, twice:
+    what holds more than `HELD` values, and those in it, is known by these values alone, each once.
+    """
+    parts = tuple(parts[:PARTS])
+    leaves = []
+    for part in parts:
+        _add_leaves(part, leaves)
+        if len(leaves) > HELD:
+            return Own(kind, tuple({_key(x): x for x in leaves[:HELD]}.values())[:PARTS])
+    return Own(kind, parts)
+
+
+def _add_leaves(x, leaves):
+    """Append x, or what the containers in it hold at last, to a list that shall stay short."""
+    if isinstance(x, Own) and x.parts:
+        for part in x.parts:
+            if len(leaves) <= HELD:
+                _add_leaves(part, leaves)
+    else:
+        leaves.append(x)
 
 
 def _subclass(kind, x):

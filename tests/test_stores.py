@@ -8,6 +8,7 @@ import bisect
 import collections
 import functools
 import heapq
+import itertools
 import operator
 import types
 
@@ -17,6 +18,7 @@ from sides import Particle, recorded, side_by_side
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
+from fastgrad import _effects
 from fastgrad._effects import effects
 
 pytestmark = pytest.mark.filterwarnings("ignore:compile")
@@ -576,3 +578,27 @@ def test_a_cache_that_is_asked_with_a_tensor():
     f = fg.compile(lambda x: cached(x) + 1)
     assert [f(1.0), f(2.0), f(1.0)] == [3.0, 5.0, 3.0]
     assert type(cached(1.0)) is float and cached(2.0) == 4.0
+
+
+# ---- code that never ends is read to an end -------------------------------------------------
+
+def deeper(make):
+    def f(*args, **named):
+        return make(f, *args, **named)
+    return f
+
+
+@pytest.mark.parametrize("make", [
+    lambda f, *a: f(*a, *a), lambda f, *a: f(a, [a]), lambda f, a, **k: f((a, [a]), b=(k, [k])),
+    lambda f, a: f(list(zip(a, [a]))), lambda f, a: f({"a": a, "b": [a]}.items()),
+    lambda f, a: f(fg.grad(f)), lambda f, *a: fg.compile(f)(*a)])
+def test_recursion_into_containers_of_what_was_given(make, monkeypatch):
+    """What is known of the arguments does not grow from call to call: it once doubled."""
+    calls, key = itertools.count(), _effects._key
+
+    def counted(x):
+        assert next(calls) < 2_000_000
+        return key(x)
+
+    monkeypatch.setattr(_effects, "_key", counted)
+    assert effects(deeper(make), (1.0,)).reason is None
