@@ -195,6 +195,18 @@ typedef struct FgLoop {
     int64_t scratch;            /* bytes: two buffers for each carry, a row for each output       */
 } FgLoop;
 
+/* A call of an operator of matrices by the inner loop of a generalised ufunc, all but the memory. */
+enum { FG_INNER_OPERANDS = 8, FG_INNER_AXES = 8 };  /* results are operands; axes before the core's */
+typedef struct FgInner {
+    const FgCallInfo *info;
+    int32_t operands, results, axes;
+    int32_t first, which;       /* the step that computes all results; the one that is wanted     */
+    int64_t lanes, lane;        /* how many, and elements of the first result in each             */
+    int64_t dims[1 + 2 * FG_INNER_OPERANDS], steps[3 * FG_INNER_OPERANDS];
+    int64_t lengths[FG_INNER_AXES], strides[FG_INNER_OPERANDS * FG_INNER_AXES];
+    int64_t at[FG_INNER_OPERANDS], room;    /* of several results: where in which memory          */
+} FgInner;
+
 typedef struct FgStep {
     uint8_t kind, dtype;
     uint16_t op;
@@ -211,6 +223,7 @@ typedef struct FgStep {
         struct { const int64_t *places; int64_t place_count, width; };  /* rows of an array      */
         struct { const FgLoop *loop; FgOperand *results; int32_t loop_number; };
         struct { int64_t outcome; int32_t guard_kind; };
+        const FgInner *inner;       /* what NumPy computes, without Python; NULL: with it         */
         /* Rows of an operand, and of the result; a place to work. */
         struct { FgWalk walk, back; int64_t rows, length; int32_t extra; };
     };
@@ -271,6 +284,7 @@ typedef struct FgFrame {
     char **memory;              /* by place                                                       */
     char *arrays;
     char *blocks[FG_THREADS_MAX];       /* block registers of each thread, made when needed       */
+    char **rooms;               /* by step: the results of an FgInner that has several            */
     void *owner;                /* what Python steps need: the Plan, and a dict of objects        */
     void *objects;
 } FgFrame;

@@ -75,6 +75,16 @@ cdef extern from "vm.h" nogil:
     enum: FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY
     enum: FG_STEP_LOAD, FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD, FG_STEP_FINITE
     enum: FG_STEP_WEIGHTS, FG_STEP_ROWS_AT, FG_STEP_LOOP
+    enum: FG_INNER_OPERANDS, FG_INNER_AXES
+    ctypedef struct FgInner:
+        const FgCallInfo *info
+        int32_t operands, results, axes, first, which
+        int64_t lanes, lane, room
+        int64_t *dims
+        int64_t *steps
+        int64_t *lengths
+        int64_t *strides
+        int64_t *at
     ctypedef struct FgPlan
     ctypedef struct FgStep:
         uint8_t kind, dtype
@@ -84,6 +94,7 @@ cdef extern from "vm.h" nogil:
         FgOperand out
         FgOperand *in_ "in"
         FgBlockRun *blocks
+        const FgInner *inner
         int32_t nodes, node_count
     ctypedef struct FgLoop:
         const FgPlan *body

@@ -144,7 +144,7 @@ cdef class Plan:
     cdef Checked source             # keeps what the plan points into
     cdef uint8_t *kinds             # of the outputs
     cdef dict prepared              # functions of the nodes that NumPy computes
-    cdef dict loops                 # of these, the loops of NumPy's
+    cdef list natives               # of these, what an inner loop does
     cdef dict same                  # of these, which are the same call; None: not looked at
     cdef Plan careful               # assumes less; made when needed
     cdef bint left                  # for the careful one, for good
@@ -154,7 +154,7 @@ cdef class Plan:
         cdef int k
         self.graph = graph
         self.source = checked(graph, assumed)
-        self.prepared, self.loops = {}, {}
+        self.prepared, self.natives = {}, []
         with nogil:
             self.plan = fg_plan_new(&self.source.source)
         if self.plan == NULL:
@@ -162,6 +162,7 @@ cdef class Plan:
         if self.plan.error != NULL:
             # Of a file its author may be wrong; of a recording, the planner.
             raise ValueError(f"the graph could not be planned: {self.plan.error.decode()}")
+        self.find_natives()
         if CHECK_PLANS:
             self.verify()
         self.kinds = <uint8_t *>fg_malloc(len(graph.kinds) + 1)
@@ -375,8 +376,6 @@ cdef class Plan:
     cdef int python_step(self, FgFrame *f, const FgStep *s) except -1:
         cdef int k
         cdef FgGraphNode *n = &self.source.nodes[s.node]
-        if n.op == FG_call and self.natively(f, s):
-            return 0
         values = [self.operand(f, &s.in_[k]) for k in range(s.count)
                   if self.source.nodes[s.in_[k].node].op != FG_custom]
         if n.op == FG_result:
@@ -410,33 +409,31 @@ cdef class Plan:
             function = self.prepared[node] = getattr(replay_module(), prepare)(self.graph, node)
         return function
 
-    cdef bint natively(self, FgFrame *f, const FgStep *s) except -1:
-        """Whether an inner loop has done the step."""
-        cdef Native native
-        found = self.loops.get(s.node)
-        if found is None:
-            found = self.loops[s.node] = native_of(self.graph.attribute(s.node))
-        if found[0] is None:
-            return False
-        native, which = found
-        if native.result_count == 1:
-            if not native.run(f, s, 0, None):
-                return False
-        else:                               # the first step computes all, the others take theirs
-            made, first = self.objects(f), self.first_of(s.node)
-            rooms = made.get(("rooms", first))
-            if first == s.node:
-                if rooms is None:
-                    rooms = made["rooms", first] = native.rooms(s, which)
-                if not native.run(f, s, which, rooms):
-                    del made["rooms", first]
-                    return False
-            elif rooms is None:             # the function has served
-                return False
-            memcpy(f.memory[s.out.place], PyArray_DATA(<ndarray>rooms[which]), s.out.size * 8)
-        if f.objects != NULL:           # of the step before
-            self.objects(f).pop(("call", s.node), None)
-        return True
+    cdef int find_natives(self) except -1:
+        """Let steps that an inner loop can do be done by it."""
+        cdef int k
+        cdef int64_t work
+        cdef FgStep *s
+        cdef NativeStep step
+        numbers = {}                    # of the steps, by node
+        for k in range(self.plan.step_count):
+            s = &self.plan.steps[k]
+            if s.kind != FG_STEP_PYTHON or self.source.nodes[s.node].op != FG_call:
+                continue
+            numbers[s.node] = k
+            native, which = native_of(self.graph.attribute(s.node))
+            if native is None:
+                continue
+            step = NativeStep.__new__(NativeStep)
+            step.native = native
+            first = numbers[self.first_of(s.node)] if step.native.results > 1 else k
+            if step.prepare(s, which, first):
+                self.natives.append(step)
+                s.inner = &step.call
+                work = step.call.lanes * max([step.call.dims[1 + i] for i in range(2)]) ** 3
+                s.work += work
+                self.plan.work += work
+        return 0
 
     cdef object first_of(self, int64_t node):
         """Of several nodes that are the same call, as one node for each of its results is, the one whose
