@@ -244,5 +244,9 @@ def probe(seed, count, log):
 if __name__ == "__main__":
     import faulthandler
     faulthandler.enable()
+    if os.name == "posix" and "asan" not in os.environ.get("LD_PRELOAD", ""):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))      # scatter(..., 2**31)
     with open(os.environ.get("FASTGRAD_PROBE", os.devnull), "w") as log:
         print(probe(int(sys.argv[1]), int(sys.argv[2]), log), "calls")

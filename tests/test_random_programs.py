@@ -31,7 +31,7 @@ def test_random_programs(first):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 2000, 100))
+@pytest.mark.parametrize("first", range(0, 1000, 100))
 def test_many_random_programs(first):
     stress("--seed", SEED + 1, "--first", first, "--count", 100)
 
