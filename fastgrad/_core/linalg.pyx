@@ -31,6 +31,29 @@ cdef object matrix_ufunc(const char *name, FgMatrixLoop *loop, bint which, const
 matrices = {}           # by name
 
 
+def pooled(*lengths):
+    """A float64 array in memory of the pool, not filled. (NumPy gets large arrays as fresh pages, which
+    are cleared when they are touched first: for 200 rows that takes as long as the arithmetic.)"""
+    cdef int64_t dims[64]
+    cdef int k, rank = <int>len(lengths)
+    cdef FgShape *shape
+    cdef FgValue *v = NULL
+    if rank > 64:
+        raise ValueError("an array has at most 64 axes")
+    for k in range(rank):
+        dims[k] = lengths[k]
+        if dims[k] < 0:
+            raise ValueError("lengths of axes are not negative")
+    shape = shape_new(rank, dims)
+    try:
+        v = pool_take(shape.size * 8)
+        return value_ndarray(shape, v, FG_FLOAT64, True)
+    finally:
+        shape_release(shape)
+        if v != NULL:
+            value_release(v)
+
+
 cdef int linalg_setup() except -1:
     global fg_linalg_product
     cnp.import_ufunc()

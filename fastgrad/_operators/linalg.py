@@ -14,6 +14,9 @@ from .rule import on_examples, operator
 __all__ = ["cholesky", "eigh", "solve"]
 
 
+LARGE = 1 << 14             # elements: results of that size lie in the core's memory
+
+
 def _transposed(a):
     return fnp.swapaxes(a, -1, -2)
 
@@ -22,15 +25,24 @@ def _well_conditioned(rng, *shape):
     return rng.normal(size=shape) + 3 * np.eye(shape[-1])
 
 
+def _run(name, *operands):
+    """A loop of the core's, for float64. Its first result has the shape of the last operand."""
+    a, b, loop = operands[0], operands[-1], core.matrices[name]
+    if max([x.ndim for x in operands]) > 2 or a.size < LARGE:
+        return loop(*operands)
+    out = core.pooled(*b.shape)
+    return loop(*operands, out=(out, core.pooled(*a.shape), None) if name == "solve" else out)
+
+
 def _loop(name, *operands):
-    """A loop of the core's for float64, in the dtype that NumPy's functions return."""
+    """The same in the dtype that NumPy's functions return."""
     single = all([x.dtype == np.float32 for x in operands])
-    found = core.matrices[name](*operands)
+    found = _run(name, *operands)
     return found.astype(np.float32) if single else found
 
 
 def _factor_and_solve(a, b):
-    x, factors, exchanged = core.matrices["solve"](a, b)
+    x, factors, exchanged = _run("solve", a, b)
     if np.isnan(factors[..., :1, :1]).any():        # singular, or there was one
         x = np.linalg.solve(a, b)
         if np.isfinite(a).all():                    # singular but for NumPy's rounding
@@ -39,8 +51,8 @@ def _factor_and_solve(a, b):
 
 
 def _solve_factored(a, factors, exchanged, b, transposed):
-    loop = core.matrices["solve_transposed" if transposed else "solve_again"]
-    return loop(a, factors, exchanged, b).astype(np.result_type(a, b), copy=False)
+    name = "solve_transposed" if transposed else "solve_again"
+    return _run(name, a, factors, exchanged, b).astype(np.result_type(a, b), copy=False)
 
 
 def _again(a, factors, b, transposed):
