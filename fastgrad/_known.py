@@ -102,7 +102,7 @@ def _known_functions():
         *_public(cmath), *_public(np.linalg), *_public(np.fft),
         *_names(functools, "partial reduce wraps update_wrapper cmp_to_key lru_cache cache"),
         *_names(copy, "copy deepcopy replace"),
-        *_names(dataclasses, "asdict astuple fields is_dataclass replace"),
+        *_names(dataclasses, "asdict astuple fields is_dataclass replace _replace"),
         *_names(typing, "cast NamedTuple"), str.maketrans,
         *[x for x in vars(np).values() if isinstance(x, np.ufunc)],
         type(None), type(Ellipsis), type(NotImplemented), types.FunctionType, types.MethodType,
