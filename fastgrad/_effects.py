@@ -176,7 +176,7 @@ def effects(function, args=(), kwargs=None):
                      {x.dtype.type for x in given if isinstance(x, np.ndarray)})
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
-    return Effects(search.reason, search.writes, frozenset(() if search.asks else search.codes))
+    return Effects(search.told(), search.writes, frozenset(() if search.asks else search.codes))
 
 
 class _Open(list):
@@ -224,6 +224,14 @@ class _Search:
         self._done, self._active, self._count = {}, set(), 0
         self._loops = False             # whether a value has been found to be made of itself
         self.codes, self.asks = set(), False    # looked at; whether code asks of what is not known
+        self.catches, self.raises = False, None     # errors of floats; what may raise one
+
+    def told(self):
+        """The first reason that has been found."""
+        if self.reason is None and self.catches and self.raises is not None:
+            return ("it may catch an error that Python's floats raise and those of a program do not"
+                    f"{_line(self.raises)}")
+        return self.reason
 
     def found(self, what, value):
         if self.reason is None:
@@ -632,6 +640,23 @@ class _Search:
             elif kind in ("call", "attribute", "enter", "operator", "unary", "compare", "item",
                           "match"):
                 self.look(value, frame)
+            if kind == "match" and len(value.parts) == 1:
+                self._catches(self.look(value.parts[0], frame))
+            elif kind in ("operator", "inplace") and value.name in _RAISING:
+                self._may_raise(value, frame)
+
+    def _catches(self, classes):
+        """An ``except`` of these classes."""
+        self.catches = self.catches or any([
+            isinstance(part, Known) and (_subclass(ZeroDivisionError, part.object)
+                                         or _subclass(OverflowError, part.object))
+            for x in classes for part in (x.parts if isinstance(x, Own) else (x,))])
+
+    def _may_raise(self, value, frame):
+        """1.0 / 0.0 raises an error in Python, and a program goes on with infinity."""
+        if self.raises is None and not self.tensors and float in self.kinds and any(
+                [x in (ARGUMENT, COMPUTED) for part in value.parts for x in self.look(part, frame)]):
+            self.raises = value
 
     def _binds(self, value, frame):
         """A store to a name, or its deletion."""
@@ -914,6 +939,7 @@ _TRANSFORMING = frozenset(["fastgrad.transforms", "fastgrad._vmap", "fastgrad._c
 _OF_SHAPE = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides"])
 _ABOUT = frozenset(map(id, (len, np.shape, np.ndim, np.size, isinstance, issubclass, hasattr,
                             callable, np.isscalar)))
+_RAISING = frozenset("/ // % ** /= //= %= **=".split())
 _SAMENESS = {"is": operator.is_, "is not": operator.is_not, "==": operator.eq, "!=": operator.ne}
 _OPERATORS = {"+": "__add__", "-": "__sub__", "*": "__mul__", "/": "__truediv__", "@": "__matmul__",
               "**": "__pow__", "//": "__floordiv__", "%": "__mod__", "<<": "__lshift__",

@@ -400,6 +400,19 @@ cdef bint index_is_settled(object i) noexcept:
             and index_part_is_settled((<PySliceObject *>i).step))
 
 
+cdef object index_numbers(object i):
+    """A list as an index without Tensors: the whole numbers and truths in it are decisions."""
+    if type(i) is list:
+        descend()
+        try:
+            return [index_numbers(part) for part in i]
+        finally:
+            ascend()
+    if type(i) is not Tensor or (<Tensor>i).node.rank or is_float((<Tensor>i).node.dtype):
+        return i
+    return bool(i) if (<Tensor>i).node.dtype == FG_BOOL else int(i)
+
+
 cdef object index_settled_item(object i):
     cdef Py_ssize_t start, stop, step
     if PySlice_Check(i):
@@ -408,7 +421,7 @@ cdef object index_settled_item(object i):
     if hasattr(type(i), "__index__"):
         return int(i.__index__())
     if isinstance(i, list):
-        return vouch(index_plain_item(i))
+        return vouch(index_plain_item(index_numbers(i)))
     return i if isinstance(i, (str, bytes, float, complex)) else np.asarray(i)
 
 

@@ -334,6 +334,8 @@ cdef class Tensor:
     def reshape(self, *shape, order="C"):
         """The same entries in another shape."""
         shape = shape[0] if len(shape) == 1 else shape
+        if isinstance(shape, Tensor):
+            shape = tuple(map(int, shape)) if shape.ndim else int(shape)
         if order != "C":
             return ARRAY_FUNCTIONS[np.reshape](self, shape, order)
         return reshape(self, shape)
@@ -360,24 +362,18 @@ cdef class Tensor:
         return PySeqIter_New(self)      # as arrays have it, which tells where it is
 
     def __getitem__(self, index):
-        cdef Operand x
-        cdef Tensor y
-        index = index_settled(index)
-        operand_clear(&x)
-        operand_tensor(self, &x)
-        if x.shape != NULL and x.value == NULL:
-            x.value = value_of(x.node, x.id)
-        y = push_item(&x, index)
-        if y.node.rank == 0:
-            # NumPy makes a scalar, unless the index has dots: then a 0-d array that is a view.
-            if PyLong_CheckExact(index) or not has_dots(index):
-                return item_made(y, self, index) if y.node.flags & FG_LEAF else y
-        if ((self.node.rank or is_point(self)) and not is_fancy(index) and (
-                y.node.op == FG_item or y.node.op == FG_reshape or y.node.op == FG_gather
-                or y.node.flags & FG_LEAF)):
-            view_of(y, self, ("item", held_index(index)))
-            return y
-        return item_made(y, self, index) if y.node.flags & FG_LEAF else y
+        if mode().recorder == NULL:
+            return item_of(self, index)
+        try:
+            return item_of(self, index)
+        except (TypeError, NotImplementedError) as error:
+            if not values_serve((self, index), {}, error):
+                raise
+        except Exception as error:
+            if holds_tensor((index,), 0):       # (else the shape decides: iteration ends so)
+                note_raised(error, (self, index))
+            raise
+        return called_on_values(operator.getitem, (self, index), {})
 
     def __setitem__(self, index, value):
         if (self.node.rank == 0 and mode().recorder != NULL and not is_point(self)
@@ -387,7 +383,12 @@ cdef class Tensor:
                               "not support item assignment")
             error.of_values = True
             raise error
-        assign(self, index, value)
+        try:
+            assign(self, index, value)
+        except Exception as error:
+            if holds_tensor((index,), 0):
+                note_raised(error, (self, index))
+            raise
 
     def __bool__(self):
         self.fresh()
@@ -406,7 +407,7 @@ cdef class Tensor:
 
     def __int__(self):
         if self.size == 1 and not loses(self):
-            return decided(self, "int", int(tensor_value(self).item()))
+            return decided(self, "int", whole_part(self))
         if self.size == 1 and mode().recorder != NULL and handed_out(self):
             return whole_number(self)
         return int(self.number_for("int", "int(t.detach()) for the number alone"))
@@ -416,6 +417,8 @@ cdef class Tensor:
                                        "the number alone"))
 
     def __index__(self):
+        if is_truth(self):
+            return int(bool(self))
         if is_float(self.node.dtype) or self.node.dtype == FG_BOOL:
             raise TypeError(f"a {self.dtype} Tensor cannot be an index{user_line()}; write "
                             "int(t.detach())")
@@ -496,6 +499,9 @@ cdef class Tensor:
         except (TypeError, ValueError, NotImplementedError) as error:
             if not values_serve(inputs, given, error):
                 raise
+        except Exception as error:
+            note_raised(error, inputs)
+            raise
         return called_on_values(getattr(ufunc, method), inputs, given)
 
     def __array_function__(self, func, types, args, kwargs):
@@ -509,6 +515,9 @@ cdef class Tensor:
         except (TypeError, ValueError, NotImplementedError) as error:
             if not values_serve(args, kwargs, error):
                 raise
+        except Exception as error:
+            note_raised(error, args)
+            raise
         return called_on_values(func, args, kwargs)
 
     # ---- operators --------------------------------------------------------------------------
@@ -623,6 +632,8 @@ cdef class Tensor:
             return binary(FG_greater, self, other)
         if how == Py_GE:
             return binary(FG_greater_equal, self, other)
+        if other is None and self.node.rank:            # entry by entry, as NumPy's
+            return vouch(np.full(self.shape, how == Py_NE))
         if how == Py_EQ:
             return binary(FG_equal, self, other)
         return binary(FG_not_equal, self, other)
@@ -1213,6 +1224,28 @@ def number_method(str name):
 NUMBER_METHODS = {name: number_method(name) for name in ("as_integer_ratio", "hex", "is_integer")}
 
 
+cdef object item_of(Tensor self, object index):
+    """t[index]."""
+    cdef Operand x
+    cdef Tensor y
+    index = index_settled(index)
+    operand_clear(&x)
+    operand_tensor(self, &x)
+    if x.shape != NULL and x.value == NULL:
+        x.value = value_of(x.node, x.id)
+    y = push_item(&x, index)
+    if y.node.rank == 0:
+        # NumPy makes a scalar, unless the index has dots: then a 0-d array that is a view.
+        if PyLong_CheckExact(index) or not has_dots(index):
+            return item_made(y, self, index) if y.node.flags & FG_LEAF else y
+    if ((self.node.rank or is_point(self)) and not is_fancy(index) and (
+            y.node.op == FG_item or y.node.op == FG_reshape or y.node.op == FG_gather
+            or y.node.flags & FG_LEAF)):
+        view_of(y, self, ("item", held_index(index)))
+        return y
+    return item_made(y, self, index) if y.node.flags & FG_LEAF else y
+
+
 cdef object rounded(int op, Tensor t):
     """round(), math.floor() and their like: Python's give an int, with which one may index, count
     and shift, and so do these where no derivative is lost; else a Tensor of whole numbers."""
@@ -1223,9 +1256,18 @@ cdef object rounded(int op, Tensor t):
     return result
 
 
+cdef object whole_part(Tensor t):
+    """int() of the value; infinity and NaN have none."""
+    try:
+        return int(tensor_value(t).item())
+    except Exception as error:
+        note_raised(error, t)
+        raise
+
+
 cdef object whole_number(Tensor t):
     """The integer that a value handed out is cut off to: a guard, if programs can compare it."""
-    cdef object number = int(tensor_value(t).item())
+    cdef object number = whole_part(t)
     if -9_000_000_000_000_000_000 < number < 9_000_000_000_000_000_000:
         return decided(t, "int", number)
     item_number(t, ())          # (which ends the recording)
@@ -1255,6 +1297,22 @@ cdef int note_refusal(str why, bint refused) except -1:
         (<Recorder>mode().recorder).refuse(why)
         (<Recorder>mode().recorder).refused += refused
     return 0
+
+
+cdef int note_raised(object error, object operands) except -1:
+    """What operands hold has led to an error, which the function may catch: other values may not. Of a
+    lane or a step it is that of one among others."""
+    if mode().recorder == NULL or isinstance(error, Unrecordable):
+        return 0
+    (<Recorder>mode().recorder).refuse(f"it meets an error that depends on values: {error}")
+    if of_a_step(operands):
+        raise refused_as(Unrecordable("one step among others meets an error")) from error
+    return 0
+
+
+def mark_raised(error, operands):
+    """`note_raised`, of a function that is written in Python."""
+    note_raised(error, operands)
 
 
 cdef object settled_type(Tensor t):
@@ -1325,6 +1383,7 @@ cdef object called_on_values(object function, object args, object kwargs):
                           **{key: handed_value(x, given) for key, x in kwargs.items()})
     except Exception as error:
         error.of_values = True
+        note_raised(error, args)
         raise
     note_refusal(f"{getattr(function, '__name__', 'a function')} of a recorded value is used", False)
     # (All are compared before one is written: views of each other would look changed.)
@@ -2037,10 +2096,14 @@ cdef object binary_any(int op, object left, object right):
     if isinstance(left, (list, tuple)):
         if op == FG_multiply and is_count(right):
             return NotImplemented
+        if is_number(right):
+            return called_on_values(OPERATORS[op], (left, right), {})       # a TypeError
         left = operand_settled(left)
     if isinstance(right, (list, tuple)):
         if op == FG_multiply and is_count(left):
             return NotImplemented
+        if is_number(left):
+            return called_on_values(OPERATORS[op], (left, right), {})
         right = operand_settled(right)
     if mode().recorder != NULL:
         return binary_recorded(op, left, right)
@@ -2068,6 +2131,8 @@ cdef object binary_recorded(int op, object left, object right):
     cdef Operand x[3]
     cdef object other = left if isinstance(right, Tensor) else right
     cdef object plain = OPERATORS.get(op) or getattr(np, fg_op_info[op].name.decode(), None)
+    if op in ARITHMETIC and (is_truth(left) or is_truth(right)):
+        return plain(bool(left) if is_truth(left) else left, bool(right) if is_truth(right) else right)
     try:
         if not binary_operands(left, right, x):
             return push(op, 2, x)
@@ -2081,6 +2146,27 @@ cdef object binary_recorded(int op, object left, object right):
         return NotImplemented
     return called_on_values(plain, (left, right), {})
 
+
+cdef bint is_python(object x) except -1:
+    """Whether x is a number of Python's to the plain function, not one of NumPy's."""
+    cdef FgNode *n
+    if type(x) is not Tensor or mode().recorder == NULL:
+        return False
+    n = (<Tensor>x).node
+    return n.rank == 0 and n.flags & FG_WEAK == FG_WEAK and of_programs_alone(<Tensor>x)
+
+
+cdef bint is_number(object x) except -1:
+    return is_python(x) and is_float((<Tensor>x).node.dtype)
+
+
+cdef bint is_truth(object x) except -1:
+    """A bool, of comparisons: a number in arithmetic."""
+    return is_python(x) and (<Tensor>x).node.dtype == FG_BOOL
+
+
+cdef frozenset ARITHMETIC = frozenset([FG_add, FG_subtract, FG_multiply, FG_divide, FG_floor_divide,
+                                       FG_mod, FG_power])
 
 cdef dict OPERATORS = {
     FG_add: operator.add, FG_subtract: operator.sub, FG_multiply: operator.mul,

@@ -203,6 +203,9 @@ def implements(*numpy_functions, views=False):
                 return evaluated(numpy_function, args, kwargs)
             except NotComputed:
                 return defer(function, args, kwargs)
+            except (ValueError, IndexError, ArithmeticError) as error:
+                core.mark_raised(error, args)
+                raise
 
         return register(function, *numpy_functions)
     return decorate
