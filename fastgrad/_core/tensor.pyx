@@ -444,7 +444,8 @@ cdef class Tensor:
         return <Py_ssize_t><void *>self >> 4
 
     def __repr__(self):
-        if mode().recorder != NULL and self.node.flags & FG_NEEDS_GRAD and handed_out(self):
+        if mode().recorder != NULL and (
+                self.node.flags & FG_NEEDS_GRAD or not is_float(self.node.dtype)) and handed_out(self):
             return repr(settled_value(self))    # (what the plain function writes)
         return tensor_repr(self)
 
