@@ -105,9 +105,10 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     the same of functions that it calls) are compared at each call. Arrays among them that f uses
     directly are read again, others compared with a copy. A float among them that changes becomes
     an input where f does arithmetic with it. Arrays among the arguments that f writes to are
-    written at each call; where they share memory with each other, f itself is called. If f changes
-    anything else that was there before (an attribute, a list, a global), it is called as it is.
-    What it prints is printed when it is recorded only.
+    written at each call; where they share memory with each other, or with an array that f reaches
+    by a name, f itself is called. If f changes anything else that was there before (an attribute, a
+    list, a global), or asks whether arrays are one object (``a is b``), it is called as it is. What
+    it prints is printed when it is recorded only.
 
     f runs once for each call that is not replayed. Where a recording turns out not to be
     replayable, it has been the call all the same, and leaves no Tensor behind.
@@ -382,7 +383,7 @@ class Program(Functionless, Caller):
             captured = path.inputs(call.roots, call.instance, now)
             if captured is None:
                 continue
-            if path.written and meet(path.written, call.targets, captured):
+            if path.written and meet(path.written, call.targets, path.reached(captured)):
                 return self._shared(entry, args, kwargs)
             try:
                 result = path.plan.run(call.values + captured)
