@@ -44,6 +44,8 @@ from ._signature import (
     Signature,
     dead,
     is_described,
+    key_of,
+    keys_in,
     replace_in,
     static_key,
 )
@@ -464,7 +466,7 @@ class Program(Functionless, Caller):
                 targets.append(leaf)
             else:
                 kinds.append(self._static_key(leaf, roots, args, kwargs, k))
-        return Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, targets=targets,
+        return Call(key=key_of(structure, kinds, bool(kwargs)), values=values, targets=targets,
                      leaves=leaves, structure=structure, roots=roots, keywords=bool(kwargs),
                      instance=instance)
 
@@ -477,8 +479,8 @@ class Program(Functionless, Caller):
                 return ByIdentity(value)
             parts, structure = _trees.flatten(value)
             if structure != _trees.LEAF:
-                return structure, tuple([self._static_key(part, roots, args, kwargs, k)
-                                         for part in parts])
+                return structure, keys_in(structure), tuple([
+                    self._static_key(part, roots, args, kwargs, k) for part in parts])
             leaf = value
         if isinstance(leaf, np.ndarray):
             raise TypeError(self._unsupported(args, kwargs, k, leaf))
