@@ -44,6 +44,8 @@ from ._signature import (
     Signature,
     dead,
     is_described,
+    key_of,
+    keys_in,
     replace_in,
     static_key,
 )
@@ -105,9 +107,10 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     the same of functions that it calls) are compared at each call. Arrays among them that f uses
     directly are read again, others compared with a copy. A float among them that changes becomes
     an input where f does arithmetic with it. Arrays among the arguments that f writes to are
-    written at each call; where they share memory with each other, f itself is called. If f changes
-    anything else that was there before (an attribute, a list, a global), it is called as it is.
-    What it prints is printed when it is recorded only.
+    written at each call; where they share memory with each other, or with an array that f reaches
+    by a name, f itself is called. If f changes anything else that was there before (an attribute, a
+    list, a global), or asks whether arrays are one object (``a is b``), it is called as it is. What
+    it prints is printed when it is recorded only.
 
     f runs once for each call that is not replayed. Where a recording turns out not to be
     replayable, it has been the call all the same, and leaves no Tensor behind.
@@ -382,7 +385,7 @@ class Program(Functionless, Caller):
             captured = path.inputs(call.roots, call.instance, now)
             if captured is None:
                 continue
-            if path.written and meet(path.written, call.targets, captured):
+            if path.written and meet(path.written, call.targets, path.reached(captured)):
                 return self._shared(entry, args, kwargs)
             try:
                 result = path.plan.run(call.values + captured)
@@ -463,7 +466,7 @@ class Program(Functionless, Caller):
                 targets.append(leaf)
             else:
                 kinds.append(self._static_key(leaf, roots, args, kwargs, k))
-        return Call(key=(structure, tuple(kinds), bool(kwargs)), values=values, targets=targets,
+        return Call(key=key_of(structure, kinds, bool(kwargs)), values=values, targets=targets,
                      leaves=leaves, structure=structure, roots=roots, keywords=bool(kwargs),
                      instance=instance)
 
@@ -476,8 +479,8 @@ class Program(Functionless, Caller):
                 return ByIdentity(value)
             parts, structure = _trees.flatten(value)
             if structure != _trees.LEAF:
-                return structure, tuple([self._static_key(part, roots, args, kwargs, k)
-                                         for part in parts])
+                return structure, keys_in(structure), tuple([
+                    self._static_key(part, roots, args, kwargs, k) for part in parts])
             leaf = value
         if isinstance(leaf, np.ndarray):
             raise TypeError(self._unsupported(args, kwargs, k, leaf))

@@ -170,10 +170,11 @@ def effects(function, args=(), kwargs=None):
     args, kwargs
         What it would be called with.
     """
-    given = [x for x in _trees.flatten((args, kwargs or {}))[0]
-             if isinstance(x, (float, np.generic, np.ndarray))]
+    leaves, structure = _trees.flatten((args, kwargs or {}))
+    given = [x for x in leaves if isinstance(x, (float, np.generic, np.ndarray))]
     search = _Search({type(x) for x in given},
-                     {x.dtype.type for x in given if isinstance(x, np.ndarray)})
+                     {x.dtype.type for x in given if isinstance(x, np.ndarray)},
+                     _containers(structure.children))
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
     return Effects(search.told(), search.writes, frozenset(() if search.asks else search.codes))
@@ -216,10 +217,11 @@ class _Search:
 
     whole = False               # whether to look at branches that constants shut as well
 
-    def __init__(self, kinds, entries=frozenset()):
+    def __init__(self, kinds, entries=frozenset(), containers=frozenset()):
         self.reason, self.writes = None, False
         self.kinds = kinds              # of the arguments that are numbers and arrays
         self.entries = entries          # of what is in these arrays
+        self.given_types = frozenset(kinds) | containers    # of arguments that stand-ins replace
         self.tensors = False            # whether they are Tensors in the plain function, too
         self._done, self._active, self._count = {}, set(), 0
         self._loops = False             # whether a value has been found to be made of itself
@@ -462,6 +464,8 @@ class _Search:
         tensors = _known.package_of(target) == "fastgrad" and module not in (
             "fastgrad._loops", "fastgrad.trees")        # jvp, say
         self._passed(args, names, value, module == "fastgrad._loops", tensors)
+        if (target is operator.is_ or target is operator.is_not) and len(args) == 2:
+            self._asks_whether_one(args[0], args[1], value)
         if target is isinstance and len(args) == 2:
             self._asks_for(args[0], args[1], value)
         elif target is hasattr and len(args) == 2 or target is getattr and len(args) == 3:
@@ -782,11 +786,12 @@ class _Search:
 
     def _operator(self, value, frame):
         """What an operator gives, and methods of the user's classes that it calls."""
-        if value.kind == "compare" and value.name in ("is", "is not") and any(
-                [_constant(part) in (True, False) and isinstance(_constant(part), bool)
-                 for part in value.parts]):
-            for part in value.parts:
-                self.asked(self.look(part, frame), lambda _: False, value)
+        if value.kind == "compare" and value.name in ("is", "is not"):
+            both = [self.look(part, frame) for part in value.parts]
+            if any([isinstance(_constant(part), bool) for part in value.parts]):
+                for values in both:
+                    self.asked(values, lambda _: False, value)
+            self._asks_whether_one(*both, value)
         if value.kind == "operator":
             name = _OPERATORS.get(value.name)
             for x in self.look(value.parts[0], frame):
@@ -795,6 +800,18 @@ class _Search:
                     if isinstance(method, types.FunctionType):
                         self._one_call(Known(method, x.label), [[x], []], {}, None)
         return _computed([self.look(part, frame) for part in value.parts])
+
+    def _asks_whether_one(self, first, second, value):
+        """Code asks whether two values are one object. Each argument has a Tensor of its own, or is
+        a copy, if it is a container, though the caller may have given one object twice, or one
+        that the function reaches by a name as well."""
+        if self.reason is not None or self.tensors:
+            return
+        for values, others in ((first, second), (second, first)):
+            if any([x in _NUMBERS and x != TENSOR for x in values]) and any([
+                    y in _NUMBERS and y != TENSOR or isinstance(y, Known)
+                    and type(y.object) in self.given_types for y in others]):
+                self.reason = f"it asks whether two arrays are the same object{_line(value)}"
 
     def _called(self, value, frame):
         callees = self.look(value.parts[0], frame)
@@ -944,6 +961,17 @@ _SAMENESS = {"is": operator.is_, "is not": operator.is_not, "==": operator.eq, "
 _OPERATORS = {"+": "__add__", "-": "__sub__", "*": "__mul__", "/": "__truediv__", "@": "__matmul__",
               "**": "__pow__", "//": "__floordiv__", "%": "__mod__", "<<": "__lshift__",
               ">>": "__rshift__", "&": "__and__", "|": "__or__", "^": "__xor__"}
+
+
+def _containers(structures):
+    """The classes of the containers among the arguments, of the trees (args, kwargs)."""
+    return frozenset([x.type for whole in structures for part in whole.children
+                      for x in _branches(part)]) - {type(None)}
+
+
+def _branches(structure):
+    return [] if structure == _trees.LEAF else [
+        structure, *[x for part in structure.children for x in _branches(part)]]
 
 
 def _line(value):

@@ -10,7 +10,7 @@ from fastgrad._core import core
 
 from ._graph import WEAK
 from ._paths import Path
-from ._signature import ByIdentity, Described, Signature, replace_in, static_key
+from ._signature import ByIdentity, Described, Signature, key_of, replace_in, static_key
 
 __all__ = ["Functionless"]
 
@@ -56,7 +56,7 @@ class Functionless:
             kinds = [_kind(graph, i) for i in graph.inputs[:count]]
         if places is None:
             places = list(range(len(graph.outputs)))
-        key = (arguments, tuple(kinds), keywords)
+        key = key_of(arguments, kinds, keywords)
         made = Signature(f"({', '.join(map(_kind_text, kinds))})")
         replace_in(self._table, lambda table: table if key in table else {**table, key: made})
         entry = self._signatures[key]
@@ -73,7 +73,7 @@ class Functionless:
         """The signature that a call fits after numbers have become what it takes."""
         known = list(self._signatures.items())
         same = [(key, entry) for key, entry in known
-                if key[0] == call.structure and key[2] == call.keywords]
+                if key[0] == call.structure and key[2:] == call.key[2:]]
         if not same:
             texts = " or ".join(sorted({entry.text for _, entry in known}))
             raise TypeError(f"{self._name}: called with {self._text(call)}; it takes {texts}")

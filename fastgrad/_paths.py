@@ -133,6 +133,10 @@ class Path:
         floats = [lifted_value(watch, name) for name in self.lifted]
         return floats + values if all(type(x) is float for x in floats) else None
 
+    def reached(self, captured):
+        """All arrays that a call reaches by names, given those of `inputs`."""
+        return captured if self.armed is None else [*captured, *self.watch.arrays]
+
     def present(self):
         """The same at any time: `inputs` of what it was recorded with."""
         return (self.inputs([], None, []) if self.watch is None else

@@ -135,7 +135,8 @@ class Run:
         if self._recorder.refused:
             raise Refused(self.recording.reason)
         results = self.recording.results
-        if self.written and meet(self.written, self.call.targets, self.recording.captured):
+        if self.written and meet(self.written, self.call.targets,
+                                 [*self.recording.captured, *self.state.arrays]):
             raise Shares
         self.reason = self.recording.reason or self._escaped()
         self.scalars = self.recording.scalars or any(
@@ -435,9 +436,11 @@ def filled(places, results):
     return [place.value if type(place) is Static else results[place] for place in places]
 
 
-def meet(written, targets, captured):
-    """Whether an array that is written to shares memory with another one."""
-    arrays = [x for x in (*targets, *captured) if isinstance(x, np.ndarray)]
+def meet(written, targets, reached):
+    """Whether an array that is written to shares memory with another one: among the arguments, or
+    among all that the function reaches, since what it reads of these without a Tensor, as in
+    ``d.sum()``, is in the recording as a number."""
+    arrays = [x for x in (*targets, *reached) if isinstance(x, np.ndarray)]
     return any([other is not targets[k] and np.may_share_memory(targets[k], other)
                 for k, _ in written for other in arrays]) or any(
         [sum([other is targets[k] for other in arrays]) > 1 for k, _ in written])

@@ -20,10 +20,11 @@ import weakref
 
 import numpy as np
 
+from fastgrad import _trees
 from fastgrad._core.program import Cell
 
-__all__ = ["ByIdentity", "Call", "Described", "Signature", "dead", "is_described", "replace_in",
-           "static_key"]
+__all__ = ["ByIdentity", "Call", "Described", "Signature", "dead", "is_described", "key_of",
+           "keys_in", "replace_in", "static_key"]
 
 # More than MISSES recordings in WINDOW calls of one signature: recording costs more than it saves.
 MISSES, WINDOW = 16, 32
@@ -135,6 +136,29 @@ def static_key(value):
     if isinstance(value, np.dtype) and value.metadata is None and value.names is None:
         return Described(value, (value.str, value.char))
     return ByIdentity(value)
+
+
+def key_of(structure, kinds, keywords):
+    """The key of a signature: the structure of the arguments, what each leaf is, whether there are
+    arguments by name; and what tells the keys of dicts, where structures that are equal may have
+    others."""
+    told = keys_in(structure)
+    return (structure, tuple(kinds), keywords, told) if told else (
+        structure, tuple(kinds), keywords)
+
+
+def keys_in(structure):
+    """What tells the keys of the dicts in a structure, but for texts: ``{1: x} == {True: x}``."""
+    if structure == _trees.LEAF or not structure.children:
+        return ()
+    found = ()
+    if structure.type is not tuple and issubclass(structure.type, dict):
+        found = tuple([static_key(key) if is_described(key) else type(key)  # may be made anew
+                       for key in structure.keys if type(key) is not str])
+    for child in structure.children:
+        if child != _trees.LEAF:
+            found += keys_in(child)
+    return found
 
 
 def is_described(value):

@@ -5,7 +5,9 @@ called as it is.
 """
 
 import contextlib
+import copy
 import functools
+import operator
 
 import numpy as np
 import pytest
@@ -143,6 +145,55 @@ def test_names_of_arrays():
     for name in ("shape", "sum", "T", "dtype"):
         same(tried(name), 2.0)
         same(tried(name), X, replayed=True)
+
+
+# ---- whether two are one ----------------------------------------------------------------------
+
+class Missing:
+    pass
+
+
+Y, PAIR, MISSING = np.ones(2), [np.ones(2), {"w": np.ones(2)}], Missing()
+
+
+def one_of(x, *others):
+    return any(x is other for other in others)
+
+
+ONE_OBJECT = {
+    "two arguments": (lambda a, b: a * 2 if a is b else b * 3, (Y, Y)),
+    "not": (lambda a, b: a * 2 if a is not b else b * 3, (Y, Y)),
+    "a function": (lambda a, b: a * 2 if operator.is_(a, b) else b * 3, (Y, Y)),
+    "a global": (lambda a: a * 2 if Y is a else a * 3, (Y,)),
+    "an entry": (lambda p, b: b * 2 if p[0] is b else b * 3, ((Y, 1.0), Y)),
+    "containers": (lambda a, b: a[0] * 2 if a is b else b[0] * 3, ([Y],) * 2),
+    "of a list": (lambda a: a * 2 if any([a is other for other in PAIR]) else a * 3, (PAIR[0],)),
+    "a dict of a list": (lambda p: p["w"] * (2 if p is PAIR[1] else 3), (PAIR[1],)),
+    "a helper": (lambda a, b: a * 2 if one_of(a, 1, b) else b * 3, (Y, Y)),
+    "a default": (lambda a, b=Y: a * 2 if a is b else a * 3, (Y,)),
+    "what may be one": (lambda a, b: a * 2 if np.asarray(a) is b else b * 3, (Y, Y)),
+}
+
+
+@pytest.mark.parametrize("name", ONE_OBJECT)
+def test_whether_two_are_one_object(name):
+    f, args = ONE_OBJECT[name]
+    same(f, *args, replayed=False)
+    same(f, *copy.deepcopy(args[:1]), *args[1:], replayed=False)
+    program = fg.compile(f)
+    program(*args)
+    assert "whether two arrays are the same object" in program.reasons[0]
+
+
+def test_sameness_that_is_no_matter_of_arrays():
+    same(lambda x, y=None: x * 2 if y is None else x * y, X, replayed=True)
+    same(lambda x, y=None: x * 2 if y is None else x * y, X, X, replayed=True)
+    same(lambda x, y=MISSING: x * 2 if y is MISSING else x * y, X, replayed=True)
+    same(lambda x, y=MISSING: x * 2 if y is MISSING else x * y, X, X, replayed=True)
+    same(lambda x: x * 2 if x is np.nan else x * 3, X, replayed=True)
+    same(lambda x, f: x * 2 if f is np.sin else f(x), X, np.negative, replayed=True)
+    same(lambda x: x * 2 if Y is X else x * 3, X, replayed=True)
+    same(lambda x: fg.grad(lambda v: v * v if v is None else v * 3)(x), 2.0, replayed=True)
 
 
 def test_where_another_function_catches_it():

@@ -100,6 +100,26 @@ def test_trees():
     agrees(fg.compile(lambda x: ()), X)
 
 
+class Mine(dict):
+    pass
+
+
+def test_keys_that_are_equal_are_told_apart():
+    f = fg.compile(lambda d: [*d, sum(d.values())])
+    static = fg.compile(lambda d: list(d), static_argnums=0)
+    kinds = [1, True, 1.0, np.int64(1), (1,), (True,), ((1.0,),), ((True,),), 0.0, -0.0, "1"]
+    for keys in (kinds, kinds, kinds[::-1]):
+        for key in keys:
+            for given in ({key: 2.0}, Mine({key: 2.0})):
+                assert repr(f(given)) == repr([*given, 2.0])
+            assert repr(static({key: 2.0})) == repr([key])
+    assert len(f.paths) == 2 * len(kinds)
+    loaded = f.paths_only()
+    for key in kinds:
+        assert repr(loaded({key: 3.0})) == repr([key, 3.0])
+    assert repr(fg.compile(lambda d: list(d["x"]))({"x": {True: 1.0}})) == "[True]"
+
+
 def test_keywords_and_defaults():
     def plain(x, y=2.0, *rest, k=3.0, **more):
         return x * y + k + sum(rest) + sum(more.values())

@@ -1098,6 +1098,71 @@ def test_arguments_that_share_memory():
         program.paths_only()(a, a)
 
 
+TABLE, ROWS = np.arange(6.0).reshape(2, 3), [np.arange(3.0), np.arange(3.0)]
+
+
+class Sums:
+    def __init__(self):
+        self.held = np.arange(3.0)
+
+    def __call__(self, x):
+        x += 1.0
+        return self.held.sum()
+
+
+SUMS = Sums()
+
+
+def of_a_global(x):
+    x[:] = x * 2
+    return TABLE.sum()
+
+
+def of_a_global_that_is_used(x):
+    x[:] = x * 2
+    return np.sum(x * TABLE)
+
+
+def of_a_list(x):
+    x[1:] += 7.0
+    return x.sum() + sum([row.sum() for row in ROWS])
+
+
+def after_a_helper(x):
+    def write(y):
+        y[...] = 3.0
+
+    write(x)
+    return float(TABLE[0].sum())
+
+
+@pytest.mark.filterwarnings("ignore:compile")
+@pytest.mark.parametrize("given", [
+    (of_a_global, lambda: TABLE), (of_a_global_that_is_used, lambda: TABLE),
+    (of_a_list, lambda: ROWS), (after_a_helper, lambda: TABLE), (SUMS, lambda: [SUMS.held]),
+    ], ids=["global", "used", "list", "helper", "attribute"])
+@pytest.mark.parametrize("first", [False, True], ids=["replayed", "at once"])
+def test_arguments_that_are_reached_by_a_name(given, first):
+    f, reached = given
+    before = [x.copy() for x in reached()]
+
+    def outcome(function, pick):
+        x = pick(reached())
+        result = function(x)
+        after = [np.array(result), x.copy(), *[y.copy() for y in reached()]]
+        for y, kept in zip(reached(), before):
+            y[:] = kept
+        return after
+
+    program = fg.compile(f)
+    picks = [lambda own: np.ones(3), lambda own: own[0], lambda own: own[-1],
+             lambda own: np.ones(3), lambda own: own[0][::-1]]
+    for pick in picks[first:]:
+        for got, wanted in zip(outcome(program, pick), outcome(f, pick), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+    assert program.paths                # other arrays are replayed, before and after
+
+
 def test_a_function_that_fails_has_written_what_it_wrote():
     def f(x, w):
         w *= 2.0
