@@ -737,7 +737,7 @@ cdef object push_scalars(int op, int arity, Operand *x, int dtype, int flags):
     if fg_op_info[op].kind == FG_COMPARE:
         value = fg_compare(op, dtype, u[0], u[1])
         dtype = FG_BOOL
-        flags = flags & FG_WEAK if program else 0       # (of floats it is a bool of Python's)
+        flags = 0
         if not program:
             return mask_made(scalar_constant(value, dtype, flags), op, arity, x)
     else:

@@ -2148,22 +2148,29 @@ cdef object binary_recorded(int op, object left, object right):
     return called_on_values(plain, (left, right), {})
 
 
-cdef bint is_python(object x) except -1:
-    """Whether x is a number of Python's to the plain function, not one of NumPy's."""
+cdef bint is_number(object x) except -1:
+    """Whether x is a float to the plain function, and no scalar of NumPy's."""
     cdef FgNode *n
     if type(x) is not Tensor or mode().recorder == NULL:
         return False
     n = (<Tensor>x).node
-    return n.rank == 0 and n.flags & FG_WEAK == FG_WEAK and of_programs_alone(<Tensor>x)
-
-
-cdef bint is_number(object x) except -1:
-    return is_python(x) and is_float((<Tensor>x).node.dtype)
+    return (n.rank == 0 and is_float(n.dtype) and n.flags & FG_WEAK == FG_WEAK
+            and of_programs_alone(<Tensor>x))
 
 
 cdef bint is_truth(object x) except -1:
-    """A bool, of comparisons: a number in arithmetic."""
-    return is_python(x) and (<Tensor>x).node.dtype == FG_BOOL
+    """Whether x is a bool to it: a comparison of floats, which is a number in arithmetic."""
+    cdef FgNode *n
+    cdef int k
+    if type(x) is not Tensor or mode().recorder == NULL:
+        return False
+    n = (<Tensor>x).node
+    if n.rank or not FG_ELEMENTWISE_END <= n.op < FG_COMPARE_END or not of_programs_alone(<Tensor>x):
+        return False
+    for k in range(2):          # (what is no node is a number in this one)
+        if operand_at(n, k) and node_at(operand_at(n, k)).flags & FG_WEAK != FG_WEAK:
+            return False
+    return True
 
 
 cdef frozenset ARITHMETIC = frozenset([FG_add, FG_subtract, FG_multiply, FG_divide, FG_floor_divide,
