@@ -346,6 +346,7 @@ WRITERS = {
     "put_along_axis": lambda y, x: np.put_along_axis(y, np.argmax(x[:len(y)], 1, keepdims=True), 1, 1),
     "choose": lambda y, x: np.choose(y * 0, [y, y[::-1]], out=y),
     "median": lambda y, x: np.median(y, overwrite_input=True),
+    "einsum": lambda y, x: np.einsum("ij,ij->ij", y, y, out=y),
 }
 
 
