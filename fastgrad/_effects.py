@@ -477,6 +477,8 @@ class _Search:
             self.asked(args[0], lambda kind: True, value)
         elif target is np.isscalar and args:
             self.asked(args[0], lambda kind: issubclass(kind, np.ndarray), value)
+        if target is np.require and not self.tensors:   # (Of a Tensor it is a copy, unasked.)
+            self._refuses("require", [[COMPUTED]], {}, value)
         if _hashable_in(target, _ARRAYS) and args and not self.tensors:
             return [SHOWN if x in _NUMBERS and x != TENSOR else x for x in args[0]]
         if _hashable_in(target, _SAME) and args:

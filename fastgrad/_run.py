@@ -10,6 +10,7 @@ do, is followed by a second run, of the plain function, and only if the first ha
 import dis
 import gc
 import inspect
+import re
 import struct
 import sys
 import threading
@@ -39,6 +40,9 @@ Tensor = core.Tensor
 # What Tensors raise where arrays would do, or what others make of it.
 _REFUSALS = (TypeError, AttributeError, IndexError, RuntimeError, ValueError, AssertionError,
              struct.error)
+
+# What NumPy says of an array that may not be written to.
+_READ_ONLY = re.compile("read-?only|WRITEABLE flag")
 
 # A function that raises an error itself may do so since it met a Tensor, if it asks for types.
 _ASKING = frozenset(["isinstance", "issubclass", "type", "hasattr", "callable", "__class__",
@@ -335,6 +339,9 @@ def _of_tensors(error, typed):
     trace = error.__traceback__
     while trace.tb_next is not None:
         trace = trace.tb_next
+    # The value of a Tensor is read-only as an array, `np.asarray(fnp.zeros(3))`.
+    if isinstance(error, ValueError) and _READ_ONLY.search(str(error)):
+        return not trace.tb_frame.f_globals.get("__name__", "").startswith("fastgrad.")
     code = trace.tb_frame.f_code
     if not 0 <= trace.tb_lasti < len(code.co_code):
         return True

@@ -330,6 +330,71 @@ def test_functions_that_write_to_an_argument(name):
             np.testing.assert_array_equal(got, wanted)
 
 
+# The same of what the function makes itself: Tensors without derivative, of any dtype, and views.
+WRITTEN = {
+    "zeros_like": np.zeros_like, "fnp.zeros": lambda x: fnp.zeros((3, 3)), "argsort": np.argsort,
+    "mask": lambda x: x > 2.0, "integers": lambda x: x.astype(int), "float": lambda x: x * 1.0,
+    "view": lambda x: np.argsort(x)[1:], "columns": lambda x: (x > 2.0).T,
+}
+WRITERS = {
+    "put": lambda y, x: np.put(y, [np.argmax(x[0]), 0], 1), "copyto": lambda y, x: np.copyto(y, x[0] > 2),
+    "copyto where": lambda y, x: np.copyto(dst=y, src=True, where=x[:len(y)] > 1),
+    "copyto of a Tensor": lambda y, x: np.copyto(y, x[0], casting="unsafe"),
+    "place": lambda y, x: np.place(y, x[:len(y)] > 1, [0, 1]),
+    "putmask": lambda y, x: np.putmask(y, x[:len(y)] > 1, [1, 0]),
+    "fill_diagonal": lambda y, x: np.fill_diagonal(y, 1),
+    "put_along_axis": lambda y, x: np.put_along_axis(y, np.argmax(x[:len(y)], 1, keepdims=True), 1, 1),
+    "choose": lambda y, x: np.choose(y * 0, [y, y[::-1]], out=y),
+    "median": lambda y, x: np.median(y, overwrite_input=True),
+    "einsum": lambda y, x: np.einsum("ij,ij->ij", y, y, out=y),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("made", WRITTEN)
+def test_functions_that_write_to_what_is_made(made, name):
+    def f(x):
+        y = WRITTEN[made](x)
+        WRITERS[name](y, x)
+        return y, np.sum(y * 2)
+
+    arguments = [(np.outer(X, Y),), (np.outer(Y, X) - 3.0,), (np.outer(Y, Y),)]
+    try:
+        f(arguments[0][0])
+    except TypeError:
+        pytest.skip("NumPy has no such write to such an array")
+    side_by_side(lambda: (f, lambda: None), *arguments)
+
+
+@pytest.mark.parametrize("name", sorted(WRITES.keys() & WRITERS.keys()))
+def test_functions_that_write_to_integers_given(name):
+    def f(k, x):
+        WRITERS[name](k, x)
+        return k * 2
+
+    side_by_side(lambda: (f, lambda: None), *[
+        (np.outer(k, k).astype(int), np.outer(k, X))
+        for k in (X, Y, X + Y)])
+
+
+@pytest.mark.parametrize("name", sorted(WRITES.keys() & WRITERS.keys()))
+def test_functions_that_write_what_has_no_derivative(name):
+    def f(x):
+        y = np.zeros_like(x)
+        WRITERS[name](y, x)
+        return np.sum(y * x)
+
+    def by_hand(x):
+        y = np.zeros_like(x)
+        WRITERS[name](y, x)
+        return y
+
+    x = np.outer(X, Y)
+    for g in (fg.grad(f), fg.compile(fg.grad(f)), fg.grad(fg.compile(f))):
+        np.testing.assert_array_equal(g(x), by_hand(x))
+        np.testing.assert_array_equal(g(x[::-1]), by_hand(x[::-1]))
+
+
 def singular(x):
     try:
         return np.sum(np.linalg.cholesky(np.outer(x, x) + np.diag(x)))
@@ -452,6 +517,32 @@ def test_views_that_no_tensor_shows():
             got, wanted = x.copy(), x.copy()
             assert program(got) == f(wanted)
             np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("shown", [
+    lambda y: np.array(y, copy=False), lambda y: y.__array__(), lambda y: np.asarray(y),
+    lambda y: np.asanyarray(y), lambda y: np.ascontiguousarray(y), lambda y: np.unstack(y[None])[0],
+    lambda y: np.require(y, requirements="W"), lambda y: np.require(y, None, ["C", "W"])])
+@pytest.mark.parametrize("made", [
+    lambda x: x * 1, lambda x: fnp.zeros(3), lambda x: np.concatenate([x]), np.argsort,
+    lambda x: x > 1, lambda x: x])
+def test_arrays_that_show_a_tensor_are_written_to(made, shown):
+    def f(x):
+        y = made(x)
+        shown(y)[0] = 3
+        return y, y * x
+
+    side_by_side(lambda: (f, lambda: None), (X.copy(),), (Y.copy(),), (X + Y,))
+
+
+def test_arrays_that_nobody_may_write_to():
+    def f(x):
+        np.broadcast_to(0.0, 3)[0] = x[0]
+        return x
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="read-only"):
+            fg.compile(f)(X)
 
 
 def test_methods_with_an_output_run_once():

@@ -11,7 +11,16 @@ from fastgrad._core import core
 from fastgrad._operators.plain import flatnonzero
 
 from ._create import cast, lift, lift_all
-from ._dispatch import Tensor, axes_of, evaluated, implements, refuse, values_of
+from ._dispatch import (
+    Tensor,
+    axes_of,
+    evaluated,
+    implements,
+    refuse,
+    register,
+    values_of,
+    wrapped,
+)
 
 __all__ = [
     "compress", "delete", "diag", "diagflat", "diagonal", "extract", "pad", "partition", "sort",
@@ -310,6 +319,36 @@ def partition(a, kth, axis=-1, kind="introselect", order=None):
         a, axis = core.reshape(a, (a.size,)), 0
     axis = normalize_axis_index(axis, a.ndim, "partition")
     return take_along_axis(a, evaluated(np.argpartition, (a, kth, axis, kind, order), {}), axis)
+
+
+# ---- functions that write to their first argument -------------------------------------------
+
+def _writes(numpy_function, name):
+    """Let NumPy's function, whose first parameter is `name`, write to Tensors that depend on
+    nothing that is differentiated: to a copy, which is then assigned."""
+    def function(*args, **kwargs):
+        try:
+            return core.unruled(numpy_function, None, args, kwargs)
+        except ValueError as error:     # the value that it sees is read-only
+            target = args[0] if args else kwargs.get(name)
+            if not isinstance(target, Tensor) or "read-only" not in str(error):
+                raise
+            if core.recording_program():
+                # (Of a program the core does the same then, and lets it not be replayed.)
+                raise TypeError(f"numpy.{numpy_function.__name__} cannot write to this Tensor"
+                                f"{core.user_line()}; write {name}[index] = values") from None
+        copy = np.array(values_of(target))
+        others = {key: values_of(x) for key, x in kwargs.items() if key != name}
+        numpy_function(copy, *map(values_of, args[1:]), **others)
+        # (What is written may depend on leaves by values that were looked at.)
+        target[...] = core.looked(wrapped(copy), (*args, *kwargs.values()))
+
+    register(function, numpy_function)
+
+
+for _function, _name in {np.copyto: "dst", np.put: "a", np.place: "arr", np.putmask: "a",
+                         np.fill_diagonal: "a", np.put_along_axis: "arr"}.items():
+    _writes(_function, _name)
 
 
 # ---- Tensor.flat ----------------------------------------------------------------------------

@@ -273,7 +273,7 @@ def einsum(*operands, out=None, optimize=False, **kwargs):
     array([[1., 2.],
            [1., 2.]])
     """
-    if kind_of(operands) == VALUES and not _moves(operands):
+    if kind_of(operands) == VALUES and out is None and not _moves(operands):
         return evaluated(np.einsum, operands, {"optimize": optimize, **kwargs})
     refuse("einsum", out, **{name: kwargs[name] for name in kwargs if name != "casting"
                              and not (name == "order" and kwargs[name] in "KC")})
