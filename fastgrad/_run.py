@@ -142,6 +142,8 @@ class Run:
         if self.written and meet(self.written, self.call.targets,
                                  [*self.recording.captured, *self.state.arrays]):
             raise Shares
+        self.returned = _settled_keys(self.returned)
+        self._leaves = list(map(_settled_set, self._leaves))
         self.reason = self.recording.reason or self._escaped()
         self.scalars = self.recording.scalars or any(
             [isinstance(x, np.generic) for x in self._leaves])
@@ -305,6 +307,28 @@ class Run:
             for generator, state in self._random:
                 _set_state(generator, state)
         return again
+
+
+def _settled_keys(structure):
+    """The structure with values in place of Tensors of whole numbers that are keys of dicts."""
+    if structure == _trees.LEAF or not structure.children:
+        return structure
+    keys = structure.keys
+    if issubclass(structure.type, dict) and any([isinstance(key, Tensor) for key in keys]):
+        keys = tuple(map(core.settled, keys))
+    return structure._replace(keys=keys, children=tuple(map(_settled_keys, structure.children)))
+
+
+def _settled_set(leaf):
+    """A set, which may be what the function keeps, with values in their place; or any other leaf."""
+    if not isinstance(leaf, (set, frozenset)) or not any([isinstance(x, Tensor) for x in leaf]):
+        return leaf
+    plain = list(map(core.settled, leaf))
+    if isinstance(leaf, frozenset):
+        return type(leaf)(plain)
+    leaf.clear()
+    leaf.update(plain)
+    return leaf
 
 
 class Refused(Exception):

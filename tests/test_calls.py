@@ -1448,3 +1448,13 @@ def test_what_only_a_recording_would_need_is_not_asked_for(order):
             x = k * np.array([[1.0, 2.0], [3.0, 5.0]])
             for got, wanted in zip(compiled(x), fg.value_and_grad(f)(x), strict=True):
                 np.testing.assert_array_equal(got, wanted)
+
+
+# ---- what is returned -----------------------------------------------------------------------
+
+@pytest.mark.parametrize("f", [
+    lambda k: {k: "a"}, lambda k: {k}, lambda k: frozenset([k]), lambda k: [({k: k * 2},), {"a": {k}}],
+    lambda k: {(k > 3): 1.0}])
+def test_whole_numbers_as_keys_and_in_sets(f):
+    """They are found by their values, and nobody finds a Tensor."""
+    side_by_side(lambda: (f, dict), (np.int64(3),), (np.int64(4),), (np.int64(3),))
