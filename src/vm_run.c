@@ -699,8 +699,8 @@ static int run_matmul(FgFrame *f, const FgStep *s)
                                                                              : x[j]->strides[i - less];
         }
         data[2] = out;
-        for (int32_t i = axes - 1, size = 0; i >= 0; i--, size++)
-            strides[2 * axes + i] = size ? strides[2 * axes + i + 1] * s->out.dims[i + 1] : m * n * item;
+        int64_t size = m * n * item;
+        for (int32_t i = axes - 1; i >= 0; size *= s->out.dims[i--]) strides[2 * axes + i] = size;
         run_lanes(fg_vm_matmul[s->dtype == FG_FLOAT64], data, 3, dims, steps, axes, s->out.dims, strides);
     }
     if (s->out.place < 0) f->registers[s->out.reg] = fg_number_at(out, s->dtype);

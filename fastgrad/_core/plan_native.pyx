@@ -45,7 +45,8 @@ cdef class Native:
 @cython.final
 @cython.no_gc
 cdef class NativeStep:
-    """A step that the loop does, whose first is that number."""
+    """A step of a plan that a loop does, with all but the memory told before a run. Of several steps that
+    are the same call, one for each of its results, the first computes all (`first` is its number)."""
     cdef Native native              # keeps the loop alive
     cdef FgInner call
 
