@@ -50,6 +50,20 @@ def along(a, i):
         return -a
 
 
+def taken_by_fnp(a, i):
+    try:
+        return fnp.take(a, i)
+    except IndexError:
+        return -a
+
+
+def repeated_by_fnp(a, n):
+    try:
+        return fnp.repeat(a, n)
+    except ValueError:
+        return -a
+
+
 def inverse(a):
     try:
         return np.linalg.inv(a)
@@ -105,6 +119,8 @@ BAD_AND_GOOD = [
     (assigned, (A, np.array([7])), (A, np.array([1]))),
     (taken, (A, np.array([7])), (A, np.array([1]))),
     (along, (A, np.array([7])), (A, np.array([1]))),
+    (taken_by_fnp, (A, np.array([7])), (A, np.array([1]))),
+    (repeated_by_fnp, (A, np.array([1, -1, 2])), (A, np.array([1, 1, 2]))),
     (inverse, (SINGULAR,), (REGULAR,)),
     (inverse_of_fnp, (SINGULAR,), (REGULAR,)),
     (power, (SINGULAR,), (REGULAR,)),
