@@ -377,7 +377,7 @@ class Program(Functionless, Caller):
         if entry is None:
             entry = self._new_signature(call) if self.function is not None else self._nearest(call)
         self._slow_calls.add()
-        if entry.plain:
+        if entry.plain or entry.ordered and not _in_order(call.targets):
             return self._as_it_is(entry, args, kwargs)
         now = []
         call.tried = entry.paths
@@ -552,7 +552,7 @@ class Program(Functionless, Caller):
         if entry.paths[:1] != (path,):
             entry.change(lambda paths: (path, *[other for other in paths if other is not path])
                          if path in paths else paths)
-        self._shorten(path, call)
+        self._shorten(entry, path, call)
         answer = _answer(path, result)
         if self._verify and (replay <= self._verify or replay & replay - 1 == 0):
             compare(self._name, path, replay, answer, self.function(*args, **kwargs))
@@ -568,7 +568,7 @@ class Program(Functionless, Caller):
             call.targets[k][...] = result[place]
         return answer
 
-    def _shorten(self, path, call):
+    def _shorten(self, entry, path, call):
         """Let the next call with such arguments find the path at once."""
         if self._verify or path.written:
             return
@@ -578,11 +578,11 @@ class Program(Functionless, Caller):
                 branch, keywords = branch.children
                 path.names = keywords.keys
                 branch = branch._replace(children=branch.children + keywords.children)
-            path.arguments = argument_parts(branch, iter(call.leaves))
-        entry = path.entry()
-        if entry is not None:
+            path.arguments = argument_parts(branch, iter(call.leaves), entry.ordered)
+        short = path.entry()
+        if short is not None:
             self._drop(path)
-            self._enter(entry)
+            self._enter(short)
 
     # ---- recording --------------------------------------------------------------------------
 
@@ -597,9 +597,12 @@ class Program(Functionless, Caller):
             if not _of_others(error):
                 raise
             found = Effects(f"looking at what it reaches raises {type(error).__name__}", False,
-                            frozenset())
+                            False, frozenset())
         if found.reason is not None:
             return self._plainly(entry, found.reason, args, kwargs)
+        entry.ordered = entry.ordered or found.ordered
+        if entry.ordered and not _in_order(call.targets):
+            return self._as_it_is(entry, args, kwargs)
         if state.reason is None and sum(x.nbytes for x in state.arrays) > _watch.COPIES:
             largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
             state.reason = (f"it reaches {state.arrays[largest].nbytes >> 20} MB in "
@@ -699,7 +702,7 @@ class Program(Functionless, Caller):
                 least = min(before, key=lambda other: other.calls)
             if entry._paths.swap(before, (path, *[x for x in before if x is not least])):
                 break
-        self._shorten(path, call)
+        self._shorten(entry, path, call)
         if least is not None:
             self._leave([least], f"the path used least of more than {self._limit}")
         return run.answer
@@ -809,6 +812,11 @@ def _of_others(error):
     while trace.tb_next is not None:
         trace = trace.tb_next
     return not str(trace.tb_frame.f_globals.get("__name__")).startswith("fastgrad.")
+
+
+def _in_order(targets):
+    """Whether all arrays among the arguments lie in memory in C's order."""
+    return all([x.flags.c_contiguous for x in targets if isinstance(x, np.ndarray)])
 
 
 def _share(targets, others):

@@ -15,6 +15,7 @@ what it may be:
 - ENTRY: a part of one of these;
 - COMPUTED: a number or an array that was computed from one of these;
 - SHOWN: one of these as an array that Tensors do not stand for: ``np.asarray(x)``;
+- RESHAPED: one of these in another shape, a view or a copy by how the array lies in memory;
 - TENSOR: the same where a transformation hands it on, so that it is a Tensor in the plain function
   as well;
 - nothing: anybody's guess. What such code changes is found after the run (_run.py).
@@ -94,6 +95,9 @@ _SAME = frozenset([np.asarray, np.asanyarray, np.ravel, np.reshape, np.squeeze, 
                    np.broadcast_to, np.expand_dims, np.diagonal, np.real, np.ascontiguousarray,
                    np.asfortranarray])
 _ARRAYS = frozenset([np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray])
+_RESHAPING = frozenset(["reshape", "ravel"])
+_REORDERING = frozenset("T mT transpose matrix_transpose permute_dims swapaxes moveaxis rollaxis rot90 "
+                        "asfortranarray".split())
 _SAME_METHODS = frozenset("reshape ravel view transpose swapaxes squeeze diagonal T real flat "
                           "__enter__ __getitem__".split())
 
@@ -138,7 +142,8 @@ class Derived(NamedTuple):
 
 ARGUMENT, COMPUTED, TENSOR = "an argument", "computed from one", "a Tensor in any case"
 ENTRY, SHOWN = "an entry of an argument", "an array that shows one"
-_NUMBERS = (ARGUMENT, ENTRY, COMPUTED, TENSOR, SHOWN)
+RESHAPED = "an array in another shape"
+_NUMBERS = (ARGUMENT, ENTRY, COMPUTED, TENSOR, SHOWN, RESHAPED)
 _GIVEN = (ARGUMENT, ENTRY, TENSOR)
 
 
@@ -152,12 +157,15 @@ class Effects(NamedTuple):
         nothing is found.
     writes : bool
         Whether it may write to its arguments.
+    ordered : bool
+        Whether it must be given arrays in C's order: what it writes to may be a view by that.
     typed : frozenset of code objects
         Code whose errors are its own: it has been looked at, and nothing in it asks for the type of
         what may be a Tensor.
     """
     reason: str | None
     writes: bool
+    ordered: bool
     typed: frozenset
 
 
@@ -177,7 +185,7 @@ def effects(function, args=(), kwargs=None):
                      _containers(structure.children))
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
-    return Effects(search.told(), search.writes, frozenset(() if search.asks else search.codes))
+    return Effects(search.told(), search.writes, search.through is not None, frozenset(() if search.asks else search.codes))
 
 
 class _Open(list):
@@ -227,12 +235,17 @@ class _Search:
         self._loops = False             # whether a value has been found to be made of itself
         self.codes, self.asks = set(), False    # looked at; whether code asks of what is not known
         self.catches, self.raises = False, None     # errors of floats; what may raise one
+        self.unordered, self.through = False, None  # whether arrays may lie in another order than
+                                                    # C's; what writes to one in another shape
 
     def told(self):
         """The first reason that has been found."""
         if self.reason is None and self.catches and self.raises is not None:
             return ("it may catch an error that Python's floats raise and those of a program do not"
                     f"{_line(self.raises)}")
+        if self.reason is None and self.unordered and self.through is not None:
+            return ("it writes to an array in another shape, which shows the first one or does not "
+                    f"by the order of that in memory{_line(self.through)}")
         return self.reason
 
     def found(self, what, value):
@@ -479,6 +492,10 @@ class _Search:
             self.asked(args[0], lambda kind: issubclass(kind, np.ndarray), value)
         if target is np.require and not self.tensors:   # (Of a Tensor it is a copy, unasked.)
             self._refuses("require", [[COMPUTED]], {}, value)
+        if _known.package_of(target) in ("numpy", "fastgrad"):
+            self.unordered = self.unordered or name in _REORDERING or "order" in names
+            if name in _RESHAPING and args:
+                return self._reshaped(args[0])
         if _hashable_in(target, _ARRAYS) and args and not self.tensors:
             return [SHOWN if x in _NUMBERS and x != TENSOR else x for x in args[0]]
         if _hashable_in(target, _SAME) and args:
@@ -521,6 +538,10 @@ class _Search:
         twice, wherever it stands: nobody knows which branches will be taken. A function that
         is in no table may refuse one, and is not replayed in any case."""
         name = getattr(target, "__name__", "a function")
+        if target is np.errstate and self.reason is None and not self.tensors and any(
+                [not isinstance(x, Known) or x.object not in ("ignore", "warn", "print", "log", None)
+                 for values in (*args, *names.values()) for x in values]):
+            self.reason = f"it asks for errors of floating-point numbers{_line(value)}"
         if target is np.nditer and ("op_flags" in names or len(args) > 2):
             self._refuses(name, args, names, value)
         elif _known.module_of(target) == "fastgrad.optim":      # (no derivative goes through them)
@@ -578,7 +599,7 @@ class _Search:
                     self._changes(out, value)
         for out in names.get("out", ()) if owner not in _NUMBERS else ():
             self._refuses(f"out= of {name}", [[out]], {}, value)
-        if owner == SHOWN and any([name in names for names in _CHANGING.values()]):
+        if owner in (SHOWN, RESHAPED) and any([name in names for names in _CHANGING.values()]):
             self._changes(owner, value)
         elif owner in _GIVEN and any([name in names for names in _CHANGING.values()]):
             self.writes = True
@@ -590,6 +611,9 @@ class _Search:
                 "__setattr__", "__delattr__", "__next__", "send"):
             self._changes(owner, value)
         self._passed(args, names, value)
+        self.unordered = self.unordered or name in _REORDERING or "order" in names
+        if name in _RESHAPING:
+            return self._reshaped([owner])
         if name in _SAME_METHODS:
             return [owner]
         if name in _SAME_PARTS_METHODS and kind is not None:
@@ -599,9 +623,16 @@ class _Search:
             return self.parts(owner)
         return _computed([[owner], *args])
 
+    def _reshaped(self, values):
+        """What `reshape` and `ravel` give of one of these. The caller's arrays lie as they like."""
+        self.unordered = self.unordered or any([x in (ARGUMENT, ENTRY) for x in values])
+        return [*values, RESHAPED] if any([x in _NUMBERS for x in values]) else values
+
     def _changes(self, x, value, frame=None):
         """x is changed by what `value` does; `frame` is that of an assignment."""
-        if x == SHOWN:
+        if x == RESHAPED:
+            self.through = self.through or not self.tensors and value or None
+        elif x == SHOWN:
             self._refuses("writing to what `np.asarray` gives", [[x]], {}, value)
         elif x in _GIVEN:
             self.writes = True
@@ -640,7 +671,7 @@ class _Search:
                     self._changes(x, value, frame)
             elif kind == "inplace":
                 for x in self.look(value.parts[0], frame):
-                    if x in _GIVEN or x == SHOWN or isinstance(x, Known) and (
+                    if x in (*_GIVEN, SHOWN, RESHAPED) or isinstance(x, Known) and (
                             isinstance(x.object, _IN_PLACE) or _has_own(x.object, "__i")):
                         self._changes(x, value, frame)
             elif kind in ("call", "attribute", "enter", "operator", "unary", "compare", "item",
@@ -762,7 +793,7 @@ class _Search:
             return [Made(value, frame)]
         if kind == "inplace":
             return [x for x in self.look(value.parts[0], frame)
-                    if x in _GIVEN or x == SHOWN or (
+                    if x in (*_GIVEN, SHOWN, RESHAPED) or (
                         isinstance(x, Known) and isinstance(x.object, _IN_PLACE))
                     ] or self._operator(value, frame)
         if kind == "enter":
@@ -833,6 +864,7 @@ class _Search:
     def attribute(self, x, name, value=None):
         """What an attribute may be."""
         if x in _NUMBERS:
+            self.unordered = self.unordered or name in _REORDERING
             if name == "__class__":
                 self.asked([x], lambda _: False, value)
             elif hasattr(Tensor, name):

@@ -335,7 +335,9 @@ ipaddress json json.decoder json.encoder marshal scipy.special.cython_special uu
 _LOOKING = frozenset(["pickle", "_pickle", "struct", "_struct", "_pytest.assertion.rewrite"])
 
 # These read the memory of an array, which a Tensor does not show, or ask for its type.
-_READERS = frozenset([id(x) for x in (bytes, bytearray, memoryview, np.frombuffer, np.bmat, np.require)])
+_READERS = frozenset([id(x) for x in (
+    bytes, bytearray, memoryview, np.frombuffer, np.bmat, np.require, np.shares_memory,
+    np.may_share_memory)])
 
 _NUMBERS = (int, float, complex, np.generic, np.ndarray)
 _PASSES = (str, bytes, tuple, list, dict, set, collections.deque, np.ndarray)

@@ -169,23 +169,24 @@ def _result_part(structure, places):
     return branch_part(structure, [_result_part(x, places) for x in structure.children])
 
 
-def argument_parts(structure, leaves):
-    """What is taken in the place of each argument; None where that takes Python to see."""
+def argument_parts(structure, leaves, ordered):
+    """What is taken in the place of each argument; None where that takes Python to see. `ordered`:
+    arrays in C's order alone."""
     parts = []
     for child in structure.children:
-        parts.append(_argument_part(child, leaves))
+        parts.append(_argument_part(child, leaves, ordered))
         if parts[-1] is None:
             return None
     return parts
 
 
-def _argument_part(structure, leaves):
+def _argument_part(structure, leaves, ordered):
     if structure != _trees.LEAF:
-        parts = [_argument_part(x, leaves) for x in structure.children]
+        parts = [_argument_part(x, leaves, ordered) for x in structure.children]
         return None if None in parts else branch_part(structure, parts)
     leaf = next(leaves)
     if type(leaf) is np.ndarray:
-        return leaf_part((leaf.dtype.char, leaf.shape))
+        return leaf_part((leaf.dtype.char, leaf.shape, ordered))
     if isinstance(leaf, np.generic):
         return leaf_part(leaf.dtype.char)
     if type(leaf) is float:

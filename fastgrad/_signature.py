@@ -46,6 +46,7 @@ class Signature:
         self.disturbed = None, 0    # the last run during which other threads ran, how many like it
         self.changed = 0            # recordings that changed what they reach
         self.plain = False          # call the function as it is
+        self.ordered = False        # of arrays in another order than C's only the function knows
         self.history = False        # ... and let it return Tensors
         self.guarded = set()        # floats that must not become inputs
 

@@ -140,9 +140,9 @@ def examples():
         "program.version_of": [(int,)],
         "program.branch_part": [(_trees.flatten((1.0, 2.0))[1],
                                  [program.leaf_part("float"), program.leaf_part("float")])],
-        "program.leaf_part": [(("d", (3,)),), ("float",), ([1],), ("d",)],
+        "program.leaf_part": [(("d", (3,), False),), ("float",), ([1],), ("d",)],
         "program.result_part": [(0,), (-1, 5)],
-        "program.Entry": [([program.leaf_part(("d", (3,)))], (), program.result_part(0), plan_of_sine(),
+        "program.Entry": [([program.leaf_part(("d", (3,), False))], (), program.result_part(0), plan_of_sine(),
                            program.Checks([], []), None, None, program.Tally())],
     }
 

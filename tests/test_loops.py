@@ -618,3 +618,15 @@ def test_against_jax():
                    graph_of(lambda a: fg.jvp(h, (a,), (1.0,)), 2.0)[0](2.0),
                    fg.value_and_grad(h)(2.0), graph_of(fg.value_and_grad(h), 2.0)[0](2.0)):
         np.testing.assert_allclose(answer, [2.8591995, 5.27603298], rtol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [lambda i: {0: 1.0, 1: 2.0, 2: 5.0}[i],
+                                   lambda i: 2.0 if i in {1, 2} else 3.0, lambda i: {i: 3.0}[i]])
+def test_the_counter_as_a_key(scale):
+    def f(x):
+        return fg.fori_loop(0, 3, lambda i, y: y * scale(i), x)
+
+    value, slope = f(1.5), f(1.0)
+    assert fg.grad(f)(1.5) == fg.compile(fg.grad(f))(1.5) == fg.grad(fg.compile(f))(1.5) == slope
+    assert fg.vmap(f)(np.array([1.5, 3.0])).tolist() == [value, 2 * value]
+    assert fg.compile(fg.vmap(fg.grad(f)))(np.array([1.5])).tolist() == [slope]

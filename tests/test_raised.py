@@ -294,3 +294,34 @@ def test_a_float_does_not_repeat_a_list(f):
                                lambda a: a * 2 == None])                            # noqa: E711
 def test_none_is_compared_with_each_entry(f):
     side_by_side(lambda: (f, dict), (A,), (A + 1,))
+
+
+# ---- errors that NumPy is asked for ---------------------------------------------------------
+
+def logarithm(x):
+    with np.errstate(all="raise"):
+        try:
+            return np.log(x)
+        except FloatingPointError:
+            return np.full(2, -1.0)
+
+
+def quiet(x):
+    with np.errstate(divide="ignore", invalid="warn"):
+        return np.log(x)
+
+
+def test_errors_of_floating_point_numbers_that_are_asked_for():
+    f = side_by_side(lambda: (logarithm, lambda: None),
+                     (np.array([1.0, 2.0]),), (np.array([1.0, 0.0]),))
+    assert recorded(f) == 0
+    f = fg.compile(quiet)
+    with np.errstate(all="ignore"):
+        f(np.array([1.0, 2.0]))
+    assert recorded(f) == 1
+
+
+@pytest.mark.parametrize("asks", [np.shares_memory, np.may_share_memory])
+def test_whether_memory_is_shared(asks):
+    side_by_side(lambda: (lambda x: (asks(x[1:], x), asks(x * 1, x)), lambda: None),
+                 (np.ones(3),), (np.ones(3),))

@@ -297,3 +297,51 @@ def test_the_gradient_of_a_sine_in_float64_is_float32():
     result, tangent = fg.jvp(lambda x: np.sin(x, dtype=np.float64), (x,), (x,))
     assert result.dtype == tangent.dtype == np.float64
     assert np.sum(fg.tensor(np.full(9, 200, np.uint8)), dtype=np.uint8) == np.uint8(9 * 200 % 256)
+
+
+# ---- whole numbers and numbers of Python's among others -------------------------------------
+
+FORMS = [lambda f: f, fg.compile, lambda f: lambda x: f(fg.tensor(x)).numpy()[()]]
+
+
+def same_number(mine, theirs):
+    assert repr(np.asarray(mine)) == repr(np.asarray(theirs))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("digits", [None, 0, 1, -1, -2])
+@pytest.mark.parametrize("k", [np.int64(137), np.int8(95), np.uint16(1250)])
+def test_whole_numbers_stay_whole_when_they_are_rounded(form, digits, k):
+    given = () if digits is None else (digits,)
+    same_number(np.int64(form(lambda x: round(x, *given))(k)), np.int64(round(k, *given)))
+
+
+def test_a_rounded_whole_number_is_an_index():
+    table = [10.0, 20.0, 30.0]
+    assert fg.compile(lambda k: table[round(k)])(np.int64(2)) == 30.0
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("power", [0, 1, 2, 3, True, np.int8(2)])
+def test_powers_of_truths(form, power):
+    b = np.array([True, False])
+    same_number(form(lambda x: x ** power)(b), b ** power)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "min", "any", "all", "argmax"])
+def test_the_only_axis_of_a_number(form, axis, name):
+    function = getattr(np, name)
+    same_number(form(lambda x: function(x, axis=axis))(np.array(3.0)), function(3.0, axis=axis))
+
+
+@pytest.mark.parametrize("make", [
+    lambda np, x, s: np.array([s, x]), lambda np, x, s: np.array([x, s]),
+    lambda np, x, s: np.array([[s, x], [x, s]]), lambda np, x, s: np.stack([s, x]),
+    lambda np, x, s: np.array([s * x, s]), lambda np, x, s: np.array([s * x, 1.0])])
+def test_joined_numbers_of_pythons_do_not_give_way(make):
+    s = np.float32(0.1)
+    plain = make(np, 2.0, s)
+    same_number(fg.compile(lambda x: make(fnp, x, s))(2.0), plain)
+    same_number(fg.jvp(lambda x: make(fnp, x, s), (2.0,), (1.0,))[0], plain)

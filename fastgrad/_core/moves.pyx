@@ -484,6 +484,7 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
         for i in range(count):
             operand_ready(items[i], &x[i])
             needs = needs or x[i].needs
+            x[i].strong = True          # [np.float32(1), 1.0] is float64 in NumPy
             if x[i].shape == NULL and not scalars:
                 raise ValueError("concatenate: zero-dimensional arrays cannot be concatenated; "
                                  "use fastgrad.numpy.stack or fastgrad.numpy.array([...])")

@@ -325,6 +325,7 @@ cdef class Part:
     cdef int kind
     cdef int dtype
     cdef int number
+    cdef bint ordered           # an array: in C's order alone
     cdef tuple shape
     cdef object value           # static; the type of a scalar; the branch of what is none of these
     cdef tuple keys
@@ -332,19 +333,19 @@ cdef class Part:
 
 
 def leaf_part(kind, number=0):
-    """What is taken at a leaf: "float", the character of a scalar's dtype, (character, shape) of an
-    array, or a list with the one object that will do."""
+    """What is taken at a leaf: "float", the character of a scalar's dtype, (character, shape, whether
+    in C's order alone) of an array, or a list with the one object that will do."""
     cdef Part p = Part.__new__(Part)
     p.number = number
     if type(kind) is list or type(kind) is tuple:
-        if len(kind) != (1 if type(kind) is list else 2):
+        if len(kind) != (1 if type(kind) is list else 3):
             raise ValueError(f"leaf_part: {kind!r} is no part")
     if type(kind) is list:
         p.kind, p.value = PART_STATIC, kind[0]
     elif kind == "float":
         p.kind = PART_FLOAT
     elif type(kind) is tuple:
-        p.kind, p.dtype, p.shape = PART_ARRAY, np.dtype(kind[0]).num, kind[1]
+        p.kind, p.dtype, p.shape, p.ordered = PART_ARRAY, np.dtype(kind[0]).num, kind[1], kind[2]
     else:
         p.kind, p.value = PART_SCALAR, np.dtype(kind).type
     return p
@@ -396,6 +397,8 @@ cdef bint taken(Part p, object x, list values) except -1:
             if PyArray_DIMS(<ndarray>x)[i] != <Py_ssize_t>p.shape[i]:
                 return False
         if (<object>x).dtype.byteorder == SWAPPED:
+            return False
+        if p.ordered and not PyArray_IS_C_CONTIGUOUS(<ndarray>x):
             return False
         values.append(x)
         return True

@@ -14,6 +14,8 @@ cdef int axes_of(object axis, int rank, uint64_t *mask, str name) except -1:
         mask[0] = (<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0
         return 0
     if type(axis) is not tuple:
+        if rank == 0 and name != "flip" and axis in (0, -1):
+            return 0                    # which NumPy's ufuncs allow
         axis = (axis,)
     for item in axis:
         a = axis_of(item, rank, name)

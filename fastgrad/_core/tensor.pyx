@@ -433,6 +433,8 @@ cdef class Tensor:
         return item_number(self, ())
 
     def __round__(self, ndigits=None):
+        if not is_float(self.node.dtype):
+            return ARRAY_FUNCTIONS[np.round](self, ndigits or 0)
         if ndigits is None:
             return rounded(FG_rint, self)
         scale = 10.0 ** ndigits
@@ -1618,6 +1620,9 @@ cdef Py_hash_t hash_inside(Tensor t) except? -1:
         return <Py_ssize_t><void *>t >> 4
     if plain and handed_out(t):
         return hash(settled_value(t))
+    if of_a_step(t) and maker_of(t).plain:      # which has a number, where steps are taken one by one
+        maker_of(t).refuse("the value of a Tensor leaves it as a key")
+        raise refused_as(Unrecordable("a step looks something up by a Tensor"))
     raise refused(
         f"hash(): a Tensor that is computed inside a transformation is found by what it is, not by "
         f"its value{user_line()}, so it is no key of a dict, a set, a Counter or a cache; write "
@@ -2049,7 +2054,8 @@ cdef inline object multiplied(object left, object right):
 
 
 cdef inline object powered(object left, object right):
-    if PyLong_CheckExact(right) and right == 2 and is_float((<Tensor>left).node.dtype):
+    if PyLong_CheckExact(right) and right == 2 and (
+            is_float((<Tensor>left).node.dtype) or (<Tensor>left).node.dtype == FG_BOOL):
         return raised(unary(FG_square, left), left, 2)  # as NumPy's operator; a tenth of the price
     return raised_by(FG_power, binary(FG_power, left, right), left, right)
 

@@ -85,17 +85,9 @@ def _leaves(sequence, leaves):
 
 
 def _scalars(sequence):
-    """What the core packs, for a sequence of scalar Tensors, floats and ints; None for others."""
-    kinds = set(map(type, sequence))
-    if not kinds <= _SCALARS or any([x.ndim for x in sequence if type(x) is Tensor]):
-        return None
-    if len(kinds) == 1:
-        return sequence
-    # One number that is not weak makes float64 of them all, as [np.float32(1), 1.0] is in NumPy.
-    sequence = list(sequence)
-    place = next(k for k, x in enumerate(sequence) if type(x) is not Tensor)
-    sequence[place] = core.vouch(np.asarray(sequence[place], np.float64))
-    return sequence
+    """Whether it is one of scalar Tensors, floats and ints, which the core packs."""
+    return set(map(type, sequence)) <= _SCALARS and not any(
+        [x.ndim for x in sequence if type(x) is Tensor])
 
 
 _SCALARS = {Tensor, float, int}
@@ -103,8 +95,8 @@ _SCALARS = {Tensor, float, int}
 
 def _joined(sequence):
     """Nested sequences of Tensors, arrays and numbers as one Tensor; one concatenation in all."""
-    if (scalars := _scalars(sequence)) is not None:
-        return core.pack(scalars)
+    if _scalars(sequence):
+        return core.pack(sequence)
     leaves = []
     shape = _leaves(sequence, leaves)
     if all(leaf.ndim == 0 for leaf in leaves):
