@@ -201,17 +201,6 @@ class Graph:
         value = self.attribute(i)
         return float(self.nodes["constant"][i]) if value is None else value
 
-    def beneath(self, i, detached=False):
-        """The node of whose value node i is a view that is none; `detached`: even where it lets no
-        derivative through."""
-        while self.nodes["op"][i] == OPS["reshape"] and (
-                detached or not self.nodes["flags"][i] & STOP):
-            a = int(self.nodes["a"][i])
-            if self.shape(a) != self.shape(i):
-                break
-            i = a
-        return i
-
     def __str__(self):
         lines = []
         for i in range(len(self)):

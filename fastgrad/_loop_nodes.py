@@ -21,7 +21,7 @@ from fastgrad.transforms import _Run
 from . import _record
 from ._graph import INPUT, MANY, OPS, WEAK, Builder, Graph, Loop
 from ._operators.rule import on_examples
-from ._replay import replay
+from ._replay import beneath, replay
 from ._replay import _plain_loop as unrolled
 
 __all__ = ["Rule", "compact", "live_nodes", "loop_results", "run_loop", "tidy_loops"]
@@ -472,7 +472,7 @@ def _returning(body, outputs, kinds):
 def _source(graph, i):
     """The node that node i merely repeats, or the value of a constant: a rule holds its operands
     under nodes of their own."""
-    i = graph.beneath(i)
+    i = beneath(graph, i)
     node = graph.nodes[i]
     if node["op"] != OPS["leaf"] or node["flags"] & INPUT:
         return i

@@ -11,12 +11,13 @@ import numpy as np
 from fastgrad._core import core
 
 from ._graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, GuardError, Loop, Slot, filled
-from ._operators.shaped import SHAPED, How
+from ._operators.shaped import SHAPED, WEIGHTS, How
 
-__all__ = ["CALLS", "LANE", "Replay", "evaluate", "prepare", "register_call", "replay"]
+__all__ = ["CALLS", "LANE", "Replay", "beneath", "evaluate", "prepare", "register_call", "replay"]
 
 Tensor = core.Tensor
 _LEAF = OPS["leaf"]
+_ORDERED = frozenset([OPS[row.name] for row in SHAPED.values() if row.ordered])
 _TIES = frozenset([OPS[name] for name in ("maximum", "minimum", "fmax", "fmin")])
 
 
@@ -276,9 +277,8 @@ def register_call(name, function):
     CALLS[name] = function
 
 
-for _row in SHAPED.values():
-    if _row.weighed:
-        register_call(f"fastgrad.weights_{_row.name}", core.reduction_weights_of)
+for _name in WEIGHTS:
+    register_call(_name, core.reduction_weights_of)
 register_call("fastgrad.all_finite", core.all_finite)
 
 # In the call of `fastgrad.lanes`, whose first argument is a call, it stands for a Slot of that.
@@ -419,12 +419,23 @@ def same_calls(graph):
     calls = {}
     for i in np.flatnonzero(graph.nodes["op"] == OPS["call"]).tolist():
         try:
-            call = graph.attribute(i)[:3], tuple([graph.beneath(k, detached=True)
+            call = graph.attribute(i)[:3], tuple([beneath(graph, k, detached=True)
                                                   for k in graph.operands_of(i)])
             calls.setdefault(call, []).append(i)
         except TypeError:               # an option that is not hashable
             continue
     return {i: same[0] for same in calls.values() if len(same) > 1 for i in same}
+
+
+def beneath(graph, i, detached=False):
+    """The node of whose value node i is a view that is none; `detached`: even where it lets no
+    derivative through."""
+    while graph.nodes["op"][i] in _ORDERED and (detached or not graph.nodes["flags"][i] & STOP):
+        a = int(graph.nodes["a"][i])
+        if graph.shape(a) != graph.shape(i):
+            break
+        i = a
+    return i
 
 
 def _array(result):

@@ -16,7 +16,7 @@ from fastgrad._core import program
 from ._graph import OPS, Graph, Loop, Slot, short
 from ._operators.index import broadcasts, picked, slot, whole, wrong
 from ._operators.rule import OPERATORS
-from ._operators.shaped import SHAPED
+from ._operators.shaped import SHAPED, WEIGHTS
 from ._operators.signature import parsed
 from ._replay import CALLS, LANE
 
@@ -168,7 +168,7 @@ class _Call:
 
     def of_weights(self, x, name=None, axes=None, *more):
         shape, dtype = self.of_floats(x)
-        wrong(name != self.attribute[0].removeprefix("fastgrad.weights_") or more,
+        wrong(name != WEIGHTS[self.attribute[0]].name or more,
               f"its arguments are not an operand, a name and axes: {short(name)}")
         wrong(type(axes) is not tuple or not all(map(whole, axes)), "its axes are no ints")
         for k in axes:
@@ -212,5 +212,4 @@ class _Call:
 
 # How the functions of ours are called that a call may name.
 OWN_CALLS = {"fastgrad.all_finite": _Call.of_all_finite, "fastgrad.lanes": _Call.of_lanes,
-             **{f"fastgrad.weights_{row.name}": _Call.of_weights
-                for row in SHAPED.values() if row.weighed}}
+             **dict.fromkeys(WEIGHTS, _Call.of_weights)}

@@ -21,7 +21,7 @@ from fastgrad._core.program import Plan
 from fastgrad._operators.batch import Lanes, Unmappable
 from fastgrad._operators.plain import ALONG, ENTRY, PLAIN
 from fastgrad._operators.rule import OPERATORS
-from fastgrad._operators.shaped import SHAPED, How
+from fastgrad._operators.shaped import SHAPED, WEIGHTS, How
 from fastgrad._operators.signature import parsed
 
 from ._array_effects import NOTHING, changed_array, may_change
@@ -169,10 +169,10 @@ class _Mapper(Lanes):
             # One decision, which a guard remembers.
             self.has[i] = False
             return self.add("call", nodes, (), how.dtype, how.attribute)
-        if name.startswith("fastgrad.weights_"):
-            array, kind, axes = args
+        if name in WEIGHTS:
+            *args, axes = args
             return self.add("call", nodes, whole, how.dtype, (
-                name, (array, kind, tuple([axis + 1 for axis in axes])), kwargs, which))
+                name, (*args, WEIGHTS[name].behind(axes)), kwargs, which))
         if name in OPERATORS:
             # Lanes stand in front of the batch axes.
             cores = list(map(len, parsed(OPERATORS[name].signature).operands))

@@ -14,7 +14,7 @@ from fastgrad._graph import filled, has_slots
 
 from . import batch
 
-__all__ = ["SHAPED", "GraphOperator", "How", "numbered"]
+__all__ = ["SHAPED", "WEIGHTS", "GraphOperator", "How", "numbered"]
 
 
 ROWS = {row.name: row for row in core.operators()}
@@ -45,6 +45,8 @@ class GraphOperator(NamedTuple):
         Of the attribute: what it is when operand and result have another axis in front.
     lanes : callable or None
         Where that takes more than another attribute: a rule of batch.py.
+    ordered : bool
+        Whether the entries stay in their order, so that a result of the operand's shape is that.
     converts : bool
         Whether the dtype of the result is another than that of the operands.
     linear, bilinear, reduces, listed : bool
@@ -77,6 +79,7 @@ class GraphOperator(NamedTuple):
     goes: Any = None
     behind: Any = None
     lanes: Any = None
+    ordered: bool = False
     converts: bool = False
     index: str = ""
     weighed: bool = False
@@ -219,7 +222,7 @@ def _extreme(name, function, fold, sign):
 
 SHAPED = {row.name: row for row in (
     _moves("reshape", lambda how: lambda x: core.reshape(x, how.shape), option="shape",
-           behind=lambda nothing: None),
+           ordered=True, behind=lambda nothing: None),
     _moves("transpose", lambda how: lambda x: core.transpose(x, how.attribute), option="order",
            words=lambda node, k: _ORDER if len(node.shape) > 1 else None,
            behind=lambda axes: (0, *_axes_behind(axes))),
@@ -254,3 +257,6 @@ SHAPED = {row.name: row for row in (
     GraphOperator("matmul", lambda how: core.matmul, lanes=batch.multiplied,
                   words=("K", "a block for each matrix product")),
 )}
+
+# What calls that compute their partials are called.
+WEIGHTS = {f"fastgrad.weights_{row.name}": row for row in SHAPED.values() if row.weighed}
