@@ -3,10 +3,10 @@
     python setup.py build_ext --inplace     build where it stands (pip install -e . does the same)
     python setup.py build_ext --force       rebuild everything
 
-core.pyx includes most other .pyx files of its folder: one translation unit, so that gcc inlines
-across them; program.pyx, which runs planned programs, includes the rest. An object is rebuilt when
-the contents of what it is made from, or its flags, have changed; times of files play no part, so a
-fresh checkout reuses what it can.
+core.pyx includes most other .pyx files of its folders: one translation unit, so that gcc inlines
+across them; program.pyx, which runs planned programs, includes those of the folder program. An
+object is rebuilt when the contents of what it is made from, or its flags, have changed; times of
+files play no part, so a fresh checkout reuses what it can.
 
 Environment:
 
@@ -143,10 +143,10 @@ def files(folder, *patterns):
 
 
 # What is made from what: each extension from its own Cython and C files and the headers of both.
-PROGRAM_CYTHON = files("fastgrad/_core", "program*.pyx", "plan*.pyx", "program*.pxd", "plan*.pxd")
+PROGRAM_CYTHON = files("fastgrad/_core", "program.pyx", "program/*.pyx", "plan.pxd")
 PROGRAM_C = files("src", "vm*.c", "pool.c")
 PROGRAM_HEADERS = files("src", "vm*.h", "vm*.inc", "pool.h")
-CORE_CYTHON = [name for name in files("fastgrad/_core", "*.pyx", "*.pxd")
+CORE_CYTHON = [name for name in files("fastgrad/_core", "*.pyx", "*/*.pyx", "*.pxd")
                if name not in PROGRAM_CYTHON]
 CORE_C = [name for name in files("src", "*.c") if name not in PROGRAM_C]
 PROGRAM_C.append("src/alloc.c")         # of each its own; the state is the core's

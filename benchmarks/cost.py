@@ -264,8 +264,9 @@ def pruning_plot(result, axes):
 
 def three_ways(quick=False):
     """The error of difference quotients of the logistic map, and the size of its derivative."""
-    import fastgrad as fg
     import sympy
+
+    import fastgrad as fg
 
     def logistic_map(k):
         def f(x):

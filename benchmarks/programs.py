@@ -169,7 +169,7 @@ def line(what, value, unit, limit=None):
 
 def long_graph(kind, count):
     """Return a graph of about `count` nodes: `arith`, `chain`, or `chain` on vectors."""
-    from fastgrad._graph import Builder
+    from fastgrad.graphs.graph import Builder
 
     build = Builder()
     shape = (1000,) if kind == "vectors" else ()

@@ -21,23 +21,19 @@ from fastgrad._core.core import (
     record,
     tensor,
 )
-from fastgrad.transforms import (
+from fastgrad.transforms.derivatives import (
     elementwise_grad,
     grad,
-    hessian,
-    hessian_diag,
-    hvp,
-    jacobian,
     jvp,
-    laplacian,
     linearize,
     stop_gradient,
     value_and_grad,
     vjp,
 )
+from fastgrad.transforms.jacobians import hessian, hessian_diag, hvp, jacobian, laplacian
 
-from fastgrad._custom import custom_jvp, custom_vjp  # isort: skip  (builds on transforms)
-from fastgrad import numpy, special  # isort: skip  (they build on the names above)
+from fastgrad.transforms.custom import custom_jvp, custom_vjp  # isort: skip  (builds on transforms)
+from fastgrad import numpy, special, _operators  # isort: skip  (they build on the names above)
 
 __version__ = "0.1.0"
 
@@ -54,16 +50,17 @@ __all__ = [
 # What few programs need is imported when it is first used: name -> module, and whether the name is
 # the module itself or a function in it.
 _LATER = {
-    "ConvergenceError": ("_implicit", False), "GuardError": ("_graph", False),
-    "Program": ("_compile", False), "compile": ("_compile", False), "constant": ("_watch", False),
-    "explain": ("_explain", False), "fixed_point": ("_implicit", False),
-    "fori_loop": ("_loops", False), "function": ("_explicit", False),
-    "get_num_threads": ("_threads", False), "load": ("_persist", False),
-    "numeric": ("numeric", True), "optim": ("optim", True), "root": ("_implicit", False),
-    "scan": ("_loops", False), "set_num_threads": ("_threads", False),
-    "symbolic": ("_symbolic", False), "taylor": ("_taylor", False), "testing": ("testing", True),
-    "trees": ("trees", True), "variable": ("_explicit", False), "vmap": ("_vmap", False),
-    "while_loop": ("_loops", False),
+    "ConvergenceError": ("transforms.implicit", False), "GuardError": ("_core.core", False),
+    "Program": ("programs.compile", False), "compile": ("programs.compile", False),
+    "constant": ("code.watch", False), "explain": ("look.explain", False),
+    "fixed_point": ("transforms.implicit", False), "fori_loop": ("programs.loops", False),
+    "function": ("programs.explicit", False), "get_num_threads": ("_threads", False),
+    "load": ("programs.persist", False), "numeric": ("numeric", True), "optim": ("optim", True),
+    "root": ("transforms.implicit", False), "scan": ("programs.loops", False),
+    "set_num_threads": ("_threads", False), "symbolic": ("look.symbolic", False),
+    "taylor": ("transforms.taylor", False), "testing": ("testing", True), "trees": ("trees", True),
+    "variable": ("programs.explicit", False), "vmap": ("transforms.vmap", False),
+    "while_loop": ("programs.loops", False),
 }
 
 

@@ -4,7 +4,7 @@
 """
 
 _PATTERNS = ("setup.py", "src/*.c", "src/*.h", "src/*.inc", "src/*.def",
-             "fastgrad/_core/*.pyx", "fastgrad/_core/*.pxd")
+             "fastgrad/_core/*.pyx", "fastgrad/_core/*/*.pyx", "fastgrad/_core/*.pxd")
 
 
 def sources_fingerprint(root):

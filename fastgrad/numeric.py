@@ -30,8 +30,8 @@ import warnings
 
 import numpy as np
 
-from fastgrad import _trees
-from fastgrad._arguments import called, name_of, no_parameters
+from fastgrad._core import trees
+from fastgrad._core.arguments import called, name_of, no_parameters
 
 __all__ = ["derivative", "gradient", "hessian", "jacobian", "jvp"]
 
@@ -313,7 +313,7 @@ def _check_choice(name, value, choices):
 def _function_of_one_number(f, args, argnums, argnames, method, step):
     _check_options(method, step)
     F = VectorFunction(f, args, argnums, argnames)
-    if F.range.structure != _trees.LEAF:
+    if F.range.structure != trees.LEAF:
         raise TypeError(f"{F.name} must return one number, not {type(F.range.original).__name__}")
     if F.range.size != 1:
         raise ValueError(f"{F.name} must return one number, not an array of shape "
@@ -458,8 +458,8 @@ class VectorFunction:
         self.single = not isinstance(argnums, (tuple, list))
         self.positions = _positions(argnums, len(args))
         for i in self.positions:
-            leaves, structure = _trees.numbers(args[i])
-            for path, leaf in zip(_trees.paths(structure), leaves):
+            leaves, structure = trees.numbers(args[i])
+            for path, leaf in zip(trees.paths(structure), leaves):
                 _require_float(leaf, f"{self.name}: argument {i}{path}")
         chosen = tuple([args[i] for i in self.positions])
         self.domain = Layout(chosen[0] if self.single else chosen)
@@ -485,7 +485,7 @@ class VectorFunction:
         if x.dtype.kind == "c":
             return self.run_complex(args)
         result = self.f(*args)
-        for path, leaf in _trees.leaves_with_paths(result):
+        for path, leaf in trees.leaves_with_paths(result):
             if _kind(leaf) not in "fiu":
                 raise TypeError(f"{self.name} returned {_description(leaf)}{_at(path)}; "
                                 "it must return real numbers, arrays, or trees of them")
@@ -500,7 +500,7 @@ class VectorFunction:
                 result = self.f(*args)
             except (TypeError, np.exceptions.ComplexWarning) as error:
                 raise self.not_analytic(str(error)) from error
-        for path, leaf in _trees.leaves_with_paths(result):
+        for path, leaf in trees.leaves_with_paths(result):
             if _kind(leaf) != "c":
                 raise self.not_analytic("for complex numbers it returned "
                                         f"{_description(leaf)}{_at(path)}")
@@ -525,8 +525,8 @@ class Layout:
 
     def __init__(self, tree):
         self.original = tree
-        self.leaves, self.structure = _trees.numbers(tree)
-        self.paths = _trees.paths(self.structure)
+        self.leaves, self.structure = trees.numbers(tree)
+        self.paths = trees.paths(self.structure)
         self.shapes = [np.shape(leaf) for leaf in self.leaves]
         dtypes = [np.asarray(leaf).dtype for leaf in self.leaves]
         self.dtypes = [dtype if dtype.kind == "f" else np.dtype(float) for dtype in dtypes]
@@ -536,7 +536,7 @@ class Layout:
 
     def vector(self, tree, strict=False):
         """The numbers of a tree of the same structure and shapes; no bools if it is strict."""
-        leaves = _trees.flatten_like(self.structure, tree)
+        leaves = trees.flatten_like(self.structure, tree)
         for path, leaf, shape in zip(self.paths, leaves, self.shapes):
             if strict and np.asarray(leaf).dtype.kind == "b":
                 raise TypeError(f"is bool{_at(path)}; it must be float")
@@ -548,13 +548,13 @@ class Layout:
     def tree(self, vector):
         """A new tree of the same structure, shapes, kinds and, if the vector is real, dtypes."""
         dtypes = self.dtypes if vector.dtype.kind == "f" else itertools.repeat(vector.dtype)
-        return _trees.unflatten(self.structure, [
+        return trees.unflatten(self.structure, [
             _like(leaf, vector[part].reshape(shape), dtype)
             for leaf, part, shape, dtype in zip(self.leaves, self.parts, self.shapes, dtypes)])
 
     def derivative(self, vector):
         """The same with None for what is no number."""
-        return _trees.unflatten(_trees.bare(self.structure), _trees.flatten_like(
+        return trees.unflatten(trees.bare(self.structure), trees.flatten_like(
             self.structure, self.tree(vector)))
 
     def leaf_of(self, i):
@@ -579,8 +579,8 @@ def _blocks(matrix, rows, columns, layout="numerator"):
                                  for leaf in (rows.leaves[i], columns.leaves[j])))
         return _like(columns.leaves[j], found, dtype)
 
-    return _trees.unflatten(_trees.bare(rows.structure), [
-        _trees.unflatten(_trees.bare(columns.structure), [
+    return trees.unflatten(trees.bare(rows.structure), [
+        trees.unflatten(trees.bare(columns.structure), [
             block(i, j) for j in range(len(columns.leaves))])
         for i in range(len(rows.leaves))])
 
@@ -601,7 +601,7 @@ def _positions(argnums, count):
                   (argnums if isinstance(argnums, (tuple, list)) else (argnums,))]
     except TypeError:
         raise TypeError("argnums must be an int or a tuple of ints, not "
-                        f"{_trees.shown(argnums)}") from None
+                        f"{trees.shown(argnums)}") from None
     positions = [i % count for i in wanted if -count <= i < count]
     if len(positions) < len(wanted):
         raise TypeError(f"argnums={argnums!r}, but the number of arguments is {count}")

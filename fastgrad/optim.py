@@ -28,8 +28,8 @@ from typing import ClassVar
 import numpy as np
 
 import fastgrad as fg
-from fastgrad import _trees
-from fastgrad._trees import flatten_like, unflatten
+from fastgrad._core import trees
+from fastgrad._core.trees import flatten_like, unflatten
 
 __all__ = [
     "SGD", "Adam", "AdamW", "Constant", "CosineDecay", "ExponentialDecay", "LinearWarmup",
@@ -117,9 +117,9 @@ class Optimizer:
         TypeError
             If something else is among the parameters.
         """
-        leaves, structure = _trees.numbers(params)
+        leaves, structure = trees.numbers(params)
         _check_kinds("params", structure, leaves)
-        structure = _trees.bare(structure)
+        structure = trees.bare(structure)
         return State(0, {name: unflatten(structure, [np.zeros_like(_value(p)) for p in leaves])
                          for name in self._buffers()})
 
@@ -162,7 +162,7 @@ class Optimizer:
         -----
         After an error nothing has changed. No derivative goes through a step.
         """
-        leaves, structure = _trees.numbers(params)
+        leaves, structure = trees.numbers(params)
         _check_kinds("params", structure, leaves)
         if in_place:
             _check_writable(structure, leaves)
@@ -183,7 +183,7 @@ class Optimizer:
         if not in_place:
             state = State(state.step, {})
         state.step += 1
-        bare = _trees.bare(structure)
+        bare = trees.bare(structure)
         state.buffers = {name: unflatten(bare, buffer)
                          for name, buffer in zip(names, buffers, strict=True)}
         scratch = np.empty((2, min(BLOCK, max([g.size for g in gradients], default=0))))
@@ -730,7 +730,7 @@ def global_norm(grads):
     >>> fg.optim.global_norm({"w": np.array([2.0, 3.0]), "b": 6.0})
     7.0
     """
-    leaves, structure = _trees.numbers(grads)
+    leaves, structure = trees.numbers(grads)
     _check_kinds("grads", structure, leaves)
     with np.errstate(all="ignore"):
         return math.hypot(*[_norm(_value(leaf)) for leaf in leaves])
@@ -814,7 +814,7 @@ def _norm(a):
 
 def _mapped(function, grads):
     """A gradient with the function applied to a copy of each array."""
-    leaves, structure = _trees.numbers(grads)
+    leaves, structure = trees.numbers(grads)
     _check_kinds("grads", structure, leaves)
     results = []
     with np.errstate(all="ignore"):
@@ -980,7 +980,7 @@ def _matching(what, tree, leaves, structure):
 
 def _path(structure, i):
     """How the i-th leaf is reached from a tree, such as ['w'][0]."""
-    return _trees.paths(structure)[i]
+    return trees.paths(structure)[i]
 
 
 def _description(leaf):

@@ -11,9 +11,9 @@ subtract the maximum first, as a constant: the result does not depend on what is
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._operators.plain import isfinite, logical_and, logical_or
 from fastgrad.numpy._create import cast, lift
 from fastgrad.numpy._dispatch import Tensor, axes_of, deferring, known
+from fastgrad.numpy._plain import isfinite, logical_and, logical_or
 
 __all__ = ["cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "logsumexp", "softmax",
            "xlog1py", "xlogy"]

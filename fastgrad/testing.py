@@ -14,8 +14,8 @@ from collections import namedtuple
 import numpy as np
 
 import fastgrad as fg
-from fastgrad import _trees
-from fastgrad._arguments import name_of
+from fastgrad._core import trees
+from fastgrad._core.arguments import name_of
 from fastgrad.numeric import Layout, VectorFunction, derive
 
 __all__ = ["assert_close", "check_grads"]
@@ -273,7 +273,7 @@ class _Point:
 
 def _plain(tree):
     """The tree with arrays in place of Tensors."""
-    return _trees.tree_map(lambda y: y.detach().numpy() if fg.is_tensor(y) else y, tree)
+    return trees.tree_map(lambda y: y.detach().numpy() if fg.is_tensor(y) else y, tree)
 
 
 def _like(layout, tree, other, name):
@@ -283,7 +283,7 @@ def _like(layout, tree, other, name):
     except ValueError as error:
         raise AssertionError(f"{name} is not like {other}: {error}") from None
     for path, leaf, dtype in zip(
-            layout.paths, _trees.flatten_like(layout.structure, tree), layout.dtypes):
+            layout.paths, trees.flatten_like(layout.structure, tree), layout.dtypes):
         if np.asarray(leaf).dtype != dtype:
             raise AssertionError(f"{name} is not like {other}: the dtypes differ"
                                  f"{path and f' at {path}'}: expected {dtype}, "

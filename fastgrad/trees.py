@@ -16,8 +16,7 @@ import math
 
 import numpy as np
 
-from fastgrad import _trees
-from fastgrad._core import core
+from fastgrad._core import core, trees
 
 __all__ = ["flatten", "map", "ravel", "register", "unflatten"]
 
@@ -50,7 +49,7 @@ def flatten(tree):
     >>> structure == fg.trees.flatten({"w": [3.0, 4.0], "b": None})[1]
     True
     """
-    return _trees.flatten(tree)
+    return trees.flatten(tree)
 
 
 def unflatten(structure, leaves):
@@ -82,11 +81,11 @@ def unflatten(structure, leaves):
     >>> fg.trees.unflatten(structure, "ab")
     {'w': ['a', 'b'], 'b': None}
     """
-    if type(structure) is not _trees.Branch and not (
-            type(structure) is str and structure == _trees.LEAF):
+    if type(structure) is not trees.Branch and not (
+            type(structure) is str and structure == trees.LEAF):
         raise TypeError("unflatten: the structure must come from flatten, not "
-                        f"{_trees.shown(structure)}; the leaves come second")
-    return _trees.unflatten(structure, leaves)
+                        f"{trees.shown(structure)}; the leaves come second")
+    return trees.unflatten(structure, leaves)
 
 
 def map(f, tree, *rest):
@@ -119,7 +118,7 @@ def map(f, tree, *rest):
     """
     if not callable(f):
         raise TypeError(f"map: the first argument must be a function, not {type(f).__name__}")
-    return _trees.tree_map(f, tree, *rest)
+    return trees.tree_map(f, tree, *rest)
 
 
 def ravel(tree):
@@ -160,10 +159,10 @@ def ravel(tree):
     array([2., 2., 2., 2., 3.])
     """
     from fastgrad import numpy as fnp
-    leaves, structure = _trees.numbers(tree)
-    if structure == _trees.LEAF and _trees.is_constant(leaves[0]):
-        leaves, structure = [], _trees.Constant(leaves[0])
-    for path, leaf in zip(_trees.paths(structure), leaves):
+    leaves, structure = trees.numbers(tree)
+    if structure == trees.LEAF and trees.is_constant(leaves[0]):
+        leaves, structure = [], trees.Constant(leaves[0])
+    for path, leaf in zip(trees.paths(structure), leaves):
         _number(leaf, path)
     kinds = [_kind(leaf) for leaf in leaves]
     # A Python number gives way to arrays, as in arithmetic.
@@ -212,7 +211,7 @@ class Unflatten:
             flat = np.asarray(flat)
         leaves = [self.leaf(flat[a:b], *kind)
                   for a, b, kind in zip(self.bounds, self.bounds[1:], self.kinds)]
-        return _trees.unflatten(self.structure, leaves)
+        return trees.unflatten(self.structure, leaves)
 
     def leaf(self, part, shape, dtype, kind):
         if isinstance(part, core.Tensor):
@@ -273,14 +272,14 @@ def register(kind, flatten, unflatten):
     (2.0, 1.0, 'm')
     """
     if not isinstance(kind, type):
-        raise TypeError(f"register: the first argument must be a class, not {_trees.shown(kind)}")
+        raise TypeError(f"register: the first argument must be a class, not {trees.shown(kind)}")
     for name, function in (("flatten", flatten), ("unflatten", unflatten)):
         if not callable(function):
             raise TypeError(f"register: {name} must be a function, not {type(function).__name__}")
-    if kind in _trees.BUILTIN or issubclass(kind, (
+    if kind in trees.BUILTIN or issubclass(kind, (
             float, int, complex, str, bytes, np.ndarray, np.generic, core.Tensor)) or (
             kind is object):
         raise ValueError(f"register: {kind.__name__} has its meaning already")
-    if _trees.REGISTERED.setdefault(kind, pair := (flatten, unflatten)) is not pair:
+    if trees.REGISTERED.setdefault(kind, pair := (flatten, unflatten)) is not pair:
         raise ValueError(f"register: {kind.__name__} is registered already")
     return kind

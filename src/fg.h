@@ -1,8 +1,8 @@
 /* Every C type of fastgrad on one page.
  *
  * Reading order of the whole package: ops.def (what can be computed), this page (in what it is
- * held), then fastgrad/_core/tape.pyx (how it is recorded) and sweep.pyx (how it is
- * differentiated).
+ * held), then in fastgrad/_core tape/elementwise.pyx (how it is recorded) and sweeps/reverse.pyx (how
+ * it is differentiated).
  */
 #ifndef FG_H
 #define FG_H

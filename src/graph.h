@@ -1,5 +1,5 @@
 /* A graph's row, as the recorder writes it, Python reads it, and the planner plans it: declared here
- * once. Python's dtype is made of FG_GRAPH_LAYOUT (fastgrad/_graph.py).
+ * once. Python's dtype is made of FG_GRAPH_LAYOUT (fastgrad/graphs/graph.py).
  */
 #ifndef FG_GRAPH_H
 #define FG_GRAPH_H

@@ -185,7 +185,7 @@ typedef struct FgCopy {         /* part of a copying step: into a window of the 
     FgOperand from, to;
 } FgCopy;
 
-/* A graph that is run again and again: fastgrad._graph.Loop. */
+/* A graph that is run again and again: fastgrad.graphs.graph.Loop. */
 typedef struct FgLoop {
     const struct FgPlan *body, *condition;
     void *body_owner, *condition_owner;

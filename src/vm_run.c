@@ -549,7 +549,7 @@ static void entry_set(char *p, int64_t i, double x, int dtype)
     else ((float *)(void *)p)[i] = (float)x;
 }
 
-/* One number a row, as the recorded operators compute it (rules.pyx). */
+/* One number a row, as the recorded operators compute it (rules/rules.pyx). */
 static double row_value(const FgStep *s, const FgLoops *loops, const char *row, double top)
 {
     double y = 1;

@@ -102,10 +102,10 @@ def pytest_collection(session):
 
 
 def pytest_collection_finish(session):
-    from fastgrad import _vmap
     from fastgrad._core import core
+    from fastgrad.transforms import vmap
 
-    _vmap.CHECKED = True
+    vmap.CHECKED = True
     freeze()
     if core.tape_info()["nodes"]:
         raise pytest.UsageError("a test module keeps a recorded Tensor; make it inside a function")

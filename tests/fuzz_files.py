@@ -29,9 +29,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _persist, _trees
-from fastgrad._graph import NAMES, Loop
-from fastgrad._replay import CALLS
+from fastgrad._core import trees
+from fastgrad.graphs.graph import NAMES, Loop
+from fastgrad.graphs.replay import CALLS
+from fastgrad.programs import persist
 
 BATCH = 400                 # seeds of one process
 SECONDS = 300               # it may take
@@ -106,7 +107,7 @@ def corpus():
         for call in calls:
             program(*call)
         assert len(program.paths) == len(calls), program
-        yield name, _persist.dump(_persist.program_state(program, "save"))
+        yield name, persist.dump(persist.program_state(program, "save"))
 
 
 def taken_apart(data):
@@ -116,7 +117,7 @@ def taken_apart(data):
     header, body = json.loads(data[32:end]), data[end + -end % 64:]
     arrays = []
     for name, shape, start in header["arrays"]:
-        dtype = _persist._FILE_NODE if name == "node" else np.dtype(name)
+        dtype = persist._FILE_NODE if name == "node" else np.dtype(name)
         arrays.append(np.frombuffer(body, dtype, int(np.prod(shape)), start).reshape(shape).copy())
     return header, arrays
 
@@ -126,13 +127,13 @@ def put_together(header, arrays, table=None):
     body, right = b"", []
     for array in arrays:
         body += bytes(-len(body) % 64)
-        right.append(["node" if array.dtype == _persist._FILE_NODE else array.dtype.str,
+        right.append(["node" if array.dtype == persist._FILE_NODE else array.dtype.str,
                       list(array.shape), len(body)])
         body += array.tobytes()
     header = {**header, "arrays": right if table is None else table}
     text = json.dumps(header).encode()
     rest = text + bytes(-(32 + len(text)) % 64) + body
-    return struct.pack("<8sIIQQ", _persist.MAGIC, 1, zlib.crc32(rest), len(text),
+    return struct.pack("<8sIIQQ", persist.MAGIC, 1, zlib.crc32(rest), len(text),
                        32 + len(rest)) + rest
 
 
@@ -181,7 +182,7 @@ def header_changed(header, arrays, draw):
         holder[last] = draw.choice(NUMBERS) if how < 0.55 else old + draw.choice((-1, 1, 2))
     elif type(old) is str and how < 0.85:
         holder[last] = draw.choice((draw.choice([n for n in NAMES if n]), draw.choice(sorted(CALLS)),
-                                    draw.choice(sorted(_persist._DTYPES)), "float", "scalar",
+                                    draw.choice(sorted(persist._DTYPES)), "float", "scalar",
                                     "array", "bool", "int", "count", "scan", "while", old + "x"))
     else:
         holder[last] = copy.deepcopy(draw.choice(THINGS))
@@ -189,7 +190,7 @@ def header_changed(header, arrays, draw):
 
 def node_changed(header, arrays, draw):
     """A field of a node, or two nodes of a table."""
-    nodes = draw.choice([a for a in arrays if a.dtype == _persist._FILE_NODE])
+    nodes = draw.choice([a for a in arrays if a.dtype == persist._FILE_NODE])
     if not len(nodes):
         return
     i, j = draw.randrange(len(nodes)), draw.randrange(len(nodes))
@@ -214,7 +215,7 @@ def node_changed(header, arrays, draw):
 
 def array_changed(header, arrays, draw):
     """An array of numbers: an entry, its dtype, its shape."""
-    numbers = [k for k, a in enumerate(arrays) if a.dtype != _persist._FILE_NODE]
+    numbers = [k for k, a in enumerate(arrays) if a.dtype != persist._FILE_NODE]
     if not numbers:
         return
     k = draw.choice(numbers)
@@ -225,7 +226,7 @@ def array_changed(header, arrays, draw):
             array.reshape(-1)[draw.randrange(array.size)] = np.array(value).astype(array.dtype)
     elif how < 0.6:
         with np.errstate(all="ignore"):
-            arrays[k] = array.astype(draw.choice(sorted(_persist._DTYPES)))
+            arrays[k] = array.astype(draw.choice(sorted(persist._DTYPES)))
     elif how < 0.7:
         arrays[k] = array.view("u1").reshape(-1) if array.ndim else array.reshape(1)
     elif how < 0.8:
@@ -241,7 +242,7 @@ def dtype_changed(header, arrays, draw):
     graph = draw.choice(header["graphs"])
     if graph["dtypes"]:
         k = draw.randrange(len(graph["dtypes"]))
-        old, new = graph["dtypes"][k], draw.choice(sorted(_persist._DTYPES))
+        old, new = graph["dtypes"][k], draw.choice(sorted(persist._DTYPES))
         graph["dtypes"][k] = new
         if draw.random() < 0.7:
             for where in places(header["state"], []):
@@ -342,7 +343,7 @@ def argument(kind, draw):
     if type(kind) is tuple and type(kind[0]) is type:
         return kind[1] if kind[1] != "nan" else float("nan")
     if type(kind) is tuple and type(kind[0]) is not str:
-        return _trees.unflatten(kind[0], [argument(part, draw) for part in kind[1]])
+        return trees.unflatten(kind[0], [argument(part, draw) for part in kind[1]])
     char, shape = kind if type(kind) is tuple else (kind, None)
     with np.errstate(all="ignore"):
         array = np.reshape([draw.choice((0.5, 1.0, -1.5, 2.0)) for _ in range(
@@ -367,7 +368,7 @@ def tried(what, f, *args):
 def used(program, key, draw):
     """Everything that is done with programs, for the arguments of one signature."""
     leaves = [argument(kind, draw) for kind in key[1]]
-    args = _trees.unflatten(key[0], leaves)
+    args = trees.unflatten(key[0], leaves)
     args, kwargs = args if key[2] else (args, {})
     tried("call", lambda: program(*args, **kwargs))
     tried("call again", lambda: program(*args, **kwargs))
@@ -375,7 +376,7 @@ def used(program, key, draw):
         return
 
     def floats(*args):
-        found = [y for y in _trees.flatten(program(*args))[0]
+        found = [y for y in trees.flatten(program(*args))[0]
                  if getattr(y, "dtype", np.float64) in (np.float64, np.float32)
                  and isinstance(y, (float, np.generic, np.ndarray, fg.Tensor))]
         return sum([fnp.sum(y) for y in found], 0.0)
@@ -397,7 +398,7 @@ def used(program, key, draw):
 
 def attempt(data, draw, tally):
     try:
-        program = _persist.restore_program(data)
+        program = persist.restore_program(data)
     except ValueError as error:
         assert "no program that can be used" in str(error), error
         if VERBOSE:
@@ -406,8 +407,8 @@ def attempt(data, draw, tally):
         return
     tally["loaded"] = tally.get("loaded", 0) + 1
     str(program), repr(program)
-    again = _persist.dump(_persist.program_state(program, "save"))
-    second = _persist.restore_program(again)
+    again = persist.dump(persist.program_state(program, "save"))
+    second = persist.restore_program(again)
     assert str(second) == str(program)
     if VERBOSE:
         print(program)

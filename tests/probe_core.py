@@ -20,9 +20,10 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _trees, _vmap
-from fastgrad._core import core, program
-from fastgrad._graph import Builder, Slot
+from fastgrad._core import core, program, trees
+from fastgrad._operators.slots import Slot
+from fastgrad.graphs.graph import Builder
+from fastgrad.transforms import vmap
 
 # These set what the package is made of, once, when it is imported; the last one lets anything fail
 # that comes after it.
@@ -75,7 +76,7 @@ def values():
             (), (0,), (0, 1), (1, 0), (-1,), (5,), (2**62, 2**62), (1,) * 100, {}, {"a": 1}, set(),
             object(), Odd(), len, int, np.dtype("f4"), np.float32(2), np.int64(3), np.bool_(True),
             slice(None), slice(None, None, 0), Ellipsis, Slot(0), graph, [None], [None, None],
-            [object()], range(3), iter([1.0]), _trees.flatten((1.0, [2.0]))[1],
+            [object()], range(3), iter([1.0]), trees.flatten((1.0, [2.0]))[1],
             *arrays(), *tensors, [fg.tensor(1.0)], [tensors[0], tensors[0]], [np.ones(3)] * 2]
 
 
@@ -138,7 +139,7 @@ def examples():
                            ([(9, probe_of, (int, 0), {}, -1), (10, {"a": 1}, ("a",), None, -1)], []),
                            ([(11, [1], len, 1, -1)], [])],
         "program.version_of": [(int,)],
-        "program.branch_part": [(_trees.flatten((1.0, 2.0))[1],
+        "program.branch_part": [(trees.flatten((1.0, 2.0))[1],
                                  [program.leaf_part("float"), program.leaf_part("float")])],
         "program.leaf_part": [(("d", (3,), False),), ("float",), ([1],), ("d",)],
         "program.result_part": [(0,), (-1, 5)],

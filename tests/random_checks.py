@@ -19,14 +19,13 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+from fastgrad._core.core import GuardError
 from random_oracle import Difference, Oracle, dot, flat, near, summed, vector
 from random_programs import PLAIN, K, candidates, stored
 
 import fastgrad as fg
-from fastgrad import _trees
-from fastgrad._core import core
-from fastgrad._graph import GuardError
-from fastgrad._record import record
+from fastgrad._core import core, trees
+from fastgrad.graphs.record import record
 
 REORDERED = {"sum", "prod", "logsumexp", "matmul", "scatter", "custom", "call"}
 
@@ -85,12 +84,12 @@ class Replayed:
             except GuardError:
                 continue
             if not isinstance(results, int):
-                return _trees.unflatten(tree, results)
+                return trees.unflatten(tree, results)
         tree = None
 
         def listed(tensors):
             nonlocal tree
-            leaves, tree = _trees.flatten(self.f(*tensors))
+            leaves, tree = trees.flatten(self.f(*tensors))
             return leaves
 
         recording = record(listed, list(xs), self.known)
@@ -99,12 +98,12 @@ class Replayed:
             frozen = recording.frozen + (self.known if recording.scalars else [])
             frozen = [(x, np.array(x)) for x in frozen]
             paths.append((self.runner(recording.graph), recording.captured, frozen, tree))
-        return _trees.unflatten(tree, recording.results)
+        return trees.unflatten(tree, recording.results)
 
 
 def replay(f):
     """Record, and run through fastgrad's public functions."""
-    from fastgrad._replay import Replay
+    from fastgrad.graphs.replay import Replay
 
     return Replayed(f, Replay)
 
@@ -230,7 +229,7 @@ def outcome(f, xs):
         results = f(*xs)
     except Exception as error:
         return error
-    return _trees.flatten(results)[0]
+    return trees.flatten(results)[0]
 
 
 # Of an array that is no argument the plain run takes NumPy's function, a program the core's: they
@@ -290,7 +289,7 @@ def bits(x, y):
 def reordered(plain, xs):
     """Whether a function has operations whose terms may be taken in another order."""
     try:
-        graph = record(lambda arguments: _trees.flatten(plain(*arguments))[0], list(xs), None).graph
+        graph = record(lambda arguments: trees.flatten(plain(*arguments))[0], list(xs), None).graph
     except Exception:
         return True
     return any(graph.name(k) in REORDERED for k in range(len(graph)))
@@ -545,9 +544,9 @@ def backward(text, compile):
             near(text, dot(gradient, d) / size, wanted / size, error / size, what, 10)
 
     y, pull = fg.vjp(f, *xs)
-    structure = _trees.flatten(y)[1]
+    structure = trees.flatten(y)[1]
     of_kind(text, held(y), "value of vjp")
-    w = _trees.unflatten(structure, list(o.w))
+    w = trees.unflatten(structure, list(o.w))
     g = held(pull(w))
     along(g, "vjp")
     other, again = fg.vjp(f, *xs)           # of the same function, while the first is held

@@ -13,7 +13,7 @@ import numpy as np
 from random_programs import PLAIN, Frozen, K
 
 import fastgrad as fg
-from fastgrad import _trees
+from fastgrad._core import trees
 
 
 class Difference(AssertionError):
@@ -42,7 +42,7 @@ class Oracle:
 
     def __init__(self, text):
         self.text = text
-        self.value = _trees.flatten(text.scope(PLAIN)["f"](*[x.copy() for x in text.inputs]))[0]
+        self.value = trees.flatten(text.scope(PLAIN)["f"](*[x.copy() for x in text.inputs]))[0]
         self.frozen = Frozen()
         self.f = text.scope(PLAIN, np.float64, self.frozen)["f"]
         self.xs = [x.astype(np.float64) for x in text.inputs]
@@ -60,7 +60,7 @@ class Oracle:
         self.frozen.at = 0
         try:
             with np.errstate(all="ignore"):
-                found = np.concatenate([np.ravel(np.asarray(y)) for y in _trees.flatten(
+                found = np.concatenate([np.ravel(np.asarray(y)) for y in trees.flatten(
                     self.f(*[x.copy() for x in xs]))[0]])
         except Exception:
             if not hasattr(self, "y"):
@@ -197,7 +197,7 @@ def vector(leaves):
 
 
 def flat(tree):
-    return _trees.flatten(tree)[0]
+    return trees.flatten(tree)[0]
 
 
 def dot(a, b):

@@ -25,7 +25,7 @@ from laws import DTYPES, ROWS
 
 import fastgrad as fg
 from fastgrad._core import core, program
-from fastgrad._graph import OPS
+from fastgrad.graphs.graph import OPS
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
 PUBLIC = [row for row in ROWS if not row.inner]

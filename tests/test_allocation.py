@@ -26,8 +26,8 @@ import test_numpy_namespace as calls
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _loop_nodes
 from fastgrad._core import core
+from fastgrad.graphs import loop_nodes
 
 pytestmark = pytest.mark.skipif(
     not core.checked_build(),
@@ -606,7 +606,7 @@ def equal(x, y):
 
 
 def alive():
-    for cached in vars(_loop_nodes).values():
+    for cached in vars(loop_nodes).values():
         if hasattr(cached, "cache_clear"):
             cached.cache_clear()
     gc.collect()

@@ -305,7 +305,7 @@ def targets():
                              [("self", ONLY), *parameters_of(thing)])
     for module in (core, program):
         for name, kind in sorted(vars(module).items()):
-            if isinstance(kind, type) and kind.__module__.startswith("fastgrad"):
+            if isinstance(kind, type) and kind.__module__ == module.__name__:
                 yield Target(f"{kind.__name__}()", kind, parameters_of(kind))
 
 

@@ -15,9 +15,9 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad._bodies import repeats
-from fastgrad._graph import Loop
-from fastgrad._record import record
+from fastgrad.code.bodies import repeats
+from fastgrad.graphs.graph import Loop
+from fastgrad.graphs.record import record
 
 pytestmark = pytest.mark.filterwarnings("ignore:compile")
 

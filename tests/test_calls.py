@@ -34,7 +34,7 @@ from sides import Particle, description, recorded, side_by_side
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad import trees
-from fastgrad._effects import effects
+from fastgrad.code.effects import effects
 
 pytestmark = pytest.mark.filterwarnings("ignore:compile", "ignore:the matrix subclass",
                                         "ignore:.*does not depend on the arguments")
@@ -1312,14 +1312,14 @@ def test_what_another_thread_changes_and_puts_back_while_f_is_recorded():
 
 def test_a_run_that_others_may_have_disturbed_is_believed_the_third_time(monkeypatch):
     turns, scale = iter(range(100)), [3]
-    for module in ("_run", "_compile"):
+    for module in ("programs.run", "programs.compile"):
         monkeypatch.setattr(f"fastgrad.{module}.turns_taken", lambda: next(turns))
     program = fg.compile(lambda x: x * scale[0])
     assert (program(1.0), program(1.0), len(program.paths)) == (3.0, 3.0, 0)
     scale[0] = 4
     assert [program(1.0) for _ in range(2)] == [4.0] * 2 and not program.paths
     assert program(1.0) == 4.0 and len(program.paths) == 1
-    for module in ("_run", "_compile"):
+    for module in ("programs.run", "programs.compile"):
         monkeypatch.setattr(f"fastgrad.{module}.turns_taken", lambda: None)
     scale[0] = 5
     assert program(1.0) == 5.0 and len(program.paths) == 2

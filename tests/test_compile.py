@@ -16,7 +16,8 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _compile, _known
+from fastgrad.code import known
+from fastgrad.programs import compile as _compile
 
 X = np.array([0.5, -1.0, 2.0])
 Point = namedtuple("Point", "x y")
@@ -564,7 +565,7 @@ def test_verify_finds_what_is_not_seen(monkeypatch):
 
     hidden = Hidden()
     read = type("Opaque", (), {"__module__": "math", "__call__": lambda self: hidden.value})()
-    monkeypatch.setitem(_known._FUNCTIONS, id(read), read)
+    monkeypatch.setitem(known._FUNCTIONS, id(read), read)
     f = fg.compile(lambda x: {"y": x * read()}, verify=1)
     assert f(2.0) == {"y": 2.0} == f(2.0)
     hidden.value = 3.0

@@ -16,8 +16,8 @@ import scipy.special
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _trees
-from fastgrad._custom import custom_jvp, custom_vjp
+from fastgrad._core import trees
+from fastgrad.transforms.custom import custom_jvp, custom_vjp
 
 Pair = collections.namedtuple("Pair", "a b")
 
@@ -63,7 +63,7 @@ TWO = np.full(2, 2.0)
 
 
 def flat(tree):
-    return np.concatenate([np.ravel(leaf) for leaf in _trees.flatten(tree)[0]])
+    return np.concatenate([np.ravel(leaf) for leaf in trees.flatten(tree)[0]])
 
 
 def orders(f):
@@ -504,7 +504,7 @@ def rule_of(kind, f, answer=None):
 def test_results_that_would_lose_their_derivative(kind, name, inside):
     make, word = LOST[name]
     f = rule_of(kind, lambda x: inside(make(x)))
-    leaf = lambda x: [y for y in _trees.flatten(f(x))[0] if fg.is_tensor(y)]
+    leaf = lambda x: [y for y in trees.flatten(f(x))[0] if fg.is_tensor(y)]
     f(0.5)                                      # nothing is differentiated
     for call in (lambda: fg.grad(lambda x: sum(leaf(x), x))(0.5),
                  lambda: fg.jvp(lambda x: sum(leaf(x), x), (0.5,), (1.0,))):

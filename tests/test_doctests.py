@@ -204,7 +204,7 @@ def run(test):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
-    if name == "fastgrad._symbolic":
+    if name == "fastgrad.look.symbolic":
         pytest.importorskip("sympy", reason="its examples print SymPy expressions")
     module = importlib.import_module(name)
     for test in doctest.DocTestFinder(exclude_empty=True).find(module, name, extraglobs=KNOWN):

@@ -9,9 +9,10 @@ from laws.examples import SHAPED
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _explain, _symbolic, _trees
-from fastgrad._core import core
-from fastgrad._explain import explain
+from fastgrad._core import core, trees
+from fastgrad.look import explain as _explain
+from fastgrad.look import symbolic
+from fastgrad.look.explain import explain
 
 X = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 t = np.array([1.0, 0.0, 2.0])
@@ -66,7 +67,7 @@ EXAMPLES |= {f"sum of {name}": (summed(f), (x,)) for name, (f, x) in SHAPED.item
 
 
 def flat(tree):
-    return [entry for leaf in _trees.flatten(tree)[0] for entry in np.ravel(leaf)]
+    return [entry for leaf in trees.flatten(tree)[0] for entry in np.ravel(leaf)]
 
 
 def gradient(f, args):
@@ -99,7 +100,7 @@ def test_text_latex_and_html_are_whole(name):
         assert markup.count(f"<{tag}>") + markup.count(f"<{tag} ") == markup.count(f"</{tag}>")
 
 
-ROWS = [row for row in _symbolic.ROWS.values()
+ROWS = [row for row in symbolic.ROWS.values()
         if row.kind in ("unary", "binary", "ternary") and not row.steps]
 
 
@@ -156,7 +157,7 @@ def evaluated(term, known):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_local_derivatives_are_what_their_formulas_say(name):
     f, args = EXAMPLES[name]
-    reader = _explain._Reader(_symbolic.Recording("explain", f, args, {}), f, {})
+    reader = _explain._Reader(symbolic.Recording("explain", f, args, {}), f, {})
     values = dict(zip(reader.names, reader.values))
     checked = 0
     for link in reader.links:
@@ -184,7 +185,7 @@ def test_local_derivatives_are_what_their_formulas_say(name):
                                   "sigmoid", "relu", "large"])
 def test_the_formula_of_the_derivative_is_the_gradient(name):
     f, args = EXAMPLES[name]
-    reader = _explain._Reader(_symbolic.Recording("explain", f, args, {}), f, {})
+    reader = _explain._Reader(symbolic.Recording("explain", f, args, {}), f, {})
     known = dict(zip(reader.names, reader.values))
     for leaf in reader.leaves:
         known["1"] = np.ones(reader.values[leaf].size)

@@ -9,7 +9,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _trees
+from fastgrad._core import trees
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -326,7 +326,7 @@ def test_copies_take_every_signature_and_keep_the_names(called, copied):
         f(1.0, b, np.ones(2))
     g = copied(f)
     for args in ((1.0, b, np.ones(2)), (np.ones((2, 2)), b, np.ones((2, 2, 2)))):
-        for found, wanted in zip(_trees.flatten(g(*args))[0], _trees.flatten(f(*args))[0],
+        for found, wanted in zip(trees.flatten(g(*args))[0], trees.flatten(f(*args))[0],
                                  strict=True):
             np.testing.assert_array_equal(found, wanted)
             assert type(found) is type(wanted)

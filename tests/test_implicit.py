@@ -6,8 +6,8 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _trees
-from fastgrad._implicit import ConvergenceError, fixed_point, root
+from fastgrad._core import trees
+from fastgrad.transforms.implicit import ConvergenceError, fixed_point, root
 
 
 def heron(x, a):
@@ -30,7 +30,7 @@ ROOTS = pytest.mark.parametrize("f", [by_iteration, by_newton], ids=["fixed_poin
 
 
 def flat(tree):
-    return np.concatenate([np.ravel(leaf) for leaf in _trees.flatten(tree)[0]])
+    return np.concatenate([np.ravel(leaf) for leaf in trees.flatten(tree)[0]])
 
 
 def orders(f, a):

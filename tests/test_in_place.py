@@ -1063,19 +1063,19 @@ def test_programs_write_their_arguments_at_each_call(tmp_path):
 
 
 def test_files_that_write_what_is_no_argument_are_refused(tmp_path):
-    from fastgrad import _persist
+    from fastgrad.programs import persist
 
     program = fg.compile(scaled)
     program(X, np.ones(2))
-    state = _persist.program_state(program, "save")
+    state = persist.program_state(program, "save")
     assert state["paths"][0]["written"] == [[1, 1]]
     for wrong in ([[0, 1]], [[1, 0]], [[2, 1]], [[1, 9]], [[1]], [(1, 1)], None, [[-1, 1]],
                   [["1", 1]]):
         other = {"name": state["name"], "paths": [{**state["paths"][0], "written": wrong}]}
         with pytest.raises(ValueError):
-            _persist._program(other, "a state")
+            persist._program(other, "a state")
     older = {key: part for key, part in state["paths"][0].items() if key != "written"}
-    assert _persist._program({"name": "f", "paths": [older]}, "a state")(X, np.ones(2)) == 4 * 5.25
+    assert persist._program({"name": "f", "paths": [older]}, "a state")(X, np.ones(2)) == 4 * 5.25
 
 
 @pytest.mark.filterwarnings("ignore:compile")

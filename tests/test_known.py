@@ -10,12 +10,14 @@ import warnings
 
 import numpy as np
 import pytest
+from reached import COMPARED, MOVES_ON, REFUSED
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _code, _known, _names
-from fastgrad._watch import Watch
-from reached import COMPARED, MOVES_ON, REFUSED
+from fastgrad.code import known, names
+from fastgrad.code import values as _code
+from fastgrad.code.watch import Watch
+
 
 def made(setup, body, folder):
     """The function, and the names it sees."""
@@ -136,7 +138,7 @@ def test_an_instruction_that_is_not_known_makes_the_path_unreplayable(monkeypatc
     monkeypatch.delitem(_code._METHODS, opname)
     try:
         _code.read.cache_clear()
-        _names.names_in.cache_clear()
+        names.names_in.cache_clear()
         f = fg.compile(plain)
         with pytest.warns(UserWarning, match=f"instruction {opname} of Python 3.*test_known.py"):
             for values["a"] in (1.0, 2.0, 3.0):
@@ -144,7 +146,7 @@ def test_an_instruction_that_is_not_known_makes_the_path_unreplayable(monkeypatc
         assert not f.paths
     finally:
         _code.read.cache_clear()
-        _names.names_in.cache_clear()
+        names.names_in.cache_clear()
 
 
 # ---- the tables themselves ------------------------------------------------------------------
@@ -156,8 +158,8 @@ LATER = frozenset("call batched unstack trapz row_stack trapezoid cumulative_pro
 
 
 @pytest.mark.parametrize("module, text", [
-    (np, _known._NUMPY), (_known.operator, _known._OPERATOR), (_known.builtins, _known._BUILTINS),
-    (_known.itertools, _known._ITERTOOLS)])
+    (np, known._NUMPY), (known.operator, known._OPERATOR), (known.builtins, known._BUILTINS),
+    (known.itertools, known._ITERTOOLS)])
 def test_no_name_in_the_tables_is_misspelt(module, text):
     assert [name for name in text.split() if not hasattr(module, name) and name not in LATER] == []
 
@@ -165,14 +167,14 @@ def test_no_name_in_the_tables_is_misspelt(module, text):
 @pytest.mark.parametrize("name", "load loadtxt genfromtxt fromfile memmap geterr seterr save "
                                  "get_printoptions getbufsize frompyfunc vectorize".split())
 def test_what_is_no_function_of_its_operands(name):
-    assert not _known.function(getattr(np, name))
+    assert not known.function(getattr(np, name))
 
 
 @pytest.mark.parametrize("x", [open, eval, exec, globals, locals, hash, id, input, dir, time.time,
                                secrets.randbelow, np.random.default_rng, np.random.normal,
                                np.frompyfunc(lambda x: x, 1, 1), lambda x: x, print, len])
 def test_known_functions(x):
-    assert _known.function(x) is (x in (print, len))
+    assert known.function(x) is (x in (print, len))
 
 
 def test_constants_of_libraries_cost_nothing():

@@ -567,7 +567,7 @@ def test_functions_that_are_called_alone_cost_one_comparison():
     def f(x):
         return inner(x) + inner(2 * x)
 
-    from fastgrad._watch import Watch
+    from fastgrad.code.watch import Watch
     assert len(Watch([f]).entries) == 3         # both functions, and the cell
 
 

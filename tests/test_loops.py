@@ -4,15 +4,17 @@ import collections
 
 import numpy as np
 import pytest
+from fastgrad._core.core import GuardError
 from sides import runs_of
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _persist, _trees
-from fastgrad._graph import GuardError, Loop
-from fastgrad._record import record
-from fastgrad._replay import replay
-from fastgrad._verify import verify
+from fastgrad._core import trees
+from fastgrad.graphs.check import verify
+from fastgrad.graphs.graph import Loop
+from fastgrad.graphs.record import record
+from fastgrad.graphs.replay import replay
+from fastgrad.programs import persist
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not depend on the arguments")
 
@@ -22,11 +24,11 @@ State = collections.namedtuple("State", "position velocity")
 def graph_of(f, *args):
     """The recording of a function at some arguments, and what its inputs are followed by; and the
     structure of its results."""
-    leaves, structure = _trees.flatten(args)
+    leaves, structure = trees.flatten(args)
     returned = []
 
     def flat(arguments):
-        answer, made = _trees.flatten(f(*_trees.unflatten(structure, arguments)))
+        answer, made = trees.flatten(f(*trees.unflatten(structure, arguments)))
         returned[:] = [made]
         return answer
 
@@ -58,15 +60,15 @@ def check(f, *points, loops=None, tol=1e-12, count=None):
     if loops is not None:
         assert len(loops_in(graph)) == loops, str(graph.graph)
     for args in points:
-        found = _trees.unflatten(returned, graph(*_trees.flatten(args)[0]))
+        found = trees.unflatten(returned, graph(*trees.flatten(args)[0]))
         same(found, f(*args), tol)
     return graph
 
 
 def same(found, wanted, tol=1e-12):
-    if any(getattr(y, "dtype", None) == np.float32 for y in _trees.flatten(wanted)[0]):
+    if any(getattr(y, "dtype", None) == np.float32 for y in trees.flatten(wanted)[0]):
         tol = 1e-4
-    a, b = _trees.flatten(found), _trees.flatten(wanted)
+    a, b = trees.flatten(found), trees.flatten(wanted)
     assert a[1] == b[1]
     for x, y in zip(a[0], b[0]):
         assert np.shape(x) == np.shape(y)
@@ -306,7 +308,7 @@ def total(f):
     """A scalar function of it that weighs all entries differently."""
     def scalar(x):
         answer = 0.0
-        for k, leaf in enumerate(_trees.flatten(f(x))[0]):
+        for k, leaf in enumerate(trees.flatten(f(x))[0]):
             if getattr(leaf, "dtype", np.dtype(int)).kind == "f":
                 weights = np.cos(np.arange(1.0, 1 + np.prod(np.shape(leaf))) + k)
                 weights = fg.constant(weights.reshape(np.shape(leaf)))
@@ -352,7 +354,7 @@ def test_second_order_in_programs(name):
 def test_loops_are_saved(name):
     f, x = FUNCTIONS[name]
     graph, _ = graph_of(fg.value_and_grad(total(f)), x)
-    again = Recorded(_persist.restore(_persist.dump(graph.graph)), graph.captured)
+    again = Recorded(persist.restore(persist.dump(graph.graph)), graph.captured)
     assert len(loops_in(again)) == len(loops_in(graph)) > 0
     for a, b in zip(again(other(x)), graph(other(x))):
         np.testing.assert_array_equal(a, b)
@@ -432,7 +434,7 @@ def test_steps_whose_path_depends_on_values():
 
     graph, returned = graph_of(f, XS)
     assert not loops_in(graph) and len(graph.guards) == len(XS) - 1    # the start is a number
-    same(_trees.unflatten(returned, graph(XS * 1.01)), f(XS * 1.01))
+    same(trees.unflatten(returned, graph(XS * 1.01)), f(XS * 1.01))
     with pytest.raises(GuardError):
         graph(XS * 0.1)
     check(fg.value_and_grad(lambda x: f(x)[0]), (XS,), (XS * 1.01,), loops=0)
@@ -525,7 +527,7 @@ def test_mapped(name):
     stack = np.stack([x, other(x), np.sin(x)])
     found = fg.vmap(f)(stack)
     for k in range(3):
-        same(_trees.tree_map(lambda leaf: leaf[k], found), f(stack[k]))
+        same(trees.tree_map(lambda leaf: leaf[k], found), f(stack[k]))
     found = fg.vmap(fg.grad(total(f)))(stack)
     for k in range(3):
         same(found[k], fg.grad(total(f))(stack[k]), 1e-10)
@@ -566,7 +568,7 @@ def test_detached_values_stay_so_in_graphs():
 
     graph = record(lambda a: [fnp.sum(f(a[0]))], [XS]).graph
     wanted = fg.grad(lambda x: fnp.sum(f(x)))(XS)
-    for again in (graph, _persist.restore(_persist.dump(graph))):
+    for again in (graph, persist.restore(persist.dump(graph))):
         same(fg.grad(lambda x: replay(again, [x])[0])(XS), wanted)
         same(fg.jvp(lambda x: replay(again, [x])[0], (XS,), (OTHER,))[1], wanted @ OTHER)
     # Of a gradient that was recorded nothing is detached.

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
-from fastgrad import _graph
 from fastgrad._core import core
 from fastgrad._operators.shaped import SHAPED, How
+from fastgrad._operators.slots import Slot
 
 # name -> shapes of the operands, shape of the result, attribute.
 CASES = {
@@ -166,7 +166,7 @@ def test_indices_that_are_operands(name):
         operands, made = numbers(shapes), []
         for part in parts:
             if isinstance(part, (list, np.ndarray)):
-                made.append(_graph.Slot(len(operands)))
+                made.append(Slot(len(operands)))
                 operands.append(np.array(part))
             else:
                 made.append(part)
@@ -174,13 +174,14 @@ def test_indices_that_are_operands(name):
                                       run(row, shape, attribute, operands[:len(shapes)]))
 
 
-ENGINES = ("_vmap", "_taylor", "_sparse", "_verify", "_replay", "_loops", "_loop_nodes", "_persist",
-           "_record", "_custom")
+ENGINES = [path for folder in ("transforms", "graphs", "programs")
+           for path in sorted((pathlib.Path(fg.__file__).parent / folder).glob("*.py"))
+           if path.stem != "explicit"]          # which has Python's names of operators
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda path: path.stem)
 def test_no_engine_names_an_operator(engine):
     """What is special about one stands in its record."""
-    tree = ast.parse((pathlib.Path(_graph.__file__).parent / f"{engine}.py").read_text())
+    tree = ast.parse(engine.read_text())
     named = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert not named & set(SHAPED)

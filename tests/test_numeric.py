@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import fastgrad as fg
-from fastgrad import _arguments, _trees, numeric
+from fastgrad import numeric
+from fastgrad._core import arguments, trees
 
 Params = collections.namedtuple("Params", "w b")
 
@@ -55,7 +56,7 @@ def close(found, wanted, tolerance):
     def leaf(x, y):
         np.testing.assert_allclose(x, y, tolerance, tolerance)
         assert np.shape(x) == np.shape(y)
-    _trees.tree_map(leaf, wanted, found)
+    trees.tree_map(leaf, wanted, found)
 
 
 # ---- trees ----------------------------------------------------------------------------------
@@ -64,9 +65,9 @@ TREE = {"b": (1.0, [2, None]), "a": Params(np.float32(3), Layer(4.0, 5)), 5: (),
 
 
 def test_a_tree_comes_back_from_its_leaves():
-    leaves, structure = _trees.flatten(TREE)
+    leaves, structure = trees.flatten(TREE)
     assert leaves == [1.0, 2, 3, 4.0, 5, 8.0]
-    again = _trees.unflatten(structure, leaves)
+    again = trees.unflatten(structure, leaves)
     assert again == TREE
     assert list(again) == ["b", "a", 5, "n"]
     assert type(again["b"]) is tuple and type(again["b"][1]) is list
@@ -75,39 +76,39 @@ def test_a_tree_comes_back_from_its_leaves():
 
 
 def test_paths_are_what_one_would_write():
-    paths = [path for path, _ in _trees.leaves_with_paths(TREE)]
+    paths = [path for path, _ in trees.leaves_with_paths(TREE)]
     assert paths == ["['b'][0]", "['b'][1][0]", "['a'].w", "['a'].b.w", "['a'].b.bias",
                      "['a'].b.doubled"]
-    for path, leaf in _trees.leaves_with_paths(TREE):
+    for path, leaf in trees.leaves_with_paths(TREE):
         assert eval(f"TREE{path}") is leaf
-    assert _trees.leaves_with_paths(3) == [("", 3)]
-    assert _trees.leaves_with_paths(None) == []
+    assert trees.leaves_with_paths(3) == [("", 3)]
+    assert trees.leaves_with_paths(None) == []
 
 
 @pytest.mark.parametrize("leaf", [
     1, 2.0, "text", {1, 2}, np.ones(2), np.float32(1), fg.tensor([1.0]), Layer, dict, object(),
     collections.UserDict(a=1), os.stat("."), range(3)], ids=lambda leaf: type(leaf).__name__)
 def test_anything_else_is_a_leaf(leaf):
-    leaves, structure = _trees.flatten([leaf])
+    leaves, structure = trees.flatten([leaf])
     assert leaves[0] is leaf
-    assert _trees.unflatten(structure, leaves)[0] is leaf
+    assert trees.unflatten(structure, leaves)[0] is leaf
 
 
 def test_dataclasses_are_rebuilt_without_running_their_code():
-    mapped = _trees.tree_map(lambda x: x + 1, Layer(1.0))
+    mapped = trees.tree_map(lambda x: x + 1, Layer(1.0))
     assert (mapped.w, mapped.bias, mapped.doubled) == (2.0, None, 3.0)
-    unset = _trees.tree_map(lambda x: -x, Slotted(1.0))
+    unset = trees.tree_map(lambda x: -x, Slotted(1.0))
     assert unset.a == -1.0
     assert not hasattr(unset, "later")
-    strange = _trees.unflatten(_trees.flatten(Layer(1.0))[1], ["no number", None])
+    strange = trees.unflatten(trees.flatten(Layer(1.0))[1], ["no number", None])
     assert strange.w == "no number"
 
 
 def test_structures_compare():
     def structure(tree):
-        return _trees.flatten(tree)[1]
+        return trees.flatten(tree)[1]
 
-    assert structure(TREE) == structure(_trees.tree_map(lambda x: "other", TREE))
+    assert structure(TREE) == structure(trees.tree_map(lambda x: "other", TREE))
     different = [1, (), [], {}, None, (1,), [1], {0: 1}, {"w": 1}, {"w": 1, "b": 1},
                  {"b": 1, "w": 1}, Params(1, 1), (1, 1), Params(1, None), Layer(1), ((1,),)]
     for one, other in itertools.combinations(different, 2):
@@ -115,11 +116,11 @@ def test_structures_compare():
 
 
 def test_dicts_are_matched_by_key():
-    found = _trees.tree_map(lambda x, y: (x, y), {"a": 1, "b": [2]}, {"b": [20], "a": 10})
+    found = trees.tree_map(lambda x, y: (x, y), {"a": 1, "b": [2]}, {"b": [20], "a": 10})
     assert found == {"a": (1, 10), "b": [(2, 20)]}
     assert list(found) == ["a", "b"]
     with pytest.raises(ValueError, match=r"at \['b'\]: expected a list of 1, got a tuple of 1"):
-        _trees.tree_map(max, {"a": 1, "b": [2]}, {"b": (20,), "a": 10})
+        trees.tree_map(max, {"a": 1, "b": [2]}, {"b": (20,), "a": 10})
 
 
 @pytest.mark.parametrize("one, other, text", [
@@ -134,23 +135,23 @@ def test_dicts_are_matched_by_key():
     (1, (1,), r"differ: expected a leaf, got a tuple of 1")])
 def test_differing_trees_are_told_by_path(one, other, text):
     with pytest.raises(ValueError, match=text):
-        _trees.tree_map(lambda x, y: x, one, other)
+        trees.tree_map(lambda x, y: x, one, other)
 
 
 def test_too_few_and_too_many_leaves():
-    structure = _trees.flatten([1, 2])[1]
+    structure = trees.flatten([1, 2])[1]
     for leaves in ([1], [1, 2, 3]):
         with pytest.raises(ValueError, match=f"2 leaves, not {len(leaves)}"):
-            _trees.unflatten(structure, leaves)
+            trees.unflatten(structure, leaves)
 
 
-@pytest.mark.parametrize("module, allowed", [(_trees, {"numpy"}), (_arguments, {"_trees"}),
-                                             (numeric, {"_trees", "numpy"})])
+@pytest.mark.parametrize("module, allowed", [(trees, {"numpy"}), (arguments, {"trees"}),
+                                             (numeric, {"trees", "numpy"})])
 def test_nothing_of_the_core_is_used(module, allowed):
     imported = [node for node in ast.walk(ast.parse(inspect.getsource(module)))
                 if isinstance(node, (ast.Import, ast.ImportFrom))]
     names = {name.name for node in imported for name in node.names
-             if getattr(node, "module", None) in (None, "fastgrad")}
+             if getattr(node, "module", None) in (None, "fastgrad", "fastgrad._core")}
     assert names - set(sys.stdlib_module_names) == allowed
 
 
@@ -502,7 +503,7 @@ def test_jacobian_of_trees():
     close(single, {"y": wanted["y"][1], "z": (wanted["z"][0][1], None)}, 1e-14)
     found, error = numeric.jacobian(f, 7.0, p, argnums=1, full_output=True)
     close(found, single, 1e-8)
-    _trees.tree_map(lambda e, j: np.testing.assert_array_less(e, 1e-6 * np.ones_like(j)),
+    trees.tree_map(lambda e, j: np.testing.assert_array_less(e, 1e-6 * np.ones_like(j)),
                     error, found)
 
 

@@ -40,7 +40,6 @@ from fastgrad import special
 from fastgrad._core import core
 from fastgrad.numpy._dispatch import implements
 
-
 # ---- laws -----------------------------------------------------------------------------------
 
 @pytest.mark.sampled(3)

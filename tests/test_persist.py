@@ -13,22 +13,24 @@ import sys
 import types
 import zlib
 
+import fuzz_files
 import numpy as np
 import pytest
+from fastgrad._core.core import GuardError
 from laws.examples import SHAPED, shaped
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _persist, _trees
+from fastgrad._core import trees
 from fastgrad._core.program import Plan
-from fastgrad._graph import OPS, Builder, Graph, Guard, GuardError, Loop, Slot
 from fastgrad._operators import OPERATORS
 from fastgrad._operators.index import picked
-from fastgrad._record import record
-from fastgrad._replay import CALLS, replay
-from fastgrad._verify import OWN_CALLS, verify
-
-import fuzz_files
+from fastgrad._operators.slots import Slot
+from fastgrad.graphs.check import OWN_CALLS, verify
+from fastgrad.graphs.graph import OPS, Builder, Graph, Guard, Loop
+from fastgrad.graphs.record import record
+from fastgrad.graphs.replay import CALLS, replay
+from fastgrad.programs import persist
 
 Pair = collections.namedtuple("Pair", "a b")
 
@@ -122,7 +124,7 @@ def same(one, other):
 def test_graphs_come_back(name):
     make, values = GRAPHS[name]
     graph = make()
-    again = _persist.restore(_persist.dump(graph))
+    again = persist.restore(persist.dump(graph))
     assert str(again) == str(graph) and again.guards == graph.guards
     assert again.kinds == graph.kinds and again.lines == graph.lines
     np.testing.assert_array_equal(again.nodes, graph.nodes)
@@ -146,7 +148,7 @@ def test_graphs_of_shaped_operators_come_back(name):
     for function in (f, fg.grad(lambda x: fnp.sum(fnp.sin(f(x))))):
         recording = record(lambda arguments, function=function: [function(*arguments)], [x])
         graph, values = recording.graph, [x, *recording.captured]
-        again = _persist.restore(_persist.dump(graph))
+        again = persist.restore(persist.dump(graph))
         assert str(again) == str(graph) and again.kinds == graph.kinds
         (found,), (wanted,) = replay(again, values), replay(graph, values)
         # Products of matrices depend on how their memory lies in the last bits.
@@ -162,7 +164,7 @@ def test_what_is_assigned_may_have_more_axes_than_its_place():
         return y
 
     graph, values = recorded(put, np.ones(4)), [np.array([0.5, -1.25, 3.0, 2.5])]
-    same((graph, values), (_persist.restore(_persist.dump(graph)), values))
+    same((graph, values), (persist.restore(persist.dump(graph)), values))
 
 
 def run_elsewhere(graph, values):
@@ -196,7 +198,7 @@ def test_values_come_back():
         "arrays": [shared, shared, np.zeros((0, 3)), np.array(True), np.array(7, ">i4"),
                    np.arange(5, dtype=np.uint8)],
     }
-    again = _persist.restore(_persist.dump(state))
+    again = persist.restore(persist.dump(state))
     arrays, found = state.pop("arrays"), again.pop("arrays")
     for a, b in zip(arrays, found):
         np.testing.assert_array_equal(a, b)
@@ -204,10 +206,10 @@ def test_values_come_back():
     assert again == state
     assert list(map(type, again["scalars"])) == [np.float32, np.int8, np.bool_]
     assert np.signbit(again["numbers"][7])
-    nan, = _persist.restore(_persist.dump((float("nan"),)))
+    nan, = persist.restore(persist.dump((float("nan"),)))
     assert nan != nan
     graph = halve()
-    one, two = _persist.restore(_persist.dump([graph, graph]))
+    one, two = persist.restore(persist.dump([graph, graph]))
     assert one is two
 
 
@@ -219,14 +221,14 @@ TREES = [
 
 @pytest.mark.parametrize("tree", TREES, ids=lambda tree: type(tree).__name__)
 def test_structures_come_back(tree):
-    leaves, structure = _trees.flatten(tree)
-    again = _persist.restore(_persist.dump(structure))
-    assert again == structure and _trees.unflatten(again, leaves) == tree
+    leaves, structure = trees.flatten(tree)
+    again = persist.restore(persist.dump(structure))
+    assert again == structure and trees.unflatten(again, leaves) == tree
 
 
 def test_classes_to_be_pickled_beside():
-    structure = _trees.flatten({"p": [Pair(1.0, Point(2.0, 3.0)), Pair(1.0, 2.0)]})[1]
-    assert _persist.classes({"paths": [(structure,)]}) == (Pair, Point)
+    structure = trees.flatten({"p": [Pair(1.0, Point(2.0, 3.0)), Pair(1.0, 2.0)]})[1]
+    assert persist.classes({"paths": [(structure,)]}) == (Pair, Point)
 
 
 def test_classes_are_not_imported(monkeypatch):
@@ -235,38 +237,38 @@ def test_classes_are_not_imported(monkeypatch):
          "Other = type('Other', (), {})", module.__dict__)
     monkeypatch.setitem(sys.modules, "somebody", module)
     module.Pair.__module__ = "somebody"
-    data = _persist.dump(_trees.flatten(module.Pair(1.0, 2.0))[1])
-    assert _persist.restore(data).type is module.Pair
+    data = persist.dump(trees.flatten(module.Pair(1.0, 2.0))[1])
+    assert persist.restore(data).type is module.Pair
     module.Pair = collections.namedtuple("Pair", "a c")
     with pytest.raises(ValueError, match="somebody.Pair, whose fields are others now"):
-        _persist.restore(data)
+        persist.restore(data)
     module.Pair = module.Other
     with pytest.raises(ValueError, match="somebody.Pair, which is no class of trees"):
-        _persist.restore(data)
+        persist.restore(data)
     del module.Pair
     with pytest.raises(ValueError, match="somebody.Pair, which is no class of trees"):
-        _persist.restore(data)
+        persist.restore(data)
     monkeypatch.delitem(sys.modules, "somebody")
     with pytest.raises(ValueError, match="somebody.Pair; import somebody before"):
-        _persist.restore(data)
+        persist.restore(data)
 
 
 @pytest.mark.parametrize("thing, message", [
     (lambda: 0, "the program holds a function, which is no data"),
     ([object()], "holds a object"), (1j, "complex"), (np.array([1j]), "an array of dtype complex"),
     (np.array(["a"]), "dtype <U1"), (np.array([None]), "dtype object"),
-    (_trees.flatten(collections.defaultdict(Pair, a=1.0))[1], "a defaultdict of"),
+    (trees.flatten(collections.defaultdict(Pair, a=1.0))[1], "a defaultdict of"),
 ])
 def test_what_is_no_data_is_refused(thing, message):
     with pytest.raises(TypeError, match=message):
-        _persist.dump(thing)
+        persist.dump(thing)
 
 
 def test_local_classes_are_refused():
     Local = collections.namedtuple("Local", "a")
     Local.__qualname__ = "f.<locals>.Local"
     with pytest.raises(TypeError, match="a class made inside a function"):
-        _persist.dump(_trees.flatten(Local(1.0))[1])
+        persist.dump(trees.flatten(Local(1.0))[1])
 
 
 def test_rules_in_python_are_refused():
@@ -278,34 +280,34 @@ def test_rules_in_python_are_refused():
     x = b.input()
     graph = b.graph([b.add("result", [b.add("custom", [x], attribute=Rule())])])
     with pytest.raises(TypeError, match="calls my_rule, whose derivative rule is Python code"):
-        _persist.dump(graph)
+        persist.dump(graph)
 
 
 def test_files(tmp_path):
     path = tmp_path / "p.fgp"
     path.write_bytes(b"old")
-    _persist.save_state(path, {"graph": halve()})
-    assert str(_persist.load_state(path)["graph"]) == str(halve())
+    persist.save_state(path, {"graph": halve()})
+    assert str(persist.load_state(path)["graph"]) == str(halve())
     assert [p.name for p in tmp_path.iterdir()] == ["p.fgp"]
     with pytest.raises(TypeError):
-        _persist.save_state(path, lambda: 0)
-    assert str(_persist.load_state(str(path))["graph"]) == str(halve())
+        persist.save_state(path, lambda: 0)
+    assert str(persist.load_state(str(path))["graph"]) == str(halve())
     with pytest.raises(FileNotFoundError):
-        _persist.save_state(tmp_path / "missing" / "p.fgp", 1)
+        persist.save_state(tmp_path / "missing" / "p.fgp", 1)
     data = path.read_bytes()
     for damaged in (b"", data[:20], data[:-1], data + b"\0", b"\0" + data,
                     data.replace(b"\r\n", b"\n")):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match="p.fgp: no program that can be used: "):
-            _persist.load_state(path)
+            persist.load_state(path)
     path.write_bytes(data[:100] + bytes([data[100] ^ 1]) + data[101:])
     with pytest.raises(ValueError, match="p.fgp: .*check sum"):
-        _persist.load_state(path)
+        persist.load_state(path)
 
 
 def test_arrays_are_aligned_and_little_endian():
     array = np.arange(3, dtype=np.int16)
-    data = _persist.dump([np.ones(5), array])
+    data = persist.dump([np.ones(5), array])
     header, body = parts(data)
     assert header["arrays"] == [["<f8", [5], 0], ["<i2", [3], 64]]
     assert (len(data) - len(body)) % 64 == 0 and body[64:70] == array.astype("<i2").tobytes()
@@ -314,7 +316,7 @@ def test_arrays_are_aligned_and_little_endian():
 
 def test_operators_go_by_name():
     """A file means the same where the operator table has another order."""
-    header, body = parts(_persist.dump(recorded(wave, *WAVE)))
+    header, body = parts(persist.dump(recorded(wave, *WAVE)))
     graph, = header["graphs"]
     names = graph["operators"]
     assert "sin" in names and all(isinstance(name, str) for name in names)
@@ -322,7 +324,7 @@ def test_operators_go_by_name():
     graph["operators"] = [names[k] for k in order]
     nodes = node_table(header, body)
     nodes["op"] = np.argsort(order)[nodes["op"]]
-    again = _persist.restore(together(header, put_nodes(header, body, nodes)))
+    again = persist.restore(together(header, put_nodes(header, body, nodes)))
     same((again, list(WAVE)), (recorded(wave, *WAVE), list(WAVE)))
 
 
@@ -352,8 +354,8 @@ def test_large_graphs_are_read_without_a_call_for_each_node():
 
     counts = []
     for length in (20, 20_000):
-        data = _persist.dump(recorded(lambda x, length=length: chain(x, length), 0.01))
-        count, graph = calls_of(_persist.restore, data)
+        data = persist.dump(recorded(lambda x, length=length: chain(x, length), 0.01))
+        count, graph = calls_of(persist.restore, data)
         assert len(graph) == 3 * length + 1
         counts.append(count)
     assert counts[1] <= 2 * counts[0], counts
@@ -378,7 +380,7 @@ def saved(program, tmp_path):
 
 
 def equal(one, other):
-    a, b = _trees.flatten(one), _trees.flatten(other)
+    a, b = trees.flatten(one), trees.flatten(other)
     assert a[1] == b[1]
     for x, y in zip(a[0], b[0]):
         assert type(x) is type(y)
@@ -457,7 +459,7 @@ def test_programs_at_random(tmp_path):
     program = fg.compile(lambda x, n, y=1.0: {"a": fnp.sin(x) * n + WEIGHTS,
                                               "b": (y * 2, "text", n)})
     program(x, 2, y=3.0)
-    header, body = parts(_persist.dump(_persist.program_state(program, "save")))
+    header, body = parts(persist.dump(persist.program_state(program, "save")))
     draw, path = random.Random(10), tmp_path / "p.fgp"
     loaded = refused = 0
     for _ in range(500):
@@ -489,13 +491,13 @@ def together(header, body, text=None):
     """A file with that header: lengths and check sum are right."""
     header = json.dumps(header).encode() if text is None else text
     rest = header + bytes(-(32 + len(header)) % 64) + body
-    return struct.pack("<8sIIQQ", _persist.MAGIC, 1, zlib.crc32(rest), len(header),
+    return struct.pack("<8sIIQQ", persist.MAGIC, 1, zlib.crc32(rest), len(header),
                        32 + len(rest)) + rest
 
 
 def node_table(header, body):
     entry, = [entry for entry in header["arrays"] if entry[0] == "node"]
-    return np.frombuffer(body, _persist._FILE_NODE, entry[1][0], entry[2]).copy()
+    return np.frombuffer(body, persist._FILE_NODE, entry[1][0], entry[2]).copy()
 
 
 def put_nodes(header, body, nodes):
@@ -518,7 +520,7 @@ def too_large(graph):
 def attempt(data, tally):
     """Load; if that works, run. Anything but ValueError is a fault."""
     try:
-        graph = _persist.restore(data, "the file")
+        graph = persist.restore(data, "the file")
     except ValueError as error:
         assert str(error).startswith("the file: ")
         tally["refused"] += 1
@@ -543,7 +545,7 @@ def attempt(data, tally):
 @BOTH
 def test_bytes_at_random(name):
     """As damage comes: the check sum finds it, or the lengths do."""
-    data = _persist.dump(GRAPHS[name][0]())
+    data = persist.dump(GRAPHS[name][0]())
     draw, tally = random.Random(5), collections.Counter()
     for _ in range(300):
         damaged = bytearray(data)
@@ -565,10 +567,10 @@ def test_bytes_at_random(name):
 @BOTH
 def test_nodes_at_random(name):
     """As an attacker would: numbers in the tables changed, and everything else right."""
-    header, body = parts(_persist.dump(GRAPHS[name][0]()))
+    header, body = parts(persist.dump(GRAPHS[name][0]()))
     draw, tally = random.Random(6), collections.Counter()
     starts = [entry[2] for entry in header["arrays"]]
-    sizes = [int(np.prod(entry[1])) * (_persist._FILE_NODE.itemsize if entry[0] == "node"
+    sizes = [int(np.prod(entry[1])) * (persist._FILE_NODE.itemsize if entry[0] == "node"
                                        else np.dtype(entry[0]).itemsize)
              for entry in header["arrays"]]
     for _ in range(200):
@@ -616,7 +618,7 @@ def replaced(value, draw):
 
 @BOTH
 def test_headers_at_random(name):
-    header, body = parts(_persist.dump(GRAPHS[name][0]()))
+    header, body = parts(persist.dump(GRAPHS[name][0]()))
     draw, tally = random.Random(7), collections.Counter()
     for _ in range(300):
         attempt(together(replaced(header, draw), body), tally)
@@ -624,9 +626,9 @@ def test_headers_at_random(name):
 
 
 def test_states_at_random():
-    state = {"paths": [(_trees.flatten(TREES[3])[1], np.ones(3), np.float32(2), slice(1, 2),
-                        _trees.flatten(TREES[5])[1], np.dtype("float32"), Guard(1, "int", 3, ""))]}
-    header, body = parts(_persist.dump(state))
+    state = {"paths": [(trees.flatten(TREES[3])[1], np.ones(3), np.float32(2), slice(1, 2),
+                        trees.flatten(TREES[5])[1], np.dtype("float32"), Guard(1, "int", 3, ""))]}
+    header, body = parts(persist.dump(state))
     draw, tally = random.Random(8), collections.Counter()
     for _ in range(600):
         attempt(together(replaced(header, draw), body), tally)
@@ -661,7 +663,7 @@ def test_fields_of_every_type_of_json():
     the file is the same again when it is written."""
     program = fg.compile(everything)
     program(1.0, np.arange(3.0), "flag")
-    header, body = parts(_persist.dump(_persist.program_state(program, "save")))
+    header, body = parts(persist.dump(persist.program_state(program, "save")))
     checked = 0
     for path in entries(header):
         holder = header
@@ -673,11 +675,11 @@ def test_fields_of_every_type_of_json():
                 holder[path[-1]] = new
             text = json.dumps(header if path else new).encode()
             try:
-                found = _persist.restore_program(together(None, body, text))
+                found = persist.restore_program(together(None, body, text))
             except ValueError as error:
                 assert "no program that can be used" in str(error)
             else:
-                again = parts(_persist.dump(_persist.program_state(found, "save")))[0]
+                again = parts(persist.dump(persist.program_state(found, "save")))[0]
                 for key in path:
                     again = again[key]
                 assert type(again) is type(new) and again == new, (path, new)
@@ -694,22 +696,22 @@ def test_headers_nested_too_deep():
         for depth in (1000, 100_000):
             text = opening * depth + b"0" + closing * depth
             with pytest.raises(ValueError, match="nested too deep"):
-                _persist.restore(together(None, b"", whole.replace(b'"*"', text)))
+                persist.restore(together(None, b"", whole.replace(b'"*"', text)))
     with pytest.raises(ValueError, match="nested too deep"):
-        _persist.restore(together({"operators": 1, "arrays": [], "graphs": [],
+        persist.restore(together({"operators": 1, "arrays": [], "graphs": [],
                                    "state": nested(200)}, b""))
     # Before Python's own parser, whose depth depends on its version: no RecursionError is met.
     for field in ("operators", "arrays", "graphs"):
         with pytest.raises(ValueError, match="nested too deep"):
-            _persist.restore(together({"operators": 1, "arrays": [], "graphs": [], "state": None,
+            persist.restore(together({"operators": 1, "arrays": [], "graphs": [], "state": None,
                                        field: nested(400)}, b""))
     many = "[" * 5000                           # in a string they are nothing
-    assert _persist.restore(_persist.dump({many: many + '"' + many})) == {many: many + '"' + many}
+    assert persist.restore(persist.dump({many: many + '"' + many})) == {many: many + '"' + many}
     branch = "*"
     for _ in range(100):
         branch = {"branch": ["tuple", [0], [branch], "None"]}
     with pytest.raises(ValueError, match="nested too deep"):
-        _persist.restore(together({"operators": 1, "arrays": [], "graphs": [],
+        persist.restore(together({"operators": 1, "arrays": [], "graphs": [],
                                    "state": branch}, b""))
 
 
@@ -725,15 +727,15 @@ def test_lengths_that_lie():
         header = {"operators": 1, "arrays": [["<f8", [size], 0]], "graphs": [],
                   "state": {"array": 0}}
         with pytest.raises(ValueError):
-            _persist.restore(together(header, bytes(64)))
+            persist.restore(together(header, bytes(64)))
     for shape in ([2**32, 2**32], [0, 2**62, 2**62], [2**61], [1] * 65):
         header = {"operators": 1, "arrays": [["<f8", shape, 0]], "graphs": [], "state": None}
         with pytest.raises(ValueError):
-            _persist.restore(together(header, bytes(64)))
-    data = bytearray(_persist.dump(np.ones(100)))
+            persist.restore(together(header, bytes(64)))
+    data = bytearray(persist.dump(np.ones(100)))
     data[16:24] = struct.pack("<Q", 2**63)
     with pytest.raises(ValueError, match="header does not end"):
-        _persist.restore(bytes(data))
+        persist.restore(bytes(data))
 
 
 @pytest.mark.parametrize("times, depth, message", [
@@ -750,20 +752,20 @@ def test_loops_nested_in_a_hostile_way(times, depth, message):
             loop = b.add("custom", [x], attribute=Loop("scan", graph, 1, 0, 0, 1))
             x = b.add("result", [loop], constant=0)
         graph = b.graph([x])
-    data = _persist.dump(graph)
+    data = persist.dump(graph)
     if message is None:
         verify(graph)
-        assert replay(_persist.restore(data), [np.float64(2.0)]) == [2.0]
+        assert replay(persist.restore(data), [np.float64(2.0)]) == [2.0]
         return
-    for look in (verify, lambda graph: _persist.restore(data)):
+    for look in (verify, lambda graph: persist.restore(data)):
         with pytest.raises(ValueError, match=message):
             look(graph)
 
 
 def test_booleans_are_zero_or_one():
-    header, body = parts(_persist.dump(np.array([True, False])))
+    header, body = parts(persist.dump(np.array([True, False])))
     with pytest.raises(ValueError, match="more than true and false"):
-        _persist.restore(together(header, b"\2" + body[1:]))
+        persist.restore(together(header, b"\2" + body[1:]))
 
 
 # ---- the check of graphs --------------------------------------------------------------------
@@ -825,7 +827,7 @@ def test_wrong_graphs_do_not(change, message):
 
 def test_unknown_flags_in_a_file():
     with pytest.raises(ValueError, match="unknown flags"):
-        _persist.restore(_persist.dump(broken(set_node("flags", 64))))
+        persist.restore(persist.dump(broken(set_node("flags", 64))))
 
 
 @pytest.mark.parametrize("loop, message", [
@@ -846,7 +848,7 @@ def test_calls_go_by_a_list():
     graph = called()
     graph.attrs[1] = ("os.system", ("true",), (), None)
     with pytest.raises(ValueError, match="there is no function 'os.system'"):
-        _persist.restore(_persist.dump(graph))
+        persist.restore(persist.dump(graph))
 
 
 def test_shapes_of_indices_are_numpys():
@@ -915,13 +917,13 @@ LANES = ("numpy.sort", (("operand of a lane", 0),), (), None, (True,), 2)
 ])
 def test_our_own_functions_are_called_as_they_are_to_be(graph, message):
     with pytest.raises(ValueError, match=f"the file: .*{message}"):
-        _persist.restore(_persist.dump(graph()), "the file")
+        persist.restore(persist.dump(graph()), "the file")
 
 
 def test_every_function_of_ours_is_checked():
     assert set(OWN_CALLS) | set(OPERATORS) == {name for name in CALLS if not name.startswith("numpy.")}
     for graph in (call_of(OF_MAX, (Slot(0), "max", (0,))), call_of("fastgrad.lanes", (LANES, Slot(0)))):
-        found, = replay(_persist.restore(_persist.dump(graph)), [np.arange(6.0).reshape(2, 3)])
+        found, = replay(persist.restore(persist.dump(graph)), [np.arange(6.0).reshape(2, 3)])
         assert found.shape == (2, 3)
 
 
@@ -943,10 +945,10 @@ def test_plans_that_no_memory_holds():
     wide = [b.add("exp", [b.add("broadcast", [x], (2**46,))], (2**46,)) for _ in range(2)]
     graph = b.graph([b.add("sum", [b.add("multiply", wide, (2**46,))], attribute=(0,)), wide[0]])
     state = {"name": "f", "paths": [{
-        "arguments": _trees.flatten((1.0,))[1], "kinds": [("scalar", np.dtype(float))],
-        "keywords": False, "graph": graph, "captured": [], "returned": _trees.LEAF, "places": [0]}]}
+        "arguments": trees.flatten((1.0,))[1], "kinds": [("scalar", np.dtype(float))],
+        "keywords": False, "graph": graph, "captured": [], "returned": trees.LEAF, "places": [0]}]}
     try:
-        found = _persist.restore_program(_persist.dump(state))
+        found = persist.restore_program(persist.dump(state))
     except ValueError:
         return
     with pytest.raises(MemoryError):

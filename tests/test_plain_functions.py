@@ -1,4 +1,4 @@
-"""Laws over the table of what is computed by value, fastgrad/_operators/plain.py: each holds of a
+"""Laws over the table of what is computed by value, fastgrad/numpy/_plain.py: each holds of a
 new row unasked. Those that are WHOLE or COUNTED have their calls here; the others tell theirs.
 """
 
@@ -13,11 +13,11 @@ from laws.calls import M, S, V, parts, value
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad._core import core
-from fastgrad._operators import plain
-from fastgrad._operators.plain import ALONG, COUNTED, ENTRY, PLAIN, SHAPE, WHOLE
-from fastgrad._replay import replay
-from fastgrad._vmap import map_graph
+from fastgrad.graphs.replay import replay
+from fastgrad.numpy import _plain as plain
 from fastgrad.numpy._dispatch import evaluated
+from fastgrad.numpy._plain import ALONG, COUNTED, ENTRY, PLAIN, SHAPE, WHOLE
+from fastgrad.transforms.vmap import map_graph
 
 HERE = [name for name, row in PLAIN.items() if row.value is not None]
 CALLABLE = [name for name in HERE if PLAIN[name].axes is not SHAPE]

@@ -5,15 +5,17 @@ import threading
 
 import numpy as np
 import pytest
+from fastgrad._core.core import GuardError
+from laws import COMPARISONS, ROWS, name_of, operands, special_operands
+from laws.examples import SHAPED, shaped
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad._core import program
 from fastgrad._core.program import Plan, validate
-from fastgrad._graph import Builder, Guard, GuardError, Loop, Slot
-from fastgrad._record import record
-from laws import COMPARISONS, ROWS, name_of, operands, special_operands
-from laws.examples import SHAPED, shaped
+from fastgrad._operators.slots import Slot
+from fastgrad.graphs.graph import Builder, Guard, Loop
+from fastgrad.graphs.record import record
 
 TABLE = {row.name: row for row in ROWS}
 SHAPES = ((), (1,), (7,), (64,), (1000,), (3, 5), (0,), (2, 0, 3), (2, 3, 4))

@@ -13,6 +13,7 @@ from random_programs import RECORDED, programs, stored
 import fastgrad as fg
 import fastgrad.numpy as fnp
 
+
 def dot(a, b):
     return sum((fnp.sum(x * y) for x, y in zip(a, b, strict=True)), 0.0)
 

@@ -7,13 +7,13 @@ import gc
 import numpy as np
 import pytest
 import test_numpy_namespace as namespace
+from fastgrad._core.core import GuardError
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad._core import core
-from fastgrad._graph import GuardError
-from fastgrad._record import history, record
-from fastgrad._replay import replay
+from fastgrad.graphs.record import history, record
+from fastgrad.graphs.replay import replay
 
 UNREPLAYABLE = (2, -2, "nuc")           # orders of norms whose rule is Python code
 

@@ -6,6 +6,7 @@ bit for bit), inside transformations and by the closure of its node alone.
 
 import numpy as np
 import pytest
+from fastgrad._core.core import GuardError
 from laws import COMPARISONS, DTYPES, ROWS, name_of, operands, wanted
 from laws.examples import ROUNDED, SHAPED, shaped
 from laws.examples import SIGNED as ARRAY
@@ -14,11 +15,12 @@ from test_random_derivatives import dot
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _replay
 from fastgrad._core import core
-from fastgrad._graph import LITERAL, Builder, Guard, GuardError, Loop, Slot
-from fastgrad._record import record
-from fastgrad._replay import Replay, evaluate, prepare, register_call, replay
+from fastgrad._operators.slots import Slot
+from fastgrad.graphs import replay as _replay
+from fastgrad.graphs.graph import LITERAL, Builder, Guard, Loop
+from fastgrad.graphs.record import record
+from fastgrad.graphs.replay import Replay, evaluate, prepare, register_call, replay
 
 
 def same(found, wanted):

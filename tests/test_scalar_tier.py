@@ -5,8 +5,8 @@ import pytest
 
 import fastgrad as fg
 from fastgrad._core import core, program
-from fastgrad._graph import INPUT, NAMES, OPS
-from fastgrad._record import record
+from fastgrad.graphs.graph import INPUT, NAMES, OPS
+from fastgrad.graphs.record import record
 
 OPERATION = np.dtype([("op", "u2"), ("dtype", "u1"), ("flags", "u1"),
                       ("y", "u4"), ("a", "u4"), ("b", "u4"), ("c", "u4")])

@@ -10,8 +10,10 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _compile, _known, _signature
 from fastgrad._core import core, program
+from fastgrad.code import known
+from fastgrad.programs import compile as _compile
+from fastgrad.programs import signature
 
 THREADS = 4
 
@@ -182,7 +184,7 @@ def test_keys_that_call_the_program():
 @pytest.fixture
 def barriers_are_known(monkeypatch):
     """Functions that wait at one are replayed: their threads are to record at the same time."""
-    monkeypatch.setitem(_known._KINDS, threading.Barrier, _known.Kind("value"))
+    monkeypatch.setitem(known._KINDS, threading.Barrier, known.Kind("value"))
 
 
 def test_one_recording_is_kept_of_those_made_at_once(barriers_are_known):
@@ -352,7 +354,7 @@ def test_loops_in_loops_in_many_threads():
 
 def test_cells_and_tallies():
     cell, tally = program.Cell(()), program.Tally()
-    each(lambda k: [_signature.replace_in(cell, lambda x: (*x, k)) for _ in range(50)]
+    each(lambda k: [signature.replace_in(cell, lambda x: (*x, k)) for _ in range(50)]
          and [tally.add() for _ in range(500)])
     assert sorted(cell.value) == sorted(list(range(THREADS)) * 50)
     assert tally.count == 500 * THREADS and tally.add() == tally.count - 1

@@ -10,10 +10,11 @@ from laws.examples import ROUNDED, SHAPED, shaped
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _sparse, special
+from fastgrad import special
 from fastgrad._core import core
 from fastgrad._operators.shaped import SHAPED as RECORDS
-from fastgrad.transforms import _Run
+from fastgrad._run import Run
+from fastgrad.transforms import sparse as _sparse
 
 sparse = pytest.importorskip("scipy.sparse")
 
@@ -239,7 +240,7 @@ def smooth(x):
 
 
 def test_sums_that_are_shared_stay_small():
-    run = _Run("test", smooth, (numbers(20_000),), {}, 0, False)
+    run = Run("test", smooth, (numbers(20_000),), {}, 0, False)
     assert len(_sparse.pattern(run.trace).columns) == 20_000
     check_jacobian(smooth, numbers(200), 200, 2)
     check_jacobian(lambda x: x / np.sum(x), numbers(30), 900, 45)

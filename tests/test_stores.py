@@ -18,8 +18,8 @@ from sides import Particle, recorded, side_by_side
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _effects
-from fastgrad._effects import effects
+from fastgrad.code import effects as _effects
+from fastgrad.code.effects import effects
 
 pytestmark = pytest.mark.filterwarnings("ignore:compile")
 

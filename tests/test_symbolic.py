@@ -9,9 +9,9 @@ from laws.examples import ROUNDED, SHAPED, SIGNED
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _symbolic
 from fastgrad._core import core
-from fastgrad._symbolic import symbolic
+from fastgrad.look import symbolic as _symbolic
+from fastgrad.look.symbolic import symbolic
 
 sympy = pytest.importorskip("sympy")
 
@@ -20,9 +20,9 @@ SMOOTH_ROWS = [row for row in _symbolic.ROWS.values()
 
 
 def flat(tree):
-    from fastgrad import _trees
+    from fastgrad._core import trees
 
-    return [entry for leaf in _trees.flatten(tree)[0] for entry in np.ravel(leaf)]
+    return [entry for leaf in trees.flatten(tree)[0] for entry in np.ravel(leaf)]
 
 
 def number(expression, symbols, values):

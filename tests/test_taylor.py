@@ -12,10 +12,9 @@ from laws.examples import ROUNDED, SHAPED, A, Example
 import fastgrad as fg
 import fastgrad.numpy as fnp
 import fastgrad.special as fsp
-from fastgrad import _trees
-from fastgrad._core import core
-from fastgrad._custom import custom_jvp
-from fastgrad._taylor import taylor
+from fastgrad._core import core, trees
+from fastgrad.transforms.custom import custom_jvp
+from fastgrad.transforms.taylor import taylor
 
 # Many rows are flat, and derivatives of polynomials of low degree are constant.
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not depend")
@@ -24,11 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*does not depend")
 def nested(f, x, v, order):
     """The coefficients by forward derivatives of forward derivatives."""
     def along(t):
-        return f(_trees.tree_map(lambda x, v: x + t * v, x, v))
+        return f(trees.tree_map(lambda x, v: x + t * v, x, v))
 
     coefficients = []
     for k in range(order + 1):
-        value = _trees.tree_map(lambda leaf, k=k: leaf / math.factorial(k), along(0.0))
+        value = trees.tree_map(lambda leaf, k=k: leaf / math.factorial(k), along(0.0))
         coefficients.append(value)
         along = (lambda g: lambda t: fg.jvp(g, (t,), (1.0,))[1])(along)
     return coefficients
@@ -38,7 +37,7 @@ def check(f, x, v, order=4, rtol=1e-9):
     found, expected = taylor(f, x, v, order), nested(f, x, v, order)
     assert len(found) == order + 1
     for a, b in zip(found, expected):
-        for s, t in zip(_trees.flatten(a)[0], _trees.flatten(b)[0], strict=True):
+        for s, t in zip(trees.flatten(a)[0], trees.flatten(b)[0], strict=True):
             assert np.shape(s) == np.shape(t)
             np.testing.assert_allclose(s, t, rtol=rtol, atol=rtol)
     return found
@@ -262,7 +261,7 @@ def test_coefficients_have_gradients(name):
         pytest.skip("an oracle of nested derivatives is slow here")
 
     def third(expand):
-        return lambda x: sum([fnp.sum(c * c) for c in _trees.flatten(expand(f, x, v, 3)[3])[0]])
+        return lambda x: sum([fnp.sum(c * c) for c in trees.flatten(expand(f, x, v, 3)[3])[0]])
 
     found, wanted = fg.grad(third(taylor))(x), fg.grad(third(nested))(x)
     near = CLOSE.get(name, 1e-9)

@@ -9,7 +9,8 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _trees, numeric, testing
+from fastgrad import numeric, testing
+from fastgrad._core import trees
 from fastgrad.testing import assert_close, check_grads
 
 Params = collections.namedtuple("Params", "w b")
@@ -136,7 +137,7 @@ def wrong_when(mode, change, second=False, what="tree"):
 
 
 def scaled(tree, factor):
-    return _trees.tree_map(lambda x: x * factor, tree)
+    return trees.tree_map(lambda x: x * factor, tree)
 
 
 @pytest.mark.parametrize("mode", ["forward", "reverse"])
@@ -324,9 +325,9 @@ def test_refusals(twin, error, text, call):
 
 def vjp_by_grad(f, *args):
     def inner(y, u):
-        return sum(np.sum(a * b) for a, b in zip(_trees.flatten(y)[0], _trees.flatten(u)[0]))
+        return sum(np.sum(a * b) for a, b in zip(trees.flatten(y)[0], trees.flatten(u)[0]))
 
-    y = _trees.tree_map(lambda y: y.numpy() if fg.is_tensor(y) else y, f(*args))
+    y = trees.tree_map(lambda y: y.numpy() if fg.is_tensor(y) else y, f(*args))
     gradient = fg.grad(lambda u, *args: inner(f(*args), u), tuple(range(1, 1 + len(args))))
     return y, lambda u: gradient(u, *args)
 

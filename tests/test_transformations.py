@@ -18,8 +18,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _trees
-from fastgrad._core import core
+from fastgrad._core import core, trees
 
 Params = collections.namedtuple("Params", "w b")
 
@@ -78,7 +77,7 @@ def undisturbed():
 
 def ones(tree):
     """A direction."""
-    return _trees.tree_map(lambda x: 1.0 if type(x) is float else np.ones_like(x) if isinstance(
+    return trees.tree_map(lambda x: 1.0 if type(x) is float else np.ones_like(x) if isinstance(
         x, np.ndarray) else np.ones((), x.dtype)[()], tree)
 
 
@@ -109,16 +108,16 @@ def by_gradients(f, *args, argnums=0, **kwargs):
 def by_leaves(f, args, argnums, kwargs, gradients):
     """From Tensors to what they were made of."""
     chosen = selected(argnums, args)
-    plain, structure = _trees.flatten(chosen)
+    plain, structure = trees.flatten(chosen)
     leaves = [fg.tensor(x, requires_grad=True) for x in plain]
     args = list(args)
     for i, x in zip(argnums if isinstance(argnums, tuple) else (argnums,),
-                    _trees.unflatten(structure, leaves), strict=True):
+                    trees.unflatten(structure, leaves), strict=True):
         args[i] = x
     found = [g.item() if type(x) is float else g.numpy().copy() if isinstance(x, np.ndarray)
              else g.numpy()[()] for g, x in zip(gradients(f(*args, **kwargs), leaves), plain,
                                                 strict=True)]
-    return like(argnums, _trees.unflatten(structure, found))
+    return like(argnums, trees.unflatten(structure, found))
 
 
 def by_custom_vjp(f, *args, argnums=0, **kwargs):
@@ -135,7 +134,7 @@ def by_custom_vjp(f, *args, argnums=0, **kwargs):
         return whole
 
     numbers = tuple(range(len(chosen)))
-    rule.defvjp(lambda *x: (rule(*x), x), lambda x, seed: _trees.tree_map(
+    rule.defvjp(lambda *x: (rule(*x), x), lambda x, seed: trees.tree_map(
         lambda g: g * seed, fg.grad(lambda *x: f(*placed(x), **kwargs), numbers)(*x)))
     return like(argnums, fg.grad(rule, numbers)(*chosen))
 
@@ -224,9 +223,9 @@ def numbers(argnums, args):
 def same(found, wanted):
     """Whether two trees are of the same types, kinds, shapes, dtypes, and (nearly) numbers."""
     assert type(found) is type(wanted)
-    branch = _trees.open_branch(wanted)
+    branch = trees.open_branch(wanted)
     if branch is not None:
-        opened = _trees.open_branch(found)
+        opened = trees.open_branch(found)
         assert opened.keys == branch.keys
         for a, b in zip(opened.children, branch.children, strict=True):
             same(a, b)
@@ -267,12 +266,12 @@ TREES = {
 
 def weighted(tree):
     """The gradient is 2 k leaf for the leaf number k."""
-    return sum([k * fnp.sum(x * x) for k, x in enumerate(_trees.flatten(tree)[0], 1)])
+    return sum([k * fnp.sum(x * x) for k, x in enumerate(trees.flatten(tree)[0], 1)])
 
 
 def gradient_of_weighted(tree):
-    leaves, structure = _trees.flatten(tree)
-    return _trees.unflatten(structure, [
+    leaves, structure = trees.flatten(tree)
+    return trees.unflatten(structure, [
         float(2 * k * x) if type(x) is float else np.asarray(2 * k * x, x.dtype)
         if isinstance(x, np.ndarray) else x.dtype.type(2 * k * x)
         for k, x in enumerate(leaves, 1)])
@@ -283,20 +282,20 @@ def gradient_of_weighted(tree):
 @pytest.mark.parametrize("way", WAYS)
 def test_gradients_are_built_like_the_argument(way, tree):
     def f(x):
-        assert type(x) is type(tree) or _trees.open_branch(tree) is None
+        assert type(x) is type(tree) or trees.open_branch(tree) is None
         return weighted(x)
 
     before = copy.deepcopy(tree)
     found = WAYS[way](f, tree)
     if way == "inside grad":        # aux is lowered: the kinds are those of plain functions
-        for a, b in zip(_trees.flatten(found)[0], _trees.flatten(gradient_of_weighted(tree))[0],
+        for a, b in zip(trees.flatten(found)[0], trees.flatten(gradient_of_weighted(tree))[0],
                         strict=True):
             np.testing.assert_allclose(a, b, 1e-6)
         assert type(found) is type(tree) or type(tree) is np.ndarray
     else:
         same(found, gradient_of_weighted(tree))
     same(tree, before)
-    for a, b in zip(_trees.flatten(found)[0], _trees.flatten(tree)[0], strict=True):
+    for a, b in zip(trees.flatten(found)[0], trees.flatten(tree)[0], strict=True):
         assert not np.shares_memory(a, b)
 
 
@@ -304,10 +303,10 @@ def test_gradients_are_built_like_the_argument(way, tree):
 @pytest.mark.parametrize("way", ALONG)
 def test_directions_are_built_like_the_argument(way, tree):
     found = ALONG[way](weighted, tree)
-    total = sum([np.sum(np.asarray(g, float)) for g in _trees.flatten(
+    total = sum([np.sum(np.asarray(g, float)) for g in trees.flatten(
         gradient_of_weighted(tree))[0]])
     assert float(found) == pytest.approx(total, 1e-6)
-    leaves = _trees.flatten(tree)[0]
+    leaves = trees.flatten(tree)[0]
     if all(type(x) is float for x in leaves):
         assert type(found) is float
     elif all(np.asarray(x).dtype == np.float32 for x in leaves):
@@ -317,11 +316,11 @@ def test_directions_are_built_like_the_argument(way, tree):
 @pytest.mark.parametrize("tree", TREES.values(), ids=TREES)
 def test_results_are_built_like_what_the_function_returns(tree):
     def f(t):
-        return _trees.tree_map(lambda x: x * t, tree)
+        return trees.tree_map(lambda x: x * t, tree)
 
-    kinds = _trees.tree_map(lambda x: x * 2.0, tree)        # a 0-d array times a float is a scalar
+    kinds = trees.tree_map(lambda x: x * 2.0, tree)        # a 0-d array times a float is a scalar
     same(fg.jvp(f, (2.0,), (1.0,))[0], kinds)
-    zero = _trees.tree_map(lambda x: x * 1.0, tree)
+    zero = trees.tree_map(lambda x: x * 1.0, tree)
     same(fg.jvp(f, (2.0,), (1.0,))[1], zero)
     same(fg.jvp(lambda t, u: f(t), (2.0, 1.0), (1.0, 0.0))[1], zero)
     y, push = fg.linearize(f, 2.0)
@@ -329,10 +328,10 @@ def test_results_are_built_like_what_the_function_returns(tree):
     same(push(1.0), zero)
     y, pull = fg.vjp(f, 2.0)
     same(y, kinds)
-    same(pull(zero), (float(sum([np.sum(x * x) for x in _trees.flatten(tree)[0]])),))
+    same(pull(zero), (float(sum([np.sum(x * x) for x in trees.flatten(tree)[0]])),))
     same(fg.taylor(f, 2.0, 1.0, 1), [kinds, zero])
     J = fg.jacobian(f)(2.0)
-    for a, b in zip(_trees.flatten(J)[0], _trees.flatten(tree)[0], strict=True):
+    for a, b in zip(trees.flatten(J)[0], trees.flatten(tree)[0], strict=True):
         np.testing.assert_allclose(a, b, 1e-6)
         assert np.shape(a) == np.shape(b)
         assert type(a) is (float if np.shape(b) == () else np.ndarray)
@@ -389,7 +388,7 @@ def test_argument_numbers_and_keywords(way, argnums, wanted):
         return a * b * c * scale
 
     same(WAYS[way](f, 2.0, 3.0, 5.0, argnums=argnums, scale=2.0, words="some"),
-         _trees.tree_map(lambda x: 2 * x, wanted))
+         trees.tree_map(lambda x: 2 * x, wanted))
 
 
 @pytest.mark.parametrize("way", ["grad", "value_and_grad", "elementwise_grad", "vjp",
@@ -430,7 +429,7 @@ def test_argument_numbers_of_second_order(argnums, hessian, hvp, laplacian):
     wanted = {"hessian": hessian, "hvp": hvp, "laplacian": laplacian}
     for way, derivative in SECOND.items():
         same(derivative(2.0, 3.0, argnums), wanted[way])
-        same(derivative(2.0, 3.0, argnums, scale=0.5), _trees.tree_map(
+        same(derivative(2.0, 3.0, argnums, scale=0.5), trees.tree_map(
             lambda x: x / 2, wanted[way]))
 
 
@@ -497,7 +496,7 @@ def test_what_holds_a_run_does_not_pickle():
     for held in (fg.vjp(documented, 2.0)[1], fg.linearize(documented, 2.0)[1]):
         with pytest.raises((TypeError, pickle.PicklingError, AttributeError)):
             pickle.dumps(held)
-    assert repr(fg.vjp(documented, 2.0)[1]) == "<bound method _Run.pull of <vjp of documented>>"
+    assert repr(fg.vjp(documented, 2.0)[1]) == "<bound method Run.pull of <vjp of documented>>"
 
 
 class Model:

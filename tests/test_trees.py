@@ -10,7 +10,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _trees
+from fastgrad._core import trees
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -216,10 +216,10 @@ class Callable:
 @pytest.mark.parametrize("x", ["relu", b"b", True, np.True_, Colour.RED, np.tanh, len, abs, int,
                                lambda x: x, fg.grad(abs), fg.compile(abs), slice(3), np.dtype("f4")])
 def test_constants(x):
-    assert _trees.is_constant(x)
+    assert trees.is_constant(x)
 
 
 @pytest.mark.parametrize("x", [1, 1.0, 1j, np.ones(2), np.float64(1), np.array(True), {1.0}, object(),
                                Callable(), np.polynomial.Polynomial([1.0]), fg.tensor(True)])
 def test_what_may_hold_numbers_is_none(x):
-    assert not _trees.is_constant(x)
+    assert not trees.is_constant(x)

@@ -9,6 +9,7 @@ import types
 
 import numpy as np
 import pytest
+from fastgrad._core.core import GuardError
 from laws import COMPARISONS, DTYPES, ROWS, name_of, operands, wanted
 from laws.examples import ROUNDED, SHAPED, WITHOUT_LANES
 from random_programs import RECORDED, programs
@@ -16,11 +17,12 @@ from random_programs import RECORDED, programs
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad._core import core
-from fastgrad._graph import Builder, GuardError, Loop, Slot
-from fastgrad._record import record
 from fastgrad._operators.shaped import SHAPED as SHAPED_RECORDS
-from fastgrad._replay import replay
-from fastgrad._vmap import map_graph, same_graph
+from fastgrad._operators.slots import Slot
+from fastgrad.graphs.graph import Builder, Loop
+from fastgrad.graphs.record import record
+from fastgrad.graphs.replay import replay
+from fastgrad.transforms.vmap import map_graph, same_graph
 
 LANES = 3
 

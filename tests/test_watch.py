@@ -15,7 +15,7 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad._watch import Watch
+from fastgrad.code.watch import Watch
 
 X = np.array([1.0, 2.0, 4.0])
 

@@ -40,7 +40,7 @@ import warnings
 import numpy as np
 
 import fastgrad as fg
-from fastgrad import _trees
+from fastgrad._core import trees
 
 STEPS = 6
 STORIES = {}                            # name -> story, in the order of the list
@@ -128,7 +128,7 @@ class World:
     @property
     def floating(self):
         """The positions of the arguments that can be differentiated."""
-        leaves = [_trees.flatten(x)[0] for x in self.arguments(0)]
+        leaves = [trees.flatten(x)[0] for x in self.arguments(0)]
         return tuple([k for k, found in enumerate(leaves) if all(
             [type(x) is float or getattr(x, "dtype", None) == np.float64 for x in found])])
 
@@ -651,6 +651,6 @@ def main(names):
 
 
 if __name__ == "__main__":
-    import worlds                       # the module that the themes register with
+    import worlds  # the module that the themes register with
 
     sys.exit(worlds.main(sys.argv[1:]))

@@ -2,32 +2,26 @@
 # What Cython makes to pickle a class takes pointers for strings, and any state for a right one.
 """The compiled core of fastgrad: one translation unit, so that gcc can inline across its parts.
 
-A recorded scalar operation is a few dozen instructions spread over tensor.pyx, tape.pyx and
-arena.pyx; as separate modules each step would be a call through a pointer table. Read them in
-this order:
+A recorded scalar operation is a few dozen instructions spread over tensor/operators.pyx,
+tape/elementwise.pyx and memory/segments.pyx; as separate modules each step would be a call through
+a pointer table. Read them in this order:
 
-    arena.pyx       nodes, buffers and how long they live
-    blocks.pyx      element loops over strided and broadcast arrays
-    tape.pyx        recording
-    record.pyx      recording for programs
-    sweep.pyx       the reverse sweep
-    formulas.pyx    partial derivatives as recorded operations
-    emit.pyx        both sweeps as recorded operations
-    rules.pyx       the table of operators that are not element-wise; each stands in one of
-    moves.pyx, indices.pyx, reductions.pyx, products.pyx, custom.pyx
-    tangent.pyx     the tangent sweep, and forward mode in constant memory
-    infinite.pyx    which zero wins where a result is not finite
-    blas.pyx        NumPy's matrix product without the call
-    linalg.pyx      factors of matrices
-    messages.pyx    where the user's line is, and what errors say
-    caller.pyx      what the caller's instruction is
-    rebind.pyx      `a += t` of an ndarray
-    tensor.pyx      the Tensor type and NumPy's protocols
-    functions.pyx   the functions behind fastgrad.numpy
-    call.pyx        backward, grad and value_and_grad
-    decisions.pyx   what Python code decided by a value, as guards of a history
-    trace.pyx       a function's run, held for every other transformation
-    colour.pyx      patterns of sparse derivatives, and their colourings
+    memory/     pool: buffers; segments: nodes, and how long they live; blocks: element loops over
+                strided and broadcast arrays
+    tape/       operands; elementwise: recording; recorder: recording for programs; on_values: what
+                has no derivative, and a recording as the rows of a graph
+    sweeps/     marks, reverse: the reverse sweep; tangent: the tangent sweep; stream: forward mode
+                in constant memory; infinite: which zero wins where a result is not finite; colour:
+                patterns of sparse derivatives
+    rules/      formulas: partial derivatives as recorded operations; emit: both sweeps as recorded
+                operations; rules: the table of operators that are not element-wise, each of which
+                stands in one of moves, indices, gather, reductions, products, custom; roots: squares
+                of roots; blas, linalg: NumPy's matrix product without the call, factors
+    tensor/     tensor: the type; making, leaving, views, operators: what is done with it; table,
+                functions: the functions behind fastgrad.numpy; rebind: `a += t` of an ndarray;
+                decisions: what Python code decided by a value; messages, caller: the user's line
+    call/       backward; grad: also value_and_grad; trace: a run that all other transformations hold
+    arguments.py, trees.py      what is known of arguments and of trees, in Python
 """
 
 cimport cython
@@ -58,7 +52,7 @@ from weakref import getweakrefcount
 import numpy as np
 from numpy.lib.array_utils import byte_bounds
 
-from fastgrad import _arguments, _trees
+from fastgrad._core import arguments as _arguments, trees as _trees
 
 import_array()
 
@@ -257,6 +251,29 @@ cdef object np_ndarray = np.ndarray
 cdef object np_integer = np.integer
 
 
+# What is above the core and needed here, by what it is: who makes it puts it in.
+HANDED_DOWN = {}
+
+
+class GuardError(RuntimeError):
+    """Raised where a program without a Python function meets another outcome than its recording.
+
+    Examples
+    --------
+    >>> import fastgrad as fg
+    >>> source = fg.compile(lambda x: x * 2 if x > 0 else -x)
+    >>> y = source(1.0)                             # a path, and its graph
+    >>> f = fg.Program.of_graph(source.paths[0].graph)
+    >>> try:
+    ...     f(-1.0)
+    ... except fg.GuardError as error:
+    ...     print("bool True" in str(error))
+    True
+    """
+
+    guard = None                    # the one that does not hold, where it is one of a replay's
+
+
 class NoDerivativeError(TypeError):
     """Raised where a function is asked for that nobody has a derivative rule for.
 
@@ -272,33 +289,46 @@ class NoDerivativeError(TypeError):
     """
 
 
-include "arena.pyx"
-include "blocks.pyx"
-include "tape.pyx"
-include "record.pyx"
-include "sweep.pyx"
-include "formulas.pyx"
-include "emit.pyx"
-include "rules.pyx"
-include "moves.pyx"
-include "indices.pyx"
-include "reductions.pyx"
-include "products.pyx"
-include "custom.pyx"
-include "tangent.pyx"
-include "infinite.pyx"
-include "roots.pyx"
-include "blas.pyx"
-include "linalg.pyx"
-include "messages.pyx"
-include "caller.pyx"
-include "rebind.pyx"
-include "tensor.pyx"
-include "functions.pyx"
-include "call.pyx"
-include "decisions.pyx"
-include "trace.pyx"
-include "colour.pyx"
+include "memory/pool.pyx"
+include "memory/segments.pyx"
+include "memory/blocks.pyx"
+include "tape/operands.pyx"
+include "tape/elementwise.pyx"
+include "tape/recorder.pyx"
+include "tape/on_values.pyx"
+include "sweeps/marks.pyx"
+include "sweeps/reverse.pyx"
+include "rules/formulas.pyx"
+include "rules/emit.pyx"
+include "rules/rules.pyx"
+include "rules/moves.pyx"
+include "rules/indices.pyx"
+include "rules/gather.pyx"
+include "rules/reductions.pyx"
+include "rules/products.pyx"
+include "rules/custom.pyx"
+include "sweeps/tangent.pyx"
+include "sweeps/stream.pyx"
+include "sweeps/infinite.pyx"
+include "rules/roots.pyx"
+include "rules/blas.pyx"
+include "rules/linalg.pyx"
+include "tensor/messages.pyx"
+include "tensor/caller.pyx"
+include "tensor/rebind.pyx"
+include "tensor/tensor.pyx"
+include "tensor/making.pyx"
+include "tensor/leaving.pyx"
+include "tensor/views.pyx"
+include "tensor/operators.pyx"
+include "tensor/table.pyx"
+include "tensor/functions.pyx"
+include "call/backward.pyx"
+include "call/grad.pyx"
+include "tensor/decisions.pyx"
+include "call/trace.pyx"
+include "call/trace_graph.pyx"
+include "sweeps/colour.pyx"
 
 cdef int isa_setup() except -1:
     """The best instruction set there is, or the one that FASTGRAD_ISA names."""

@@ -2,11 +2,13 @@
 # What Cython makes to pickle a class takes pointers for strings, and any state for a right one.
 """Programs: graphs planned once, and run without Python.
 
-    plan_graph.pyx      graphs checked, and brought into the planner's numbers
-    plan_run.pyx        Plan: a graph, planned once and run
-    program_pool.pyx    the number of threads
-    program_scalar.pyx  strings of scalar operations, for the tests
-    program_call.pyx    programs called from Python
+    nodes, graph    graphs checked, and brought into the planner's numbers
+    assume          what a plan takes for granted
+    native          loops of operators that need no Python
+    plan            Plan: a graph, planned once and run
+    threads         how many there are
+    scalar          strings of scalar operations, for the tests
+    call            programs called from Python
 
 What plans are made of stands in src/vm.h, how they are made in src/vm_plan.c, and how they run in
 src/vm_run.c.
@@ -29,7 +31,7 @@ import re
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._graph import GuardError
+from fastgrad._core.core import GuardError
 
 import_array()
 
@@ -39,10 +41,11 @@ cdef extern from *:
 
 SOURCES = (<const char *>FG_SOURCES).decode()
 
-include "plan_graph.pyx"
-include "plan_assume.pyx"
-include "plan_native.pyx"
-include "plan_run.pyx"
-include "program_pool.pyx"
-include "program_scalar.pyx"
-include "program_call.pyx"
+include "program/nodes.pyx"
+include "program/graph.pyx"
+include "program/assume.pyx"
+include "program/native.pyx"
+include "program/plan.pyx"
+include "program/threads.pyx"
+include "program/scalar.pyx"
+include "program/call.pyx"

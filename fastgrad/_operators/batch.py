@@ -8,7 +8,7 @@ the node with lanes.
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._graph import Slot
+from fastgrad._operators.slots import Slot
 
 from .index import picked
 

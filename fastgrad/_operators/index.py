@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastgrad._graph import Slot, short
+from fastgrad._operators.slots import Slot, short
 
 __all__ = ["MAX_RANK", "Picked", "broadcasts", "picked", "slot", "whole", "wrong"]
 

@@ -119,7 +119,8 @@ class Operator(NamedTuple):
         return self.name
 
 
-OPERATORS = {}          # by name, "fastgrad.linalg.solve" as call nodes have it
+# By name, "fastgrad.linalg.solve" as call nodes have it.
+OPERATORS = core.HANDED_DOWN["operators"] = {}
 
 
 def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="", along=None,
@@ -243,7 +244,7 @@ class Rule:
     """The derivative of one application, as the core calls it."""
 
     operator = True             # what it has computed is a node that can be differentiated anew
-    numeric = True              # it uses what it is given alone: see rules.pyx
+    numeric = True              # it uses what it is given alone: see rules/rules.pyx
 
     def __init__(self, row, operands, results, options):
         self.row, self.options = row, options
@@ -318,8 +319,6 @@ def pushed(row, options, tangents, operands, results):
 
 def _transposed(row, options, cotangents, operands, results, needed):
     """The cotangents of the operands by the transpose of the jvp."""
-    from fastgrad import vjp
-
     if row.jvp is None:
         raise core.NoDerivativeError(
             f"{row.name}: there is no rule for its derivative in reverse mode")
@@ -338,7 +337,8 @@ def _transposed(row, options, cotangents, operands, results, needed):
 
     token = transposing.set((*transposing.get(), row.name))
     try:
-        pull = vjp(push, *[np.zeros(operands[k].shape, operands[k].dtype) for k in asked])[1]
+        pull = core.HANDED_DOWN["vjp"](push, *[
+            np.zeros(operands[k].shape, operands[k].dtype) for k in asked])[1]
         found = dict(zip(asked, pull(tuple([cotangents[k] for k in given]))))
     finally:
         transposing.reset(token)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._graph import filled, has_slots
+from fastgrad._operators.slots import filled, has_slots
 
 from . import batch
 
@@ -61,7 +61,7 @@ class GraphOperator(NamedTuple):
         Of what reduces: the element-wise row that combines two entries.
     slopes : callable or None
         Of what reduces and is not linear: ``(apply, entries, their results, the numbers of these)``
-        gives its partials, in rows of the table. (See _symbolic.py; Taylor series have no numbers.)
+        gives its partials, in rows of the table. (See look/symbolic.py; Taylor series have no numbers.)
     selects : bool
         Whether it takes some entries, and has no path to the others.
     words : tuple of str, callable or None

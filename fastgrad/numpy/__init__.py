@@ -42,9 +42,8 @@ from numpy import (
 )
 
 from fastgrad._core import core as _core
-from fastgrad._operators import plain as _plain  # puts its functions here
 
-from . import _alternatives, linalg
+from . import _alternatives, _plain, linalg
 from ._create import *
 from ._dispatch import register as _register
 from ._dispatch import without_rule as _without_rule
@@ -79,10 +78,6 @@ for _operator in _core.operators():
         if _operator.arity == 1:
             _core.METHODS.update(dict.fromkeys(_row(_operator), _core.functions[_operator.name]))
 
-
-# Each record puts its function here, or in linalg, and needs the names above.
-from fastgrad._operators import along as _along
-from fastgrad._operators import linalg as _linalg
 
 # ---- methods of Tensors ---------------------------------------------------------------------
 

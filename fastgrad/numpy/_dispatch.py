@@ -4,7 +4,7 @@
 function: with a floating Tensor among the operands the rule runs, with boolean and integer
 Tensors NumPy computes the value (or the rule again, where the result may be a view), and without
 Tensors NumPy itself is called. The public function also answers for `np.mean(t)`. `without_rule` is
-for functions nobody has written a rule for; those without derivative are in _operators/plain.py.
+for functions nobody has written a rule for; those without derivative are in numpy/_plain.py.
 
 Start reading here, then _create.py (Tensors from nested sequences), then any other module.
 """
@@ -118,7 +118,7 @@ def wrapped(result):
     return result
 
 
-# What tells shapes and dtypes alone: no program depends on it. Filled by _operators/plain.py.
+# What tells shapes and dtypes alone: no program depends on it. Filled by numpy/_plain.py.
 OF_SHAPE = set()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._operators.plain import isnan, isneginf, isposinf, nonzero
+from fastgrad.numpy._plain import isnan, isneginf, isposinf, nonzero
 
 from ._create import array, lift
 from ._dispatch import Tensor, evaluated, implements, refuse

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
-from fastgrad._operators.plain import flatnonzero
+from fastgrad.numpy._plain import flatnonzero
 
 from ._create import cast, lift, lift_all
 from ._dispatch import (

@@ -12,8 +12,8 @@ import pytest
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad._core import core
-from fastgrad._record import record
-from fastgrad._replay import Replay
+from fastgrad.graphs.record import record
+from fastgrad.graphs.replay import Replay
 from laws import differentiated
 from laws.examples import (
     DTYPES,

@@ -8,7 +8,7 @@ import pytest
 import fastgrad as fg
 import fastgrad.numpy as fnp
 from fastgrad._operators.signature import parsed
-from fastgrad._record import record
+from fastgrad.graphs.record import record
 from laws.examples import DRAWN, OPERATORS, SHAPED, TABLE, WITHOUT_EXAMPLES, drawn, public
 
 CORE = {row.name for row in TABLE if row.kind == "shaped"}

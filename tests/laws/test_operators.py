@@ -10,9 +10,10 @@ import pytest
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad import _explain, _symbolic, testing
+from fastgrad import testing
 from fastgrad._core import core
 from fastgrad._operators import rule, signature
+from fastgrad.look import explain, symbolic
 from laws.calls import assert_same, value
 from laws.examples import (
     CASES,
@@ -235,7 +236,7 @@ def test_explained(name):
     explanation = str(fg.explain(loss, first))
     assert f"{row.name}(" in explanation and f"the slopes of {row.name}" in explanation
     total = np.sum(fg.grad(loss)(first))
-    reader = _explain._Reader(_symbolic.Recording("explain", loss, (first,), {}), loss, {})
+    reader = explain._Reader(symbolic.Recording("explain", loss, (first,), {}), loss, {})
     for found in (reader.adjoints[reader.leaves[0]], reader.tangents[reader.leaves[0]][reader.output]):
         np.testing.assert_allclose(np.sum(found), total, rtol=1e-9, atol=1e-12)
     if row.linear == (0,) and not rest:

@@ -1,0 +1,344 @@
+"""Operators by an index: item and place (basic indices, read and put into zeros), gather and scatter
+(arrays of places), assign.
+
+Each with its value, its adjoint with numbers (`reverse_`) and recorded (`pull_`), and its tangent
+(`forward_`)."""
+
+
+# ---- basic indices --------------------------------------------------------------------------
+
+cdef struct Index:
+    int count                   # of items, FG_INDEX_FIELDS numbers each
+    int rank                    # of the result
+    int64_t items[FG_INDEX_FIELDS * 130]
+    int64_t dims[64]            # of the result
+
+
+cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
+    """Basic indexing as NumPy defines it. Returns 1 where the index is not basic."""
+    cdef int rank = shape.rank if shape != NULL else 0
+    cdef int axis = 0, used = 0, k
+    cdef int64_t i, start, stop, step, n
+    cdef bint dots = False
+    cdef object item
+    cdef Py_ssize_t a, b, c
+    x.count = x.rank = 0
+    if type(index) is not tuple:
+        if PyLong_CheckExact(index) and rank:
+            # The commonest case, without the detour of a tuple.
+            index_integer(shape, x, 0, index)
+            for axis in range(1, rank):
+                index_add(x, FG_INDEX_SLICE, 0, 1, shape.dims[axis])
+            return 0
+        index = (index,)
+    for item in index:
+        if item is Ellipsis:
+            if dots:
+                raise IndexError("item: an index can only have a single ellipsis ('...')")
+            dots = True
+        elif item is None:
+            pass
+        elif is_index_tensor(item) and is_traced(item):
+            return 1                    # to a program it is a place among others
+        elif PySlice_Check(item) or PyLong_CheckExact(item) or isinstance(item, np_integer) \
+                or is_index_tensor(item) and not place_moves(item):
+            used += 1
+        else:
+            return 1
+    if used > rank:
+        raise IndexError(f"item: too many indices for a Tensor of shape {shape_text(shape)}: it is "
+                         f"{rank}-dimensional, but {used} were indexed")
+    if len(index) > 128:
+        raise IndexError("item: too many indices")
+    for item in index:
+        if item is Ellipsis:
+            for k in range(rank - used):
+                index_add(x, FG_INDEX_SLICE, 0, 1, shape.dims[axis])
+                axis += 1
+        elif item is None:
+            index_add(x, FG_INDEX_NEW, 0, 0, 1)
+        elif PySlice_Check(item):
+            n = shape.dims[axis]
+            PySlice_Unpack(item, &a, &b, &c)
+            k = <int>0
+            n = PySlice_AdjustIndices(n, &a, &b, c)
+            index_add(x, FG_INDEX_SLICE, a, c, n)
+            axis += 1
+        else:
+            index_integer(shape, x, axis, item)
+            axis += 1
+    while axis < rank:
+        index_add(x, FG_INDEX_SLICE, 0, 1, shape.dims[axis])
+        axis += 1
+    return 0
+
+
+cdef bint is_index_tensor(object o):
+    return (isinstance(o, Tensor) and (<Tensor>o).node.rank == 0
+            and not is_float((<Tensor>o).node.dtype) and (<Tensor>o).node.dtype != FG_BOOL)
+
+
+cdef int index_integer(FgShape *shape, Index *x, int axis, object item) except -1:
+    cdef int64_t i = PyNumber_AsSsize_t(item, <PyObject *>IndexError)
+    cdef int64_t n = shape.dims[axis]
+    if i < -n or i >= n:
+        raise IndexError(f"item: index {i} is out of bounds for axis {axis} with size {n}")
+    return index_add(x, FG_INDEX_INT, i + n if i < 0 else i, 0, 0)
+
+
+cdef int index_add(Index *x, int kind, int64_t start, int64_t step, int64_t count) except -1:
+    cdef int64_t *p = &x.items[FG_INDEX_FIELDS * x.count]
+    p[0] = kind
+    p[1] = start
+    p[2] = step
+    p[3] = count
+    x.count += 1
+    if kind != FG_INDEX_INT:
+        if x.rank == 64:
+            raise IndexError("item: the result would have more than 64 dimensions")
+        x.dims[x.rank] = count
+        x.rank += 1
+    return 0
+
+
+cdef char *index_apply(const int64_t *items, int count, char *data, const int64_t *strides,
+                       int64_t *out) noexcept nogil:
+    """Where the indexed part begins, and its strides, in an array with those strides."""
+    cdef int i, axis = 0, r = 0
+    cdef const int64_t *p
+    for i in range(count):
+        p = &items[FG_INDEX_FIELDS * i]
+        if p[0] == FG_INDEX_NEW:
+            out[r] = 0
+            r += 1
+            continue
+        # An empty slice may start past the end; nothing is read there.
+        data += p[1] * strides[axis]
+        if p[0] == FG_INDEX_SLICE:
+            out[r] = p[2] * strides[axis]
+            r += 1
+        axis += 1
+    return data
+
+
+cdef tuple item_index(uint32_t attr):
+    """A basic index that an attribute keeps, as Python writes it."""
+    cdef int64_t *items = attr_items(attr)
+    cdef int64_t i, stop
+    cdef list index = []
+    for i in range(attr_count(attr) // FG_INDEX_FIELDS):
+        if items[0] == FG_INDEX_INT:
+            index.append(items[1])
+        elif items[0] == FG_INDEX_NEW:
+            index.append(None)
+        elif items[3] == 0:
+            index.append(slice(0, 0, 1))
+        else:
+            stop = items[1] + items[3] * items[2]
+            index.append(slice(items[1], stop if stop >= 0 else None, items[2]))
+        items += FG_INDEX_FIELDS
+    return tuple(index)
+
+
+# ---- item -----------------------------------------------------------------------------------
+
+cdef object push_item(Operand *x, object index):
+    """x[index]."""
+    cdef Index parsed
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef int64_t item = item_size(x.dtype), flat = 0, step = 1
+    cdef char *p
+    cdef int i
+    cdef FgShape *shape
+    cdef FgValue *v
+    cdef FgValue *w
+    cdef Tensor t
+    if index_parse(x.shape, index, &parsed):
+        return push_gather(x, index)
+    if x.shape == NULL:
+        return push_reshape(x, parsed.rank, parsed.dims)
+    strides_of(x.shape, x.value, item, own)
+    p = index_apply(parsed.items, parsed.count, x.value.data, own, strides)
+    if parsed.rank == 0 and not is_float(x.dtype) and not x.needs:
+        return mask_noted(whole_constant(p, x.dtype), x, 1)
+    if parsed.rank == 0:
+        for i in range(x.shape.rank - 1, -1, -1):
+            flat += parsed.items[FG_INDEX_FIELDS * i + 1] * step
+            step *= x.shape.dims[i]
+        # The place among the entries is all the rule needs: it fits into the node.
+        t = push_shaped(FG_item, x.dtype, 0, NULL, NULL, scalar_number(p, x.dtype), x, NULL, 0,
+                        <double>flat)
+        if not is_float(x.dtype):
+            t.node.value = <FgValue *><void *>scalar_whole(p, x.dtype)
+        return t
+    shape = shape_new(parsed.rank, parsed.dims)
+    v = seen_as(x, p, shape, strides)
+    if x.needs and shape.size * 8 <= x.shape.size:
+        # A small part is copied: were it a view, the next assignment to x would have to copy
+        # all of x to keep it as it is.
+        try:
+            w = value_copy(shape, v, x.dtype)
+        except BaseException:
+            shape_release(shape)
+            raise
+        finally:
+            value_release(v)
+        v = w
+    return push_kept(FG_item, x, shape, v, FG_INDEX_FIELDS * parsed.count, parsed.items, None)
+
+
+cdef int reverse_item(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint, double number) except -1:
+    """Add to the part of the operand's adjoint, in place."""
+    cdef FgValue *g = adjoint[0]
+    cdef FgNode *x = node_at(n.a)
+    cdef FgValue *v = own_adjoint(s, n.a)
+    if n.attr == 0:
+        if n.dtype == FG_FLOAT64:
+            (<double *>v.data)[<int64_t>n.constant] += number
+        else:
+            (<float *>v.data)[<int64_t>n.constant] += <float>number
+        return 0
+    return window_add(x.shape, v, n.attr, n.shape, g, n.dtype)
+
+
+cdef Tensor pull_item(Subgraph s, FgNode *n, uint32_t id, Tensor g):
+    cdef Operand o
+    operand_tensor_ready(g, &o)
+    return push_place(&o, n.attr, node_at(n.a).shape)
+
+
+cdef Tensor forward_item(FgNode *n, uint32_t id, list tangents, Tensor finite):
+    cdef Operand o
+    operand_tensor_ready(tangents[0], &o)
+    return push_item(&o, item_attribute(n))
+
+
+cdef bint is_row(FgNode *n) noexcept:
+    """Whether an item is one entry along the first axis, with all that there is along the others."""
+    cdef int64_t *items = attr_items(n.attr)
+    cdef FgNode *x = node_at(n.a)
+    cdef int64_t i, count = attr_count(n.attr) // FG_INDEX_FIELDS
+    if x.rank < 2 or items[0] != FG_INDEX_INT or count > x.rank:
+        return False
+    for i in range(1, count):
+        items += FG_INDEX_FIELDS
+        if (items[0] != FG_INDEX_SLICE or items[1] != 0 or items[2] != 1
+                or items[3] != x.shape.dims[i]):
+            return False
+    return True
+
+
+cdef object item_attribute(FgNode *n):
+    if n.attr == 0:             # one entry
+        return tuple([int(i) for i in np.unravel_index(<int64_t>n.constant,
+                                                       tensor_dims(node_at(n.a)))])
+    return item_index(n.attr)
+
+shaped_rules[FG_item] = ShapedRule(reverse_item, pull_item, forward_item, item_attribute, NULL)
+
+
+cdef int window_add(FgShape *shape, FgValue *v, uint32_t attr, FgShape *part, FgValue *g,
+                    int dtype) except -1:
+    """v[index] += g; v contiguous."""
+    cdef FgValue *window = window_view(shape, v, attr, part, dtype)
+    cdef Walker w
+    cdef Scratch scratch
+    cdef Lane lane
+    cdef Source source
+    cdef int64_t start = 0, n
+    cdef const FgLoops *loops = loops_of(dtype)
+    scratch_begin(&scratch)
+    source.shape = part
+    source.value = g
+    source.dtype = <uint8_t>dtype
+    try:
+        walker_set(&w, part, part, window, dtype)
+        lane_set(&lane, &source, part, dtype, &scratch)
+        while start < part.size:
+            n = part.size - start if part.size - start < FG_BLOCK else FG_BLOCK
+            add_block(&w, start, n, lane_block(&lane, start, n, loops), dtype)
+            start += n
+    finally:
+        scratch_clear(&scratch)
+        value_release(window)
+    return 0
+
+
+cdef FgValue *window_view(FgShape *shape, FgValue *v, uint32_t attr, FgShape *part,
+                          int dtype) except NULL:
+    """v[index] as a view, the index being an attribute."""
+    cdef int64_t own[64]
+    cdef int64_t strides[64]
+    cdef char *p
+    strides_of(shape, v, item_size(dtype), own)
+    p = index_apply(attr_items(attr), <int>(attr_count(attr) // FG_INDEX_FIELDS), v.data, own, strides)
+    return value_strided(v, p, part, strides, item_size(dtype))
+
+
+cdef void add_block(Walker *w, int64_t start, int64_t n, const char *source, int dtype) noexcept nogil:
+    """Add a block to the places that the walk visits, no two of which are the same."""
+    cdef int64_t index[64]
+    cdef int64_t run, i
+    cdef int last = w.rank - 1
+    cdef char *p = walker_seek(w, start, index)
+    cdef int64_t stride = w.strides[last]
+    cdef const FgLoops *loops = loops_of(dtype)
+    while n > 0:
+        run = w.dims[last] - index[last]
+        if run > n:
+            run = n
+        if stride == w.item:
+            loops.accumulate(p, source, run)
+        elif dtype == FG_FLOAT64:
+            for i in range(run):
+                (<double *>(p + i * stride))[0] += (<const double *>source)[i]
+        else:
+            for i in range(run):
+                (<float *>(p + i * stride))[0] += (<const float *>source)[i]
+        source += run * w.item
+        n -= run
+        p = walker_step(w, p, index, run)
+
+
+# ---- place ----------------------------------------------------------------------------------
+
+cdef Tensor push_place(Operand *x, uint32_t attr, FgShape *shape):
+    """Zeros of that shape, with x where the index says."""
+    cdef FgValue *v = value_zeros(shape, x.dtype)
+    cdef FgValue *g = x.value
+    cdef FgShape *part = x.shape
+    cdef uint32_t copy = 0
+    try:
+        window_add(shape, v, attr, part, g, x.dtype)
+        if x.needs:
+            copy = attr_new(attr_count(attr), attr_items(attr), None)
+    except BaseException:
+        value_release(v)
+        raise
+    return push_shaped(FG_place, x.dtype, 0, shape_ref(shape), v, 0, x, NULL, copy, 0)
+
+
+cdef int reverse_place(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
+                       double number) except -1:
+    """The part that was put there: a view."""
+    cdef FgValue *g = adjoint[0]
+    return contribute_value(s, n.a, window_view(n.shape, g, n.attr, node_at(n.a).shape, n.dtype))
+
+
+cdef Tensor pull_place(Subgraph s, FgNode *n, uint32_t id, Tensor g):
+    cdef Operand o
+    operand_tensor_ready(g, &o)
+    return reshape_plain(push_item(&o, item_index(n.attr)), tensor_dims(node_at(n.a)))
+
+
+cdef Tensor forward_place(FgNode *n, uint32_t id, list tangents, Tensor finite):
+    cdef Operand o
+    operand_tensor_ready(tangents[0], &o)
+    return push_place(&o, n.attr, n.shape)
+
+
+cdef object place_attribute(FgNode *n):
+    return item_index(n.attr)
+
+shaped_rules[FG_place] = ShapedRule(reverse_place, pull_place, forward_place, place_attribute, NULL)

@@ -1,0 +1,1 @@
+"""Functions to be looked at: the chain rule step by step, formulas."""

@@ -1,0 +1,1067 @@
+"""The chain rule of one function at one point, step by step, for people.
+
+A `Recording` (see symbolic.py) is read twice: with numbers, and with terms, small formulas that
+can be printed. `_Reader` computes both, `_sections` says in which order a person wants to read
+them, and `Explanation` prints the sections as text, LaTeX or HTML.
+"""
+
+import ast
+import html
+import inspect
+import math
+import re
+from collections import namedtuple
+
+import numpy as np
+
+from fastgrad._operators.shaped import SHAPED
+
+from . import symbolic
+from .symbolic import Recording, evaluate, meaning, numbers
+
+__all__ = ["Explanation", "explain"]
+
+FEW_PATHS = 6                   # as many are written out one by one
+MANY_ROWS = 40                  # of a table; the middle of longer ones is left out
+FEW_LINKS = 8                   # of a path
+LONG = 60                       # parts of a formula, beyond which it is not written out
+DENSE = 1_000_000               # entries of all Jacobians of the forward sweep together
+WIDE = 40                       # a cell; wider ones are not aligned
+SHOWN = 6                       # entries of an array
+
+
+# ---- terms ----------------------------------------------------------------------------------
+#
+# ("number", v), ("symbol", name, rank), ("sum", ...), ("product", ...) entry by entry,
+# ("power", base, exponent), ("call", name, rank, ...), ("compare", sign, a, b), ("bracket",
+# comparison): 1 where it holds, else 0; ("chain", ...): a product of matrices; ("diag", v),
+# ("transpose", v), ("index", x, text, rank), ("derivative", of, by, sign), and for display alone
+# ("plus", ...), ("dot", ...) and ("array", value). Terms are made by the functions below, which
+# simplify what is obvious.
+
+Term = namedtuple("Term", "op args")
+
+
+def number(v):
+    return Term("number", (float(v),))
+
+
+def symbol(name, rank=0):
+    return Term("symbol", (name, rank))
+
+
+def call(name, *operands, rank=None):
+    """A function; of the rank of its operands if none is given."""
+    return Term("call", (name, rank, *operands))
+
+
+ZERO, ONE = number(0), number(1)
+IDENTITY, ONES = Term("symbol", ("I", 2, "not an array named I")), symbol("1", 1)
+
+
+def total(*terms):
+    """A sum, like terms collected."""
+    found = {}
+    for term in terms:
+        for part in term.args if term.op == "sum" else (term,):
+            coefficient, body = _scaled(part)
+            found[body] = found.get(body, 0) + coefficient
+    terms = [times(number(c), body) for body, c in found.items() if c]
+    return Term("sum", tuple(terms)) if len(terms) > 1 else terms[0] if terms else ZERO
+
+
+def _scaled(term):
+    """The number in front of a term, and the rest."""
+    if term.op == "number":
+        return term.args[0], ONE
+    if term.op in ("product", "chain") and term.args[0].op == "number":
+        rest = term.args[1:]
+        return term.args[0].args[0], rest[0] if len(rest) == 1 else Term(term.op, rest)
+    return 1.0, term
+
+
+def times(*factors):
+    """A product entry by entry, equal bases collected."""
+    coefficient, powers = 1.0, {}
+    for factor in factors:
+        for part in factor.args if factor.op == "product" else (factor,):
+            c, part = _scaled(part)
+            coefficient *= c
+            if part.op == "power" and part.args[1].op == "number":
+                powers[part.args[0]] = powers.get(part.args[0], 0) + part.args[1].args[0]
+            elif part != ONE:
+                powers[part] = powers.get(part, 0) + 1
+    parts = [power(base, number(e)) for base, e in powers.items() if e]
+    if coefficient == 0 or not parts:
+        return number(coefficient)
+    if len(parts) == 1 and coefficient == 1:
+        return parts[0]
+    front = () if coefficient == 1 else (number(coefficient),)
+    if len(parts) == 1 and (parts[0].op == "chain" or kind(parts[0])[1]):
+        return Term("chain", front + (parts[0].args if parts[0].op == "chain" else (parts[0],)))
+    return Term("product", front + tuple(parts))
+
+
+def power(base, exponent):
+    if exponent == ONE:
+        return base
+    if exponent == ZERO:
+        return ONE
+    if base.op == "number" and exponent.op == "number" and base.args[0] > 0:
+        return number(base.args[0] ** exponent.args[0])
+    if base.op == "power" and exponent.op == base.args[1].op == "number" \
+            and float(exponent.args[0]).is_integer():
+        return power(base.args[0], number(base.args[1].args[0] * exponent.args[0]))
+    return Term("power", (base, exponent))
+
+
+def chain(*factors):
+    """A product of matrices: numbers go to the front, and a row times a diagonal is a row."""
+    front, matrices = [], []
+    for factor in factors:
+        for part in factor.args if factor.op == "chain" else (factor,):
+            if not is_array(part):
+                front.append(part)
+                continue
+            c, part = _scaled(part)
+            if part.op == "diag" and matrices and kind(matrices[-1]) == ROW \
+                    and matrices[-1].op == "transpose":
+                row, = matrices.pop().args
+                entries, = part.args
+                c2, entries = _scaled(entries if row == ONES else times(row, entries))
+                c, part = c * c2, Term("transpose", (entries,))
+            front.append(number(c))
+            matrices.append(part)
+    if any(m != IDENTITY for m in matrices):
+        matrices = [m for m in matrices if m != IDENTITY]
+    front = times(*front)
+    if not matrices or front == ZERO:
+        return front
+    parts = ([] if front == ONE else [front]) + matrices[:1 if IDENTITY in matrices else None]
+    return Term("chain", tuple(parts)) if len(parts) > 1 else parts[0]
+
+
+def transpose(term):
+    c, body = _scaled(term)
+    if body.op == "transpose":
+        return times(number(c), body.args[0])
+    return chain(number(c), Term("transpose", (body,))) if is_array(body) else term
+
+
+def vector(term):
+    """An array as the column of its entries, row by row."""
+    return call("vec", term, rank=1) if kind(term) == MATRIX else term
+
+
+def diagonal(term):
+    return Term("diag", (vector(term),)) if is_array(term) else chain(term, IDENTITY)
+
+
+# Whether a term has rows, and columns.
+SCALAR, COLUMN, ROW, MATRIX = (False, False), (True, False), (False, True), (True, True)
+OF_RANK = (SCALAR, COLUMN, MATRIX)
+
+
+def kind(term):
+    """Whether a term is a number, a column, a row or a matrix (or has more axes)."""
+    op, args = term
+    if op == "number" or op in ("derivative", "array"):
+        return SCALAR
+    if op in ("symbol", "index") or op == "call" and args[1] is not None:
+        return OF_RANK[min(args[1] if op != "index" else args[2], 2)]
+    if op == "diag":
+        return MATRIX
+    kinds = [kind(x) for x in args if isinstance(x, Term)]
+    if op == "transpose":
+        return kinds[0][::-1]
+    if op == "chain":
+        kinds = [k for k in kinds if k != SCALAR]
+        return (kinds[0][0], kinds[-1][1])
+    return any(rows for rows, columns in kinds), any(columns for rows, columns in kinds)
+
+
+def is_array(term):
+    return kind(term) != SCALAR
+
+
+def size_of(term):
+    return 1 + sum(size_of(x) for x in term.args if isinstance(x, Term))
+
+
+def term_row(name, *operands):
+    """A row of the operator table as a term."""
+    operands = [x if isinstance(x, Term) else _named_number(x) for x in operands]
+    row = symbolic.ROWS[name]
+    if name in TERMS:
+        return TERMS[name](*operands)
+    if row.kind == "compare":
+        return Term("compare", (row.value.split()[1], *operands))
+    formula = meaning(name)
+    if formula is None or not row.inner and f"fg_{name}" in row.value:
+        return call(name, *operands)
+    return evaluate(formula, dict(zip("abc", operands)) | {"pi": symbol("pi")}, term_row)
+
+
+def _row_or_call(name, *operands):
+    return (term_row if name in symbolic.ROWS else call)(name, *operands)
+
+
+def _named_number(v):
+    if v in symbolic.NAMED:
+        return evaluate(ast.parse(symbolic.NAMED[v], mode="eval").body, {"pi": symbol("pi")},
+                        term_row)
+    return number(v)
+
+
+def _choice(yes, no, mask):
+    """where(mask, yes, no). In the formulas of the table what follows an `else` with a condition
+    of its own excludes the condition before it, so that the two add up."""
+    if mask.op == "compare":
+        if no == ZERO:
+            return times(yes, Term("bracket", (mask,)))
+        if yes == ONE and _scaled(no)[1].op == "bracket":
+            return total(Term("bracket", (mask,)), no)
+    if mask.op == "number":
+        return yes if mask.args[0] else no
+    return call("where", mask, yes, no)
+
+
+TERMS = {
+    "add": total, "multiply": times, "power": power, "where": _choice,
+    "subtract": lambda a, b: total(a, times(number(-1), b)),
+    "divide": lambda a, b: times(a, power(b, number(-1))),
+    "negative": lambda a: times(number(-1), a),
+    "positive": lambda a: a,
+    "maximum": lambda a, b: call("max", a, b), "minimum": lambda a, b: call("min", a, b),
+}
+
+
+# ---- the graph in terms and in numbers ------------------------------------------------------
+
+# One local derivative: of node `of` by node `by`.
+Link = namedtuple("Link", "of by term rows columns slopes note")
+
+
+class _Reader:
+    """The names, formulas, local derivatives and both sweeps of a recording."""
+
+    def __init__(self, recording, f, kwargs):
+        self.recording = recording
+        self.nodes = recording.nodes
+        self.values = [np.asarray(v, np.float64) for v in recording.values]
+        self.leaves = [i for i, node in enumerate(self.nodes) if node.op == "argument"]
+        self.output = recording.output
+        depends = symbolic.active(recording)
+        self.steps = [i for i in range(len(self.nodes)) if depends[i] and i not in self.leaves]
+        self.constants = {}
+        self._name(_surroundings(f, kwargs))
+        self.symbols = [self._symbol(i) for i in range(len(self.nodes))]
+        self.formulas = [_formula(node, [self.symbols[k] for k in node.operands], self._shapes(i))
+                         for i, node in enumerate(self.nodes)]
+        self.links = self._links()          # in the order of the nodes they lead to
+        self.into, self.out_of = [[[] for node in self.nodes] for _ in range(2)]
+        for link in self.links:
+            self.into[link.of].append(link)
+            self.out_of[link.by].append(link)
+        self.expanded = self._expand()
+        self.adjoints = self._reverse()
+        self.tangents = {leaf: self._forward(leaf) for leaf in self.leaves}
+
+    # ---- names
+
+    def _name(self, surroundings):
+        taken = {re.match(r"\w+", path)[0] for path in self.recording.paths} | set(surroundings)
+        self.result = next(name for name in ("y", "z", "r", "result_") if name not in taken)
+        letter = next(c for c in ("u", "v", "t", "s_") if not any(
+            re.fullmatch(rf"{c}\d+", name) for name in taken))
+        self.names = [None] * len(self.nodes)
+        for leaf, path in zip(self.leaves, self.recording.paths):
+            self.names[leaf] = path
+        for count, i in enumerate(self.steps, 1):
+            self.names[i] = self.result if i == self.output else f"{letter}{count}"
+        for i, node in enumerate(self.nodes):
+            if node.op == "constant" and self.values[i].ndim:
+                found = [name for name, value in surroundings.items()
+                         if np.shape(value) == self.values[i].shape
+                         and np.array_equal(value, self.values[i])]
+                self.names[i] = found[0] if found else self._constant_name(i, taken)
+                self.constants[self.names[i]] = self.values[i]
+
+    def _constant_name(self, i, taken):
+        for name, value in self.constants.items():
+            if np.array_equal(value, self.values[i]):
+                return name
+        count = len(self.constants) + 1
+        while f"c{count}" in taken:
+            count += 1
+        return f"c{count}"
+
+    def _symbol(self, i):
+        if self.names[i] is None:
+            return _named_number(float(self.values[i]))
+        return symbol(self.names[i], self.values[i].ndim)
+
+    def _shapes(self, i):
+        return [self.values[k].shape for k in self.nodes[i].operands]
+
+    # ---- local derivatives
+
+    def _links(self):
+        found = {}
+        for i, k in symbolic.edges(self.recording):
+            by = self.nodes[i].operands[k]
+            operands = [self.values[j] for j in self.nodes[i].operands]
+            entries = symbolic.jacobian_entries(self.nodes[i], k, operands, self.values[i],
+                                                 numbers)
+            term, note = _structure(
+                self.nodes[i], k, [self.symbols[j] for j in self.nodes[i].operands],
+                self.symbols[i], self._shapes(i), self.names[i])
+            link = Link(i, by, term, *entries, note)
+            other = found.get((i, by))
+            if other is not None:
+                link = Link(i, by, total(other.term, term), *[
+                    np.concatenate(pair) for pair in zip(other[3:6], entries)], other.note or note)
+            found[i, by] = link
+        return list(found.values())
+
+    # ---- formulas with the intermediate variables substituted back
+
+    def _expand(self):
+        expanded = list(self.symbols)
+        for i in self.steps:
+            formula = _formula(self.nodes[i], [expanded[k] for k in self.nodes[i].operands],
+                               self._shapes(i))
+            if size_of(formula) <= LONG:
+                expanded[i] = formula
+        return expanded
+
+    def derivative(self, leaf):
+        """The derivative of the result by a leaf as one formula; None if it would be long."""
+        if self.output is None:
+            return ZERO
+        adjoints = {self.output: ONE}
+        for link in reversed(self.links):
+            if link.of not in adjoints:
+                continue
+            node = self.nodes[link.of]
+            term = total(*[_structure(node, k, [self.expanded[j] for j in node.operands],
+                                      self.expanded[link.of], self._shapes(link.of),
+                                      self.names[link.of])[0]
+                           for k, operand in enumerate(node.operands)
+                           if operand == link.by and (node.op, k) not in symbolic.NO_PATH])
+            multiply = chain if self.has_arrays(link) else times
+            term = multiply(adjoints[link.of], term)
+            adjoints[link.by] = total(adjoints[link.by], term) if link.by in adjoints else term
+            if size_of(adjoints[link.by]) > 2 * LONG:
+                return None
+        return adjoints.get(leaf, ZERO)
+
+    def has_arrays(self, link):
+        return bool(self.values[link.of].ndim or self.values[link.by].ndim)
+
+    # ---- sweeps
+
+    def _reverse(self):
+        return symbolic.reverse([(link.of, link.by, link.rows, link.columns, link.slopes)
+                                  for link in self.links], self.output, self.values, self._product)
+
+    def _product(self, node, later, earlier):
+        """The chain rule's product at a node: of an adjoint and slopes, or slopes and a tangent."""
+        finite = self.output is None or bool(np.isfinite(self.values[self.output]).all())
+        op = self.nodes[node].op
+        # What is not taken has no path to the result, whatever that is.
+        if finite or (SHAPED[op].selects if op in SHAPED else
+                      op in symbolic.ROWS and symbolic.ROWS[op].mask):
+            return numbers("weigh", later, earlier)
+        return numbers("chain", later, earlier, False)
+
+    def _forward(self, leaf):
+        """The Jacobian of every node by a leaf; None if they are too large together."""
+        lanes = self.values[leaf].size
+        if lanes * sum(v.size for v in self.values) > DENSE:
+            return None
+        tangents = [np.zeros((v.size, lanes)) for v in self.values]
+        tangents[leaf] = np.eye(lanes)
+        for link in self.links:
+            np.add.at(tangents[link.of], link.rows,
+                      self._product(link.of, link.slopes[:, None], tangents[link.by][link.columns]))
+        return tangents
+
+    # ---- paths
+
+    def paths(self, leaf):
+        """The ways from the result to a leaf, as lists of links; None if there are many."""
+        users = {leaf}
+        for link in self.links:
+            if link.by in users:
+                users.add(link.of)
+        done, ways = [], [(self.output, [])] if self.output in users else []
+        while ways:
+            end, way = ways.pop()
+            if end == leaf:
+                done.append(way)
+            ways += [(link.by, [*way, link]) for link in reversed(self.into[end])
+                     if link.by in users]
+            if len(done) + len(ways) > FEW_PATHS:
+                return None
+        return done
+
+
+def _surroundings(f, kwargs):
+    """Arrays that f finds around it, by name."""
+    try:
+        found = inspect.getclosurevars(f)
+        found = {**found.globals, **found.nonlocals, **kwargs}
+    except (TypeError, ValueError):
+        found = dict(kwargs)
+    return {name: value for name, value in found.items()
+            if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "fiub"}
+
+
+# ---- operators in matrices ------------------------------------------------------------------
+
+def _formula(node, x, shapes):
+    """A node as a term of its operands."""
+    if node.op in ("argument", "constant"):
+        return ZERO
+    if node.op == "operator":
+        row, options, which = node.attribute
+        how = [symbol(f"{name}={value}") for name, value in options.items()
+               if value is not None and value is not False]
+        term = call(row.name, *x, *how, rank=len(node.shape))
+        return term if row.returns == 1 else Term("index", (term, str(which), len(node.shape)))
+    if symbolic.ROWS[node.op].kind != "shaped":
+        return term_row(node.op, *x)
+    row = SHAPED.get(node.op)
+    if row is None:                     # a rule: it has no local derivative to show either
+        return ZERO
+    if row.bilinear:
+        if len(shapes[0]) == 1:
+            return chain(transpose(x[0] if len(shapes[1]) == 1 else x[1]),
+                         x[1] if len(shapes[1]) == 1 else x[0])
+        return chain(*x)
+    if row.option == "order" and node.attribute == (1, 0):
+        return transpose(x[0])
+    if row.converts:
+        return call(node.dtype.name, *x)
+    if row.index in ("read", "replaced"):
+        index = _index_text(node.attribute)
+        if len(x) == 1:
+            return Term("index", (x[0], index, len(node.shape)))
+        how = [f"[{index}]"]
+    elif row.reduces:
+        how = ["axis=" + ", ".join(map(str, node.attribute))] if node.shape else []
+    else:
+        how = [str(getattr(node, row.option))] if row.option in ("shape", "attribute") else []
+    return call(node.op, x[0], *map(symbol, how), *x[1:], rank=len(node.shape))
+
+
+def _index_text(index):
+    if isinstance(index, tuple):
+        return ", ".join(map(_index_text, index))
+    if isinstance(index, slice):
+        parts = ["" if x is None else str(x) for x in (index.start, index.stop, index.step)]
+        return ":".join(parts[:2] if parts[2] in ("", "1") else parts)
+    if index is Ellipsis:
+        return "..."
+    if isinstance(index, np.ndarray):
+        return value_text(index) if index.size <= SHOWN else f"{index.size} places"
+    return str(index)
+
+
+def _holds(term, part):
+    """Whether a term stands in another one."""
+    return term == part or isinstance(term, Term) and any(_holds(a, part) for a in term.args)
+
+
+def _structure(node, k, x, y, shapes, name):
+    """The Jacobian of a node by operand k as a term, and what its letters stand for."""
+    op, shape = node.op, shapes[k]
+    if op == "operator":
+        letter = symbol(f"J_{name}", 2) if len(shapes) == 1 else symbol(f"J{k}_{name}", 2)
+        return letter, f"{letter.args[0]}: the slopes of {node.attribute.row.name}"
+    if op == "as_written":
+        return (IDENTITY if shape else ONE), (
+            "an even power of a root is differentiated as what stands under it")
+    if symbolic.ROWS[op].kind != "shaped":
+        slope = symbolic.partial(op, k, x, y, node.tie, term_row)
+        slope = slope if isinstance(slope, Term) else _named_number(slope)
+        if shape == node.shape:
+            if any(other not in ((), shape) and _holds(slope, x[j]) for j, other in enumerate(shapes)):
+                letter = symbol(f"D{k}_{name}", 2)
+                return letter, (f"{letter.args[0]}: a diagonal matrix of {text(slope)}, repeated to "
+                                f"{shape}")
+            return (diagonal(slope) if shape else slope), ""
+        if not shape:
+            return (vector(slope) if is_array(slope) else chain(slope, ONES)), "a column"
+        return chain(diagonal(slope), symbol(f"B_{name}", 2)), f"B_{name} repeats entries"
+    row = SHAPED[op]
+    if row.bilinear and max(map(len, shapes)) <= 2:
+        other, ranks = x[1 - k], tuple(map(len, shapes))
+        if ranks == (1, 1):
+            return transpose(other), ""
+        if ranks == (2, 1) and k == 1:
+            return other, ""
+        if ranks == (1, 2) and k == 0:
+            return transpose(other), ""
+        factors = (IDENTITY, transpose(other)) if k == 0 else (
+            transpose(other) if ranks[0] == 1 else other, IDENTITY)
+        return call("kron", *factors, rank=2), "blocks: kron is the Kronecker product"
+    if row.reduces and not node.shape:
+        formula, note = row.to_number
+        letter = symbol(f"m_{name}", 1)
+        entries = evaluate(ast.parse(formula, mode="eval").body,
+                           {"a": x[0], "y": y, "m": letter, "ones": ONES}, _row_or_call)
+        return transpose(vector(entries)), note.format(m=letter.args[0])
+    words = row.words(node, k) if callable(row.words) else row.words
+    if words is None:
+        return (IDENTITY if node.shape or shape else ONE), ""
+    if words[0] == "R" and not node.shape:
+        place = row.route(node, k, shapes)[1][0]
+        return transpose(symbol(f"e{place}", 1)), f"row {place} of the identity"
+    letter = f"{words[0]}_{name}"
+    return symbol(letter, 2), f"{letter}: {words[1]}"
+
+
+# ---- what is told ---------------------------------------------------------------------------
+
+# rows: (cells, note), the cells of a row being equal to each other.
+Section = namedtuple("Section", "title words rows")
+
+
+def _derivative(of, by):
+    return Term("derivative", (of, by, "d"))
+
+
+def _local(of, by):
+    """With the other operands held fixed."""
+    return Term("derivative", (of, by, "∂"))
+
+
+def _array(value):
+    return number(value) if np.ndim(value) == 0 else Term("array", (np.asarray(value),))
+
+
+def _sum_of(products):
+    """Products that are shown as a sum."""
+    return Term("plus", tuple([Term("dot", factors) for factors in products]))
+
+
+def _matrix(jacobian, of, by):
+    """A Jacobian as it is shown: a number, or an array."""
+    return _array(jacobian[0, 0] if of.ndim == by.ndim == 0 else jacobian)
+
+
+def _sections(reader):
+    r, name = reader, reader.names
+    leaves = ", ".join(name[leaf] for leaf in r.leaves)
+    sections = [Section(f"{r.result} = f({leaves})", [], [
+        ((r.symbols[leaf], _array(r.values[leaf])), _shape_text(r.values[leaf].shape))
+        for leaf in r.leaves] + [
+        ((symbol(constant), _array(value)), _shape_text(value.shape) + ", constant")
+        for constant, value in r.constants.items()])]
+    if r.output is None:
+        value = number(np.asarray(r.recording.result).item())
+        sections.append(Section("Derivatives", [
+            f"{r.result} does not depend on {leaves}; its derivatives are 0."],
+            [((symbol(r.result), value), "")] + [
+                ((_derivative(r.result, name[leaf]), _array(np.zeros(r.values[leaf].shape))), "")
+                for leaf in r.leaves]))
+        return sections
+    rows = [((r.symbols[i], r.formulas[i], _array(r.values[i])), _shape_text(r.values[i].shape))
+            for i in r.steps]
+    if not r.steps:
+        sections.append(Section("The derivative", [f"f returns {name[r.output]} itself."], []))
+        return sections + [_rule_section(r, leaf) for leaf in r.leaves]
+    whole = r.expanded[r.output]
+    if len(r.steps) > 1 and whole != r.symbols[r.output]:
+        rows.append(((r.symbols[r.output], whole), "together"))
+    sections.append(Section("Intermediate variables", [], rows))
+    sections.append(Section("Local derivatives", [], [_local_row(r, link) for link in r.links]))
+    sections += [_forward_section(r, leaf) for leaf in r.leaves]
+    sections.append(_reverse_section(r))
+    sections += [_rule_section(r, leaf) for leaf in r.leaves]
+    return sections
+
+
+def _shape_text(shape):
+    return f"shape {shape}" if shape else ""
+
+
+def _sizes(r, *nodes):
+    """The Jacobian shapes along a chain: (1,3) = (1,2)(2,3)."""
+    sizes = [r.values[i].size for i in nodes]
+    product = "".join(f"({m},{n})" for m, n in zip(sizes, sizes[1:]))
+    return f"({sizes[0]},{sizes[-1]})" + (f" = {product}" if len(sizes) > 2 else "")
+
+
+def _local_row(r, link):
+    cells = [_local(r.names[link.of], r.names[link.by]), link.term]
+    if not r.has_arrays(link):
+        value = number(link.slopes.sum())
+        return tuple(cells + [value] if value != link.term else cells), ""
+    shapes = _sizes(r, link.of, link.by)
+    return tuple(cells), f"{shapes}; {link.note}" if link.note else shapes
+
+
+def _forward_section(r, leaf):
+    tangents = r.tangents[leaf]
+    x = r.names[leaf]
+    size = r.values[leaf].size
+    passes = "one pass" if size == 1 else f"{size} passes, one for each entry of {x}"
+    title = f"Forward accumulation by {x}, from {x} to {r.names[r.output]}: {passes}"
+    if tangents is None:
+        return Section(title, ["Left out: the Jacobians would be large. Reverse accumulation below "
+                               "does without them."], [])
+    reached = {leaf}
+    rows = [((_derivative(x, x), _matrix(tangents[leaf], r.values[leaf], r.values[leaf])), "")]
+    for i in r.steps:
+        links = [link for link in r.into[i] if link.by in reached]
+        if not links:
+            continue
+        reached.add(i)
+        cells = [_derivative(r.names[i], x), _sum_of([
+            (_local(r.names[i], r.names[link.by]), _derivative(r.names[link.by], x))
+            for link in links])]
+        plain = not r.values[leaf].ndim and not any(r.has_arrays(link) for link in links)
+        if plain:
+            cells.append(_sum_of([(number(link.slopes.sum()), number(tangents[link.by][0, 0]))
+                                  for link in links]))
+        cells.append(_matrix(tangents[i], r.values[i], r.values[leaf]))
+        rows.append((tuple(cells), "" if plain else _sizes(r, i, leaf)))
+    words = [] if r.output in reached else [f"{r.names[r.output]} does not depend on {x}."]
+    return Section(title, words, rows)
+
+
+def _reverse_section(r):
+    y = r.names[r.output]
+    rows = [((_derivative(y, y), ONE), "")]
+    for i in reversed(r.leaves + r.steps):
+        links = r.out_of[i]
+        if i == r.output or not links:
+            continue
+        cells = [_derivative(y, r.names[i]), _sum_of([
+            (_derivative(y, r.names[link.of]), _local(r.names[link.of], r.names[i]))
+            for link in links])]
+        plain = not any(r.has_arrays(link) for link in links)
+        if plain:
+            cells.append(_sum_of([(number(r.adjoints[link.of][0]), number(link.slopes.sum()))
+                                  for link in links]))
+        cells.append(_matrix(r.adjoints[i][None], r.values[r.output], r.values[i]))
+        rows.append((tuple(cells), "" if plain else _sizes(r, r.output, i)))
+    inputs = ", ".join(r.names[leaf] for leaf in r.leaves)
+    return Section(f"Reverse accumulation, from {y} to {inputs}: one pass", [], rows)
+
+
+def _rule_section(r, leaf):
+    """The rule that applies, with its name, and the result."""
+    x, y = r.names[leaf], r.names[r.output]
+    left, gradient = _derivative(y, x), _array(r.adjoints[leaf].reshape(r.values[leaf].shape))
+    paths = r.paths(leaf)
+    if paths == []:
+        return Section(f"The derivative by {x}", [f"{y} does not depend on {x}."],
+                       [((left, gradient), "")])
+    vectors = any(map(r.has_arrays, r.links if paths is None else sum(paths, [])))
+    rule, words = _rule(x, y, paths, vectors)
+    if paths is None or max(map(len, paths)) > FEW_LINKS:
+        words.append(f"Collected where {x} is used:")
+        rows = [((left, _sum_of([(_derivative(y, r.names[link.of]), _local(r.names[link.of], x))
+                                 for link in r.out_of[leaf]])), "")]
+    else:
+        rows = [_path_row(r, path, len(paths) > 1, vectors) for path in paths if path]
+    for i in r.steps:
+        if r.nodes[i].op == "multiply" and len(r.into[i]) == 2 and any(
+                link.of == i for path in paths or [] for link in path):
+            a, b = [r.names[k] for k in r.nodes[i].operands]
+            words.append(f"Product rule at {r.names[i]} = {a}*{b}: "
+                         f"d{r.names[i]} = {b}*d{a} + {a}*d{b}")
+    formula = r.derivative(leaf)
+    cells = (left,) if formula is None else (left, formula)
+    cells += (gradient,) if gradient != cells[-1] else ()
+    rows.append((cells, _sizes(r, r.output, leaf) if vectors else ""))
+    return Section(f"The derivative by {x}: {rule}", words, rows)
+
+
+def _rule(x, y, paths, vectors):
+    """The name of the rule for those ways from x to y, and a sentence that says why."""
+    if paths is None or len(paths) > 1:
+        many = "many" if paths is None else len(paths)
+        words = [f"{x} reaches {y} in {many} ways; their contributions are added."]
+        if vectors:
+            return "vector chain rule", words
+        return "single-variable total-derivative chain rule", words
+    if vectors:
+        return "vector chain rule", ["Jacobians are multiplied; the inner sizes must agree:"]
+    if len(paths[0]) < 2:
+        return "a single step", []
+    return "single-variable chain rule", [
+        f"{x} reaches {y} in one way, so the sum of the total-derivative chain rule collapses to "
+        "one product:"]
+
+
+def _path_row(r, path, one_of_many, vectors):
+    """One way from an argument to the result: its local derivatives and their product."""
+    nodes = [r.output, *[link.by for link in path]]
+    head = symbol(" -> ".join(r.names[i] for i in reversed(nodes))) if one_of_many else \
+        _derivative(r.names[nodes[0]], r.names[nodes[-1]])
+    cells = [head, Term("dot", tuple([_local(r.names[link.of], r.names[link.by])
+                                      for link in path])),
+             Term("dot", tuple([link.term for link in path]))]
+    if vectors:
+        return tuple(cells), _sizes(r, *nodes)
+    slopes = [link.slopes.sum() for link in path]
+    with np.errstate(all="ignore"):
+        product = number(math.prod(slopes))
+    cells += [Term("dot", tuple(map(number, slopes))), product]
+    written = [text(cell) for cell in cells]
+    return tuple([cell for k, cell in enumerate(cells) if written[k] not in written[:k]]), ""
+
+
+# ---- terms as text --------------------------------------------------------------------------
+
+def number_text(v):
+    return f"{v:.6g}"
+
+
+def value_text(value):
+    """An array in one line; of a long one the beginning, the end and the shape."""
+    value = np.asarray(value)
+    if value.ndim == 0:
+        return number_text(value[()]) if value.dtype != bool else str(value[()])
+    if value.size > 3 * SHOWN:
+        flat = value.ravel()
+        return (f"[{', '.join(map(value_text, flat[:3]))}, ..., {value_text(flat[-1])}] "
+                f"{'x'.join(map(str, value.shape))}")
+    return f"[{', '.join(map(value_text, value))}]"
+
+
+def _level(term):
+    """How tightly a term holds together."""
+    if term.op in ("sum", "plus", "compare"):
+        return 1
+    if term.op in ("product", "chain", "dot"):
+        return 2
+    if term.op == "number":
+        return 2 if term.args[0] < 0 else 5
+    return 3 if term.op == "power" else 5
+
+
+class _Text:
+    """Terms in plain text."""
+
+    dots, star, space = " · ", "*", " "
+
+    def __call__(self, term, level=0):
+        written = getattr(self, term.op)(*term.args)
+        return self.group(written) if _level(term) < level else written
+
+    def group(self, written):
+        return f"({written})"
+
+    def number(self, v):
+        return number_text(v)
+
+    def symbol(self, name, rank=0, remark=None):
+        return name
+
+    def array(self, value):
+        return value_text(value)
+
+    def derivative(self, of, by, sign):
+        return f"{sign}{of}/{sign}{by}"
+
+    def sum(self, *terms):
+        written = " + ".join(self(term, 2 if _level(term) == 1 else 0) for term in terms)
+        return written.replace("+ -", "- ")
+
+    plus = sum
+
+    def dot(self, *factors):
+        return self.dots.join(self(factor, 3 if _level(factor) == 2 and (
+            factor.op != "chain" or _scaled(factor)[0] < 0) else 2) for factor in factors)
+
+    def product(self, *factors):
+        above = [f for f in factors if not _below(f)]
+        below = [power(f.args[0], number(-f.args[1].args[0])) for f in factors if _below(f)]
+        sign = ""
+        if above and above[0].op == "number" and above[0].args[0] < 0:
+            sign, above[0] = "-", number(-above[0].args[0])
+            if above[0] == ONE and (len(above) > 1 or not below):
+                above = above[1:]
+        return sign + (self.fraction(above or [ONE], below) if below else self.factors(above))
+
+    def factors(self, factors):
+        return self.star.join(self(f, 2 if len(factors) == 1 else 3) for f in factors)
+
+    def fraction(self, above, below):
+        return f"{self.factors(above)}/{self(times(*below), 3)}"
+
+    def power(self, base, exponent):
+        if _below(Term("power", (base, exponent))):
+            return self.product(Term("power", (base, exponent)))
+        return f"{self(base, 4)}^{self(exponent, 4)}"
+
+    def chain(self, *factors):
+        sign = ""
+        if factors[0] == number(-1):
+            sign, factors = "-", factors[1:]
+        return sign + self.space.join(self(f, 2 if f.op == "chain" or n == 0 else 3)
+                               for n, f in enumerate(factors))
+
+    def transpose(self, x):
+        return f"{self(x, 4)}'"
+
+    def diag(self, x):
+        return f"diag({self(x)})"
+
+    def index(self, x, where, rank):
+        return f"{self(x, 4)}[{where}]"
+
+    def call(self, name, rank, *operands):
+        if name == "abs":
+            return f"|{self(operands[0])}|"
+        return f"{name}({', '.join(map(self, operands))})"
+
+    def compare(self, sign, a, b):
+        return f"{self(a)} {sign} {self(b)}"
+
+    def bracket(self, comparison):
+        return f"[{self(comparison)}]"
+
+
+def _below(factor):
+    return (factor.op == "power" and factor.args[1].op == "number"
+            and factor.args[1].args[0] < 0)
+
+
+class _Latex(_Text):
+    """Terms in LaTeX."""
+
+    KNOWN = {"sin", "cos", "tan", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan", "max",
+             "min", "exp"}
+    SIGNS = {"<=": r"\le", ">=": r"\ge", "==": "=", "!=": r"\ne"}
+    dots, star, space = r" \cdot ", r"\,", r" \, "
+
+    def group(self, written):
+        return rf"\left({written}\right)"
+
+    def number(self, v):
+        if not math.isfinite(v):
+            return {"inf": r"\infty", "-inf": r"-\infty"}.get(str(v), r"\mathrm{NaN}")
+        mantissa, _, exponent = number_text(v).partition("e")
+        return rf"{mantissa} \cdot 10^{{{int(exponent)}}}" if exponent else mantissa
+
+    def symbol(self, name, rank=0, remark=None):
+        if name == "pi":
+            return r"\pi"
+        if name == "1" and rank:
+            return r"\mathbf{1}"
+        if " -> " in name:
+            return r" \to ".join(self.symbol(part) for part in name.split(" -> "))
+        letter = re.fullmatch(r"([A-Za-z])_?(\d+)", name)
+        if letter:
+            return f"{letter[1]}_{{{letter[2]}}}"
+        letter = re.fullmatch(r"([A-Z]\d*|m)_(\w+)", name)
+        if letter:
+            return f"{letter[1]}_{{{self.symbol(letter[2])}}}"
+        return name if len(name) == 1 else rf"\mathrm{{{_latex_words(name)}}}"
+
+    def array(self, value):
+        value = np.asarray(value)
+        if value.size > 3 * SHOWN or value.ndim > 2:
+            return rf"\text{{{_latex_words(value_text(value))}}}"
+        rows = r" \\ ".join(" & ".join(map(self.number, row)) for row in np.atleast_2d(value))
+        return rf"\begin{{bmatrix}} {rows} \end{{bmatrix}}"
+
+    def derivative(self, of, by, sign):
+        sign = r"\partial" if sign == "∂" else r"\mathrm{d}"
+        return rf"\frac{{{sign} {self.symbol(of)}}}{{{sign} {self.symbol(by)}}}"
+
+    def fraction(self, above, below):
+        return rf"\frac{{{self.factors(above)}}}{{{self(times(*below))}}}"
+
+    def power(self, base, exponent):
+        if _below(Term("power", (base, exponent))):
+            return self.product(Term("power", (base, exponent)))
+        return f"{{{self(base, 4)}}}^{{{self(exponent)}}}"
+
+    def transpose(self, x):
+        return rf"{{{self(x, 4)}}}^{{\top}}"
+
+    def diag(self, x):
+        return rf"\operatorname{{diag}}\left({self(x)}\right)"
+
+    def index(self, x, where, rank):
+        return rf"{self(x, 4)}_{{[{_latex_words(where)}]}}"
+
+    def call(self, name, rank, *operands):
+        if name == "abs":
+            return rf"\left|{self(operands[0])}\right|"
+        if name == "sqrt":
+            return rf"\sqrt{{{self(operands[0])}}}"
+        head = (r"\ln" if name == "log" else rf"\{name}" if name in self.KNOWN
+                else rf"\operatorname{{{_latex_words(name)}}}")
+        return rf"{head}\left({', '.join(map(self, operands))}\right)"
+
+    def compare(self, sign, a, b):
+        return f"{self(a)} {self.SIGNS.get(sign, sign)} {self(b)}"
+
+
+SPELLED = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+
+
+def _latex_words(words):
+    return re.sub(r"[\\{}_^#%&$~]", lambda m: SPELLED.get(m[0], "\\" + m[0]), words)
+
+
+text = _Text()
+latex = _Latex()
+
+
+# ---- what is returned -----------------------------------------------------------------------
+
+class Explanation:
+    """How a derivative comes about; `print` it, or let a notebook show it.
+
+    Attributes
+    ----------
+    value : float
+        The result of the function.
+    forward, reverse : tree of float and ndarray
+        The gradient, from forward and from reverse accumulation: built like the argument, a tuple
+        where the function was given several. A leaf of `forward` is None where accumulating
+        forwards would have needed large Jacobians.
+    """
+
+    def __init__(self, reader):
+        self._sections = _sections(reader)
+        self.value = float(np.asarray(reader.recording.result).item())
+
+        def gradient(flat, leaf):
+            shaped = flat.reshape(reader.values[leaf].shape)
+            return shaped if shaped.ndim else float(shaped)
+
+        self.reverse = reader.recording.tree([
+            gradient(reader.adjoints[leaf], leaf) for leaf in reader.leaves])
+        self.forward = self.reverse if reader.output is None else reader.recording.tree([
+            None if reader.tangents[leaf] is None
+            else gradient(reader.tangents[leaf][reader.output], leaf) for leaf in reader.leaves])
+
+    def __str__(self):
+        return "\n\n".join(_text_section(section) for section in self._sections)
+
+    __repr__ = __str__
+
+    def latex(self):
+        """The same in LaTeX, one `aligned` block for each section.
+
+        Returns
+        -------
+        str
+        """
+        return "\n\n".join(_latex_section(section) for section in self._sections)
+
+    def _repr_latex_(self):
+        return "\n\n".join(f"$\\displaystyle {block}$" for block in self.latex().split("\n\n"))
+
+    def _repr_html_(self):
+        return "<div>" + "".join(_html_section(section) for section in self._sections) + "</div>"
+
+
+def _shortened(rows):
+    """The rows of a table, the middle of a long one replaced by a remark."""
+    if len(rows) <= MANY_ROWS:
+        return rows
+    half = MANY_ROWS // 2
+    return [*rows[:half], ((), f"... {len(rows) - 2 * half} more ..."), *rows[-half:]]
+
+
+def _text_section(section):
+    lines = [section.title, *["  " + words for words in section.words]]
+    rows = [([text(cell) for cell in cells], note) for cells, note in _shortened(section.rows)]
+    widths = [max((len(cells[k]) for cells, note in rows if k + 1 < len(cells)
+                   and len(cells[k]) <= WIDE), default=0)
+              for k in range(max((len(cells) for cells, note in rows), default=0))]
+    for cells, note in rows:
+        last = len(cells) - 1
+        line = " = ".join(cell if k == last else cell.ljust(widths[k])
+                          for k, cell in enumerate(cells))
+        lines.append("  " + line + ("   " if cells and note else "") + note)
+    return "\n".join(lines)
+
+
+def _latex_section(section):
+    lines = [rf"&\textbf{{{_latex_words(section.title)}}}"]
+    lines += [rf"&\text{{{_latex_words(words)}}}" for words in section.words]
+    for cells, note in _shortened(section.rows):
+        line = latex(cells[0]) + " &= " + " = ".join(map(latex, cells[1:])) if cells else "&"
+        lines.append(line + (rf" \quad \text{{{_latex_words(note)}}}" if note else ""))
+    return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+
+def _html_section(section):
+    words = "".join(f"<p>{html.escape(words)}</p>" for words in section.words)
+    rows = "".join("<tr>" + "".join(
+        f'<td style="text-align:left"><code>{"" if k == 0 else "= "}{html.escape(text(cell))}'
+        "</code></td>" for k, cell in enumerate(cells)) + f"<td>{html.escape(note)}</td></tr>"
+        for cells, note in _shortened(section.rows))
+    return f"<h4>{html.escape(section.title)}</h4>{words}<table>{rows}</table>"
+
+
+def explain(f, /, *x, **kwargs):
+    """The chain rule of a function at a point, step by step.
+
+    Names the intermediate variables, writes down their formulas, values and local derivatives,
+    accumulates derivatives forwards (one input at a time) and in reverse (all inputs at once), and
+    puts the product together under the name of the rule that applies, at last with the
+    intermediate variables substituted back.
+
+    Parameters
+    ----------
+    f : callable
+        Returns one number.
+    *x
+        Where: floats, arrays, or trees of them; the derivatives are those by all of them.
+    **kwargs
+        Keyword arguments of f.
+
+    Returns
+    -------
+    Explanation
+        To be printed, with `latex()`, and shown as HTML in a notebook. Jacobians are in numerator
+        layout, arrays flattened row by row; ' is the transpose, 1' a row of ones, I the identity,
+        ``[a > 0]`` is 1 where that holds and 0 elsewhere.
+
+    Raises
+    ------
+    TypeError
+        If an argument has no derivative, or f returns no number.
+    ValueError
+        If f returns an array of more than one entry.
+    NotImplementedError
+        If f contains derivative rules written in Python.
+
+    References
+    ----------
+    The names of the rules are those of T. Parr and J. Howard, "The matrix calculus you need for
+    deep learning", arXiv:1802.01528.
+
+    Examples
+    --------
+    >>> print(fg.explain(lambda x: np.log(np.sin(x)), 1.0))
+    y = f(x)
+      x = 1
+    ...
+    Local derivatives
+      ∂u1/∂x = cos(x) = 0.540302
+      ∂y/∂u1 = 1/u1   = 1.1884
+    ...
+    Reverse accumulation, from y to x: one pass
+      dy/dy  = 1
+      dy/du1 = dy/dy · ∂y/∂u1  = 1 · 1.1884        = 1.1884
+      dy/dx  = dy/du1 · ∂u1/∂x = 1.1884 · 0.540302 = 0.642093
+    ...
+      dy/dx = cos(x)/sin(x)   = 0.642093
+    """
+    recording = Recording("explain", f, x, kwargs)
+    return Explanation(_Reader(recording, f, kwargs))

@@ -1,0 +1,1 @@
+"""Functions made of functions: derivatives of all kinds, rules of the user's, lanes."""
