@@ -15,7 +15,8 @@ from fastgrad._core import core
 from fastgrad._core.program import ABSENT
 
 from . import known, watch
-from .effects import (
+from .effects import _Search
+from .kinds import (
     _CHANGING,
     _CHANGING_FIRST,
     _CHANGING_NAMES,
@@ -25,7 +26,6 @@ from .effects import (
     Known,
     _class_attribute,
     _of_library,
-    _Search,
 )
 from .names import names_in, own_attribute
 from .values import origins

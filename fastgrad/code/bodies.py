@@ -18,19 +18,10 @@ from fastgrad._core import core
 
 from . import known, watch
 from .array_effects import _code_may_change
-from .effects import (
-    ARGUMENT,
-    COMPUTED,
-    FUNCTIONS,
-    PARTS,
-    Known,
-    Own,
-    _class_attribute,
-    _of_library,
-    _Search,
-)
+from .effects import _Search
+from .kinds import ARGUMENT, COMPUTED, FUNCTIONS, PARTS, Known, Own, _class_attribute, _of_library
 from .names import names_in
-from .told import GENERATORS
+from .told import GENERATORS, entries
 
 __all__ = ["repeats"]
 
@@ -179,9 +170,8 @@ class _StepSearch(_Search):
 
     def parts(self, x):
         if isinstance(x, Known) and (hasattr(type(x.object), "__next__") or isinstance(
-                x.object, (list, tuple, dict, set)) and len(x.object) > PARTS and not all([
-                    isinstance(part, _HARMLESS) for part in (
-                        x.object.values() if isinstance(x.object, dict) else x.object)])):
+                x.object, (list, tuple, dict, set)) and len(found := list(entries(x.object))) > PARTS
+                and not all([isinstance(part, _HARMLESS) for part in found])):
             self.unknown(f"`{x.label}`")
         return super().parts(x)
 

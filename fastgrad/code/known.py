@@ -337,7 +337,8 @@ _LOOKING = frozenset(["pickle", "_pickle", "struct", "_struct", "_pytest.asserti
 # These read the memory of an array, which a Tensor does not show, or ask for its type.
 _READERS = frozenset([id(x) for x in (
     bytes, bytearray, memoryview, np.frombuffer, np.bmat, np.require, np.shares_memory,
-    np.may_share_memory)])
+    np.may_share_memory, np.trim_zeros, np.lib.stride_tricks.as_strided,
+    np.lib.stride_tricks.sliding_window_view)])
 
 _NUMBERS = (int, float, complex, np.generic, np.ndarray)
 _PASSES = (str, bytes, tuple, list, dict, set, collections.deque, np.ndarray)

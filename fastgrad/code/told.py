@@ -11,7 +11,7 @@ import numpy as np
 
 from . import known
 
-__all__ = ["CONTAINERS", "GENERATORS", "NUMBERS", "as_base", "base_of", "bits", "entries_of",
+__all__ = ["CONTAINERS", "GENERATORS", "NUMBERS", "as_base", "base_of", "bits", "entries", "entries_of",
            "exact", "generator_state", "identities", "layout", "members", "only_drawn_from",
            "plain", "random_states", "raw", "registrations"]
 
@@ -58,13 +58,13 @@ def plain(x):
 
 def members(x):
     """What is in a set."""
-    return frozenset(map(exact, x))
+    return frozenset(map(exact, base_of(x).__iter__(x)))
 
 
 def identities(x):
     """Which objects are in a sequence, or are the keys of an ordered dictionary. (Whoever keeps
     these holds the objects as well.)"""
-    return tuple(map(id, x))
+    return tuple(map(id, base_of(x).__iter__(x)))
 
 
 def entries_of(x):
@@ -101,8 +101,20 @@ def as_base(x):
 
 
 def base_of(x):
-    """The container that an object is one of."""
+    """The container that an object is one of, whose methods ask none of a class of the user's."""
+    if isinstance(x, collections.OrderedDict):
+        return collections.OrderedDict
     return next(base for base in CONTAINERS if isinstance(x, base))
+
+
+def entries(x):
+    """What is in a container: of a mapping its values."""
+    base = base_of(x)
+    if base in (dict, types.MappingProxyType):
+        return base.values(x)
+    if base is collections.OrderedDict:
+        return [dict.__getitem__(x, key) for key in base.__iter__(x)]
+    return base.__iter__(x)
 
 
 # ---- random numbers -------------------------------------------------------------------------

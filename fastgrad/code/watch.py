@@ -922,20 +922,20 @@ class Watch:
             self.tokens.append(("set", kind, content))
             if not isinstance(value, frozenset):
                 self._compare(CALL, value, members, content)
-            for item in value:
+            for item in base_of(value).__iter__(value):
                 if not plain(item):
                     self._visit(item, f"{label}[]", None)
             return
         if isinstance(value, (dict, types.MappingProxyType)):
             self._dictionary(value, kind, label)
             return
-        self.tokens.append(("sequence", kind, len(value)))
+        self.tokens.append(("sequence", kind, _length(value)))
         if isinstance(value, collections.deque):
             self.tokens.append(value.maxlen)
             self._compare(CALL, value, identities, identities(value))
-            self._held.append(list(value))
+            self._held.append(list(base_of(value).__iter__(value)))
         elif isinstance(value, list):
-            self._compare(LENGTH, value, len(value), None)
+            self._compare(LENGTH, value, _length(value), None)
         for k, item in enumerate(base_of(value).__iter__(value)):
             if isinstance(value, list):
                 self._compare(LIST, value, k, item)
@@ -1135,7 +1135,8 @@ def _by_any_name(name, item):
 
 
 def _length(value):
-    return len(value) if isinstance(value, (list, tuple, dict, collections.deque)) else 0
+    return base_of(value).__len__(value) if isinstance(
+        value, (list, tuple, dict, collections.deque)) else 0
 
 
 def _text(value, on_the_way=()):

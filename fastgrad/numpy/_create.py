@@ -366,7 +366,7 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
     result = _add(_multiply(counts, step if intervals > 0 else difference), start)
     if endpoint and num > 1:
         stop = stop if isinstance(stop, Tensor) else np.asarray(stop, result.dtype)
-        last = core.broadcast_to(stop, (1, *difference.shape))
+        last = cast("linspace", core.broadcast_to(stop, (1, *difference.shape)), result.dtype)
         result = core.concatenate([core.getitem(result, slice(-1)), last])
     result = cast("linspace", result, dtype)
     if axis != 0:

@@ -125,6 +125,8 @@ OF_SHAPE = set()
 def _shaped(operand):
     """An array of the operand's shape and dtype."""
     if isinstance(operand, Tensor):
+        if core.gives_way(operand):
+            return operand.dtype.type().item()
         return np.broadcast_to(np.zeros((), operand.dtype), operand.shape)
     return operand
 

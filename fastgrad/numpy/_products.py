@@ -47,13 +47,18 @@ def dot(a, b, out=None):
         return _sparse_product(a, b)
     a, b = lift(a), lift(b)
     if a.ndim == 0 or b.ndim == 0:
-        return _multiply(a, b)
+        return _multiply(_strong(a), _strong(b))
     place = b.ndim - 2 if b.ndim > 1 else 0
     if a.shape[-1] != b.shape[place]:
         raise _misfit("dot", a, b, a.ndim - 1, place)
     if b.ndim == 1 or a.ndim == 1 or a.ndim == b.ndim == 2:
         return core.matmul(a, b)
     return tensordot(a, b, (-1, place))
+
+
+def _strong(x):
+    """A number of Python's as NumPy's functions take it: float32 arrays become float64 with it."""
+    return core.functions["positive"](x) if isinstance(x, core.Tensor) and core.gives_way(x) else x
 
 
 def _sparse_product(a, b):
@@ -97,7 +102,7 @@ def inner(a, b, /):
     """
     a, b = lift(a), lift(b)
     if a.ndim == 0 or b.ndim == 0:
-        return _multiply(a, b)
+        return _multiply(_strong(a), _strong(b))
     if a.shape[-1] != b.shape[-1]:
         raise _misfit("inner", a, b, a.ndim - 1, b.ndim - 1)
     return core.matmul(a, b) if a.ndim == b.ndim == 1 else tensordot(a, b, (-1, -1))

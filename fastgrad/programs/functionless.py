@@ -71,16 +71,18 @@ class Functionless:
     def _nearest(self, call):
         """The signature that a call fits after numbers have become what it takes."""
         known = list(self._signatures.items())
-        same = [(key, entry) for key, entry in known
-                if key[0] == call.structure and key[2:] == call.key[2:]]
+        same = [(key, entry, leaves) for key, entry in known if key[2:] == call.key[2:]
+                for leaves in _leaves_as(key[0], call)]
         if not same:
             texts = " or ".join(sorted({entry.text for _, entry in known}))
             raise TypeError(f"{self._name}: called with {self._text(call)}; it takes {texts}")
         error = None
-        for key, entry in same:
+        for key, entry, leaves in same:
+            mixed = any([path.graph.dtype(i) == np.float32 for path in entry.paths
+                         for i in range(len(path.graph))])
             try:
-                fitted = [(value, leaf) for k, (leaf, kind) in enumerate(zip(call.leaves, key[1]))
-                          for value in self._fitted(leaf, kind, k)]
+                fitted = [(value, leaf) for k, (leaf, kind) in enumerate(zip(leaves, key[1]))
+                          for value in self._fitted(leaf, kind, k, mixed)]
                 call.values = [value for value, _ in fitted]
                 call.targets = [leaf for _, leaf in fitted]
                 return entry
@@ -88,8 +90,9 @@ class Functionless:
                 error = wrong
         raise error
 
-    def _fitted(self, leaf, kind, k):
-        """A list with the leaf as the recorded kind; empty for a static one."""
+    def _fitted(self, leaf, kind, k, mixed):
+        """A list with the leaf as the recorded kind; empty for a static one. `mixed`: numbers of Python's
+        give way to float32 arrays, and NumPy's do not."""
         what = f"{self._name}: argument {k}"
         if isinstance(kind, (Described, ByIdentity)):
             if kind != static_key(leaf):
@@ -106,11 +109,29 @@ class Functionless:
         if isinstance(leaf, Tensor):
             return [leaf]
         if isinstance(leaf, (int, float)) and not isinstance(leaf, np.generic):
+            if mixed and kind == "d":
+                raise TypeError(f"{what} is a {type(leaf).__name__}, but the program was recorded for "
+                                "NumPy's float64, with which float32 arrays become float64; pass "
+                                "np.float64(x)")
             return [float(leaf) if kind == "float" else np.dtype(char).type(leaf)]
         if leaf.dtype.char != char:
             raise TypeError(f"{what} has dtype {leaf.dtype}, but the program was recorded for "
                             f"{np.dtype(char)}; write .astype({str(np.dtype(char))!r})")
+        if mixed and kind == "float":
+            raise TypeError(f"{what} is NumPy's float64, but the program was recorded for a Python float, "
+                            "with which float32 arrays stay float32; pass float(x)")
         return [float(leaf) if kind == "float" else leaf]
+
+
+def _leaves_as(structure, call):
+    """The leaves of a call in the order of a structure, in a list; an empty one where it has another.
+    (The keys of a dict may come in any order.)"""
+    if structure == call.structure:
+        return [call.leaves]
+    try:
+        return [trees.flatten_like(structure, trees.unflatten(call.structure, call.leaves))]
+    except ValueError:
+        return []
 
 
 def _kind(graph, i):

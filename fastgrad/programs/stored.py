@@ -21,7 +21,7 @@ import numpy as np
 
 from fastgrad._core import core
 from fastgrad.code import known as _known
-from fastgrad.code import watch
+from fastgrad.code import told, watch
 from fastgrad.code.names import own_attribute
 
 __all__ = ["let_go", "settle", "settled_generator"]
@@ -197,17 +197,18 @@ class _Settling:
     def _enter(self, x):
         """Look at the parts of x."""
         if isinstance(x, list):
-            for k, part in enumerate(x):
+            for k, part in enumerate(list.__iter__(x)):
                 if (new := self._plain(part)) is not part:
-                    x[k] = new
+                    list.__setitem__(x, k, new)
         elif isinstance(x, dict):
             self._dict(x)
         elif isinstance(x, (set, collections.deque)):
-            parts = list(x)
+            base = told.base_of(x)
+            parts = list(base.__iter__(x))
             plain = [self._plain(part) for part in parts]
             if any([new is not old for new, old in zip(plain, parts)]):
-                x.clear()
-                (x.update if isinstance(x, set) else x.extend)(plain)
+                base.clear(x)
+                (base.update if base is set else base.extend)(x, plain)
         elif isinstance(x, types.CellType):
             try:
                 content = x.cell_contents
@@ -257,16 +258,18 @@ class _Settling:
         self._instance(x)
 
     def _dict(self, x):
-        items = list(x.items())
+        base = told.base_of(x)          # (Counter.update counts)
+        items = list(base.items(x))
         keys = [self._plain(key) for key, _ in items]
+        values = [self._plain(value) for _, value in items]
         if any([new is not old for new, (old, _) in zip(keys, items)]):
-            values = [self._plain(value) for _, value in items]
-            x.clear()
-            x.update(zip(keys, values))
+            base.clear(x)
+            for key, value in zip(keys, values):
+                base.__setitem__(x, key, value)
             return
-        for key, value in items:
-            if (new := self._plain(value)) is not value:
-                x[key] = new
+        for value, (key, old) in zip(values, items):
+            if value is not old:
+                base.__setitem__(x, key, value)
 
     def _function(self, f):
         for cell in f.__closure__ or ():

@@ -672,9 +672,17 @@ class _Call:
             if not isinstance(x, Tensor):
                 known = core.known_array(x)
                 shared[k] = core.tensor(x) if known is None else known
+        found, first = [], None
         with core.inside():
-            found = [self.function([core.own_copy(x) for x in (*[x[lane] for x in given], *shared)])
-                     for lane in range(self.lanes)]
+            for lane in range(self.lanes):
+                leaves = self.function([
+                    core.own_copy(x) for x in (*[x[lane] for x in given], *shared)])
+                if found and self.returned != first:
+                    leaves = self.alike(first, leaves)
+                else:
+                    first = self.returned
+                found.append(leaves)
+        self.returned = first
         if not found:
             raise ValueError(f"vmap: {name_of(self.f)} has to be called lane by lane, and there "
                              "are no lanes")
@@ -687,6 +695,15 @@ class _Call:
                                  "0.0), which keeps the number of entries")
             results.append(core.settled(self.placed(fnp.stack(parts), True, axis)))
         return built(self.returned, results)
+
+    def alike(self, structure, leaves):
+        """The leaves that a lane has returned as a tree of another structure, in the order of this one."""
+        try:
+            return trees.flatten_like(trees.LEAF if structure is None else structure,
+                                      built(self.returned, leaves))
+        except ValueError as error:
+            raise ValueError("vmap: the results of lanes are not built alike, so that they cannot be "
+                             f"put together: {error}") from None
 
 
 def _other_path(graph, guard):

@@ -57,7 +57,8 @@ cdef inline object multiplied(object left, object right):
 
 cdef inline object powered(object left, object right):
     if PyLong_CheckExact(right) and right == 2 and (
-            is_float((<Tensor>left).node.dtype) or (<Tensor>left).node.dtype == FG_BOOL):
+            is_float((<Tensor>left).node.dtype)
+            or (<Tensor>left).node.dtype == FG_BOOL and (<Tensor>left).node.rank):
         return raised(unary(FG_square, left), left, 2)  # as NumPy's operator; a tenth of the price
     return raised_by(FG_power, binary(FG_power, left, right), left, right)
 
@@ -93,6 +94,11 @@ cdef bint is_count(object x):
         and not is_point(<Tensor>x)
 
 
+cdef inline object listed(object x):
+    """An operand of a function, to which a list is an array; to Python's operators it is a list."""
+    return operand_settled(x) if isinstance(x, (list, tuple)) else x
+
+
 cdef object binary_any(int op, object left, object right):
     """The same for operands of every kind."""
     cdef Operand x[3]
@@ -106,7 +112,7 @@ cdef object binary_any(int op, object left, object right):
         if op == FG_multiply and is_count(right):
             return NotImplemented
         if is_number(right):
-            return called_on_values(OPERATORS[op], (left, right), {})       # a TypeError
+            return called_on_values(OPERATORS[op], (left, right), {})       # a TypeError, mostly
         left = operand_settled(left)
     if isinstance(right, (list, tuple)):
         if op == FG_multiply and is_count(left):
@@ -233,6 +239,8 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
     cdef object result, function
     if out is not None and type(out) is not tuple:
         out = (out,)
+    if method == "__call__":
+        inputs = tuple([listed(x) for x in inputs])
     if out is not None and len(out) > 1 and any([isinstance(x, Tensor) for x in out]):
         return results_into(ufunc, out, array_ufunc(ufunc, method, inputs, kwargs))
     if out is not None and into_arrays(out):

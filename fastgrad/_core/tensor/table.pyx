@@ -104,11 +104,11 @@ cdef object elementwise(int op, PyObject *const *args, Py_ssize_t n):
         result = unary(op, <object>args[0])
         return raised(result, <object>args[0], 2) if op == FG_square else result
     if info.arity == 2:
-        result = binary(op, <object>args[0], <object>args[1])
+        a, b = listed(<object>args[0]), listed(<object>args[1])
+        result = binary(op, a, b)
         if op == FG_multiply or op == FG_power:
-            result = raised_by(op, result, <object>args[0], <object>args[1])
+            result = raised_by(op, result, a, b)
         if result is NotImplemented:
-            a, b = <object>args[0], <object>args[1]
             raise TypeError(f"{info.name.decode()}: cannot compute with an object of type "
                             f"{type(b if isinstance(a, Tensor) else a).__name__}")
         return result
