@@ -6,6 +6,7 @@ Arrows go one way: what the core needs from above is put into `core.HANDED_DOWN`
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -95,3 +96,29 @@ def test_the_core_imports_nothing_from_above():
             words = line.split()
             if words[:1] in (["from"], ["import"]) and words[1].startswith("fastgrad"):
                 assert words[1].startswith("fastgrad._core"), f"{path.name}: {line}"
+
+
+# ---- docs/architecture.md -------------------------------------------------------------------
+
+@pytest.mark.build
+def test_what_the_page_names_exists():
+    """Files, and functions and classes of those whose file stands beside them."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    names = re.findall(r"`([^`\n]+)`", text)
+    files = [name for name in names if "/" in name and re.fullmatch(r"[\w/.]+\.\w+", name)]
+    assert len(files) > 40
+    for name in files:
+        assert (ROOT / name).exists(), name
+    code = "\n".join([path.read_text() for folder in ("fastgrad", "src")
+                      for path in sorted((ROOT / folder).rglob("*"))
+                      if path.suffix in (".py", ".pyx", ".c", ".h", ".inc", ".def")])
+    named = [name for name in names if re.fullmatch(r"[A-Za-z_]+_[a-z_]+|[A-Z][a-z]+(\.\w+)?", name)
+             and name not in ("fastgrad",)]
+    assert len(named) > 25
+    for name in named:
+        for part in name.split("."):
+            assert re.search(rf"\b{part}\b", code), name
+
+
+def test_readers_find_the_page():
+    assert "docs/architecture.md" in (ROOT / "README.md").read_text()
