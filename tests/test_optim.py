@@ -266,7 +266,7 @@ def test_dicts_are_matched_by_key():
 @every_optimizer
 def test_layouts_and_blocks(opt, view, block, rng, monkeypatch):
     """Strides, and the size of what is updated at a time, change nothing."""
-    monkeypatch.setattr(optim, "BLOCK", block)
+    monkeypatch.setattr(optim.given, "BLOCK", block)
     x, g = view(rng.normal(size=(6, 10))), view(rng.normal(size=(6, 10)))
     state = opt.init(x)
     flat, flat_state = x.flatten(), opt.init(x.flatten())
@@ -347,7 +347,7 @@ def test_a_step_allocates_nothing_in_proportion_to_the_parameters(opt, count, si
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 2 * 8 * optim.BLOCK + 100_000 < 8 * count * size / 10
+    assert peak < 2 * 8 * optim.given.BLOCK + 100_000 < 8 * count * size / 10
 
 
 # ---- pickling and copying -------------------------------------------------------------------

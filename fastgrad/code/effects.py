@@ -488,7 +488,7 @@ class _Search:
             self.reason = f"it asks for errors of floating-point numbers{_line(value)}"
         if target is np.nditer and ("op_flags" in names or len(args) > 2):
             self._refuses(name, args, names, value)
-        elif _known.module_of(target) == "fastgrad.optim":      # (no derivative goes through them)
+        elif _known.module_of(target).startswith("fastgrad.optim."):      # (no derivative goes through them)
             self._refuses(name, [[x, *self.parts(x)] for values in (*args, *names.values())
                                  for x in values], {}, value)
         elif _known.strict(target):
