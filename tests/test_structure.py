@@ -25,7 +25,7 @@ LONGEST = 800
 LONG = {
     "fastgrad/code/effects.py": 926, "fastgrad/code/values.py": 851,
     "fastgrad/code/watch.py": 1170,
-    "fastgrad/programs/compile.py": 827, "src/fmath.h": 891, "src/vm_plan.c": 1976,
+    "src/fmath.h": 891, "src/vm_plan.c": 1976,
     "src/vm_run.c": 1107, "src/vm_scalar.c": 939}
 
 

@@ -36,6 +36,7 @@ from .functionless import Functionless
 from .lift import liftable
 from .paths import Path, Static, argument_parts, captured_value
 from .run import DTYPES, Run, Shares, alike, filled, meet, turns_taken
+from .shown import Shown
 from .signature import (
     MISSES,
     WINDOW,
@@ -89,8 +90,8 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     Raises
     ------
     TypeError
-        If f is a generator function; at a call, for an argument that is neither a number nor an
-        array nor hashable, and for arrays of dtypes that are not supported.
+        If f is a generator function; at a call, for an array or scalar of a dtype that is not
+        supported (float16, longdouble, objects, records, dates) or of a class of its own.
     RuntimeError
         With `verify`, when a replay differs from the plain function.
 
@@ -98,7 +99,8 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     -----
     UserWarning
         Once for each reason why f is called as it is instead of being replayed: random numbers,
-        stores, values that leave for Python (``.item()``), arrays that come from nowhere known.
+        stores, values that leave for Python (``.item()``), arrays that come from nowhere known,
+        arguments that no program takes (complex arrays, texts, what is neither a number nor hashable).
 
     Notes
     -----
@@ -137,7 +139,11 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
 
 # ---- programs -------------------------------------------------------------------------------
 
-class Program(Functionless, Caller):
+class Untaken(TypeError):
+    """Raised for an argument that no program takes, but the function may."""
+
+
+class Program(Shown, Functionless, Caller):
     """A function that is recorded and replayed. Made by `compile`, `function` and `load`.
 
     Parameters
@@ -230,13 +236,6 @@ class Program(Functionless, Caller):
     def __get__(self, instance, owner=None):
         return self if instance is None else types.MethodType(self, instance)
 
-    def __repr__(self):
-        return f"<program {self._name}, {len(self._all())} paths>"
-
-    def __str__(self):
-        return "\n\n".join([f"{self._name}{path.signature}\n{path.plan}" for path in self._all()]
-                           ) or f"{self._name}: no path has been recorded yet; call it once"
-
     @property
     def paths(self):
         return [*self._all(), *self._gone.value]
@@ -254,26 +253,6 @@ class Program(Functionless, Caller):
             path.left = reason
             self._drop(path)
         replace_in(self._gone, lambda gone: (*gone, *paths)[-LEFT:])
-
-    def explain_plan(self):
-        """What was fused, folded and kept in the plan of each path, and why, as text."""
-        return "\n\n".join([f"{self._name}{path.signature}\n{path.plan.explain()}"
-                            for path in self._paths_or_error("explain_plan")])
-
-    def memory_plan(self):
-        """The memory that the path used last needs, in bytes, as its plan tells it."""
-        return self._paths_or_error("memory_plan")[0].plan.memory()
-
-    def _paths_or_error(self, what):
-        paths = self._all()
-        if not paths:
-            raise RuntimeError(f"{what}: no path of {self._name} has been recorded yet; call it "
-                               "once")
-        last = self._first_path()
-        if last in paths:
-            paths.remove(last)
-            paths.insert(0, last)
-        return paths
 
     def save(self, path):
         """Write the recorded paths to a file that `fastgrad.load` reads."""
@@ -363,6 +342,11 @@ class Program(Functionless, Caller):
         args, kwargs = self._bound(args, kwargs)
         try:
             call = self._taken_apart(args, kwargs)
+        except Untaken as error:
+            if self.function is None:
+                raise
+            self._warn("untaken", str(error).partition(": ")[2])
+            return core.settled(self.function(*args, **kwargs))
         except Exception as error:
             if self.function is None or not _of_others(error):
                 raise
@@ -448,7 +432,8 @@ class Program(Functionless, Caller):
             elif kind is np.ndarray or isinstance(leaf, np.generic):
                 dtype = leaf.dtype
                 if dtype.char not in DTYPES:
-                    raise TypeError(self._unsupported(args, kwargs, k, leaf))
+                    raise (Untaken if dtype.char in "FDSU" else TypeError)(
+                        self._unsupported(args, kwargs, k, leaf))
                 targets.append(leaf)
                 if not dtype.isnative:
                     leaf = leaf.astype(dtype.newbyteorder("="))
@@ -483,7 +468,7 @@ class Program(Functionless, Caller):
         if not is_described(leaf):
             roots.append(leaf)
             if type(leaf).__hash__ is None and watch._known_module(type(leaf).__module__):
-                raise TypeError(self._unsupported(args, kwargs, k, leaf))
+                raise Untaken(self._unsupported(args, kwargs, k, leaf))
         return static_key(leaf)
 
     def _unsupported(self, args, kwargs, k, leaf):
@@ -524,23 +509,6 @@ class Program(Functionless, Caller):
                        "and static arguments; floats and arrays can change from call to call "
                        "without a recording, ints cannot: pass float(n) or np.int64(n)")
         return entry
-
-    def _text(self, call):
-        """A signature for people."""
-        words = []
-        for leaf in call.leaves:
-            if type(leaf) is Static:
-                leaf = leaf.value
-            if type(leaf) is np.ndarray:
-                words.append(f"{leaf.dtype}{list(leaf.shape)}")
-            elif isinstance(leaf, np.generic):
-                words.append(str(leaf.dtype))
-            elif type(leaf) is float:
-                words.append("float")
-            else:
-                text = name_of(leaf) if callable(leaf) else repr(leaf)
-                words.append(text if len(text) <= 30 else text[:27] + "...")
-        return f"({', '.join(words)})"
 
     def _replayed(self, entry, call, path, result, args, kwargs):
         path._calls.add()
