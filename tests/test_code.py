@@ -10,8 +10,9 @@ import types
 
 import pytest
 
-from fastgrad.code import values
-from fastgrad.code.values import known_instruction, origins, read
+from fastgrad.code import instructions, values
+from fastgrad.code.instructions import known_instruction
+from fastgrad.code.values import origins, read
 
 # What code reads of which name, in the body of `def f(w, x)` inside a function with a cell `outer`.
 # Bytecode says it otherwise in every version of Python.
@@ -186,7 +187,7 @@ def test_an_instruction_that_is_not_known_is_reported(monkeypatch):
         return x[0] * 2
 
     opname = "BINARY_SUBSCR" if "BINARY_SUBSCR" in dis.opmap else "BINARY_OP"
-    monkeypatch.delitem(values._METHODS, opname)
+    monkeypatch.delitem(instructions._METHODS, opname)
     assert not known_instruction(opname)
     code = values.Code(f.__code__)
     assert code.unknown[0] == (opname, f.__code__.co_firstlineno + 1)

@@ -14,7 +14,7 @@ from reached import COMPARED, MOVES_ON, REFUSED
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad.code import known, names
+from fastgrad.code import instructions, known, names
 from fastgrad.code import values as _code
 from fastgrad.code.watch import Watch
 
@@ -134,8 +134,8 @@ def test_an_instruction_that_is_not_known_makes_the_path_unreplayable(monkeypatc
     def plain(x):
         return x * values["a"]
 
-    opname = "BINARY_SUBSCR" if "BINARY_SUBSCR" in _code._METHODS else "BINARY_OP"
-    monkeypatch.delitem(_code._METHODS, opname)
+    opname = "BINARY_SUBSCR" if "BINARY_SUBSCR" in instructions._METHODS else "BINARY_OP"
+    monkeypatch.delitem(instructions._METHODS, opname)
     try:
         _code.read.cache_clear()
         names.names_in.cache_clear()

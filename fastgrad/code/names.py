@@ -34,6 +34,7 @@ def stored(name):
     """The mark that an attribute of the name is bound; "*" where the name is not told."""
     return f"={name}"
 
+
 # Names of functions that are called with the names of attributes: which arguments these are.
 _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1, None),
           "methodcaller": slice(1, 2)}
