@@ -20,6 +20,7 @@ from . import known, watch
 from .array_effects import _code_may_change
 from .effects import _Search
 from .kinds import ARGUMENT, COMPUTED, FUNCTIONS, PARTS, Known, Own, _class_attribute, _of_library
+from .libraries import _UNNAMED
 from .names import names_in
 from .told import GENERATORS, entries
 
@@ -155,7 +156,7 @@ class _StepSearch(_Search):
         self._classes.add(kind)
         if watch._library_class(kind):
             return
-        for name in watch._UNNAMED - {"__call__"}:
+        for name in _UNNAMED - {"__call__"}:
             method = _class_attribute(kind, name)
             if isinstance(method, types.FunctionType):
                 super().call([Known(method, kind.__name__)], [[owner]], {}, None)

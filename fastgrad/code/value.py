@@ -1,7 +1,7 @@
 """A value in code: what is read, computed, changed or called there."""
 
 
-__all__ = ["Value", "origins"]
+__all__ = ["Value", "origins", "written"]
 
 
 class Value:
@@ -71,3 +71,14 @@ def origins(value):
         else:
             found.append(value)
     return found
+
+
+def written(value, on_the_way=()):
+    """How code writes a value; in a loop, `node = node.next` may be made of itself."""
+    if value.kind == "attribute":
+        return f"{written(value.parts[0], on_the_way)}.{value.name}"
+    if value.kind in ("join", "store") or value.kind == "variable" and value.parts:
+        first = origins(value)[0]
+        if first is not value and value not in on_the_way:  # (what is bound anew)
+            return written(first, (*on_the_way, value))
+    return str(value.name)

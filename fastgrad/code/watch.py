@@ -18,67 +18,81 @@ Code and constants of fastgrad, NumPy, SciPy and the standard library are taken 
 always. Start reading at `Watch`.
 """
 
-import abc
 import builtins
-import collections
-import contextlib
-import copyreg
-import enum
 import functools
 import io
 import operator
 import os
 import sys
-import sysconfig
 import types
 
 import numpy as np
 
 from fastgrad._core import core
-from fastgrad._core.program import ABSENT, version_of
+from fastgrad._core.program import ABSENT
 
 from . import known as _known
+from .holding import Holding, _length
 from .known import module_of, package_of
+from .libraries import (
+    _AROUND,
+    _BINDING,
+    _BUILTIN,
+    _CACHED,
+    _COUNTED,
+    _DESCRIPTOR,
+    _DISPATCH,
+    _HEAP_TYPE,
+    _HIDDEN,
+    _INSIDES,
+    _LAYOUT,
+    _MEMBERS,
+    _NAME_GETTERS,
+    _OF_FUNCTIONS,
+    _OF_PROGRAMS,
+    _OF_SOME_FUNCTIONS,
+    _PARTS,
+    _PROPERTIES,
+    _READERS,
+    _TUPLEGETTER,
+    ATTR,
+    CALL,
+    CELL,
+    DICT,
+    FUNCTION,
+    INSTANCE,
+    KEYWORDS,
+    _known_file,
+    _known_module,
+    _library_class,
+    _stateless,
+)
 from .names import (
     ANY,
-    CLASSES,
     COPIED,
     EQUAL,
-    MADE,
-    NEW,
-    ORDER,
     TRIES,
     Scope,
     handed_on,
     names_in,
     own_attribute,
-    static_attribute,
-    stored,
 )
 from .told import (
     CONTAINERS,
     GENERATORS,
     NUMBERS,
-    as_base,
-    base_of,
     bits,
-    entries_of,
     exact,
     generator_state,
-    identities,
     layout,
-    members,
     only_drawn_from,
     plain,
-    random_states,
-    registrations,
 )
-from .values import origins
+from .value import origins, written
 from .vouched import constant, vouched
 from .wrapped import bound_to, innermost, lifted, parts_of, rewrap
 
-__all__ = ["Watch", "bound_to", "constant", "innermost", "lifted", "random_states", "rewrap",
-           "vouched"]
+__all__ = ["Watch", "bound_to", "constant", "innermost", "lifted", "rewrap"]
 
 Tensor = core.Tensor
 
@@ -89,137 +103,9 @@ COPIES = 1 << 28                        # bytes of arrays that are compared by c
 # The label of arrays that are operands of what has been written down, and reached by no code.
 OPERAND = "an operand"
 
-# Kinds of entries, as in program/call.pyx.
-(DICT, CELL, LIST, LENGTH, ATTR, BYTES, FUNCTION, KEYWORDS, VERSION, INSTANCE, KEYS,
- CALL) = range(12)
-
-_KNOWN_PACKAGES = frozenset(sys.stdlib_module_names) | {"fastgrad", "numpy", "scipy"}
-
-# Methods that no name in the code stands for.
-_UNNAMED = frozenset(f"__{name}__" for name in (
-    "call getitem setitem delitem missing len iter next reversed contains bool int float complex "
-    "index enter exit getattr getattribute setattr delattr get set delete array array_ufunc "
-    "array_function add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv "
-    "rfloordiv ifloordiv mod rmod imod divmod rdivmod pow rpow ipow matmul rmatmul imatmul neg pos "
-    "abs invert and rand iand or ror ior xor rxor ixor lshift rlshift ilshift rshift rrshift "
-    "irshift eq ne lt le gt ge round trunc floor ceil hash instancecheck subclasscheck "
-    "class_getitem length_hint bytes complex await aiter anext aenter aexit array_interface "
-    "array_struct array_priority array_wrap array_prepare array_finalize buffer release_buffer "
-    "subclasshook match_args bases").split()) | {"keys", "_missing_", "_generate_next_value_"}
-_COPYING = frozenset(["__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__",
-                      "__setstate__", "__getnewargs__", "__getnewargs_ex__", "__replace__"])
-_CONSTRUCTORS = ("__init__", "__new__", "__post_init__")
-_MAKING = frozenset(["__init_subclass__", "__set_name__", "__mro_entries__", "__prepare__"])
-_INSIDES = frozenset(["__globals__", "__closure__", "__code__", "__dict__", "__builtins__"])
-
-# What every function has, and what may be read of it without being named.
-_OF_FUNCTIONS = frozenset(["__name__", "__qualname__", "__doc__", "__module__"])
-_OF_SOME_FUNCTIONS = _OF_FUNCTIONS | {"__annotations__", "__type_params__", "attrname"}
-_HIDDEN = frozenset(["__globals__", "__closure__", "__builtins__"])
-_COUNTED = frozenset(["cache_info"])    # of a function that keeps its results
-
-# Of classes: bound without a new version of the class; and what is not looked up by computed names.
-_OF_CLASSES = frozenset(["__name__", "__qualname__"])
-_ASIDE = frozenset("""
-__dict__ __weakref__ __annotations__ __annotations_cache__ __annotate__ __annotate_func__
-__dataclass_fields__ __dataclass_params__ __orig_bases__ __parameters__ __type_params__ _abc_impl
-__abstractmethods__ __static_attributes__ __firstlineno__
-""".split())
-
-# Attributes and functions that tell how an array lies in memory.
-_LAYOUT = frozenset(["flags", "strides", "ctypes", "__array_interface__", "__array_struct__",
-                     "isfortran", "shares_memory", "may_share_memory", "nditer", ORDER])
-_TEXTS = frozenset(["__str__", "__repr__", "__format__"])
-
-_BUILTIN = (types.BuiltinFunctionType, types.MethodWrapperType)
-_DESCRIPTOR = (types.MethodDescriptorType, types.WrapperDescriptorType,
-               types.ClassMethodDescriptorType, types.GetSetDescriptorType,
-               types.MemberDescriptorType)
-_MEMBERS = (types.GetSetDescriptorType, types.MemberDescriptorType)
-_METAS = (type, enum.EnumMeta, abc.ABCMeta)
-_READERS = _known.READS_ALL | _known.READS_NAMED
-_CACHED = type(functools.lru_cache(lambda: 0))
-_NAME_GETTERS = (operator.attrgetter, operator.methodcaller, operator.itemgetter)
-
-
-def _folders():
-    """Where code is that is taken to be the same always."""
-    packages = os.path.dirname(os.path.dirname(np.__file__))
-    return tuple([os.path.join(folder, "") for folder in (
-        sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"),
-        os.path.dirname(os.path.dirname(core.__file__)),
-        os.path.dirname(np.__file__), os.path.join(packages, "scipy"))])
-
-
-_FOLDERS = _folders()
-
-
-@functools.lru_cache(maxsize=10_000)
-def _known_file(file):
-    """Whether a file is of fastgrad, NumPy, SciPy or the standard library."""
-    if file.startswith("<"):
-        return file.startswith("<frozen")
-    return any(file.startswith(folder) and "-packages" not in file[len(folder):]
-               for folder in _FOLDERS)
-
-
-def _compares_fields(kind, item):
-    """Whether a method is the __eq__ that dataclass() writes. Objects that have it are no keys."""
-    told = vars(kind).get("__dataclass_params__")
-    return (told is not None and told.eq and kind.__hash__ is None
-            and isinstance(item, types.FunctionType) and item.__code__.co_filename == "<string>")
-
-
-def _known_module(name):
-    """The same of the module of that name, which need not be a file. A user's module may have the
-    name of one of the standard library's."""
-    package = name.partition(".")[0]
-    if package not in _KNOWN_PACKAGES:
-        return False
-    module = sys.modules.get(name) or sys.modules.get(package)
-    file = getattr(module, "__file__", None)
-    return file is None or _known_file(file)
-
-
-def _library_class(kind):
-    """Whether a class is of fastgrad, NumPy, SciPy, the standard library, or written in C. (What
-    is executed in a dictionary without a name says that it is of builtins.)"""
-    if not kind.__flags__ & _HEAP_TYPE:
-        return True
-    if not _known_module(module_of(kind)):
-        return False
-    found = sys.modules.get(module_of(kind))
-    for name in kind.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is kind or kind.__module__ != "builtins"
-
-
-_HEAP_TYPE = 1 << 9
-
-
-# Functions of libraries that are made around functions of the user's; these are in their closures.
-def _around():
-    sample = collections.namedtuple("sample", "a")
-    return frozenset([
-        contextlib.contextmanager(_around).__code__, functools.singledispatch(_around).__code__,
-        sample._replace.__code__, sample._asdict.__code__, sample._make.__func__.__code__,
-        sample.__getnewargs__.__code__])
-
-
-_AROUND = _around()
-_DISPATCH = functools.singledispatch(_around).__code__
-_TUPLEGETTER = type(collections.namedtuple("sample", "a").a)
-_PROPERTIES = (property, functools.cached_property, staticmethod, classmethod,
-               types.DynamicClassAttribute)
-# What stands in a descriptor, and what of it is called when an attribute is bound.
-_PARTS = ("fget", "func", "__func__")
-_BINDING = ("fset", "fdel")
-_OF_PROGRAMS = frozenset(["function", "reasons", "fast_calls"])     # public, and their own business
-
-
 # ---- the walk -------------------------------------------------------------------------------
 
-class Watch:
+class Watch(Holding):
     """The state of all that some roots reach.
 
     Parameters
@@ -720,14 +606,14 @@ class Watch:
         if isinstance(base, types.FunctionType):
             if not _known_file(base.__code__.co_filename):
                 if value.name in _INSIDES:
-                    self._refuse(f"it reads `{_text(value)}`", self._at(scope.function, value.line))
+                    self._refuse(f"it reads `{written(value)}`", self._at(scope.function, value.line))
                     return
                 found = getattr(base, value.name, ABSENT)
                 self._compare(ATTR, base, value.name, found)
                 if found is not ABSENT:
                     self._visit(found, f"{base.__name__}.{value.name}", None)
             return
-        text = _text(value)
+        text = written(value)
         if isinstance(base, types.ModuleType):
             self._of_module(scope, base, value, text)
         elif isinstance(base, type) and _library_class(base):
@@ -912,259 +798,3 @@ class Watch:
         if rule is not None:
             self._compare(ATTR, value, "_rule", rule)
             self._visit(rule, label, None)
-
-    # ---- containers -------------------------------------------------------------------------
-
-    def _container(self, value, label):
-        kind = type(value)
-        if isinstance(value, (set, frozenset)):
-            content = members(value)
-            self.tokens.append(("set", kind, content))
-            if not isinstance(value, frozenset):
-                self._compare(CALL, value, members, content)
-            for item in base_of(value).__iter__(value):
-                if not plain(item):
-                    self._visit(item, f"{label}[]", None)
-            return
-        if isinstance(value, (dict, types.MappingProxyType)):
-            self._dictionary(value, kind, label)
-            return
-        self.tokens.append(("sequence", kind, _length(value)))
-        if isinstance(value, collections.deque):
-            self.tokens.append(value.maxlen)
-            self._compare(CALL, value, identities, identities(value))
-            self._held.append(list(base_of(value).__iter__(value)))
-        elif isinstance(value, list):
-            self._compare(LENGTH, value, _length(value), None)
-        for k, item in enumerate(base_of(value).__iter__(value)):
-            if isinstance(value, list):
-                self._compare(LIST, value, k, item)
-            self._visit(item, f"{label}[{k}]", None)
-
-    def _dictionary(self, value, kind, label):
-        if isinstance(value, types.MappingProxyType):
-            items = list(value.items())
-            self._compare(CALL, value, entries_of, entries_of(value))
-            self._held.append(items)
-        else:
-            items = list(dict.items(value))
-            if isinstance(value, collections.OrderedDict):
-                items = [(key, dict.__getitem__(value, key))
-                         for key in collections.OrderedDict.__iter__(value)]
-                self._compare(CALL, value, identities, tuple([id(key) for key, _ in items]))
-            self._compare(KEYS, value, tuple([key for key, _ in dict.items(value)]), None)
-        self.tokens.append(("dict", kind, tuple([exact(key) for key, _ in items])))
-        if isinstance(value, collections.defaultdict):
-            self._compare(ATTR, value, "default_factory", value.default_factory)
-            self._visit(value.default_factory, f"{label}.default_factory", None)
-        for key, item in items:
-            if not plain(key):
-                self._visit(key, f"{label}[]", None)
-            if not isinstance(value, types.MappingProxyType):
-                self._compare(DICT, value, key, item)
-            self._visit(item, f"{label}[{key!r}]", None)
-
-    # ---- things with attributes -------------------------------------------------------------
-
-    def _module(self, value, label):
-        """A module that is handed on: the attributes that code names, whatever of."""
-        self.tokens.append(("object", id(value)))
-        if self.all and not (_known_module(value.__name__) and _known.of_functions(value)):
-            self._refuse(f"it may read any attribute of the module `{label}`", self.line_of(label))
-            return
-        known, space = _known_module(value.__name__), vars(value)
-        for name in sorted(self.wanted & space.keys()):
-            item = space[name]
-            if known and (_known.function(item) or type(item) is float):
-                continue
-            self.tokens.append(("name", name))
-            self._compare(DICT, space, name, item)
-            self._visit(item, f"{label}.{name}", None)
-
-    def _type(self, value, label):
-        """A class: what instances find there, and how they are made."""
-        self.tokens.append(("object", id(value)))
-        self._registered(value)
-        if issubclass(value, type) and not (value is type and label == "type"):
-            self.names |= {MADE, NEW}   # (uses by its own name tell whether it does)
-        if not _library_class(value):
-            self._class(value, label, _CONSTRUCTORS, self.all)
-        elif not _known.function(value) and not isinstance(value, enum.EnumMeta):
-            self._unknown(value, label)
-
-    def _registered(self, value):
-        """Other classes may be registered with an abstract one at any time."""
-        if isinstance(value, abc.ABCMeta):
-            self.tokens.append(registrations(abc))
-            self._compare(CALL, abc, registrations, registrations(abc))
-
-    def _class(self, kind, label, more=(), whole=False):
-        """What instances of a class find there, and the class itself. Its version changes whenever
-        something is bound in it, or in one of its bases. `whole`: any of its names may be read."""
-        whole = whole or self.any or self.all and CLASSES in self.wanted
-        own = [base for base in kind.__mro__ if not _library_class(base)]
-        if NEW in self.wanted or COPIED in self.wanted or any(
-                [isinstance(item, classmethod) for base in own for name, item in vars(base).items()
-                 if name in self.wanted]):
-            more = _CONSTRUCTORS        # (a class method may call its class)
-        self._held.append(kind.__mro__)
-        self.tokens.append(("class", tuple(map(id, kind.__mro__))))
-        self._beside_names(kind, label)
-        self._compare(VERSION, kind, version_of(kind), None)
-        meta = type(kind)
-        if meta not in _METAS and not _known_module(module_of(meta)) and meta not in self._seen:
-            self._seen[meta] = len(self._seen)
-            self._class(meta, label)
-        for base in kind.__mro__:
-            if _library_class(base):
-                if not _known.base_class(base):
-                    self._refuse(f"the class {kind.__qualname__} has the base {base.__module__}."
-                                 f"{base.__qualname__}, of which nothing is known")
-                continue
-            for name, item in list(vars(base).items()):
-                if (name in more or name in _UNNAMED or name in self.wanted
-                        or name in _TEXTS and "__str__" in self.wanted
-                        or name in _COPYING and COPIED in self.wanted
-                        or name in _MAKING and MADE in self.wanted
-                        or (stored(name) in self.wanted or stored("*") in self.wanted)
-                        and hasattr(type(item), "__set__")
-                        or whole and _by_any_name(name, item)) and not (
-                            name == "__eq__" and EQUAL not in self.wanted and not self.all
-                            and _compares_fields(base, item)):
-                    self.tokens.append(("name", name))
-                    self.in_classes.setdefault(kind, set()).add(name)
-                    if name in _TEXTS and hasattr(item, "__wrapped__"):
-                        item = item.__wrapped__         # of a dataclass
-                    function = getattr(item, "fget", None) or getattr(item, "func", None) or (
-                        getattr(item, "__func__", item))
-                    if isinstance(function, types.FunctionType):
-                        self.methods.setdefault(name, {})[function] = isinstance(item, staticmethod)
-                    self._visit(item, f"{label}.{name}" if label else name, None,
-                                self._is_handed_on(name))
-
-    def _beside_names(self, kind, label):
-        """What can be asked of a class and does not stand in it."""
-        names = _OF_CLASSES & self.wanted
-        if self.any:
-            names = _OF_CLASSES
-        elif "__str__" in self.wanted and "__dataclass_fields__" in vars(kind):
-            names |= {"__qualname__"}
-        for name in sorted(names):
-            self.tokens.append((name, getattr(kind, name, None)))
-            self._compare(ATTR, kind, name, getattr(kind, name, ABSENT))
-        if "__subclasses__" in self.wanted:
-            found = type.__subclasses__(kind)
-            self._compare(CALL, kind, type.__subclasses__, found)
-            for x in found:
-                self._visit(x, f"{label}.__subclasses__", None)
-        if COPIED in self.wanted:
-            found = copyreg.dispatch_table.get(kind, ABSENT)
-            self._compare(DICT, copyreg.dispatch_table, kind, found)
-            if found is not ABSENT:
-                self._visit(found, label, None)
-
-    def _attributes(self, value, label):
-        """All the attributes of an object."""
-        space = vars(value)
-        self._compare(INSTANCE, value, (type(value), len(space)), space)
-        for name in list(space):
-            self.tokens.append(("name", name))
-            self._compare(DICT, space, name, space[name])
-            self._visit(space[name], f"{label}.{name}" if label else name, None)
-
-    def _instance(self, value, label):
-        kind = type(value)
-        self.tokens.append(("instance", kind))
-        if kind not in self._seen:
-            self._seen[kind] = len(self._seen)
-            self._class(kind, label)
-        part = as_base(value)
-        if part is not None:
-            self.tokens.append(part)
-        if isinstance(value, BaseException):
-            self._compare(ATTR, value, "args", value.args)
-            self._visit(value.args, f"{label}.args", None)
-            for name in sorted(self.wanted - {"args", "__dict__", "__class__"}):
-                if isinstance(static_attribute(kind, name), _MEMBERS):
-                    found = getattr(value, name, ABSENT)
-                    self.tokens.append(("name", name))
-                    self._compare(ATTR, value, name, found)
-                    if found is not ABSENT:
-                        self._visit(found, f"{label}.{name}", None)
-        space = getattr(value, "__dict__", None)
-        if space is not None and type(space) is not dict:
-            self._unknown(space, f"{label}.__dict__")
-        elif space is not None:
-            self._compare(INSTANCE, value, (kind, len(space)), space)
-            if "__getattr__" in self.methods or "__getattribute__" in self.methods:
-                self.everything = True
-            whole = self.all or isinstance(value, enum.Enum) or any(
-                [base in _known.BY_ATTRIBUTES for base in kind.__mro__])
-            for name in list(space) if whole else sorted(self.wanted & space.keys()):
-                item = space[name]
-                self.tokens.append(("name", name))
-                self._compare(DICT, space, name, item)
-                self._visit(item, f"{label}.{name}" if label else name,
-                            (value, "attribute", name), whole or self._is_handed_on(name))
-            # (Another attribute may have gone where one of these has come.)
-            for name in sorted(self.wanted & (self.in_classes.get(kind, set()) | self.asked)
-                               - space.keys()):
-                self._compare(DICT, space, name, ABSENT)
-        else:
-            self._compare(INSTANCE, value, (kind, 0), None)
-        self._slots(value, kind, label, self.all)
-
-    def _slots(self, value, kind, label, whole):
-        for base in kind.__mro__:
-            slots = vars(base).get("__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                if name.startswith("__") and not name.endswith("__"):
-                    name = f"_{base.__name__.lstrip('_')}{name}"
-                if (whole or name in self.wanted) and not name.startswith("__"):
-                    item = getattr(value, name, ABSENT)
-                    self.tokens.append(("name", name))
-                    self._compare(ATTR, value, name, item)
-                    if item is not ABSENT:
-                        self._visit(item, f"{label}.{name}" if label else name, None)
-
-
-def _by_any_name(name, item):
-    """Whether what stands in a class may be what code looks up by a name that is not told."""
-    return name not in _ASIDE and not (name.startswith("__") and name.endswith("__") and (
-        hasattr(type(item), "__get__")))
-
-
-def _length(value):
-    return base_of(value).__len__(value) if isinstance(
-        value, (list, tuple, dict, collections.deque)) else 0
-
-
-def _text(value, on_the_way=()):
-    """How code writes a value; in a loop, `node = node.next` may be made of itself."""
-    if value.kind == "attribute":
-        return f"{_text(value.parts[0], on_the_way)}.{value.name}"
-    if value.kind in ("join", "store") or value.kind == "variable" and value.parts:
-        first = origins(value)[0]
-        if first is not value and value not in on_the_way:  # (what is bound anew)
-            return _text(first, (*on_the_way, value))
-    return str(value.name)
-
-
-def _stateless(function, seen):
-    """Whether a function reads nothing that can change: no number, no container, no object."""
-    if not isinstance(function, types.FunctionType):
-        return _known.function(function)
-    if function in seen:
-        return True
-    seen.add(function)
-    scope = Scope(function)
-    found = [scope.look_up(name) for name in scope.names.globals]
-    found += [cell.cell_contents for cell in function.__closure__ or ()]
-    for value in scope.names.reads:
-        bases, whole = scope.objects(value.parts[0])
-        if not whole:
-            return False
-        found += [scope.attribute(base, value.name) for base in bases]
-    return not scope.names.dynamic and all(
-        [isinstance(x, types.ModuleType) and _known_module(x.__name__) or _known.function(x)
-         or isinstance(x, types.FunctionType) and _stateless(x, seen) for x in found])

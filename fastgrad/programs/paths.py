@@ -16,9 +16,10 @@ from fastgrad._core.program import (
     result_part,
 )
 from fastgrad.code.flow import Flow
+from fastgrad.code.libraries import BYTES, CALL, CELL
 from fastgrad.code.names import names_in
 from fastgrad.code.told import raw
-from fastgrad.code.watch import BYTES, CALL, CELL, Watch
+from fastgrad.code.watch import Watch
 
 __all__ = ["Path", "Static", "argument_parts", "captured_value", "changes", "contents",
            "differences", "lifted_name", "lifted_value", "only_reader"]

@@ -128,7 +128,7 @@ class Run:
         self.written, self._leaves, self._tensors, self._containers = [], [], [], []
         self.copies = [np.array(contents(x)) for x in state.arrays]
         self._random = [(x, _raw_state(x)) for x, _ in state.generators + told.GLOBAL]
-        self._frozen = watch.random_states(state.generators)
+        self._frozen = told.random_states(state.generators)
         values = call.values + [lifted_value(state, name) for name in lifted]
         self._recorder = core.Recorder(values, list(state.arrays), True)
         self._values = values
@@ -271,7 +271,7 @@ class Run:
             stored.let_go(left)
             self.reason = self.reason or "something that it has computed is kept by others"
         if self.reason is None:
-            for (before, name), (later, _) in zip(self._frozen, watch.random_states(
+            for (before, name), (later, _) in zip(self._frozen, told.random_states(
                     self.state.generators)):
                 if before != later:
                     self.reason = f"it draws random numbers from `{name}`{self.state.line_of(name)}"
