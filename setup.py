@@ -32,7 +32,7 @@ FASTGRAD_COVERAGE=1  gcov counters for C, line tracing for Cython:
 
     FASTGRAD_COVERAGE=1 python setup.py build_ext --inplace
     python -m coverage run -m pytest && python -m coverage report
-    gcov -o build/coverage/*/src src/*.c
+    for folder in src src/plan src/run; do gcov -p -o build/coverage/*/$folder $folder/*.c; done
 
 Each of them has build folders of its own; the last build made is the one in the source tree.
 
@@ -144,8 +144,8 @@ def files(folder, *patterns):
 
 # What is made from what: each extension from its own Cython and C files and the headers of both.
 PROGRAM_CYTHON = files("fastgrad/_core", "program.pyx", "program/*.pyx", "plan.pxd")
-PROGRAM_C = files("src", "vm*.c", "pool.c")
-PROGRAM_HEADERS = files("src", "vm*.h", "vm*.inc", "pool.h")
+PROGRAM_C = files("src", "vm*.c", "plan/*.c", "run/*.c", "pool.c")
+PROGRAM_HEADERS = files("src", "vm*.h", "vm*.inc", "plan/*.h", "run/*.h", "pool.h")
 CORE_CYTHON = [name for name in files("fastgrad/_core", "*.pyx", "*/*.pyx", "*.pxd")
                if name not in PROGRAM_CYTHON]
 CORE_C = [name for name in files("src", "*.c") if name not in PROGRAM_C]

@@ -3,7 +3,7 @@
 `setup.py` runs this file by path, before anything is built, so it imports nothing of fastgrad.
 """
 
-_PATTERNS = ("setup.py", "src/*.c", "src/*.h", "src/*.inc", "src/*.def",
+_PATTERNS = ("setup.py", "src/*.c", "src/*.h", "src/*.inc", "src/*.def", "src/*/*.c", "src/*/*.h",
              "fastgrad/_core/*.pyx", "fastgrad/_core/*/*.pyx", "fastgrad/_core/*.pxd")
 
 

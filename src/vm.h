@@ -1,6 +1,6 @@
 /* Plans: graphs made ready to run, and the frames they run in.
  *
- * Reading order: this page, vm_plan.c (from a graph to a plan), vm_run.c (running one). What is
+ * Reading order: this page, plan/plan.c (from a graph to a plan), run/run.c (running one). What is
  * Python about them stands in fastgrad/_core/program.pyx.
  */
 #ifndef FG_VM_H

@@ -1,4 +1,4 @@
-"""Strings of scalar operations (src/vm_scalar.c): the bits of the operators, one by one."""
+"""Strings of scalar operations (src/vm_scalar.h): the bits of the operators, one by one."""
 
 import numpy as np
 import pytest

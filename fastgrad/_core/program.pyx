@@ -10,8 +10,8 @@
     scalar          strings of scalar operations, for the tests
     call            programs called from Python
 
-What plans are made of stands in src/vm.h, how they are made in src/vm_plan.c, and how they run in
-src/vm_run.c.
+What plans are made of stands in src/vm.h, how they are made in src/plan/, and how they run in
+src/run/.
 """
 
 cimport cython

@@ -1,4 +1,4 @@
-# Included by program.pyx: strings of scalar operations (src/vm_scalar.c), for the tests.
+# Included by program.pyx: strings of scalar operations (src/vm_scalar.h), for the tests.
 
 cdef extern from "vm_scalar.h" nogil:
     ctypedef struct FgScalarOp:

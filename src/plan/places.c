@@ -1,0 +1,145 @@
+/* Pass 3: where values are, and what is to be done for a node. Pass 4 asks for each in its turn. */
+#include "plan.h"
+
+static const int64_t *strides_plain(Planner *p, int32_t i)
+{
+    const FgDims *d = dims_of(p, i);
+    int64_t *strides = strides_new(p, d->rank), step = fg_item(p->nodes[i].dtype);
+    for (int32_t k = d->rank - 1; k >= 0; k--) {
+        strides[k] = step;
+        step *= d->dims[k];
+    }
+    return strides;
+}
+
+static int is_plain(const FgDims *d, const int64_t *strides, int64_t item)
+{
+    for (int32_t k = d->rank - 1; k >= 0; k--) {
+        if (d->dims[k] != 1 && strides[k] != item) return d->size == 0;
+        item *= d->dims[k];
+    }
+    return 1;
+}
+
+void plan_spot_own(Planner *p, int32_t i)
+{
+    Spot *s = &p->spots[i];
+    s->base = i;
+    s->offset = 0;
+    s->number = is_constant(p, i) || (p->nodes[i].rank == 0 && is_number(p->nodes[i].dtype));
+    s->contiguous = !s->number;
+    s->strides = NULL;
+}
+
+const int64_t *plan_strides_of(Planner *p, int32_t i)
+{
+    Spot *s = &p->spots[i];
+    if (s->strides == NULL) s->strides = strides_plain(p, i);
+    return s->strides;
+}
+
+/* A node that shows the memory of its operand; 0 where it has to be copied. */
+static int spot_view(Planner *p, int32_t i)
+{
+    FgGraphNode *n = &p->nodes[i];
+    const FgDims *d = dims_of(p, i), *from = dims_of(p, n->a);
+    Spot *s = &p->spots[i], *x = &p->spots[n->a];
+    const FgAttribute *attr = attribute_of(p, i);
+    if (x->number) {
+        *s = *x;
+        s->contiguous = 0;
+        return 1;
+    }
+    if (n->rank == 0 && is_number(n->dtype)) return 0;          /* to a register                  */
+    if (n->op == FG_reshape) {
+        if (!x->contiguous) return 0;
+        *s = *x;
+        s->strides = NULL;
+        return 1;
+    }
+    const int64_t *own = plan_strides_of(p, n->a);
+    int64_t *strides = strides_new(p, d->rank);
+    *s = *x;
+    if (n->op == FG_transpose) {
+        for (int32_t k = 0; k < d->rank; k++) strides[k] = own[attr->numbers[k]];
+    } else if (n->op == FG_flip) {
+        for (int32_t k = 0; k < d->rank; k++) {
+            strides[k] = own[k];
+            if (attr->numbers[0] >> k & 1 && d->dims[k]) {
+                s->offset += (d->dims[k] - 1) * own[k];
+                strides[k] = -own[k];
+            }
+        }
+    } else if (n->op == FG_broadcast) {
+        for (int32_t k = 0; k < d->rank; k++) {
+            int32_t j = k - (d->rank - from->rank);
+            strides[k] = j >= 0 && from->dims[j] != 1 ? own[j] : 0;
+        }
+    } else {                                                    /* item                           */
+        int32_t axis = 0, r = 0;
+        for (int32_t k = 0; k < attr->count; k += FG_INDEX_FIELDS) {
+            const int64_t *index = attr->numbers + k;
+            if (index[0] == FG_INDEX_NEW) {
+                strides[r++] = 0;
+                continue;
+            }
+            if (d->size) s->offset += index[1] * own[axis];
+            if (index[0] == FG_INDEX_SLICE) strides[r++] = index[2] * own[axis];
+            axis++;
+        }
+    }
+    s->strides = strides;
+    s->contiguous = is_plain(d, strides, fg_item(n->dtype));
+    return 1;
+}
+
+int plan_kind_of(Planner *p, int32_t i)
+{
+    FgGraphNode *n = &p->nodes[i];
+    int32_t few[3], *list, count;
+    int dtype = n->dtype, from = 0;
+    if (n->a >= 0 && !(n->flags & FG_GRAPH_MANY)) from = p->nodes[n->a].dtype;
+    if (n->op == FG_leaf) return K_LEAF;
+    if (n->op == FG_custom && attribute_of(p, i)->kind == FG_ATTR_LOOP) return K_LOOP;
+    if (n->op == FG_result && p->kind[n->a] == K_LOOP) return K_RESULT;
+    if (attribute_of(p, i)->kind == FG_ATTR_PYTHON) return K_PYTHON;
+    if (attribute_of(p, i)->kind == FG_ATTR_ROWS) {
+        count = operands_of(p, i, few, &list);
+        for (int32_t k = 0; k < count; k++)
+            if (!p->spots[list[k]].contiguous || p->spots[list[k]].number) return K_PYTHON;
+        return n->rank == 0 ? K_PYTHON : K_ROWS_AT;
+    }
+    if (is_value(n->op)) return !is_float(dtype) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
+    if (is_compare(n->op)) return !is_float(from) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
+    switch (n->op) {
+    case FG_reshape: case FG_transpose: case FG_flip: case FG_broadcast: case FG_item:
+        if (spot_view(p, i)) return K_VIEW;
+        return n->rank == 0 && is_number(dtype) ? K_LOAD : K_COPY;
+    case FG_cast:
+        if (n->rank == 0 && is_number(dtype))
+            return is_number(from) ? K_SCALAR : K_LOAD;
+        if (is_float(dtype) && (is_number(from) || from == FG_INT64)) return K_LANES;
+        return dtype == FG_BOOL && is_float(from) ? K_LANES : K_PYTHON;
+    case FG_sum:
+        return is_float(dtype) ? K_SUM : K_PYTHON;
+    case FG_prod: case FG_max: case FG_min: case FG_logsumexp:
+        return is_float(dtype) ? K_ROWS : K_PYTHON;
+    case FG_matmul:
+        return is_float(dtype) && fg_vm_matmul[dtype == FG_FLOAT64] != NULL ? K_MATMUL : K_PYTHON;
+    case FG_place: case FG_assign:
+        return K_COPY;
+    case FG_concatenate:
+        if (attribute_of(p, i)->numbers[0] >= 0) return K_COPY;
+        count = operands_of(p, i, few, &list);
+        for (int32_t k = 0; k < count; k++)
+            if (!is_number(p->nodes[list[k]].dtype)) return K_PYTHON;
+        return K_PACK;
+    case FG_call:                       /* a logical operator of booleans, or isfinite            */
+        if (attribute_of(p, i)->numbers[0] == FG_CALL_WEIGHTS) return K_WEIGHTS;
+        if (attribute_of(p, i)->numbers[0] == FG_CALL_ALL_FINITE ||
+            (attribute_of(p, i)->numbers[0] == FG_BLOCK_FINITE && n->rank == 0)) return K_FINITE;
+        return n->rank ? K_LANES : K_SCALAR;
+    default:
+        return K_PYTHON;
+    }
+}
