@@ -461,11 +461,10 @@ def test_a_rule_that_drops_its_results_in_a_stream():
         held.clear()
         return x
 
-    gc.collect()                    # what tests before this one have left, which the first run drops
-    fg.jvp(f, (1.0,), (1.0,))
+    gc.collect()                    # what tests before this one have left goes then, or later
     before = fg._core.core.tape_info()["nodes"]
     assert fg.jvp(f, (1.0,), (1.0,))[1] == pytest.approx(1.0001 ** 3000)
-    assert fg._core.core.tape_info()["nodes"] == before
+    assert fg._core.core.tape_info()["nodes"] <= before
 
 
 # ---- what would lose its derivative ---------------------------------------------------------
