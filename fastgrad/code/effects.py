@@ -555,8 +555,8 @@ class _Search(Looking):
         return _computed([[owner], *args])
 
     def _reshaped(self, values):
-        """What `reshape` and `ravel` give of one of these. The caller's arrays lie as they like."""
-        self.unordered = self.unordered or any([x in (ARGUMENT, ENTRY) for x in values])
+        """What `reshape` and `ravel` give of one of these. (Of arrays in another order than C's only the
+        function knows: `Effects.ordered`.)"""
         return [*values, RESHAPED] if any([x in _NUMBERS for x in values]) else values
 
     def _changes(self, x, value, frame=None):

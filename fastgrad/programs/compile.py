@@ -35,7 +35,7 @@ from .compare import compare, difference
 from .functionless import Functionless
 from .lift import liftable
 from .paths import Path, Static, argument_parts, captured_value
-from .run import DTYPES, Run, Shares, alike, filled, meet, turns_taken
+from .run import DTYPES, Run, Shares, alike, apart, filled, in_order, meet, turns_taken
 from .shown import Shown
 from .signature import (
     MISSES,
@@ -357,8 +357,10 @@ class Program(Shown, Functionless, Caller):
         if entry is None:
             entry = self._new_signature(call) if self.function is not None else self._nearest(call)
         self._slow_calls.add()
-        if entry.plain or entry.ordered and not _in_order(call.targets):
+        if entry.plain:
             return self._as_it_is(entry, args, kwargs)
+        if entry.ordered and not in_order(call.targets):
+            return apart(self._as_it_is(entry, args, kwargs), call.targets)
         now = []
         call.tried = entry.paths
         for path in call.tried:
@@ -565,8 +567,8 @@ class Program(Shown, Functionless, Caller):
         if found.reason is not None:
             return self._plainly(entry, found.reason, args, kwargs)
         entry.ordered = entry.ordered or found.ordered
-        if entry.ordered and not _in_order(call.targets):
-            return self._as_it_is(entry, args, kwargs)
+        if entry.ordered and not in_order(call.targets):
+            return apart(self._as_it_is(entry, args, kwargs), call.targets)
         if state.reason is None and sum(x.nbytes for x in state.arrays) > watch.COPIES:
             largest = max(range(len(state.arrays)), key=lambda k: state.arrays[k].nbytes)
             state.reason = (f"it reaches {state.arrays[largest].nbytes >> 20} MB in "
@@ -776,11 +778,6 @@ def _of_others(error):
     while trace.tb_next is not None:
         trace = trace.tb_next
     return not str(trace.tb_frame.f_globals.get("__name__")).startswith("fastgrad.")
-
-
-def _in_order(targets):
-    """Whether all arrays among the arguments lie in memory in C's order."""
-    return all([x.flags.c_contiguous for x in targets if isinstance(x, np.ndarray)])
 
 
 def _share(targets, others):

@@ -34,7 +34,7 @@ from fastgrad.graphs.graph import same_graph
 from . import stored
 from .paths import Static, changes, contents, lifted_value
 
-__all__ = ["Run", "Shares", "alike", "changed", "filled", "meet", "turns_taken"]
+__all__ = ["Run", "Shares", "alike", "apart", "changed", "filled", "in_order", "meet", "turns_taken"]
 
 Tensor = core.Tensor
 
@@ -455,6 +455,18 @@ def _contents_same(space, before):
     if isinstance(space, list):
         return len(space) == len(before) and all([x is y for x, y in zip(space, before)])
     return list(space) == list(before) and all([space[key] is x for key, x in before.items()])
+
+
+def in_order(targets):
+    """Whether all arrays among the arguments lie in memory in C's order."""
+    return all([x.flags.c_contiguous for x in targets if isinstance(x, np.ndarray)])
+
+
+def apart(answer, targets):
+    """An answer with memory of its own, as that of a replay."""
+    arrays = [x for x in targets if isinstance(x, np.ndarray)]
+    return trees.tree_map(lambda y: y.copy() if isinstance(y, np.ndarray) and any(
+        [np.may_share_memory(y, x) for x in arrays]) else y, answer)
 
 
 def _importable(x):
