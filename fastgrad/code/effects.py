@@ -118,7 +118,8 @@ def effects(function, args=(), kwargs=None):
                      _containers(structure.children))
     search.call([Known(function, "")], [[search.given(x)] for x in args],
                 {name: [search.given(x)] for name, x in (kwargs or {}).items()})
-    return Effects(search.told(), search.writes, search.through is not None, frozenset(() if search.asks else search.codes))
+    return Effects(search.told(), search.writes, search.through is not None,
+                   frozenset(() if search.asks else search.codes))
 
 
 class _Frame:
@@ -364,7 +365,8 @@ class _Search(Looking):
             return [_holding(kind, [x for part in args for whole in part
                                     for x in (self.parts(whole) if kind is not map else ())])]
         if isinstance(_class_attribute(kind, "__del__"), types.FunctionType) and self.reason is None:
-            self.reason = f"it makes a {kind.__name__}, which does something when it is dropped{_line(value)}"
+            self.reason = (f"it makes a {kind.__name__}, which does something when it is dropped"
+                           f"{_line(value)}")
         own = Own(kind, ())
         for name in ("__init__", "__post_init__", "__new__"):
             method = _class_attribute(kind, name)
@@ -475,7 +477,8 @@ class _Search(Looking):
             self.reason = f"it asks for errors of floating-point numbers{_line(value)}"
         if target is np.nditer and ("op_flags" in names or len(args) > 2):
             self._refuses(name, args, names, value)
-        elif _known.module_of(target).startswith("fastgrad.optim."):      # (no derivative goes through them)
+        elif _known.module_of(target).startswith("fastgrad.optim."):
+            # (No derivative goes through them.)
             self._refuses(name, [[x, *self.parts(x)] for values in (*args, *names.values())
                                  for x in values], {}, value)
         elif _known.strict(target):
@@ -555,8 +558,8 @@ class _Search(Looking):
         return _computed([[owner], *args])
 
     def _reshaped(self, values):
-        """What `reshape` and `ravel` give of one of these. (Of arrays in another order than C's only the
-        function knows: `Effects.ordered`.)"""
+        """What `reshape` and `ravel` give of one of these. (Of arguments in another order than C's
+        only the function knows: `Effects.ordered`.)"""
         return [*values, RESHAPED] if any([x in _NUMBERS for x in values]) else values
 
     def _changes(self, x, value, frame=None):

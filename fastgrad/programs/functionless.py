@@ -91,8 +91,8 @@ class Functionless:
         raise error
 
     def _fitted(self, leaf, kind, k, mixed):
-        """A list with the leaf as the recorded kind; empty for a static one. `mixed`: numbers of Python's
-        give way to float32 arrays, and NumPy's do not."""
+        """A list with the leaf as the recorded kind; empty for a static one. `mixed`: float32 arrays
+        are met, to which Python's numbers give way and NumPy's do not."""
         what = f"{self._name}: argument {k}"
         if isinstance(kind, (Described, ByIdentity)):
             if kind != static_key(leaf):

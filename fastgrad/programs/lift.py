@@ -2,7 +2,7 @@
 
 A float that a function reaches by a name is compared at each call. One that changes would be
 recorded again and again, so that after its first change it becomes an input of the program: a copy
-of the function is recorded in which the name stands for a Tensor (`_watch.lifted`). A Tensor does
+of the function is recorded in which the name stands for a Tensor (`watch.lifted`). A Tensor does
 what a float does in arithmetic, and not elsewhere: ``isinstance(T, float)``, ``table[T]``,
 ``cached(T)``, ``np.maximum(x, T)`` at a tie. So this is done only where the code tells that each
 use of the name is an operand of arithmetic, or of a comparison, which becomes a guard; and where

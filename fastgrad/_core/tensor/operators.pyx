@@ -239,8 +239,10 @@ cdef object array_ufunc(object ufunc, str method, tuple inputs, dict kwargs):
     cdef object result, function
     if out is not None and type(out) is not tuple:
         out = (out,)
-    if method == "__call__":
-        inputs = tuple([listed(x) for x in inputs])
+    for x in inputs:
+        if method == "__call__" and (type(x) is list or type(x) is tuple):
+            inputs = tuple([listed(y) for y in inputs])
+            break
     if out is not None and len(out) > 1 and any([isinstance(x, Tensor) for x in out]):
         return results_into(ufunc, out, array_ufunc(ufunc, method, inputs, kwargs))
     if out is not None and into_arrays(out):
