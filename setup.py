@@ -10,6 +10,7 @@ files play no part, so a fresh checkout reuses what it can.
 
 Environment:
 
+FASTGRAD_QUICK=1     -O0: half a minute after an edit of the core, not two. The same bits, slowly.
 FASTGRAD_DEBUG=1     -Og, assertions, bounds and None checks, symbols.
 FASTGRAD_SANITIZE=1  address and undefined-behaviour sanitisers. Python itself is not built with
                      them, so their run-time must be loaded first, and Python's own leaks ignored:
@@ -71,13 +72,14 @@ def switch(name):
     return os.environ.get(f"FASTGRAD_{name}", "") not in ("", "0")
 
 
-DEBUG, SANITIZE, COVERAGE = switch("DEBUG"), switch("SANITIZE"), switch("COVERAGE")
-if DEBUG + SANITIZE + COVERAGE > 1:
-    sys.exit("Set one of FASTGRAD_DEBUG, FASTGRAD_SANITIZE and FASTGRAD_COVERAGE at a time.")
+QUICK, DEBUG, SANITIZE, COVERAGE = map(switch, ("QUICK", "DEBUG", "SANITIZE", "COVERAGE"))
+if QUICK + DEBUG + SANITIZE + COVERAGE > 1:
+    sys.exit("Set one of FASTGRAD_QUICK, FASTGRAD_DEBUG, FASTGRAD_SANITIZE and FASTGRAD_COVERAGE "
+             "at a time.")
 THREAD = os.environ.get("FASTGRAD_SANITIZE") == "thread"
 SANITIZERS = "-fsanitize=thread" if THREAD else "-fsanitize=address,undefined"
 BUILD = os.environ.get("FASTGRAD_BUILD", "")
-MODE = ("debug" if DEBUG else "thread" if THREAD else "sanitize" if SANITIZE else
+MODE = ("quick" if QUICK else "debug" if DEBUG else "thread" if THREAD else "sanitize" if SANITIZE else
         "coverage" if COVERAGE else "release")
 
 # Not -ffast-math: it assumes that NaN, infinities and signed zeros do not exist, reorders sums,
@@ -95,6 +97,8 @@ FLAGS = [
 if MODE == "release":
     FLAGS += ["-O3",            # -O2 vectorises none of the element loops
               "-g0"]            # Python's own flags ask for -g: ten times the size
+elif MODE == "quick":
+    FLAGS += ["-O0", "-g0"]
 elif MODE == "debug":
     FLAGS += ["-Og", "-g3", "-UNDEBUG", "-DFG_DEBUG", "-DFG_CHECKED"]
 elif SANITIZE:
@@ -104,6 +108,7 @@ else:
 
 LINK_FLAGS = {
     "release": ["-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"],    # strip
+    "quick": [],
     "debug": [],
     "sanitize": [SANITIZERS],
     "thread": [SANITIZERS],
