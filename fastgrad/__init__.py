@@ -33,7 +33,7 @@ from fastgrad.transforms.derivatives import (
 from fastgrad.transforms.jacobians import hessian, hessian_diag, hvp, jacobian, laplacian
 
 from fastgrad.transforms.custom import custom_jvp, custom_vjp  # isort: skip  (builds on transforms)
-from fastgrad import numpy, special, _operators  # isort: skip  (they build on the names above)
+from fastgrad import numpy, special, _operators  # noqa: F401  (they build on the names above)
 
 __version__ = "0.1.0"
 

@@ -54,14 +54,6 @@ def pytest_itemcollected(item):
         item.add_marker("slow")
 
 
-def pytest_runtest_teardown(item):
-    """A count that is off shows in some other test, if at all: of the parameters depends which graphs a
-    gradient may use up."""
-    from fastgrad._core import core
-
-    assert core.alive()["parameters"] >= 0, "fewer parameters than none: a Tensor that was none has died"
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """Leave out what is marked slow, unless --slow, -m or the name of a test asks for it; of the
@@ -114,8 +106,13 @@ def pytest_collection_finish(session):
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item, nextitem):
-    """No test changes what the next one meets."""
+    """No test changes what the next one meets. A count that is off shows in some other test, if at
+    all: of the parameters depends which graphs a gradient may use up."""
+    from fastgrad._core import core
+
     result = yield
+    if core.alive()["parameters"] < 0:
+        pytest.fail("fewer parameters than none: a Tensor that was none has died", pytrace=False)
     if nextitem is not None and nextitem.path != item.path:
         freeze()
     before, after = item.session.settings, settings()

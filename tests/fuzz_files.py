@@ -234,7 +234,8 @@ def array_changed(header, arrays, draw):
     elif how < 0.9:
         arrays[k] = array.reshape(-1)[:draw.randrange(array.size + 1)]
     else:
-        arrays[k], other = arrays[draw.choice(numbers)], arrays[k]
+        other = draw.choice(numbers)
+        arrays[k], arrays[other] = arrays[other], arrays[k]
 
 
 def dtype_changed(header, arrays, draw):

@@ -7,7 +7,6 @@ died tells where. tests/test_probe.py runs some seeds.
 """
 
 import copy
-import inspect
 import os
 import pickle
 import random
@@ -23,7 +22,6 @@ import fastgrad.numpy as fnp
 from fastgrad._core import core, program, trees
 from fastgrad._operators.slots import Slot
 from fastgrad.graphs.graph import Builder
-from fastgrad.transforms import vmap
 
 # These set what the package is made of, once, when it is imported; the last one lets anything fail
 # that comes after it.

@@ -306,7 +306,7 @@ CURES = [
     ("np.r_[x, x]", "fnp.hstack([...])", "fnp.hstack([x, x])"),
     ("np.array([x, x])", "fnp.array([...])", "fnp.array([x, x])"),
     ("np.asarray(x)", "fnp.asarray(t)", "fnp.asarray(x)"),
-    
+
     ("x * torch", "x.detach().numpy()", "x * torch.detach().numpy()"),
     ("torch * x", "x.detach().numpy()", "torch.detach().numpy() * x"),
     ("fnp.maximum(x, torch)", "x.detach().numpy()", "fnp.maximum(x, torch.detach().numpy())"),

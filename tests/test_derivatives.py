@@ -225,7 +225,7 @@ def test_nothing_stays_recorded(modes):
 
 def test_an_error_inside_leaves_everything_as_it_was():
     def bad(x):
-        y = fnp.sin(x) * x
+        fnp.sin(x) * x
         raise KeyError("inside")
 
     for call in (lambda: fg.jvp(bad, (1.0,), (1.0,)), lambda: fg.vjp(bad, 1.0),

@@ -11,7 +11,6 @@ from laws.examples import SHAPED, shaped
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad._core import program
 from fastgrad._core.program import Plan, validate
 from fastgrad._operators.slots import Slot
 from fastgrad.graphs.graph import Builder, Guard, Loop

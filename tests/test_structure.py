@@ -7,6 +7,8 @@ Arrows go one way: what the core needs from above is put into `core.HANDED_DOWN`
 import ast
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -90,6 +92,14 @@ def test_the_core_imports_nothing_from_above():
             words = line.split()
             if words[:1] in (["from"], ["import"]) and words[1].startswith("fastgrad"):
                 assert words[1].startswith("fastgrad._core"), f"{path.name}: {line}"
+
+
+@pytest.mark.build
+def test_no_name_is_defined_twice_or_for_nothing():
+    """As [tool.ruff] in pyproject.toml says: names that are not defined, not used, defined again."""
+    found = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format",
+                            "concise", ROOT], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 # ---- docs/architecture.md -------------------------------------------------------------------
