@@ -133,7 +133,7 @@ def put_together(header, arrays, table=None):
     header = {**header, "arrays": right if table is None else table}
     text = json.dumps(header).encode()
     rest = text + bytes(-(32 + len(text)) % 64) + body
-    return struct.pack("<8sIIQQ", persist.MAGIC, 1, zlib.crc32(rest), len(text),
+    return struct.pack("<8sIIQQ", persist.MAGIC, persist.FORMAT, zlib.crc32(rest), len(text),
                        32 + len(rest)) + rest
 
 

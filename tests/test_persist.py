@@ -491,7 +491,7 @@ def together(header, body, text=None):
     """A file with that header: lengths and check sum are right."""
     header = json.dumps(header).encode() if text is None else text
     rest = header + bytes(-(32 + len(header)) % 64) + body
-    return struct.pack("<8sIIQQ", persist.MAGIC, 1, zlib.crc32(rest), len(header),
+    return struct.pack("<8sIIQQ", persist.MAGIC, persist.FORMAT, zlib.crc32(rest), len(header),
                        32 + len(rest)) + rest
 
 
@@ -691,19 +691,19 @@ def test_fields_of_every_type_of_json():
 
 def test_headers_nested_too_deep():
     # How deep JSON may go depends on the Python, and on the stack.
-    whole = json.dumps({"operators": 1, "arrays": [], "graphs": [], "state": "*"}).encode()
+    whole = json.dumps({"arrays": [], "graphs": [], "state": "*"}).encode()
     for opening, closing in ((b"[", b"]"), (b'{"list":[', b"]}")):
         for depth in (1000, 100_000):
             text = opening * depth + b"0" + closing * depth
             with pytest.raises(ValueError, match="nested too deep"):
                 persist.restore(together(None, b"", whole.replace(b'"*"', text)))
     with pytest.raises(ValueError, match="nested too deep"):
-        persist.restore(together({"operators": 1, "arrays": [], "graphs": [],
+        persist.restore(together({"arrays": [], "graphs": [],
                                    "state": nested(200)}, b""))
     # Before Python's own parser, whose depth depends on its version: no RecursionError is met.
-    for field in ("operators", "arrays", "graphs"):
+    for field in ("arrays", "graphs"):
         with pytest.raises(ValueError, match="nested too deep"):
-            persist.restore(together({"operators": 1, "arrays": [], "graphs": [], "state": None,
+            persist.restore(together({"arrays": [], "graphs": [], "state": None,
                                        field: nested(400)}, b""))
     many = "[" * 5000                           # in a string they are nothing
     assert persist.restore(persist.dump({many: many + '"' + many})) == {many: many + '"' + many}
@@ -711,7 +711,7 @@ def test_headers_nested_too_deep():
     for _ in range(100):
         branch = {"branch": ["tuple", [0], [branch], "None"]}
     with pytest.raises(ValueError, match="nested too deep"):
-        persist.restore(together({"operators": 1, "arrays": [], "graphs": [],
+        persist.restore(together({"arrays": [], "graphs": [],
                                    "state": branch}, b""))
 
 
@@ -724,12 +724,12 @@ def nested(depth):
 
 def test_lengths_that_lie():
     for size in (2**62, 2**40, -1, 1.0, "3"):
-        header = {"operators": 1, "arrays": [["<f8", [size], 0]], "graphs": [],
+        header = {"arrays": [["<f8", [size], 0]], "graphs": [],
                   "state": {"array": 0}}
         with pytest.raises(ValueError):
             persist.restore(together(header, bytes(64)))
     for shape in ([2**32, 2**32], [0, 2**62, 2**62], [2**61], [1] * 65):
-        header = {"operators": 1, "arrays": [["<f8", shape, 0]], "graphs": [], "state": None}
+        header = {"arrays": [["<f8", shape, 0]], "graphs": [], "state": None}
         with pytest.raises(ValueError):
             persist.restore(together(header, bytes(64)))
     data = bytearray(persist.dump(np.ones(100)))
@@ -760,6 +760,29 @@ def test_loops_nested_in_a_hostile_way(times, depth, message):
     for look in (verify, lambda graph: persist.restore(data)):
         with pytest.raises(ValueError, match=message):
             look(graph)
+
+
+def test_files_of_before_are_refused():
+    data = bytearray(persist.dump(None))
+    data[8:12] = struct.pack("<I", 1)
+    with pytest.raises(ValueError, match="its format is 1, this version of fastgrad reads 2$"):
+        persist.restore(bytes(data))
+
+
+def test_a_table_of_nodes_is_of_one_graph():
+    header, body = parts(persist.dump(recorded(wave, *WAVE)))
+    header["graphs"] *= 2
+    with pytest.raises(ValueError, match="graph 1: array . holds something else"):
+        persist.restore(together(header, body))
+
+
+def test_paths_of_one_graph_share_a_plan():
+    graph = halve()
+    state = {"name": "f", "paths": [{
+        "arguments": trees.flatten((1.0,))[1], "kinds": ["float"], "keywords": False,
+        "graph": graph, "captured": [], "returned": trees.LEAF, "places": [0], "written": []}] * 3}
+    one, *others = persist.restore_program(persist.dump(state)).paths
+    assert all([path.plan is one.plan for path in others])
 
 
 def test_booleans_are_zero_or_one():
@@ -946,7 +969,8 @@ def test_plans_that_no_memory_holds():
     graph = b.graph([b.add("sum", [b.add("multiply", wide, (2**46,))], attribute=(0,)), wide[0]])
     state = {"name": "f", "paths": [{
         "arguments": trees.flatten((1.0,))[1], "kinds": [("scalar", np.dtype(float))],
-        "keywords": False, "graph": graph, "captured": [], "returned": trees.LEAF, "places": [0]}]}
+        "keywords": False, "graph": graph, "captured": [], "returned": trees.LEAF, "places": [0],
+        "written": []}]}
     try:
         found = persist.restore_program(persist.dump(state))
     except ValueError:

@@ -11,8 +11,9 @@ from laws.examples import SHAPED, shaped
 
 import fastgrad as fg
 import fastgrad.numpy as fnp
-from fastgrad._core.program import Plan, validate
+from fastgrad._core.program import Plan
 from fastgrad._operators.slots import Slot
+from fastgrad.graphs.check import verify
 from fastgrad.graphs.graph import Builder, Guard, Loop
 from fastgrad.graphs.record import record
 
@@ -578,7 +579,7 @@ def test_damaged_nodes_never_crash():
         except (TypeError, ValueError, GuardError):
             pass
     assert refused > 1000
-    validate(good)
+    verify(good)
 
 
 # ---- random programs ---------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from fastgrad._core.fg cimport *
 from fastgrad._core.plan cimport *
 
 import re
+from weakref import WeakValueDictionary
 
 import numpy as np
 

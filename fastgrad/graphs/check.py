@@ -1,12 +1,13 @@
 """Whether a graph from elsewhere may be run.
 
-What runs graphs trusts them: it reads memory at the numbers that stand in them. The planner holds
-every number against what it must be (`program.validate`), each node's shape and dtype against those
-of its operands. Here is what it leaves to others: how deep loops stand in loops, which functions
-are called, and how, and what indices pick. The first fault is named in a ValueError. Nothing is
-computed and nothing allocated that is larger than the graph.
+What runs graphs trusts them: it reads memory at the numbers that stand in them. The core holds every
+number against what it must be (`program.validate`), each node's shape and dtype against those of its
+operands. Here is what it leaves to others: lines, which functions are called, and how, and what
+indices pick. The first fault is named in a ValueError. Nothing is computed and nothing allocated
+that is larger than the graph.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -18,18 +19,12 @@ from fastgrad._operators.shaped import SHAPED, WEIGHTS
 from fastgrad._operators.signature import parsed
 from fastgrad._operators.slots import Slot, short
 
-from .graph import OPS, Graph, Loop
 from .replay import CALLS, LANE
 
-__all__ = ["MAX_NESTING", "OWN_CALLS", "verify"]
-
-MAX_NESTING = 30            # loops in loops
-MAX_UNFOLDED = 20_000, 10   # operations when each loop has its own body: so many, and so many times
-                            # those that are there (planning does unfold them)
+__all__ = ["OWN_CALLS", "verify"]
 
 _BOOL = np.dtype(bool)
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-_INDEXED = [OPS[row.name] for row in SHAPED.values() if row.listed and row.index]
 
 
 def verify(graph, calls=None, seen=None):
@@ -43,38 +38,11 @@ def verify(graph, calls=None, seen=None):
     seen : dict, optional
         Graphs that were looked at before, which are not again; new ones are added.
     """
-    _verified(graph, calls, {} if seen is None else seen, 0)
+    program.validate(graph, functools.partial(_look, calls), {} if seen is None else seen)
 
 
-def _verified(graph, calls, seen, outside):
-    """The number of loops in loops, and of operations when bodies are not shared, in a graph that
-    has been checked. A file may hold each body twice in the next: each graph is looked at once."""
-    wrong(type(graph) is not Graph, "a body is no graph")
-    wrong(outside > MAX_NESTING, f"loops are nested more than {MAX_NESTING} deep")
-    if id(graph) not in seen:
-        seen[id(graph)] = *_checked(graph, calls, seen, outside), graph
-    nesting, unfolded, _ = seen[id(graph)]
-    wrong(outside + nesting > MAX_NESTING, f"loops are nested more than {MAX_NESTING} deep")
-    return nesting, unfolded
-
-
-def _checked(graph, calls, seen, outside):
-    """The same of a graph that is looked at for the first time."""
-    ops, nesting, unfolded = graph.nodes["op"], 0, len(graph)
-    for i in np.flatnonzero(ops == OPS["custom"]).tolist():
-        wrong(graph.nodes["attr"][i] >= len(graph.attrs), f"node {i}: there is no such attribute")
-        loop = graph.attribute(i)
-        wrong(type(loop) is not Loop, f"node {i}: its attribute is no loop")
-        wrong(type(loop.reverse) is not bool, f"node {i}: its direction is none")
-        for body in (loop.body, loop.condition):
-            if body is not None or body is loop.body:
-                own, size = _verified(body, calls, seen, outside + 1)
-                wrong(body.guards, f"node {i}: its body has guards")
-                nesting, unfolded = max(nesting, own + 1), unfolded + size
-    start, times = MAX_UNFOLDED
-    wrong(unfolded > start + times * (len(graph) + sum(len(other) for *_, other in seen.values())),
-          f"its loops share bodies so often that they unfold to {unfolded} operations")
-    program.validate(graph)
+def _look(calls, graph, nodes):
+    """Look at what the core does not, the calls and indices `nodes` among it."""
     wrong(graph.shapes[0] != () or graph.attrs[0] is not None,
           "the first shape is not (), or the first attribute not None")
     lines = [*graph.lines, *[guard.line for guard in graph.guards]]
@@ -84,13 +52,11 @@ def _checked(graph, calls, seen, outside):
         wrong(type(guard.outcome) is not (bool if guard.kind in ("bool", "all") else int),
               f"the guard on node {guard.node} has the outcome {short(guard.outcome)}")
     wrong(graph.nodes["line"].max(initial=0) >= len(graph.lines), "there is no such line")
-    for look, which in ((_Call, ops == OPS["call"]), (_index, np.isin(ops, _INDEXED))):
-        for i in np.flatnonzero(which).tolist():
-            try:
-                look(graph, i, calls)
-            except (ValueError, TypeError, IndexError, OverflowError) as error:
-                raise ValueError(f"node {i} ({graph.name(i)}): {error}") from None
-    return nesting, unfolded
+    for i in nodes:
+        try:
+            (_Call if graph.name(i) == "call" else _index)(graph, i, calls)
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
+            raise ValueError(f"node {i} ({graph.name(i)}): {error}") from None
 
 
 def _operands(graph, i):
@@ -125,7 +91,6 @@ class _Call:
         self.shape, self.dtype, self.operands = graph.shape(i), graph.dtype(i), _operands(graph, i)
         name, args, kwargs, which = self.parts(self.attribute)
         wrong(len({key for key, value in kwargs}) != len(kwargs), "a keyword argument comes twice")
-        self.slots((args, tuple([value for key, value in kwargs])), 0)
         # What NumPy's functions do not take NumPy refuses when it runs; ours are not made for it.
         if name in OPERATORS:
             self.of_operator(OPERATORS[name], args, which)
@@ -196,19 +161,15 @@ class _Call:
         shapes = self.shape, *[shape for (shape, _), own in zip(self.operands, has) if own]
         wrong(not whole(lanes) or any(shape[:1] != (lanes,) for shape in shapes),
               f"an operand or the result has not {short(lanes)} lanes")
-        self.slots((args, tuple([value for key, value in kwargs])), 0, LANE)
+        self.quoted((args, kwargs))
 
-    def slots(self, value, depth, quoted=None):
-        """Look at the Slots in arguments; in those of a call for each lane they are `quoted`."""
-        wrong(depth > MAX_NESTING, "its arguments are nested too deep")
-        if isinstance(value, Slot):
-            slot(value, self.operands)
-        elif type(value) is tuple and len(value) == 2 and type(value[0]) is str and (
-                value[0] == quoted):
+    def quoted(self, value):
+        """Look at what stands for Slots in the arguments of a call for each lane."""
+        if type(value) is tuple and len(value) == 2 and type(value[0]) is str and value[0] == LANE:
             slot(Slot(value[1]), self.operands)
         elif isinstance(value, (tuple, list)):
             for part in value:
-                self.slots(part, depth + 1, quoted)
+                self.quoted(part)
 
 
 # How the functions of ours are called that a call may name.

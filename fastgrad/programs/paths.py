@@ -8,11 +8,11 @@ from fastgrad._core import core, trees
 from fastgrad._core.program import (
     Checks,
     Entry,
-    Plan,
     Tally,
     branch_part,
     captured_with,
     leaf_part,
+    planned,
     result_part,
 )
 from fastgrad.code.flow import Flow
@@ -56,8 +56,7 @@ class Path:
         self.signature, self.left = signature, None
         self._calls = Tally()
         self.arguments, self.names = None, ()   # what it takes, for short calls; see Entry
-        self.graph, self.guards = graph, list(graph.guards)
-        self.plan = Plan(graph)
+        self.graph, self.plan = graph, planned(graph)
         self.replays = Tally()
         self.returned, self.places = returned, places   # the tree of results: structure and leaves
         self.written = tuple(written)   # (input, output) of arguments that are written to
@@ -68,6 +67,10 @@ class Path:
         if watch is not None:
             self.by_value = Flow(watch).by_value
             self._arm(watch, copies)
+
+    @property
+    def guards(self):
+        return self.graph.guards
 
     @property
     def calls(self):

@@ -3,7 +3,7 @@
 A file is
 
     8 bytes     MAGIC
-    4           the version of the format, 1
+    4           the version of the format, 2
     4           CRC-32 of everything after these 32 bytes
     8           how many bytes of header follow
     8           how many bytes the whole file has
@@ -47,6 +47,7 @@ from collections import OrderedDict, defaultdict
 import numpy as np
 
 from fastgrad._core import core, trees
+from fastgrad._core.program import MAX_DEPTH, exact_shape
 from fastgrad._operators.index import whole, wrong
 from fastgrad._operators.slots import Slot
 from fastgrad.graphs.check import verify
@@ -73,10 +74,8 @@ __all__ = ["classes", "dump", "load", "load_state", "program_state", "reduced", 
            "restore_graph", "restore_program", "save", "save_state"]
 
 MAGIC = b"\x89FGP\r\n\x1a\n"        # as PNG's: shows a transfer that changed line ends
-FORMAT = 1
-OPERATORS = 1               # goes up when a row of the operator table changes its meaning
+FORMAT = 2                  # goes up when a row of the operator table changes its meaning, too
 ALIGNMENT = 64
-DEPTH = 60                  # of values in values; a Program nests about ten deep
 
 _PREFIX = struct.Struct("<8sIIQQ")
 
@@ -323,8 +322,6 @@ def _program(state, what):
               or not state["paths"], "it holds no paths")
         program = None
         for path in state["paths"]:
-            if type(path) is dict:
-                path.setdefault("written", [])      # what older files do not have
             wrong(type(path) is not dict or set(path) != {
                 "arguments", "kinds", "keywords", "graph", "captured", "returned", "places",
                 "written"}, "a path is not described")
@@ -396,7 +393,7 @@ def _parts(state):
     writer = _Writer()
     value = writer.value(state, "the program")
     header = json.dumps(
-        {"operators": OPERATORS, "arrays": writer.table, "graphs": writer.graphs, "state": value},
+        {"arrays": writer.table, "graphs": writer.graphs, "state": value},
         separators=(",", ":"), allow_nan=False).encode("ascii")
     body = [header, bytes(-(_PREFIX.size + len(header)) % ALIGNMENT)]
     at = 0
@@ -555,17 +552,13 @@ class _Reader:
         view = memoryview(data)
         wrong(zlib.crc32(view[_PREFIX.size:]) != check, "its check sum is wrong: it is damaged")
         text = str(view[_PREFIX.size:_PREFIX.size + header], "ascii")
-        wrong(_nesting(text) > 4 * DEPTH, "its header is nested too deep")
+        wrong(_nesting(text) > 4 * MAX_DEPTH, "its header is nested too deep")
         header = json.loads(text, parse_constant=_no_constant)
-        wrong(type(header) is not dict
-              or set(header) != {"operators", "arrays", "graphs", "state"},
+        wrong(type(header) is not dict or set(header) != {"arrays", "graphs", "state"},
               "its header is not one of a program")
-        wrong(not whole(header["operators"]) or header["operators"] != OPERATORS,
-              f"it uses the operators of another version, {header['operators']!r}; this version of "
-              f"fastgrad has {OPERATORS}")
         start = _PREFIX.size + len(text)
         self.views = self.arrays(header["arrays"], view[start + -start % ALIGNMENT:])
-        self.made, self.graphs, self.verified = {}, [], {}
+        self.made, self.attributes, self.graphs, self.verified = {}, {}, [], {}
         for k, entry in enumerate(_list(header["graphs"])):
             try:
                 self.graphs.append(self.graph(entry))
@@ -595,23 +588,31 @@ class _Reader:
 
     def array(self, k, wanted=None):
         """Array k, the same for all who refer to it: a file that names one a million times takes
-        no more memory."""
+        no more memory. A table of nodes is that of one graph."""
         wrong(not whole(k) or not 0 <= k < len(self.views), f"there is no array {k!r}")
         view = self.views[k]
         is_nodes = view.dtype == _FILE_NODE
-        wrong(is_nodes != (wanted is _FILE_NODE), f"array {k} holds something else")
-        if is_nodes:
-            return view.copy()
-        if view.dtype == np.bool_:
-            # Any other byte than 0 and 1 is undefined behaviour in compiled code.
-            wrong(np.any(view.view(np.uint8) > 1), f"array {k} holds more than true and false")
+        wrong(is_nodes != (wanted is _FILE_NODE) or is_nodes and k in self.made,
+              f"array {k} holds something else")
         if k not in self.made:
-            self.made[k] = np.array(view, view.dtype.newbyteorder("="), order="C")
+            if view.dtype == np.bool_:
+                # Any other byte than 0 and 1 is undefined behaviour in compiled code.
+                wrong(np.any(view.view(np.uint8) > 1), f"array {k} holds more than true and false")
+            self.made[k] = view if is_nodes else np.array(
+                view, view.dtype.newbyteorder("="), order="C")
             self.made[k].flags.writeable = False
         return self.made[k]
 
+    def attribute(self, x):
+        """An attribute of a node; what is written alike, type by type, is one object, and `verify`
+        looks at it once."""
+        text = repr(x)
+        if text not in self.attributes:
+            self.attributes[text] = self.value(x, 0)
+        return self.attributes[text]
+
     def value(self, x, depth):
-        wrong(depth > DEPTH, "its values are nested too deep")
+        wrong(depth > MAX_DEPTH, "its values are nested too deep")
         kind = type(x)
         if x is None or kind is bool or kind is int or kind is str or kind is float:
             return x
@@ -724,7 +725,7 @@ class _Reader:
         wrong(operands.ndim != 1 or operands.dtype != np.int32, "its operands are no list")
         graph = Graph(
             table, operands, [_shape(shape) for shape in _list(entry["shapes"])],
-            [self.value(attribute, 0) for attribute in _list(entry["attrs"])],
+            [self.attribute(attribute) for attribute in _list(entry["attrs"])],
             _list(entry["inputs"]), _list(entry["outputs"]), _list(entry["kinds"]),
             [self.value(guard, 0) for guard in _list(entry["guards"])], _list(entry["lines"]))
         verify(graph, CALLS, self.verified)
@@ -735,7 +736,7 @@ def _nesting(text):
     """How deep lists and objects stand in each other in JSON. How deep Python's own parser goes
     depends on its version, and on the stack that is left."""
     deepest = _deepest(text)
-    if deepest > 4 * DEPTH:             # brackets in strings were counted, too
+    if deepest > 4 * MAX_DEPTH:         # brackets in strings were counted, too
         deepest = _deepest(re.sub(r'"(?:[^"\\]|\\.)*"', "", text))
     return deepest
 
@@ -758,11 +759,8 @@ def _list(x):
 
 
 def _shape(x):
-    wrong(type(x) is not list or len(x) > 64 or not all(whole(n) and 0 <= n < 2**62 for n in x),
-          "a shape is none")
-    shape = tuple(x)
-    wrong(math.prod(max(n, 1) for n in shape) >= 2**60, "a shape is larger than any memory")
-    return shape
+    wrong(type(x) is not list or not all(map(whole, x)), "a shape is none")
+    return exact_shape(tuple(x))
 
 
 def _named(kind):

@@ -1,4 +1,6 @@
 /* The verifier: what must hold of every plan, whatever the passes did. */
+#include <string.h>
+
 #include "alloc.h"
 #include "vm.h"
 
@@ -22,6 +24,48 @@ static const char *operand_fault(const FgPlan *plan, const FgOperand *x, int32_t
 }
 
 const char fg_plan_no_memory[] = "out of memory";
+
+static int starts_before(const void *a, const void *b)
+{
+    const FgPlace *x = *(const FgPlace *const *)a, *y = *(const FgPlace *const *)b;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+/* Arrays that are alive together: in the order of their first steps, each against its neighbours
+ * among those that still are, which stand in the order of their offsets. */
+static const char *memory_fault(const FgPlan *plan)
+{
+    const FgPlace **frames = fg_malloc(((size_t)plan->place_count + 1) * 2 * sizeof(*frames));
+    const FgPlace **alive = frames + plan->place_count + 1;
+    const char *fault = frames == NULL ? fg_plan_no_memory : NULL;
+    int32_t count = 0, living = 0;
+    for (int32_t k = 0; fault == NULL && k < plan->place_count; k++) {
+        const FgPlace *x = &plan->places[k];
+        if (x->kind != FG_PLACE_FRAME) continue;
+        if (x->offset < 0 || x->offset + x->nbytes > plan->frame_bytes)
+            fault = "an array lies outside of the frame";
+        if (x->nbytes) frames[count++] = x;
+    }
+    if (fault == NULL) qsort(frames, (size_t)count, sizeof(*frames), starts_before);
+    for (int32_t k = 0; fault == NULL && k < count; k++) {
+        const FgPlace *x = frames[k];
+        if (k == 0 || frames[k - 1]->first != x->first) {
+            int32_t kept = 0;
+            for (int32_t j = 0; j < living; j++)
+                if (alive[j]->last >= x->first) alive[kept++] = alive[j];
+            living = kept;
+        }
+        int32_t at = living;
+        while (at > 0 && alive[at - 1]->offset > x->offset) at--;
+        if ((at > 0 && alive[at - 1]->offset + alive[at - 1]->nbytes > x->offset) ||
+            (at < living && x->offset + x->nbytes > alive[at]->offset))
+            fault = "two arrays that are alive share memory";
+        memmove(alive + at + 1, alive + at, (size_t)(living++ - at) * sizeof(*alive));
+        alive[at] = x;
+    }
+    fg_free(frames);
+    return fault;
+}
 
 const char *fg_plan_verify(const FgPlan *plan)
 {
@@ -52,33 +96,5 @@ const char *fg_plan_verify(const FgPlan *plan)
                 fault = operand_fault(plan, &s->out, k, 1);
         }
     }
-    /* Arrays that are alive together: those of a step against all that begin no later. */
-    int32_t *alive = fg_malloc(((size_t)plan->place_count + 1) * sizeof(int32_t));
-    int32_t count = 0, next = 0;
-    int32_t *sorted = fg_malloc(((size_t)plan->place_count + 1) * sizeof(int32_t)), frames = 0;
-    if (alive == NULL || sorted == NULL) fault = fg_plan_no_memory;
-    for (int32_t k = 0; fault == NULL && k < plan->place_count; k++)
-        if (plan->places[k].kind == FG_PLACE_FRAME) sorted[frames++] = k;
-    for (int32_t at = 0; fault == NULL && at <= plan->step_count; at++) {
-        int32_t kept = 0;
-        for (int32_t k = 0; k < count; k++)
-            if (plan->places[alive[k]].last >= at) alive[kept++] = alive[k];
-        count = kept;
-        for (next = 0; fault == NULL && next < frames && frames <= 4096; next++) {
-            const FgPlace *x = &plan->places[sorted[next]];
-            if (x->first != at) continue;
-            if (x->offset < 0 || x->offset + x->nbytes > plan->frame_bytes)
-                fault = "an array lies outside of the frame";
-            for (int32_t k = 0; fault == NULL && k < count; k++) {
-                const FgPlace *y = &plan->places[alive[k]];
-                if (x->nbytes && y->nbytes && x->offset < y->offset + y->nbytes &&
-                    y->offset < x->offset + x->nbytes)
-                    fault = "two arrays that are alive share memory";
-            }
-            alive[count++] = sorted[next];
-        }
-    }
-    fg_free(alive);
-    fg_free(sorted);
-    return fault;
+    return fault != NULL ? fault : memory_fault(plan);
 }

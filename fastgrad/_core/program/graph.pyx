@@ -1,8 +1,5 @@
 # Included by program.pyx: loops, guards and ends of a graph, and the graph as a whole, checked.
 
-cdef dict loop_depth = {}       # by thread: planning lets other threads run
-
-
 cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list operands) except -1:
     """A graph inside of node i takes what the node gives it: (dtype, shape) of each."""
     if len(graph.inputs) != len(operands):
@@ -15,11 +12,34 @@ cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list o
     return 0
 
 
+cdef Checked check_inside(Checked c, int64_t i, object graph, list plans):
+    """The graph of a loop is right: planned where c is, and each but once."""
+    cdef Checked inner
+    cdef Plan plan = None
+    if type(graph).__name__ != "Graph":
+        raise c.fault(i, f"{graph!r} is no graph")
+    if c.outside == NESTING_MAX:
+        raise c.fault(i, f"loops are nested more than {NESTING_MAX} deep")
+    if c.seen is None:
+        plan = planned(graph, min(c.assumed, ASSUME_FINITE), c.outside + 1)
+        inner = plan.source
+    else:
+        inner = validated(graph, c.look, c.seen, c.outside + 1)
+        if graph.guards:
+            raise c.fault(i, "its body has guards")
+    plans.append(plan)
+    c.nesting = max(c.nesting, inner.nesting + 1)
+    if c.nesting > NESTING_MAX:
+        raise c.fault(i, f"loops are nested more than {NESTING_MAX} deep")
+    c.unfolded += inner.unfolded
+    return inner
+
+
 cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
-    """A loop's graphs are planned, and fit each other and the operands."""
+    """A loop's graphs fit each other and the operands."""
     cdef FgLoop *made
     cdef int k
-    cdef Plan body, condition = None
+    cdef Plan body, condition
     numbers = [positive_int(x, "a count of a loop")
                for x in (loop.carries, loop.sequences, loop.constants)]
     if min(numbers) < 0 or sum(numbers) != count:
@@ -45,29 +65,18 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
                 raise c.fault(i, f"a sequence of shape {shape} has not {length} entries")
             shape = shape[1:]
         operands.append((dtypes[c.nodes[x].dtype], shape))
-    for what in (loop.body, *((loop.condition,) if loop.kind == "while" else ())):
-        if type(what).__name__ != "Graph":
-            raise c.fault(i, f"{what!r} in the place of a graph")
-    thread = get_ident()
-    depth = loop_depth.get(thread, 0)
-    if depth > 30:
-        raise c.fault(i, "loops are nested too deeply")
-    loop_depth[thread] = depth + 1
-    try:
-        body = Plan(loop.body, min(c.assumed, ASSUME_FINITE))
-        if loop.condition is not None:
-            condition = Plan(loop.condition, min(c.assumed, ASSUME_FINITE))
-    finally:
-        if depth:
-            loop_depth[thread] = depth
-        else:
-            loop_depth.pop(thread, None)
+    if type(loop.reverse) is not bool:
+        raise c.fault(i, "its direction is none")
+    plans = []
+    check_inside(c, i, loop.body, plans)
+    if loop.condition is not None:
+        check_inside(c, i, loop.condition, plans)
     check_graph_inputs(c, i, "body", loop.body, operands)
     outputs = [(loop.body.dtype(x), loop.body.shape(x)) for x in loop.body.outputs]
     if outputs[:carries] != operands[:carries] or (
-            condition is not None and len(outputs) != carries):
+            loop.condition is not None and len(outputs) != carries):
         raise c.fault(i, f"its body makes {outputs} of the carries {operands[:carries]}")
-    if condition is not None:
+    if loop.condition is not None:
         check_graph_inputs(c, i, "condition", loop.condition, operands)
         y = [(loop.condition.dtype(x), loop.condition.shape(x)) for x in loop.condition.outputs]
         if len(y) != 1 or y[0][1] != () or y[0][0].kind not in "bf":
@@ -78,6 +87,10 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
                                               dtype=object))
     if total >= 1 << 52:
         raise c.fault(i, "its results are larger than any memory")
+    body, condition = (*plans, None)[:2]
+    c.loops[i] = (body, condition, outputs, carries, length)
+    if c.seen is not None:
+        return 0
     memory = np.zeros(sizeof(FgLoop), np.uint8)
     made = <FgLoop *>PyArray_DATA(<ndarray>memory)
     made.body, made.body_owner = body.plan, <void *>body
@@ -85,9 +98,8 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
         made.condition, made.condition_owner = condition.plan, <void *>condition
     made.carries, made.sequences, made.constants = carries, sequences, constants
     made.length = length
-    made.reverse = bool(loop.reverse)
+    made.reverse = loop.reverse
     made.scratch = fg_loop_scratch(made)
-    c.loops[i] = (body, condition, outputs, carries, length)
     c.kinds.append(FG_ATTR_LOOP)
     c.decoded.append(memory)
     return len(c.kinds) - 1
@@ -167,28 +179,31 @@ cdef object ends_checked(Checked c, list ends, str what):
     return np.array(ends, dtype=np.int32)
 
 
-cdef Checked checked(object graph, int assumed=ASSUME_NOTHING):
-    """A graph in the planner's numbers; ValueError where it is malformed."""
+cdef Checked checked(object graph, int assumed, int outside, object look=None, dict seen=None):
+    """A graph in the planner's numbers; ValueError where it is malformed. `look` and `seen` are those
+    of `validate`."""
+    cdef Checked c = Checked.__new__(Checked)
+    c.graph, c.assumed, c.outside, c.look, c.seen = graph, assumed, outside, look, seen
+    c.open = None if seen is None else {}
     try:
-        return checked_parts(graph, assumed)
+        check_parts(c)
+        return c
     except (TypeError, AttributeError, LookupError, OverflowError, RecursionError) as error:
         # Objects of other kinds than a graph has, wherever they stand.
         raise ValueError(f"graph: it is malformed: {type(error).__name__}: {error}") from error
 
 
-cdef Checked checked_parts(object graph, int assumed):
-    cdef Checked c = Checked.__new__(Checked)
+cdef int check_parts(Checked c) except -1:
     cdef int64_t i
     cdef FgGraphNode *n
-    cdef int32_t[::1] view
-    c.graph, c.assumed = graph, assumed
+    graph = c.graph
     nodes = graph.nodes
     if type(nodes) is not np.ndarray or nodes.dtype.itemsize != sizeof(FgGraphNode) \
             or nodes.ndim != 1 or not PyArray_IS_C_CONTIGUOUS(nodes):
         raise ValueError("graph: its nodes are no array of fastgrad's nodes")
     if len(nodes) >= NODES_MAX:
         raise ValueError(f"graph: {len(nodes)} nodes are more than can be numbered")
-    c.source.count = len(nodes)
+    c.source.count = c.unfolded = len(nodes)
     c.nodes = <FgGraphNode *>fg_malloc((c.source.count + 1) * sizeof(FgGraphNode))
     if c.nodes == NULL:
         raise MemoryError()
@@ -257,18 +272,41 @@ cdef Checked checked_parts(object graph, int assumed):
     c.source.output_count = len(graph.outputs)
     c.source.kernels = fg_vm_kernels[0]
     c.source.threads_from = 32768
-    return c
+    return 0
 
 
-def validate(graph):
-    """Check a graph in every respect that planning and running it rely on.
+def validate(graph, look, dict seen not None):
+    """Check a graph, and those of its loops, in every respect that planning and running rely on.
+
+    Parameters
+    ----------
+    graph : Graph
+    look : callable
+        ``look(graph, nodes)`` is called for each graph, with those nodes of which NumPy computes what
+        the planner knows nothing of: calls, and indices that are not its own.
+    seen : dict
+        What was checked before, which is not again; new ones are added.
 
     Raises
     ------
     ValueError
         Naming the node.
     """
-    checked(graph)
+    validated(graph, look, seen, 0)
+
+
+cdef Checked validated(object graph, object look, dict seen, int outside):
+    cdef Checked c = seen.get(id(graph))
+    if c is not None:
+        return c
+    c = checked(graph, ASSUME_NOTHING, outside, look, seen)
+    look(graph, list(c.open.values()))
+    c.open = None
+    seen[id(graph)] = c
+    seen[None] = total = seen.get(None, 0) + c.source.count
+    if c.unfolded > 20_000 + 10 * total:        # a run has memory for each
+        raise ValueError(f"its loops share bodies so often that they unfold to {c.unfolded} operations")
+    return c
 
 
 tables_setup()

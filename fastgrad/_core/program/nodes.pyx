@@ -1,7 +1,8 @@
-"""Graphs checked and brought into the numbers that the planner reads.
+"""Graphs checked and brought into the numbers that the planner reads: the one checker of graphs.
 
 Graphs come from files of strangers, too: nothing is taken on trust here, so that the planner and
-the executor may.
+the executor may. What Python computes at run time is not looked at further for a plan, which holds
+its results against shape and dtype; `validate` has it looked at by graphs/check.py.
 """
 
 cdef extern from *:
@@ -32,8 +33,10 @@ cdef enum:
     RANK_MAX = 64
     NODES_MAX = 0x7ffffff0
     # Operands of one call or concatenation, inputs, outputs: numbers of 32 bits.
+    NESTING_MAX = 30            # loops in loops
+    DEPTH_MAX = 60              # values in values; a Program nests about ten deep
 
-from threading import get_ident
+MAX_DEPTH = DEPTH_MAX
 
 cdef list dtypes = [core.dtype_of_number(k) if k in (0, 7, 11, 12) else np.dtype("?bBhHiIlLqQfd"[k])
                     for k in range(13)]
@@ -80,6 +83,11 @@ cdef class Checked:
     cdef object inputs, outputs, operands
     cdef FgGuardRow *guards
     cdef dict loops                     # by node: plans, and what the results are
+    cdef int outside, nesting           # loops around it; loops in loops in it
+    cdef object unfolded                # operations, each loop with its own bodies
+    cdef object look                    # of `validate`, as are the next two: see there
+    cdef dict seen
+    cdef dict open                      # nodes to be looked at in Python
     cdef int assumed                    # ASSUME_...
     cdef bint guards_assume             # a guard that does not hold may do so under fewer assumptions
 
@@ -103,28 +111,33 @@ cdef object positive_int(object x, str what):
     return int(x)
 
 
+def exact_shape(shape):
+    """The shape as a tuple of ints; ValueError for what no array can have."""
+    if type(shape) is not tuple:
+        raise ValueError(f"graph: a shape must be a tuple, not {shape!r}")
+    if len(shape) > RANK_MAX:
+        raise ValueError(f"graph: a shape has {len(shape)} axes; NumPy has at most {RANK_MAX}")
+    exact = tuple([positive_int(d, "a length") for d in shape])
+    size = 1
+    for d in exact:
+        if d < 0:
+            raise ValueError(f"graph: the shape {shape} has a negative length")
+        size *= max(d, 1)
+    if size >= 1 << 48:
+        raise ValueError(f"graph: the shape {shape} is larger than any memory")
+    return exact
+
+
 cdef int check_shapes(Checked c) except -1:
     """Shapes, equal ones once; returns through c.nodes their numbers."""
     cdef dict number = {}
     cdef list renumbered = []
     cdef int64_t size, total = 0, i, n
     cdef int k
-    cdef bint empty
     c.shape_tuples = []
     for shape in c.graph.shapes:
-        if type(shape) is not tuple:
-            raise ValueError(f"graph: a shape must be a tuple, not {shape!r}")
-        if len(shape) > RANK_MAX:
-            raise ValueError(f"graph: a shape has {len(shape)} axes; NumPy has at most {RANK_MAX}")
-        exact = tuple([positive_int(d, "a length") for d in shape])
+        exact = exact_shape(shape)
         if exact not in number:
-            if any([d < 0 for d in exact]):
-                raise ValueError(f"graph: the shape {shape} has a negative length")
-            product = 1
-            for d in exact:
-                product *= max(d, 1)
-            if product >= 1 << 48:
-                raise ValueError(f"graph: the shape {shape} is larger than any memory")
             number[exact] = len(c.shape_tuples)
             c.shape_tuples.append(exact)
             total += len(exact)
@@ -467,7 +480,7 @@ cdef bint slots_in_order(args, int count):
 
 cdef int check_slots(Checked c, int64_t i, object x, int count, int depth) except -1:
     """Slots name operands that there are."""
-    if depth > 20:
+    if depth > DEPTH_MAX:
         raise c.fault(i, "its attribute is nested too deeply")
     if type(x).__name__ == "Slot":
         if type(x.operand) is not int or not 0 <= x.operand < count:
@@ -491,6 +504,7 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         if type(attr) is not tuple or len(attr) != 4 or type(attr[0]) is not str:
             raise c.fault(i, f"{attr!r} is not (name, arguments, keyword arguments, which result)")
         name, args, kwargs, which = attr
+        look_at(c, i, count, attr)
         check_slots(c, i, args, count, 0)
         check_slots(c, i, [value for key, value in kwargs], count, 0)
         if not kwargs and which is None and name in weights_calls:
@@ -533,7 +547,7 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         found = c.loops.get(operand(c, i, 0))
         if found is None:
             return attribute_python(c)
-        body, condition, outputs, carries, length = found
+        *_, outputs, carries, length = found
         if n.constant >= len(outputs):
             raise c.fault(i, f"the loop has no result {n.constant}")
         dtype, shape = outputs[<int64_t>n.constant]
@@ -549,32 +563,52 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
     for k in range(count):
         if c.nodes[operand(c, i, k)].op == FG_custom:
             raise c.fault(i, "a function of several results is no operand")
+    k = 0
     if n.op == FG_assign and count == 2:
-        return attribute_assign(c, i, attr)
-    if (n.op == FG_gather or n.op == FG_scatter) and n.rank:
-        return attribute_rows(c, i, attr, count)
-    return attribute_python(c)
+        k = attribute_assign(c, i, attr)
+    elif (n.op == FG_gather or n.op == FG_scatter) and n.rank:
+        k = attribute_rows(c, i, attr, count)
+    if k == 0:
+        if n.op == FG_gather or n.op == FG_scatter or n.op == FG_assign:
+            look_at(c, i, count, attr)
+        k = attribute_python(c)
+    return k
+
+
+cdef int look_at(Checked c, int64_t i, int count, object attr) except -1:
+    """Let `validate` look at a node in Python, once for all that are the same in what it looks at."""
+    cdef FgGraphNode *n = &c.nodes[i]
+    cdef FgGraphNode *x
+    cdef int k
+    if c.open is not None:
+        key = [n.op, n.dtype, n.shape, id(attr)]
+        for k in range(count):
+            x = &c.nodes[operand(c, i, k)]
+            key += (x.dtype, x.shape)
+        c.open.setdefault(tuple(key), i)
+    return 0
 
 
 cdef int attribute_assign(Checked c, int64_t i, object attr) except -1:
-    """A basic index of an assignment in numbers."""
+    """A basic index of an assignment in numbers; 0 where Python has to do it."""
     cdef FgGraphNode *n = &c.nodes[i]
     cdef FgGraphNode *x = &c.nodes[operand(c, i, 0)]
     cdef FgGraphNode *v = &c.nodes[operand(c, i, 1)]
     if x.dtype != n.dtype or v.dtype != n.dtype or x.shape != n.shape:
-        return attribute_python(c)
+        return 0
     found = index_numbers(attr, c.shape_tuples[n.shape], f"graph: node {i}")
     if found is None:
-        return attribute_python(c)
+        return 0
     numbers, window = found
     own = c.shape_tuples[v.shape]
     if len(own) > len(window) or np.broadcast_shapes(own, window) != window:
-        return attribute_python(c)
+        return 0
     return attribute_number(c, FG_ATTR_NUMBERS, numbers)
 
 
 cdef int attribute_rows(Checked c, int64_t i, object index, int count) except -1:
-    """Entries along axis 0, by one array of int64: a constant, or the last operand."""
+    """Entries along axis 0, by one array of int64: a constant, or the last operand. 0 where Python has
+    to take them."""
     cdef FgGraphNode *n = &c.nodes[i]
     cdef FgGraphNode *x = &c.nodes[operand(c, i, 0)]
     cdef FgGraphNode *places
@@ -583,20 +617,25 @@ cdef int attribute_rows(Checked c, int64_t i, object index, int count) except -1
     wide = c.shape_tuples[x.shape if n.op == FG_gather else n.shape]
     whole = c.shape_tuples[n.shape if n.op == FG_gather else x.shape]
     if x.dtype != n.dtype or not wide or not (n.dtype == FG_FLOAT64 or n.dtype == FG_FLOAT32):
-        return attribute_python(c)
+        return 0
     if type(index).__name__ == "Slot" and index.operand == 1 and count == 2:
         places = &c.nodes[operand(c, i, 1)]
         if places.dtype != FG_INT64 or c.shape_tuples[places.shape] + wide[1:] != whole:
-            return attribute_python(c)
+            return 0
         if FG_ATTR_ROWS not in c.known:
             c.known[FG_ATTR_ROWS] = len(c.kinds)
             c.kinds.append(FG_ATTR_ROWS)
             c.decoded.append(None)
         return c.known[FG_ATTR_ROWS]
     if type(index) is not np.ndarray or index.dtype != np.int64 or count != 1 \
-            or index.shape + wide[1:] != whole or np.any(index < -wide[0]) \
-            or np.any(index >= wide[0]):
-        return attribute_python(c)
+            or index.shape + wide[1:] != whole:
+        return 0
+    key = (FG_ATTR_ROWS, id(index), wide[0])
+    if key in c.known:
+        return c.known[key]
+    if np.any(index < -wide[0]) or np.any(index >= wide[0]):
+        return 0
+    c.known[key] = len(c.kinds)
     c.kinds.append(FG_ATTR_ROWS)
     c.decoded.append(np.ascontiguousarray(index))
     return len(c.kinds) - 1

@@ -150,10 +150,10 @@ cdef class Plan:
     cdef bint left                  # for the careful one, for good
     cdef object __weakref__
 
-    def __cinit__(self, graph, int assumed=ASSUME_PLAIN):
+    def __cinit__(self, graph, int assumed=ASSUME_PLAIN, int outside=0):
         cdef int k
         self.graph = graph
-        self.source = checked(graph, assumed)
+        self.source = checked(graph, assumed, outside)
         self.prepared, self.natives = {}, []
         with nogil:
             self.plan = fg_plan_new(&self.source.source)
@@ -265,7 +265,7 @@ cdef class Plan:
         """The same run, where an assumption does not hold. Zeros that meet infinities are no rare
         event of a function that masks some, as results that are not finite are."""
         if self.careful is None:
-            self.careful = Plan(self.graph, self.source.assumed - 1)
+            self.careful = planned(self.graph, self.source.assumed - 1)
         self.left = self.source.assumed == ASSUME_PLAIN
         return self.careful.run_list(values)
 
@@ -642,6 +642,19 @@ cdef class Plan:
             else:
                 lines.append(f"step {k}: {self.step_name(s)}")
         return "\n".join(lines)
+
+
+cdef object plans = WeakValueDictionary()       # by id of a graph, which they hold, and what they assume
+
+
+def planned(graph, int assumed=ASSUME_PLAIN, int outside=0):
+    """The plan of a graph that does not change any more, one for all who ask: see Plan. `outside`: how
+    many loops stand around it."""
+    key = id(graph), assumed
+    plan = plans.get(key)
+    if plan is None:
+        plan = plans[key] = Plan(graph, assumed, outside)
+    return plan
 
 
 cdef extern from *:
