@@ -830,6 +830,7 @@ def set_attr(name, value):
     (set_node("a", -5, "concatenate"), "beyond the end"),
     (set_node("b", 99, "concatenate"), "beyond the end"),
     (set_attr("sum", (7,)), "not different axes"),
+    (set_node("op", OPS["custom"]), "no loop"),
     (set_attr("sum", ()), "does not make the shape"),
     (set_attr("gather", np.array([2, 3])), "out of bounds"),
     (set_attr("gather", np.array([2, 0, 0])), "its shape is"),

@@ -558,6 +558,8 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         return 0
     elif n.op == FG_custom and type(attr).__name__ == "Loop":
         return check_loop(c, i, attr, count)
+    elif n.op == FG_custom and c.seen is not None:
+        raise c.fault(i, "its attribute is no loop")
     elif n.op != FG_custom:
         check_slots(c, i, attr, count, 0)
     for k in range(count):
