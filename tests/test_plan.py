@@ -686,6 +686,13 @@ def test_assignment(dtype):
     assert "NumPy" not in plan.explain()
 
 
+@pytest.mark.parametrize("index", [Ellipsis, ()])
+def test_assignment_to_a_number(index):
+    b = Builder()
+    x, v = b.input(), b.input()
+    assert Plan(b.graph([b.add("assign", [x, v], attribute=index)])).run([1.0, 2.0]) == [2.0]
+
+
 def test_weights_of_maxima():
     x = np.array([[1.0, 3.0, 3.0], [np.nan, 1.0, 2.0], [-np.inf] * 3, [np.inf, np.inf, 0.0]])
     for dtype in ("float32", "float64"):

@@ -2,7 +2,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastgrad._core.fg cimport (
     FG_GRAPH_INPUT, FG_GRAPH_LITERAL, FG_GRAPH_MANY, FG_GRAPH_WEAK, FG_GUARD_BOOL, FG_GUARD_COUNT,
-    FG_GUARD_FINITE, FG_GUARD_INT, FG_INDEX_FIELDS, FG_INDEX_INT, FG_INDEX_NEW, FG_INDEX_SLICE,
+    FG_GUARD_FINITE, FG_GUARD_INT, FG_INDEX_INT, FG_INDEX_NEW, FG_INDEX_SLICE,
     FgCallInfo, FgGraphNode, FgKernels, FgOpInfo)
 
 cdef extern from "vm.h" nogil:
@@ -40,41 +40,28 @@ cdef extern from "vm.h" nogil:
     ctypedef struct FgOperand:
         int32_t place
         uint32_t reg
-        uint8_t dtype, contiguous
+        uint8_t dtype
         int32_t rank
         int64_t size, offset
         const int64_t *dims
         const int64_t *strides
         int32_t node
-    enum: FG_BLOCK_GATHER, FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT
+    enum: FG_BLOCK_AND, FG_BLOCK_OR, FG_BLOCK_XOR, FG_BLOCK_NOT
     enum: FG_BLOCK_FINITE, FG_CALL_ALL_FINITE, FG_CALL_WEIGHTS
-    ctypedef struct FgBlockOp:
-        uint16_t op
-        uint8_t dtype, item
-        uint32_t y, a, b, c
     ctypedef struct FgBlockInput:
         FgOperand from_ "from"
-        uint32_t reg
         uint8_t direct
     ctypedef struct FgBlockOutput:
-        int32_t place
-        uint32_t reg
-    ctypedef struct FgBlockSum:
-        uint8_t dtype, all
-        uint32_t reg
         int32_t place
     ctypedef struct FgBlockRun:
         int64_t size
         int32_t length, op_count, input_count, output_count, sum_count
         uint32_t registers
         uint8_t shared
-        FgBlockOp *ops
         FgBlockInput *inputs
         FgBlockOutput *outputs
-        FgBlockSum *sums
-    enum: FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_ROWS, FG_STEP_MATMUL, FG_STEP_COPY
-    enum: FG_STEP_LOAD, FG_STEP_PACK, FG_STEP_PYTHON, FG_STEP_GUARD, FG_STEP_FINITE
-    enum: FG_STEP_WEIGHTS, FG_STEP_ROWS_AT, FG_STEP_LOOP
+    enum: FG_STEP_SCALARS, FG_STEP_BLOCKS, FG_STEP_COPY, FG_STEP_LOAD, FG_STEP_PACK
+    enum: FG_STEP_PYTHON, FG_STEP_GUARD, FG_STEP_FINITE, FG_STEP_WEIGHTS
     enum: FG_INNER_OPERANDS, FG_INNER_AXES
     ctypedef struct FgInner:
         const FgCallInfo *info
@@ -89,7 +76,7 @@ cdef extern from "vm.h" nogil:
     ctypedef struct FgStep:
         uint8_t kind, dtype
         uint16_t op
-        int32_t node, level, count
+        int32_t node, count
         int64_t work
         FgOperand out
         FgOperand *in_ "in"
@@ -128,7 +115,6 @@ cdef extern from "vm.h" nogil:
         FgFrame *next
         FgFrame *root
         FgLoopFrame *loops
-        int64_t since
         int stop
         int32_t broken
         const FgPlan *broken_plan

@@ -14,10 +14,7 @@ from numpy cimport PyArray_NBYTES
 cdef extern from "Python.h":
     PyObject *PyDict_GetItemWithError(object, object) except? NULL
     PyObject *PyCell_GET(object)
-    PyObject *PyList_GET_ITEM(object, Py_ssize_t)
     Py_ssize_t PyList_GET_SIZE(object)
-    bint PyFloat_CheckExact(object)
-    double PyFloat_AS_DOUBLE(object)
     bint PyList_Check(object)
     ctypedef struct PyTypeObject:
         Py_ssize_t tp_vectorcall_offset
@@ -28,7 +25,6 @@ cdef extern from "Python.h":
     unsigned long Py_TPFLAGS_HAVE_VECTORCALL
     void PyType_Modified(PyTypeObject *)
     Py_ssize_t PyVectorcall_NARGS(size_t)
-    void *PyCapsule_GetPointer(object, const char *) except NULL
     bint PyDict_Next(object, Py_ssize_t *, PyObject **, PyObject **)
     Py_ssize_t PyTuple_GET_SIZE(object)
     PyObject *PyTuple_GET_ITEM(object, Py_ssize_t)
@@ -165,64 +161,46 @@ cdef class Checks:
         cdef Check *c
         cdef PyObject *found
         cdef object made
+        cdef bint same
         for i in range(self.count):
             c = &self.checks[i]
-            if c.kind == CHECK_DICT:
-                found = PyDict_GetItemWithError(<object>c.holder, <object>c.key)
-            elif c.kind == CHECK_CELL:
-                found = PyCell_GET(<object>c.holder)
-            elif c.kind == CHECK_LIST:
-                if c.number >= PyList_GET_SIZE(<object>c.holder):
-                    return False
-                found = PyList_GET_ITEM(<object>c.holder, c.number)
-            elif c.kind == CHECK_LENGTH:
-                if (PyList_GET_SIZE(<object>c.holder) if PyList_Check(<object>c.holder)
-                        else PyDict_Size(<object>c.holder)) != c.number:
-                    return False
-                continue
-            elif c.kind == CHECK_ATTR:
-                made = getattr(<object>c.holder, <object>c.key, ABSENT)
-                found = NULL if made is ABSENT else <PyObject *>made
-                if found != c.expected and not self.accept(i, found):
-                    return False
-                continue
-            elif c.kind == CHECK_FUNCTION:
-                if ((<PyFunctionObject *>c.holder).func_code != c.key
-                        or object_or_none((<PyFunctionObject *>c.holder).func_defaults)
-                        != c.expected):
-                    return False
-                continue
-            elif c.kind == CHECK_VERSION:
-                if ((<PyTypeObject *>c.holder).tp_version_tag != <unsigned int>c.number
-                        or c.number == 0):
-                    return False
-                continue
-            elif c.kind == CHECK_INSTANCE:
-                if <PyObject *>Py_TYPE(c.holder) != c.key:
-                    return False
-                if c.expected != <PyObject *>None:
-                    made = PyObject_GenericGetDict(<object>c.holder, NULL)
-                    if <PyObject *>made != c.expected or PyDict_Size(made) != c.number:
+            if c.kind <= CHECK_ATTR and c.kind != CHECK_LENGTH:
+                if c.kind == CHECK_DICT:
+                    found = PyDict_GetItemWithError(<object>c.holder, <object>c.key)
+                elif c.kind == CHECK_CELL:
+                    found = PyCell_GET(<object>c.holder)
+                elif c.kind == CHECK_LIST:
+                    if c.number >= PyList_GET_SIZE(<object>c.holder):
                         return False
-                continue
+                    found = PyList_GET_ITEM(<object>c.holder, c.number)
+                else:
+                    made = getattr(<object>c.holder, <object>c.key, ABSENT)
+                    found = NULL if made is ABSENT else <PyObject *>made
+                same = found == c.expected or self.accept(i, found)
+            elif c.kind == CHECK_LENGTH:
+                same = (PyList_GET_SIZE(<object>c.holder) if PyList_Check(<object>c.holder)
+                        else PyDict_Size(<object>c.holder)) == c.number
+            elif c.kind == CHECK_FUNCTION:
+                same = ((<PyFunctionObject *>c.holder).func_code == c.key and object_or_none(
+                    (<PyFunctionObject *>c.holder).func_defaults) == c.expected)
+            elif c.kind == CHECK_VERSION:
+                same = c.number and (
+                    (<PyTypeObject *>c.holder).tp_version_tag == <unsigned int>c.number)
+            elif c.kind == CHECK_INSTANCE:
+                same = <PyObject *>Py_TYPE(c.holder) == c.key
+                if same and c.expected != <PyObject *>None:
+                    made = PyObject_GenericGetDict(<object>c.holder, NULL)
+                    same = <PyObject *>made == c.expected and PyDict_Size(made) == c.number
             elif c.kind == CHECK_KEYS:
-                if not same_keys(<object>c.holder, <tuple><object>c.key):
-                    return False
-                continue
+                same = same_keys(<object>c.holder, <tuple><object>c.key)
             elif c.kind == CHECK_KEYWORDS:
-                if object_or_none((<PyFunctionObject *>c.holder).func_kwdefaults) != c.expected:
-                    return False
-                continue
+                same = object_or_none((<PyFunctionObject *>c.holder).func_kwdefaults) == c.expected
             elif c.kind == CHECK_CALL:
                 made = (<object>c.key)(<object>c.holder)
-                if not PyObject_RichCompareBool(made, <object>c.expected, Py_EQ):
-                    return False
-                continue
+                same = PyObject_RichCompareBool(made, <object>c.expected, Py_EQ)
             else:
-                if not same_bytes(<object>c.holder, <object>c.expected):
-                    return False
-                continue
-            if found != c.expected and not self.accept(i, found):
+                same = same_bytes(<object>c.holder, <object>c.expected)
+            if not same:
                 return False
         for i in range(PyList_GET_SIZE(self.captured)):
             found = PyList_GET_ITEM(self.captured, i)
@@ -314,7 +292,7 @@ cdef bint same_bytes(object a, ndarray copy) except -1:
 # ---- arguments and results ------------------------------------------------------------------
 
 cdef enum:
-    PART_FLOAT, PART_ARRAY, PART_SCALAR, PART_STATIC, PART_TUPLE, PART_LIST, PART_DICT, PART_NONE
+    PART_ARRAY, PART_SCALAR, PART_STATIC, PART_TUPLE, PART_LIST, PART_DICT, PART_NONE
     PART_OTHER
 
 
@@ -327,7 +305,7 @@ cdef class Part:
     cdef int number
     cdef bint ordered           # an array: in C's order alone
     cdef tuple shape
-    cdef object value           # static; the type of a scalar; the branch of what is none of these
+    cdef object value           # static; the type of a number; the branch of what is none of these
     cdef tuple keys
     cdef list parts
 
@@ -342,12 +320,10 @@ def leaf_part(kind, number=0):
             raise ValueError(f"leaf_part: {kind!r} is no part")
     if type(kind) is list:
         p.kind, p.value = PART_STATIC, kind[0]
-    elif kind == "float":
-        p.kind = PART_FLOAT
     elif type(kind) is tuple:
         p.kind, p.dtype, p.shape, p.ordered = PART_ARRAY, np.dtype(kind[0]).num, kind[1], kind[2]
     else:
-        p.kind, p.value = PART_SCALAR, np.dtype(kind).type
+        p.kind, p.value = PART_SCALAR, float if kind == "float" else np.dtype(kind).type
     return p
 
 
@@ -384,26 +360,16 @@ cdef bint taken(Part p, object x, list values) except -1:
     cdef Py_ssize_t at = 0, k = 0
     cdef PyObject *key
     cdef PyObject *value
-    if p.kind == PART_FLOAT:
-        if not PyFloat_CheckExact(x):
+    if p.kind == PART_SCALAR:
+        if type(x) is not p.value:
             return False
         values.append(x)
         return True
     if p.kind == PART_ARRAY:
-        if (type(x) is not ndarray or PyArray_TYPE(<ndarray>x) != p.dtype
-                or PyArray_NDIM(<ndarray>x) != len(p.shape)):
+        if type(x) is not ndarray or PyArray_TYPE(<ndarray>x) != p.dtype:
             return False
-        for i in range(PyArray_NDIM(<ndarray>x)):
-            if PyArray_DIMS(<ndarray>x)[i] != <Py_ssize_t>p.shape[i]:
-                return False
-        if (<object>x).dtype.byteorder == SWAPPED:
-            return False
-        if p.ordered and not PyArray_IS_C_CONTIGUOUS(<ndarray>x):
-            return False
-        values.append(x)
-        return True
-    if p.kind == PART_SCALAR:
-        if type(x) is not p.value:
+        if not same_shape(<ndarray>x, p.shape) or (<object>x).dtype.byteorder == SWAPPED or (
+                p.ordered and not PyArray_IS_C_CONTIGUOUS(<ndarray>x)):
             return False
         values.append(x)
         return True
@@ -623,11 +589,11 @@ cdef class Caller:
         return (<Entry>self.entries[0]).path if self.entries else None
 
     def _drop(self, path):
-        """Never try the entry of this path again (None: any)."""
+        """Never try the entry of this path again."""
         cdef list before, after
         while True:
             before = self.entries
-            after = [] if path is None else [e for e in before if (<Entry>e).path is not path]
+            after = [e for e in before if (<Entry>e).path is not path]
             if self.entries is before:
                 self.entries = after
                 return

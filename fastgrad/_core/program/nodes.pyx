@@ -363,27 +363,22 @@ cdef int check_shaped(Checked c, int64_t i, object attr) except -1:
     cdef int count = check_operands(c, i), op = n.op, k
     cdef FgGraphNode *x
     shape = c.shape_tuples[n.shape]
-    cdef bint python = op in (FG_gather, FG_scatter, FG_assign, FG_call, FG_custom, FG_result)
+    cdef bint python = op in (FG_gather, FG_scatter, FG_assign, FG_call, FG_custom)
     n.attr = 0
     if op == FG_dual or (count < 1 and op not in (FG_call, FG_custom)):
         raise c.fault(i, "it has no operands" if op != FG_dual else "it has no place in a graph")
-    if not python and op != FG_concatenate or op == FG_result:
+    if not python and op != FG_concatenate:
         plain_operands(c, i, count)
-    if op == FG_result and count != 1:
-        raise c.fault(i, f"it has {count} operands")
-    if count != 1 and not (python or op == FG_concatenate or (op == FG_matmul and count == 2)):
-        raise c.fault(i, f"it has {count} operands")
+        if count != 1 and not (op == FG_matmul and count == 2):
+            raise c.fault(i, f"it has {count} operands")
+    for k in range(0 if python or op == FG_result else count):
+        x = &c.nodes[operand(c, i, k)]
+        if x.dtype != n.dtype and op != FG_cast:
+            raise c.fault(i, f"operand {k} has the dtype {dtypes[x.dtype]}, not {dtypes[n.dtype]}")
+        if x.op == FG_custom:
+            raise c.fault(i, "a function of several results is no operand")
     x = &c.nodes[operand(c, i, 0)] if count else NULL
     own = c.shape_tuples[x.shape] if count else None
-    if not python and op != FG_cast:
-        for k in range(count):
-            if c.nodes[operand(c, i, k)].dtype != n.dtype:
-                raise c.fault(i, f"operand {k} has the dtype {dtypes[c.nodes[operand(c, i, k)].dtype]},"
-                                 f" not {dtypes[n.dtype]}")
-    if not python:
-        for k in range(count):
-            if c.nodes[operand(c, i, k)].op == FG_custom:
-                raise c.fault(i, "a function of several results is no operand")
     expected = shape
     if op == FG_reshape:
         if c.shapes[x.shape].size != c.shapes[n.shape].size:
@@ -566,9 +561,9 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         if c.nodes[operand(c, i, k)].op == FG_custom:
             raise c.fault(i, "a function of several results is no operand")
     k = 0
-    if n.op == FG_assign and count == 2:
+    if n.rank and n.op == FG_assign and count == 2:     # (a number stands in a register)
         k = attribute_assign(c, i, attr)
-    elif (n.op == FG_gather or n.op == FG_scatter) and n.rank:
+    elif n.rank and (n.op == FG_gather or n.op == FG_scatter):
         k = attribute_rows(c, i, attr, count)
     if k == 0:
         if n.op == FG_gather or n.op == FG_scatter or n.op == FG_assign:

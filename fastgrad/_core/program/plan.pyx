@@ -50,9 +50,9 @@ cdef extern from "Python.h":
 
 cdef enum:
     UNLOCK = 20000              # the work from which a run lets other Python threads run meanwhile
-    KIND_FLOAT = 0
-    KIND_SCALAR = 1
-    KIND_ARRAY = 2
+
+cdef enum:
+    KIND_FLOAT, KIND_SCALAR, KIND_ARRAY
 
 
 # ---- memory of large results --------------------------------------------------------------------
@@ -142,7 +142,7 @@ cdef class Plan:
     cdef FgFrame *frames            # not in use
     cdef readonly object graph
     cdef Checked source             # keeps what the plan points into
-    cdef uint8_t *kinds             # of the outputs
+    cdef bytes kinds                # of the outputs
     cdef dict prepared              # functions of the nodes that NumPy computes
     cdef list natives               # of these, what an inner loop does
     cdef dict same                  # of these, which are the same call; None: not looked at
@@ -151,7 +151,6 @@ cdef class Plan:
     cdef object __weakref__
 
     def __cinit__(self, graph, int assumed=ASSUME_PLAIN, int outside=0):
-        cdef int k
         self.graph = graph
         self.source = checked(graph, assumed, outside)
         self.prepared, self.natives = {}, []
@@ -165,13 +164,7 @@ cdef class Plan:
         self.find_natives()
         if CHECK_PLANS:
             self.verify()
-        self.kinds = <uint8_t *>fg_malloc(len(graph.kinds) + 1)
-        if self.kinds == NULL:
-            raise MemoryError()
-        for k in range(len(graph.kinds)):
-            kind = graph.kinds[k]
-            self.kinds[k] = KIND_FLOAT if kind == "float" else KIND_SCALAR if kind == "scalar" \
-                else KIND_ARRAY
+        self.kinds = bytes([("float", "scalar", "array").index(kind) for kind in graph.kinds])
 
     def __dealloc__(self):
         cdef FgFrame *frame
@@ -181,7 +174,6 @@ cdef class Plan:
             fg_frame_free(frame)
         if self.plan != NULL:
             fg_plan_free(self.plan)
-        fg_free(self.kinds)
 
     def verify(self):
         """Check the plan: every array is alive where it is used, views stay inside of their arrays,
@@ -288,19 +280,18 @@ cdef class Plan:
         """Let the frame read input k; `held` gets what has to live as long as the run."""
         cdef FgOperand *x = &self.plan.inputs[k]
         cdef int i
+        cdef object given = v
         if x.rank == 0 and x.dtype == FG_FLOAT64 and PyFloat_Check(v):
             if x.reg != <uint32_t>0xffffffff:
                 f.registers[x.reg] = PyFloat_AS_DOUBLE(v)
             return held
         if x.rank == 0 and not PyArray_CheckExact(v):
             v = self.scalar_array(k, v)
-            held = [v] if held is None else held + [v]
         elif not PyArray_CheckExact(v):
             if not isinstance(v, np.ndarray):
                 raise TypeError(f"input {k} must be an array of shape {self.graph.shape(x.node)}, not "
                                 f"{type(v).__name__}")
             v = np.asarray(v)
-            held = [v] if held is None else held + [v]
         if PyArray_TYPE(<ndarray>v) != x.dtype and (<object>v).dtype != dtypes[x.dtype]:
             raise TypeError(f"input {k} has the dtype {v.dtype}, but the program was recorded with "
                             f"{dtypes[x.dtype]}")
@@ -311,12 +302,11 @@ cdef class Plan:
                 raise self.shape_error(k, v)
         if not array_is_plain(v):
             v = array_plain(v)
-            held = [v] if held is None else held + [v]
         if x.place >= 0:
             f.memory[x.place] = <char *>PyArray_DATA(<ndarray>v)
         elif x.reg != <uint32_t>0xffffffff:
             f.registers[x.reg] = float(v)
-        return held
+        return held if v is given else [v] if held is None else held + [v]
 
     cdef object scalar_array(self, int k, object v):
         """A scalar that is not a float, as an array of the input's dtype."""
@@ -517,35 +507,29 @@ cdef class Plan:
         if x.place < 0:
             return f"r{x.reg}"
         place = &self.plan.places[x.place]
-        shape = list([x.dims[i] for i in range(x.rank)])
-        where = ("input %d" % place.which if place.kind == FG_PLACE_INPUT else
-                 "constant %d" % place.node if place.kind == FG_PLACE_CONSTANT else
-                 "output %d" % place.which if place.kind == FG_PLACE_OUTPUT else
-                 "@%d" % place.offset)
-        return f"%{x.node}{shape} {where}"
+        where = {FG_PLACE_INPUT: f"input {place.which}", FG_PLACE_CONSTANT: f"constant {place.node}",
+                 FG_PLACE_OUTPUT: f"output {place.which}", FG_PLACE_FRAME: f"@{place.offset}"}
+        return f"%{x.node}{[x.dims[i] for i in range(x.rank)]} {where[place.kind]}"
 
     def __str__(self):
         cdef int k, j
         cdef const FgStep *s
         cdef FgBlockRun *run
         names = {FG_STEP_SCALARS: "scalars", FG_STEP_BLOCKS: "blocks", FG_STEP_LOAD: "load",
-                 FG_STEP_COPY: "copy", FG_STEP_PACK: "pack", FG_STEP_GUARD: "guard",
-                 FG_STEP_FINITE: "finite", FG_STEP_WEIGHTS: "weights"}
+                 FG_STEP_COPY: "copy", FG_STEP_PACK: "pack", FG_STEP_FINITE: "finite",
+                 FG_STEP_WEIGHTS: "weights"}
         lines = []
-        places = self.places_of_nodes()
+        places = {self.plan.places[k].node: k for k in range(self.plan.place_count - 1, -1, -1)}
         for k in range(self.plan.step_count):
             s = &self.plan.steps[k]
-            what = names.get(s.kind)
             if s.kind == FG_STEP_GUARD and s.node >= len(self.graph.guards):
                 lines.append(f"{k}: is {self.operand_text(&s.in_[0])} finite? else a plan that "
                              "assumes less")
-                continue
-            if s.kind == FG_STEP_GUARD:
+            elif s.kind == FG_STEP_GUARD:
                 guard = self.graph.guards[s.node]
                 lines.append(f"{k}: guard {s.node}: {guard.kind}(%{guard.node}) == {guard.outcome}"
                              f"  # {guard.line}")
-                continue
-            if s.kind == FG_STEP_BLOCKS:
+            elif s.kind == FG_STEP_BLOCKS:
                 run = s.blocks
                 lines.append(f"{k}: blocks of {run.length} lanes over {run.size}"
                              f"{', shared by threads' if run.shared else ''}: {run.op_count} operations "
@@ -554,7 +538,7 @@ cdef class Plan:
                     lines.append("     reads " + self.operand_text(&run.inputs[j].from_)
                                  + ("" if run.inputs[j].direct else ", gathered"))
             else:
-                lines.append(f"{k}: {what or op_table[s.op].name.decode()}"
+                lines.append(f"{k}: {names.get(s.kind) or op_table[s.op].name.decode()}"
                              + (f" of {s.node_count} operations" if s.kind == FG_STEP_SCALARS else ""))
                 if s.in_ != NULL and s.kind != FG_STEP_LOAD:
                     for j in range(min(s.count, 10)):
@@ -564,11 +548,6 @@ cdef class Plan:
         for k in range(self.plan.output_count):
             lines.append(f"return {self.operand_text(&self.plan.outputs[k])}")
         return "\n".join(lines)
-
-    cdef dict places_of_nodes(self):
-        """Which place has the value of a node."""
-        cdef int k
-        return {self.plan.places[k].node: k for k in range(self.plan.place_count - 1, -1, -1)}
 
     cdef str node_text(self, int64_t i, dict places):
         cdef FgPlace *place
