@@ -80,11 +80,12 @@ class Expression(core.Deferred):
     __array_priority__ = 2000           # Tensors have 1000
 
     def __init__(self, function, args, kwargs):
-        put = object.__setattr__
-        put(self, "_function", function)
-        put(self, "_args", args)
-        put(self, "_kwargs", kwargs)
-        put(self, "_outline", self._inferred())
+        self._put(_function=function, _args=args, _kwargs=kwargs)
+        self._put(_outline=self._inferred())
+
+    def _put(self, **attributes):
+        for name, value in attributes.items():
+            object.__setattr__(self, name, value)
 
     def _inferred(self):
         """Zeros of the kind of the value; None where no shape is known."""
@@ -142,8 +143,7 @@ class Expression(core.Deferred):
         return (self[k] for k in range(len(self._known("iteration"))))
 
     def __repr__(self):
-        name = name_of(self._function)
-        return f"<expression {name}>"
+        return f"<expression {name_of(self._function)}>"
 
     __bool__, __float__, __int__ = _says("bool"), _says("float"), _says("int")
     __complex__, __index__ = _says("complex"), _says("index")
@@ -189,12 +189,6 @@ class Expression(core.Deferred):
             return self.defer(_attribute, (self, name), {})
         return _Method(self, name)
 
-    def __pow__(self, other, modulo=None):
-        return self.defer(operator.pow, (self, other), {})
-
-    def __rpow__(self, other):
-        return self.defer(operator.pow, (other, self), {})
-
     def __divmod__(self, other):
         return self // other, self % other
 
@@ -211,8 +205,8 @@ def _operators():
         return (lambda self, other: self.defer(function, (self, other), {}),
                 lambda self, other: self.defer(function, (other, self), {}))
 
-    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "matmul", "and_", "or_", "xor",
-                 "lshift", "rshift"):
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and_", "or_",
+                 "xor", "lshift", "rshift"):
         forward, backward = binary(getattr(operator, name))
         name = name.rstrip("_")
         setattr(Expression, f"__{name}__", forward)
@@ -263,7 +257,6 @@ class Variable(Expression):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"variable: the name must be a str, not {type(name).__name__}; write "
                             "fg.variable(shape=...) for one without a name")
-        put = object.__setattr__
         try:
             if shape is not None:
                 shape = tuple(map(operator.index, shape if np.iterable(shape) else (shape,)))
@@ -272,13 +265,9 @@ class Variable(Expression):
         if shape is not None and any(n < 0 for n in shape):
             raise ValueError(f"variable: shape={shape!r} has a negative length")
         dtype = None if dtype is None else np.dtype(dtype)
-        put(self, "name", name)
-        put(self, "declared_shape", shape)
-        put(self, "declared_dtype", dtype)
-        put(self, "_function", None)
-        put(self, "_args", ())
-        put(self, "_kwargs", {})
-        put(self, "_outline", None if shape is None else np.zeros(shape, dtype or np.float64))
+        self._put(name=name, declared_shape=shape, declared_dtype=dtype, _function=None, _args=(),
+                  _kwargs={},
+                  _outline=None if shape is None else np.zeros(shape, dtype or np.float64))
 
     def __repr__(self):
         return f"<variable {self.name}>" if self.name else "<variable>"
@@ -443,25 +432,19 @@ class Evaluation:
 
     def _ordered(self, leaves):
         """The expressions that the outputs need, operands first."""
-        order, state = [], {}
-        stack = [x for x in reversed(leaves) if isinstance(x, Expression)]
-        known = {id(x) for x in self.inputs}
+        order, known = [], set(map(id, self.inputs))
+        stack = [(x, False) for x in reversed(leaves) if isinstance(x, Expression)]
         while stack:
-            node = stack[-1]
-            if state.get(id(node)) == 2 or id(node) in known:
-                stack.pop()
-                continue
-            if isinstance(node, Variable):
-                raise ValueError(f"function: the outputs need {node!r}, which is not among the "
-                                 "inputs; list it there")
-            if state.get(id(node)) == 1:
-                stack.pop()
-                state[id(node)] = 2
+            node, done = stack.pop()
+            if done:
                 order.append(node)
-                continue
-            state[id(node)] = 1
-            stack += [x for x in _among((node._args, node._kwargs), Expression)
-                      if state.get(id(x)) != 2 and id(x) not in known]
+            elif id(node) not in known:
+                if isinstance(node, Variable):
+                    raise ValueError(f"function: the outputs need {node!r}, which is not among the "
+                                     "inputs; list it there")
+                known.add(id(node))
+                stack += [(node, True), *[(x, False) for x in _among((node._args, node._kwargs),
+                                                                     Expression)]]
         return order
 
     def bind(self, args, kwargs):
@@ -535,8 +518,7 @@ class Declared(Program):
     """A program of expressions: binds values to variables before anything else."""
 
     def _bound(self, args, kwargs):
-        function = self.function
-        return function.bind(args, kwargs), {}
+        return self.function.bind(args, kwargs), {}
 
 
 def _of_history(inputs, outputs, name):

@@ -254,10 +254,7 @@ def _sequence(where, leaf):
 def _length(name, xs, leaves, length):
     """How many steps there are."""
     if length is not None:
-        try:
-            length = operator.index(length)
-        except TypeError:
-            raise TypeError(f"{name}: length must be an int, not {type(length).__name__}") from None
+        length = _bound(name, "length", length)
         if length < 0:
             raise ValueError(f"{name}: length is {length}")
     elif not leaves:

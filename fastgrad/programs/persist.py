@@ -35,6 +35,7 @@ tuples, lists, dicts, slices, Ellipsis, dtypes, arrays, NumPy scalars, `Graph`, 
 named; it is looked up, when the file is read, among the modules that have been imported.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -111,13 +112,18 @@ def restore(data, what="the data"):
 
     `what` is how messages call them. Raises ValueError for anything else than what `dump` makes.
     """
-    try:
+    with _refused(what):
         return _Reader(data).state
-    except RecursionError:
-        raise ValueError(f"{what}: no program that can be used: its header is nested too deep"
-                         ) from None
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
-        detail = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
+@contextlib.contextmanager
+def _refused(what):
+    """What is raised of wrong data tells what is no program."""
+    try:
+        yield
+    except (RecursionError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
+        detail = ("its header is nested too deep" if type(error) is RecursionError else
+                  str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}")
         raise ValueError(f"{what}: no program that can be used: {detail}") from None
 
 
@@ -142,19 +148,15 @@ def load_state(path):
     with open(path, "rb") as file:
         start = file.read(_PREFIX.size)
         total = os.fstat(file.fileno()).st_size
-        try:
+        with _refused(os.fspath(path)):
             _prefix(start, total)           # before anything large is read
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: no program that can be used: {error}") from None
         return restore(start + file.read(), os.fspath(path))
 
 
 def classes(state):
     """The classes that the structures in a state name, to be pickled beside its bytes: unpickling
     then imports them, which reading a file does not."""
-    found = {}
-    _classes(state, found)
-    return tuple(found)
+    return tuple(dict.fromkeys(_classes(state)))
 
 
 def restore_graph(data):
@@ -165,16 +167,16 @@ def restore_graph(data):
     return graph
 
 
-def _classes(value, found):
+def _classes(value):
     if isinstance(value, trees.Branch):
         if value.type not in _BRANCHES.values():
-            found[value.type] = True
+            yield value.type
         value = value.keys, value.children
     if isinstance(value, dict):
         value = list(value.items())
     if isinstance(value, (tuple, list)):
         for part in value:
-            _classes(part, found)
+            yield from _classes(part)
 
 
 # ---- programs -------------------------------------------------------------------------------
@@ -316,70 +318,57 @@ def _structure(structure, count, what):
 
 def _program(state, what):
     """The program of a state, which anybody may have written."""
-    try:
+    with _refused(what):
         wrong(type(state) is not dict or set(state) != {"name", "paths"}
               or type(state["name"]) is not str or type(state["paths"]) is not list
               or not state["paths"], "it holds no paths")
-        program = None
+        program = Program(None, name=state["name"])
         for path in state["paths"]:
-            wrong(type(path) is not dict or set(path) != {
-                "arguments", "kinds", "keywords", "graph", "captured", "returned", "places",
-                "written"}, "a path is not described")
-            graph, captured, places = path["graph"], path["captured"], path["places"]
-            kinds = path["kinds"]
-            wrong(type(graph) is not Graph, "a path has no graph")
-            wrong(not all(type(part) is list for part in (kinds, captured, places))
-                  or type(path["keywords"]) is not bool, "a path is not described")
-            _structure(path["arguments"], len(kinds), "the arguments")
-            wrong(path["arguments"] == trees.LEAF or path["arguments"].type is not tuple
-                  or path["keywords"] and [getattr(child, "type", None) for child in
-                                           path["arguments"].children] != [tuple, dict],
-                  "the arguments are no tuple")
-            _structure(path["returned"], len(places), "the result")
-            signature = [_signature(kind) for kind in kinds]
-            _inputs(graph, [kind for kind in kinds if kind == "float" or kind[0] in (
-                "scalar", "array")], captured)
-            for k, place in enumerate(places):
-                if type(place) is not int:
-                    wrong(type(place) is not tuple or len(place) != 2 or place[0] != "static",
-                          "a place of the result is none")
-                    places[k] = Static(place[1])
-                else:
-                    wrong(not 0 <= place < len(graph.outputs), "a result is not among the outputs")
-            _written(path["written"], graph, [kind for kind in kinds if kind == "float"
-                                              or kind[0] in ("scalar", "array")])
-            arguments = graph, captured, path["returned"], places
-            options = dict(arguments=path["arguments"], kinds=signature, keywords=path["keywords"],
-                           written=[tuple(pair) for pair in path["written"]])
-            if program is None:
-                program = Program.of_graph(*arguments, name=state["name"], **options)
-            else:
-                program.add_graph(*arguments, **options)
+            program.add_graph(**_path(path))
         return program
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{what}: no program that can be used: {error}") from None
 
 
-def _written(pairs, graph, kinds):
-    """Check which inputs are written to, and with which outputs: arrays of one dtype and shape."""
-    wrong(type(pairs) is not list or not all(
-        type(pair) is list and len(pair) == 2 and type(pair[0]) is int and type(pair[1]) is int
-        and 0 <= pair[0] < len(kinds) and 0 <= pair[1] < len(graph.outputs)
-        and kinds[pair[0]] != "float" and kinds[pair[0]][0] == "array"
-        and kinds[pair[0]][1] == graph.dtype(graph.outputs[pair[1]])
-        and tuple(kinds[pair[0]][2]) == tuple(graph.shape(graph.outputs[pair[1]]))
-        for pair in pairs), "what is written to is no argument, or another array")
+def _path(path):
+    """What `add_graph` takes, of a path in a file."""
+    wrong(type(path) is not dict or set(path) != {
+        "arguments", "kinds", "keywords", "graph", "captured", "returned", "places", "written"},
+        "a path is not described")
+    graph, kinds, captured, places = [path[key] for key in (
+        "graph", "kinds", "captured", "places")]
+    wrong(type(graph) is not Graph, "a path has no graph")
+    wrong(not all(type(part) is list for part in (kinds, captured, places))
+          or type(path["keywords"]) is not bool, "a path is not described")
+    _structure(path["arguments"], len(kinds), "the arguments")
+    wrong(path["arguments"] == trees.LEAF or path["arguments"].type is not tuple
+          or path["keywords"] and [getattr(child, "type", None) for child in
+                                   path["arguments"].children] != [tuple, dict],
+          "the arguments are no tuple")
+    _structure(path["returned"], len(places), "the result")
+    signature = [_signature(kind) for kind in kinds]
+    taken = [kind for kind in kinds if kind == "float" or kind[0] in ("scalar", "array")]
+    given = [(np.dtype(float), ()) if kind == "float" else (*kind, ())[1:3] for kind in taken]
+    _inputs(graph, given, captured)
+    wrong(any([not 0 <= place < len(graph.outputs) if type(place) is int else
+               type(place) is not tuple or len(place) != 2 or place[0] != "static"
+               for place in places]), "a place of the result is none")
+    # Inputs that are written to, and with which outputs: arrays of one dtype and shape.
+    wrong(type(path["written"]) is not list or not all(
+        type(pair) is list and len(pair) == 2 and all(map(whole, pair))
+        and 0 <= pair[0] < len(given) and 0 <= pair[1] < len(graph.outputs)
+        and taken[pair[0]][0] == "array"
+        and given[pair[0]] == (graph.dtype(graph.outputs[pair[1]]),
+                               graph.shape(graph.outputs[pair[1]]))
+        for pair in path["written"]), "what is written to is no argument, or another array")
+    return {**path, "kinds": signature, "written": list(map(tuple, path["written"])),
+            "places": [place if type(place) is int else Static(place[1]) for place in places]}
 
 
-def _inputs(graph, kinds, captured):
-    """Check that a graph takes values of those kinds, then what is captured."""
-    wrong(len(graph.inputs) != len(kinds) + len(captured), "a path has not as many inputs as its "
+def _inputs(graph, wanted, captured):
+    """Check that a graph takes values of those dtypes and shapes, then what is captured."""
+    wrong(len(graph.inputs) != len(wanted) + len(captured), "a path has not as many inputs as its "
           "graph")
-    wanted = [(np.dtype(float), ()) if kind == "float" else
-              (kind[1], kind[2] if kind[0] == "array" else ()) for kind in kinds]
-    for x in captured:
-        wrong(type(x) not in (float, np.ndarray), "what is captured is no array")
-        wanted.append((np.asarray(x).dtype, np.shape(x)))
+    wrong(any([type(x) not in (float, np.ndarray) for x in captured]), "what is captured is no array")
+    wanted = wanted + [(np.asarray(x).dtype, np.shape(x)) for x in captured]
     for i, (dtype, shape) in zip(graph.inputs, wanted):
         wrong(graph.dtype(i) != dtype or graph.shape(i) != shape,
               f"input {i} is {graph.dtype(i)}{list(graph.shape(i))}, and given "
@@ -440,7 +429,7 @@ class _Writer:
             return {"dict": [[self.value(key, where), self.value(part, where)]
                              for key, part in x.items()]}
         if kind is slice:
-            return {"slice": [self.value(part, where) for part in (x.start, x.stop, x.step)]}
+            return {"slice": self.value((x.start, x.stop, x.step), where)}
         if x is Ellipsis:
             return {"ellipsis": None}
         if kind is Slot:
@@ -468,15 +457,11 @@ class _Writer:
                         "which is no data and cannot be written to a file")
 
     def branch(self, x, where):
-        for name, kind in _BRANCHES.items():
-            if x.type is kind:
-                break
-        else:
-            if "<locals>" in x.type.__qualname__:
-                raise TypeError(f"{where} takes or returns a {x.type.__name__}, a class made "
-                                "inside a function, which cannot be found again; define it in a "
-                                "module")
-            name = [x.type.__module__, x.type.__qualname__]
+        name = next((name for name, kind in _BRANCHES.items() if kind is x.type),
+                    [x.type.__module__, x.type.__qualname__])
+        if type(name) is list and "<locals>" in x.type.__qualname__:
+            raise TypeError(f"{where} takes or returns a {x.type.__name__}, a class made inside a "
+                            "function, which cannot be found again; define it in a module")
         rest = x.rest
         if type(rest) is trees.Aux:
             rest = {"aux": self.value(rest.value, where)}
@@ -494,10 +479,8 @@ class _Writer:
         if id(graph) in self.number:
             return self.number[id(graph)][0]
         nodes = graph.nodes.astype(_FILE_NODE)
-        ops = np.unique(graph.nodes["op"])
-        dtypes = [core.dtype_of_number(int(number)) for number in np.unique(graph.nodes["dtype"])]
-        nodes["op"] = np.searchsorted(ops, graph.nodes["op"])
-        nodes["dtype"] = np.searchsorted(np.unique(graph.nodes["dtype"]), graph.nodes["dtype"])
+        ops, nodes["op"] = np.unique(graph.nodes["op"], return_inverse=True)
+        dtypes, nodes["dtype"] = np.unique(graph.nodes["dtype"], return_inverse=True)
         attrs = []
         for k, attribute in enumerate(graph.attrs):
             try:
@@ -505,7 +488,7 @@ class _Writer:
             except TypeError:
                 raise TypeError(_unwritable(graph, k, where)) from None
         entry = {
-            "operators": [NAMES[op] for op in ops], "dtypes": [dtype.name for dtype in dtypes],
+            "operators": [NAMES[op] for op in ops], "dtypes": [core.dtype_of_number(k).name for k in dtypes.tolist()],
             "nodes": self.array(nodes, _FILE_NODE),
             "operands": self.array(graph.operands, np.dtype("<i4")),
             "shapes": [list(shape) for shape in graph.shapes], "attrs": attrs,
@@ -778,7 +761,7 @@ def _class(name, keys, registered=False):
     for part in qualname.split("."):
         found = vars(found).get(part) if isinstance(found, type) else getattr(found, "__dict__",
                                                                                  {}).get(part)
-    if (found in trees.REGISTERED if isinstance(found, type) else False) is not registered:
+    if (isinstance(found, type) and found in trees.REGISTERED) is not registered:
         raise ValueError(f"it takes or returns a {module}.{qualname}, which is "
                          + ("not registered here (fg.trees.register)" if registered else
                             "registered now, and was not"))

@@ -268,7 +268,8 @@ class Run:
             gc.collect()                # what is garbage in a circle
             left = self._recorder.survivors()
         if left:
-            stored.let_go(left)
+            for tensor in left:
+                core.let_go(tensor)
             self.reason = self.reason or "something that it has computed is kept by others"
         if self.reason is None:
             for (before, name), (later, _) in zip(self._frozen, told.random_states(
@@ -397,21 +398,20 @@ def _is_output(leaf):
 
 def _raw_state(generator):
     if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    if isinstance(generator, np.random.RandomState):
-        return generator.get_state(legacy=False)
+        generator = generator.bit_generator
     if isinstance(generator, np.random.BitGenerator):
         return generator.state
-    return generator.getstate()
+    return generator.get_state(legacy=False) if isinstance(
+        generator, np.random.RandomState) else generator.getstate()
 
 
 def _set_state(generator, state):
     if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
+        generator = generator.bit_generator
+    if isinstance(generator, np.random.BitGenerator):
+        generator.state = state
     elif isinstance(generator, np.random.RandomState):
         generator.set_state(state)
-    elif isinstance(generator, np.random.BitGenerator):
-        generator.state = state
     else:
         generator.setstate(state)
 

@@ -4,8 +4,8 @@ While a program is recorded its function computes with Tensors, and may keep som
 a list, a cell, a cache. The plain function would have kept numbers and arrays, and so does the
 compiled one: `settle` goes through what the function reaches, and what it has returned, and puts in
 the place of each such Tensor what it stands for. Iterators are made anew, and generators put into
-others that yield plain values. `let_go` is for those that it does not find (in the frames of an
-error, in memory of another library): they stay Tensors, without history.
+others that yield plain values. Those that it does not find (in the frames of an error, in memory of
+another library) stay Tensors, without history (`core.let_go`).
 """
 
 import collections
@@ -14,6 +14,7 @@ import contextvars
 import functools
 import gc
 import itertools
+import operator
 import types
 import weakref
 
@@ -24,7 +25,7 @@ from fastgrad.code import known as _known
 from fastgrad.code import told, watch
 from fastgrad.code.names import own_attribute
 
-__all__ = ["let_go", "settle", "settled_generator"]
+__all__ = ["settle", "settled_generator"]
 
 Tensor = core.Tensor
 
@@ -67,12 +68,6 @@ def settle(recorder, roots, originals):
     walk = _Settling(recorder, originals)
     walk.go([roots])
     return walk.found
-
-
-def let_go(tensors):
-    """Make these Tensors constants, which no recording knows."""
-    for t in tensors:
-        core.let_go(t)
 
 
 def settled_generator(generator):
@@ -189,17 +184,19 @@ class _Settling:
         known = self._values.get(id(t))
         if known is None:
             value = self.originals.get(id(t))
-            if value is None:
-                value = core.settle_plain(t)
-            known = self._values[id(t)] = t, value
+            known = self._values[id(t)] = t, core.settle_plain(t) if value is None else value
         return known[1]
+
+    def _replace(self, x, put, *where):
+        """Put what is to stand in the place of x there, if it is something else."""
+        if (new := self._plain(x)) is not x:
+            put(*where, new)
 
     def _enter(self, x):
         """Look at the parts of x."""
         if isinstance(x, list):
             for k, part in enumerate(list.__iter__(x)):
-                if (new := self._plain(part)) is not part:
-                    list.__setitem__(x, k, new)
+                self._replace(part, list.__setitem__, x, k)
         elif isinstance(x, dict):
             self._dict(x)
         elif isinstance(x, (set, collections.deque)):
@@ -214,8 +211,7 @@ class _Settling:
                 content = x.cell_contents
             except ValueError:
                 return
-            if (new := self._plain(content)) is not content:
-                x.cell_contents = new
+            self._replace(content, setattr, x, "cell_contents")
         elif isinstance(x, types.FunctionType):
             self._function(x)
         elif isinstance(x, types.MethodType):
@@ -231,8 +227,7 @@ class _Settling:
         elif isinstance(x, np.ndarray):
             if x.dtype == object:
                 for k, part in enumerate(x.flat):
-                    if (new := self._plain(part)) is not part:
-                        x.flat[k] = new
+                    self._replace(part, operator.setitem, x.flat, k)
         elif isinstance(x, (types.ModuleType, type)):
             self._namespace(x)
         elif isinstance(x, weakref.ref):
@@ -243,15 +238,12 @@ class _Settling:
             for part in gc.get_referents(x):
                 self._plain(part)
         elif isinstance(x, contextvars.ContextVar):
-            value = x.get(None)
-            if (new := self._plain(value)) is not value:
-                x.set(new)
+            self._replace(x.get(None), x.set)
         else:
             self._instance(x)
 
     def _error(self, x):
-        if (new := self._plain(x.args)) is not x.args:
-            x.args = new
+        self._replace(x.args, setattr, x, "args")
         several = x.exceptions if isinstance(x, BaseExceptionGroup) else ()
         for part in (x.__cause__, x.__context__, *several):
             self._plain(part)
@@ -276,24 +268,21 @@ class _Settling:
             self._plain(cell)
         if watch._known_file(f.__code__.co_filename):
             return
-        if (new := self._plain(f.__defaults__)) is not f.__defaults__:
-            f.__defaults__ = new
+        self._replace(f.__defaults__, setattr, f, "__defaults__")
         self._plain(f.__kwdefaults__)
         self._plain(f.__dict__)
         space = f.__globals__
         for name in _names(f.__code__):
             if name in space:
-                value = space[name]
-                if (new := self._plain(value)) is not value:
-                    space[name] = new
+                self._replace(space[name], operator.setitem, space, name)
 
     def _namespace(self, x):
         if watch._known_module(
                 x.__name__ if isinstance(x, types.ModuleType) else _known.module_of(x)):
             return
+        put = type.__setattr__ if isinstance(x, type) else setattr
         for name, value in list(vars(x).items()):
-            if (new := self._plain(value)) is not value:
-                type.__setattr__(x, name, new) if isinstance(x, type) else setattr(x, name, new)
+            self._replace(value, put, x, name)
 
     def _instance(self, x):
         kind = type(x)

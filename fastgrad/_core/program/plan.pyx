@@ -579,11 +579,12 @@ cdef class Plan:
         for k in range(self.plan.step_count):
             s = &self.plan.steps[k]
             if s.kind == FG_STEP_BLOCKS:
-                for j in range(s.blocks.input_count):
-                    found.setdefault(s.blocks.inputs[j].from_.place, []).append(k)
-            elif s.kind != FG_STEP_LOAD and s.in_ != NULL:
-                for j in range(s.count):
-                    found.setdefault(s.in_[j].place, []).append(k)
+                read = [s.blocks.inputs[j].from_.place for j in range(s.blocks.input_count)]
+            else:
+                read = [s.in_[j].place for j in range(s.count)] if (
+                    s.kind != FG_STEP_LOAD and s.in_ != NULL) else []
+            for place in read:
+                found.setdefault(place, []).append(k)
         return found
 
     def explain(self):
