@@ -342,14 +342,12 @@ class Program(Shown, Functionless, Caller):
         args, kwargs = self._bound(args, kwargs)
         try:
             call = self._taken_apart(args, kwargs)
-        except Untaken as error:
-            if self.function is None:
-                raise
-            self._warn("untaken", str(error).partition(": ")[2])
-            return core.settled(self.function(*args, **kwargs))
         except Exception as error:
-            if self.function is None or not _of_others(error):
+            untaken = isinstance(error, Untaken)
+            if self.function is None or not (untaken or _of_others(error)):
                 raise
+            if untaken:
+                self._warn("untaken", str(error).partition(": ")[2])
             return core.settled(self.function(*args, **kwargs))
         if call is None:
             return self._inside(args, kwargs)
@@ -427,28 +425,26 @@ class Program(Shown, Functionless, Caller):
         values, targets, kinds, roots = [], [], [], [self.function]
         for k, leaf in enumerate(leaves):
             kind = type(leaf)
+            value = leaf
             if kind is float:
                 kinds.append("float")
-                values.append(leaf)
-                targets.append(leaf)
             elif kind is np.ndarray or isinstance(leaf, np.generic):
                 dtype = leaf.dtype
                 if dtype.char not in DTYPES:
                     raise (Untaken if dtype.char in "FDSU" else TypeError)(
                         self._unsupported(args, kwargs, k, leaf))
-                targets.append(leaf)
                 if not dtype.isnative:
-                    leaf = leaf.astype(dtype.newbyteorder("="))
+                    value = leaf.astype(dtype.newbyteorder("="))
                 kinds.append((dtype.char, leaf.shape) if kind is np.ndarray else dtype.char)
-                values.append(leaf)
             elif isinstance(leaf, (Tensor, core.Deferred)):
                 if not tensors:
                     return None
                 kinds.append((leaf.dtype.char, leaf.shape) if leaf.ndim else leaf.dtype.char)
-                values.append(leaf)
-                targets.append(leaf)
             else:
                 kinds.append(self._static_key(leaf, roots, args, kwargs, k))
+                continue
+            values.append(value)
+            targets.append(leaf)
         return Call(key=key_of(structure, kinds, bool(kwargs)), values=values, targets=targets,
                      leaves=leaves, structure=structure, roots=roots, keywords=bool(kwargs),
                      instance=instance)

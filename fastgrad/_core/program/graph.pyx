@@ -132,20 +132,18 @@ cdef int check_leaf(Checked c, int64_t i, object attr) except -1:
 
 
 cdef int check_guards(Checked c) except -1:
-    cdef int64_t k = 0
+    cdef int64_t k
     cdef FgGuardRow *row
-    cdef FgGraphNode *n
-    cdef FgGraphNode *d
     guards = list(c.graph.guards)
-    for guard in guards:
+    for k, guard in enumerate(guards):
         node = positive_int(guard.node, "the node of a guard")
         if not 0 <= node < c.source.count or c.nodes[node].op == FG_custom:
-            raise ValueError(f"graph: guard {guards.index(guard)}: there is no node {node}")
+            raise ValueError(f"graph: guard {k}: there is no node {node}")
     assumed = assumptions(c, [guard.node for guard in guards])
     c.guards = <FgGuardRow *>fg_calloc(len(guards) + len(assumed) + 1, sizeof(FgGuardRow))
     if c.guards == NULL:
         raise MemoryError()
-    for guard in guards:
+    for k, guard in enumerate(guards):
         row = &c.guards[k]
         node = guard.node
         if guard.kind not in kind_numbers:
@@ -163,12 +161,10 @@ cdef int check_guards(Checked c) except -1:
         if not -2**63 <= outcome < 2**63:
             raise ValueError(f"graph: guard {k}: its outcome is {outcome}")
         row.outcome = outcome
-        k += 1
-    for node in assumed:
+    for k, node in enumerate(assumed, len(guards)):
         guard_assumed(c, node, &c.guards[k])
-        k += 1
     c.source.guards = c.guards
-    c.source.guard_count = k
+    c.source.guard_count = len(guards) + len(assumed)
     return 0
 
 

@@ -300,15 +300,13 @@ cdef tuple index_numbers(object index, tuple shape, str what):
     if type(index) is not tuple:
         index = (index,)
     for x in index:
-        if x is Ellipsis:
+        if type(x) is slice or type(x) is int or isinstance(x, np.integer):
+            used += 1
+        elif x is Ellipsis:
             if dots:
                 raise ValueError(f"{what}: the index has two ellipses")
             dots = True
-        elif x is None:
-            pass
-        elif type(x) is slice or ((type(x) is int or isinstance(x, np.integer))):
-            used += 1
-        else:
+        elif x is not None:
             return None
     if used > len(shape) or len(index) > 2 * RANK_MAX:
         raise ValueError(f"{what}: the index {index!r} has too many entries for the shape {shape}")
@@ -514,12 +512,7 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
                 x = &c.nodes[operand(c, i, 0)]
                 if x.dtype == c.nodes[operand(c, i, 1)].dtype and (
                         x.dtype == FG_FLOAT32 or x.dtype == FG_FLOAT64):
-                    first = operand(c, i, 0)
-                    n.b = operand(c, i, 1)
-                    n.a = first
-                    n.c = -1
                     n.op = compare_calls[name]
-                    n.flags &= ~<uint32_t>FG_GRAPH_MANY
                     check_elementwise(c, i, 2)
                     return 0
             if name == "numpy.isfinite" or name == "fastgrad.all_finite":
