@@ -251,7 +251,7 @@ class Program(Shown, Functionless, Caller):
         """These paths are no longer in use."""
         for path in paths:
             path.left = reason
-            self._drop(path)
+            self._renew(path)
         replace_in(self._gone, lambda gone: (*gone, *paths)[-LEFT:])
 
     def save(self, path):
@@ -501,7 +501,7 @@ class Program(Shown, Functionless, Caller):
         for key, other in before.items():
             if key not in after:
                 for path in other.paths:
-                    self._drop(path)
+                    self._renew(path)
         if many:
             self._warn("many", f"it has been called with more than {SIGNATURES} different shapes "
                        "and static arguments; floats and arrays can change from call to call "
@@ -543,8 +543,7 @@ class Program(Shown, Functionless, Caller):
             path.arguments = argument_parts(branch, iter(call.leaves), entry.ordered)
         short = path.entry()
         if short is not None:
-            self._drop(path)
-            self._enter(short)
+            self._renew(path, short)
 
     # ---- recording --------------------------------------------------------------------------
 

@@ -87,6 +87,7 @@ _ARRAYS = {np.dtype(name).newbyteorder("<").str: np.dtype(name) for name in (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32",
     "float64")}
 _DTYPES = {dtype.name: dtype for dtype in _ARRAYS.values()}
+_NUMBERS = {name: dtype.num for name, dtype in _DTYPES.items()}
 _BRANCHES = {"tuple": tuple, "list": list, "dict": dict, "None": type(None),
              "OrderedDict": OrderedDict, "defaultdict": defaultdict}
 _FACTORIES = {"None": None, "list": list, "dict": dict, "tuple": tuple, "set": set, "int": int,
@@ -303,7 +304,7 @@ def _signature(kind):
     if tag == "scalar" and len(rest) == 1 and isinstance(rest[0], np.dtype):
         return rest[0].char
     if tag == "array" and len(rest) == 2 and isinstance(rest[0], np.dtype):
-        return rest[0].char, tuple(_shape(list(rest[1])))
+        return rest[0].char, _shape(list(rest[1]))
     wrong(tag != "tree" or len(rest) != 2 or type(rest[1]) is not list,
           "a kind of argument is none")
     _structure(rest[0], len(rest[1]), "a static argument")
@@ -690,20 +691,16 @@ class _Reader:
         wanted = {"operators", "dtypes", "nodes", "operands", "shapes", "attrs", "inputs",
                   "outputs", "kinds", "guards", "lines"}
         wrong(type(entry) is not dict or set(entry) != wanted, "it is not described")
-        names, dtypes = _list(entry["operators"]), _list(entry["dtypes"])
-        for name in names:
-            wrong(type(name) is not str or name not in OPS, f"there is no operator {name!r}")
-        for name in dtypes:
-            wrong(type(name) is not str or name not in _DTYPES, f"there is no dtype {name!r}")
         nodes = self.array(entry["nodes"], _FILE_NODE)
         wrong(nodes.ndim != 1, "its nodes are no list")
-        for column, count in (("op", len(names)), ("dtype", len(dtypes))):
-            wrong(np.any(nodes[column] >= count), f"a node has an {column} that is not listed")
         wrong(np.any(nodes["flags"] & ~np.uint32(_FLAGS)), "a node has unknown flags")
         table = nodes.astype(NODE)
-        table["op"] = np.array([OPS[name] for name in names] or [0], NODE["op"])[nodes["op"]]
-        table["dtype"] = np.array([_DTYPES[name].num for name in dtypes] or [0],
-                                  NODE["dtype"])[nodes["dtype"]]
+        for column, what, names, known in (("op", "operator", entry["operators"], OPS),
+                                           ("dtype", "dtype", entry["dtypes"], _NUMBERS)):
+            for name in _list(names):
+                wrong(type(name) is not str or name not in known, f"there is no {what} {name!r}")
+            wrong(np.any(nodes[column] >= len(names)), f"a node has an {column} that is not listed")
+            table[column] = np.array([known[name] for name in names] or [0])[nodes[column]]
         operands = self.array(entry["operands"])
         wrong(operands.ndim != 1 or operands.dtype != np.int32, "its operands are no list")
         graph = Graph(
@@ -759,8 +756,7 @@ def _class(name, keys, registered=False):
     if found is None:
         raise ValueError(f"it takes or returns a {module}.{qualname}; import {module} before")
     for part in qualname.split("."):
-        found = vars(found).get(part) if isinstance(found, type) else getattr(found, "__dict__",
-                                                                                 {}).get(part)
+        found = getattr(found, "__dict__", {}).get(part)
     if (isinstance(found, type) and found in trees.REGISTERED) is not registered:
         raise ValueError(f"it takes or returns a {module}.{qualname}, which is "
                          + ("not registered here (fg.trees.register)" if registered else

@@ -310,11 +310,10 @@ cdef class Part:
     cdef list parts
 
 
-def leaf_part(kind, number=0):
+def leaf_part(kind):
     """What is taken at a leaf: "float", the character of a scalar's dtype, (character, shape, whether
     in C's order alone) of an array, or a list with the one object that will do."""
     cdef Part p = Part.__new__(Part)
-    p.number = number
     if type(kind) is list or type(kind) is tuple:
         if len(kind) != (1 if type(kind) is list else 3):
             raise ValueError(f"leaf_part: {kind!r} is no part")
@@ -488,7 +487,6 @@ cdef class Entry:
     cdef Plan plan
     cdef Checks checks
     cdef list lifted
-    cdef bint tensors           # some of what is captured is no array
     cdef readonly object path
     cdef Tally calls
 
@@ -574,12 +572,14 @@ cdef class Caller:
     def __call__(self, *args, **kwargs):
         return self._call(args, kwargs)
 
-    def _enter(self, Entry entry not None):
-        """Try this entry first from now on."""
+    def _renew(self, path, Entry entry=None):
+        """Try this entry of a path first from now on, and none that it had before."""
         cdef list before, after
         while True:
             before = self.entries
-            after = [entry] + before[:ENTRIES - 1]
+            after = [e for e in before if (<Entry>e).path is not path]
+            if entry is not None:
+                after = [entry] + after[:ENTRIES - 1]
             if self.entries is before:      # making a list may run the garbage collector, and that
                 self.entries = after        # another thread
                 return
@@ -587,16 +587,6 @@ cdef class Caller:
     def _first_path(self):
         """The path that was used last, or None."""
         return (<Entry>self.entries[0]).path if self.entries else None
-
-    def _drop(self, path):
-        """Never try the entry of this path again."""
-        cdef list before, after
-        while True:
-            before = self.entries
-            after = [e for e in before if (<Entry>e).path is not path]
-            if self.entries is before:
-                self.entries = after
-                return
 
 
 def use_vectorcall(type kind):
