@@ -463,10 +463,7 @@ def _recorded_while(name, condition, body, carry):
         return None
     if recording.reason is not None or recording.graph.guards:
         return None
-    both = list(captured)
-    for x in recording.captured:
-        if not any(x is y for y in both):
-            both.append(x)
+    both = [*captured, *[x for x in recording.captured if not any(x is y for y in captured)]]
     loop = Loop("while", _with_inputs(graph, c, captured, both), c, 0, len(both),
                 condition=_with_inputs(recording.graph, c, recording.captured, both))
     return trees.unflatten(kinds.structure,

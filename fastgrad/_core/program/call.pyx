@@ -121,7 +121,7 @@ cdef class Checks:
 
     def __cinit__(self, list entries, list captured):
         cdef Check *c
-        cdef Py_ssize_t i = 0
+        cdef Py_ssize_t i
         self.kept = []
         if entries is None or captured is None:
             raise TypeError("Checks: entries and captured are lists")
@@ -131,7 +131,7 @@ cdef class Checks:
         self.checks = <Check *>fg_malloc((len(entries) + 1) * sizeof(Check))
         if self.checks == NULL:
             raise MemoryError()
-        for kind, holder, key, expected, slot in list(entries):
+        for i, (kind, holder, key, expected, slot) in enumerate(entries):
             check_entry(kind, holder, key, expected, slot, len(captured))
             c = &self.checks[i]
             c.kind, c.slot, c.number = kind, slot, 0
@@ -143,8 +143,7 @@ cdef class Checks:
             if kind == CHECK_INSTANCE:
                 c.key, c.number = <PyObject *>key[0], key[1]
             c.expected = NULL if expected is ABSENT else <PyObject *>expected
-            i += 1
-        self.count = i
+        self.count = len(entries)
 
     def __dealloc__(self):
         fg_free(self.checks)

@@ -1,7 +1,26 @@
 # Included by program.pyx: loops, guards and ends of a graph, and the graph as a whole, checked.
 
-cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list operands) except -1:
-    """A graph inside of node i takes what the node gives it: (dtype, shape) of each."""
+cdef Plan check_inside(Checked c, int64_t i, str what, object graph, list operands):
+    """A graph inside of node i takes what the node gives it: (dtype, shape) of each. Where c is to be
+    planned, returns its plan."""
+    cdef Checked inner
+    cdef Plan plan = None
+    if type(graph).__name__ != "Graph":
+        raise c.fault(i, f"its {what} is no graph, but {graph!r}")
+    if c.outside == NESTING_MAX:
+        raise c.fault(i, f"loops are nested more than {NESTING_MAX} deep")
+    if c.seen is None:
+        plan = planned(graph, min(c.assumed, ASSUME_FINITE), c.outside + 1)
+        inner = plan.source
+        c.plans[plan] = None
+    else:
+        inner = validated(graph, c.look, c.seen, c.outside + 1)
+        if graph.guards:
+            raise c.fault(i, f"its {what} has guards")
+    c.nesting = max(c.nesting, inner.nesting + 1)
+    if c.nesting > NESTING_MAX:
+        raise c.fault(i, f"loops are nested more than {NESTING_MAX} deep")
+    c.unfolded += inner.unfolded
     if len(graph.inputs) != len(operands):
         raise c.fault(i, f"its {what} has {len(graph.inputs)} inputs, not {len(operands)}")
     for k, (dtype, shape) in enumerate(operands):
@@ -9,37 +28,14 @@ cdef int check_graph_inputs(Checked c, int64_t i, str what, object graph, list o
         if graph.dtype(x) != dtype or graph.shape(x) != shape:
             raise c.fault(i, f"input {k} of its {what} is {graph.dtype(x)} of shape {graph.shape(x)}, "
                              f"not {dtype} of shape {shape}")
-    return 0
-
-
-cdef Checked check_inside(Checked c, int64_t i, object graph, list plans):
-    """The graph of a loop is right: planned where c is, and each but once."""
-    cdef Checked inner
-    cdef Plan plan = None
-    if type(graph).__name__ != "Graph":
-        raise c.fault(i, f"{graph!r} is no graph")
-    if c.outside == NESTING_MAX:
-        raise c.fault(i, f"loops are nested more than {NESTING_MAX} deep")
-    if c.seen is None:
-        plan = planned(graph, min(c.assumed, ASSUME_FINITE), c.outside + 1)
-        inner = plan.source
-    else:
-        inner = validated(graph, c.look, c.seen, c.outside + 1)
-        if graph.guards:
-            raise c.fault(i, "its body has guards")
-    plans.append(plan)
-    c.nesting = max(c.nesting, inner.nesting + 1)
-    if c.nesting > NESTING_MAX:
-        raise c.fault(i, f"loops are nested more than {NESTING_MAX} deep")
-    c.unfolded += inner.unfolded
-    return inner
+    return plan
 
 
 cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
     """A loop's graphs fit each other and the operands."""
     cdef FgLoop *made
     cdef int k
-    cdef Plan body, condition
+    cdef Plan body, condition = None
     numbers = [positive_int(x, "a count of a loop")
                for x in (loop.carries, loop.sequences, loop.constants)]
     if min(numbers) < 0 or sum(numbers) != count:
@@ -67,17 +63,13 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
         operands.append((dtypes[c.nodes[x].dtype], shape))
     if type(loop.reverse) is not bool:
         raise c.fault(i, "its direction is none")
-    plans = []
-    check_inside(c, i, loop.body, plans)
-    if loop.condition is not None:
-        check_inside(c, i, loop.condition, plans)
-    check_graph_inputs(c, i, "body", loop.body, operands)
+    body = check_inside(c, i, "body", loop.body, operands)
     outputs = [(loop.body.dtype(x), loop.body.shape(x)) for x in loop.body.outputs]
     if outputs[:carries] != operands[:carries] or (
             loop.condition is not None and len(outputs) != carries):
         raise c.fault(i, f"its body makes {outputs} of the carries {operands[:carries]}")
     if loop.condition is not None:
-        check_graph_inputs(c, i, "condition", loop.condition, operands)
+        condition = check_inside(c, i, "condition", loop.condition, operands)
         y = [(loop.condition.dtype(x), loop.condition.shape(x)) for x in loop.condition.outputs]
         if len(y) != 1 or y[0][1] != () or y[0][0].kind not in "bf":
             raise c.fault(i, "its condition makes no single truth value")
@@ -87,8 +79,7 @@ cdef int check_loop(Checked c, int64_t i, object loop, int count) except -1:
                                               dtype=object))
     if total >= 1 << 52:
         raise c.fault(i, "its results are larger than any memory")
-    body, condition = (*plans, None)[:2]
-    c.loops[i] = (body, condition, outputs, carries, length)
+    c.loops[i] = (outputs, carries, length)
     if c.seen is not None:
         return 0
     memory = np.zeros(sizeof(FgLoop), np.uint8)
@@ -225,6 +216,7 @@ cdef int check_parts(Checked c) except -1:
     c.inputs = ends_checked(c, graph.inputs, "inputs")
     c.outputs = ends_checked(c, graph.outputs, "outputs")
     c.known, c.kinds, c.decoded, c.loops = {}, [FG_ATTR_NONE], [None], {}
+    c.plans = {}
     attrs = graph.attrs
     cdef int64_t attr_count = len(attrs)
     for i in range(c.source.count):

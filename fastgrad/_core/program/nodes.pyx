@@ -82,7 +82,8 @@ cdef class Checked:
     cdef list kinds, decoded            # of attributes: kind, array
     cdef object inputs, outputs, operands
     cdef FgGuardRow *guards
-    cdef dict loops                     # by node: plans, and what the results are
+    cdef dict loops                     # by node: what the results are
+    cdef dict plans                     # of the graphs of loops, each once
     cdef int outside, nesting           # loops around it; loops in loops in it
     cdef object unfolded                # operations, each loop with its own bodies
     cdef object look                    # of `validate`, as are the next two: see there
@@ -535,7 +536,7 @@ cdef int check_python(Checked c, int64_t i, object attr, int count) except -1:
         found = c.loops.get(operand(c, i, 0))
         if found is None:
             return attribute_python(c)
-        *_, outputs, carries, length = found
+        outputs, carries, length = found
         if n.constant >= len(outputs):
             raise c.fault(i, f"the loop has no result {n.constant}")
         dtype, shape = outputs[<int64_t>n.constant]

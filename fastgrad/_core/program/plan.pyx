@@ -269,11 +269,10 @@ cdef class Plan:
 
     cdef bint assumes(self, const FgPlan *plan, int guard):
         cdef Plan inner
-        for body, condition, *_ in self.source.loops.values():
-            for inner in (body, condition):
-                if inner is not None and (inner.assumes(plan, guard) if inner.plan != plan
-                                          else guard >= len(inner.graph.guards)):
-                    return True
+        for inner in self.source.plans:
+            if inner.assumes(plan, guard) if inner.plan != plan else (
+                    guard >= len(inner.graph.guards)):
+                return True
         return False
 
     cdef list bind(self, FgFrame *f, int k, object v, list held):
@@ -468,18 +467,15 @@ cdef class Plan:
     cdef object guard_error(self, FgFrame *f):
         """A guard of a loop's body: the loop has one path."""
         cdef Plan inner
-        for body, condition, *_ in self.source.loops.values():
-            for inner in (body, condition):
-                if inner is None:
-                    continue
-                if inner.plan == f.broken_plan:
-                    guard = inner.graph.guards[f.broken]
-                    return GuardError(f"{guard.line}: inside of a loop, the outcome of a condition or "
-                                      f"the integer taken from a value is no longer {guard.outcome}; "
-                                      "write the choice with fastgrad.numpy.where")
-                error = inner.guard_error(f)
-                if error is not None:
-                    return error
+        for inner in self.source.plans:
+            if inner.plan == f.broken_plan:
+                guard = inner.graph.guards[f.broken]
+                return GuardError(f"{guard.line}: inside of a loop, the outcome of a condition or "
+                                  f"the integer taken from a value is no longer {guard.outcome}; "
+                                  "write the choice with fastgrad.numpy.where")
+            error = inner.guard_error(f)
+            if error is not None:
+                return error
         return None
 
     # ---- for people -------------------------------------------------------------------------
