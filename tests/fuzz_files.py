@@ -99,8 +99,8 @@ def corpus():
         "hessian": (fg.hessian(_extremes), [(m,)]),
         "grad of extremes": (fg.grad(_extremes), [(m,), (m.astype(np.float32),)]),
         "weak": (_weak, [(1.0, 2.0), (-1.0, 2.0), (1.0, -2.0)]),
-        "vmap": (fg.vmap(lambda x, w: fnp.sum(fnp.sin(x) * w[::-1]) * fnp.max(w), in_axes=(0, None)),
-                 [(np.arange(3.0), w)]),
+        "vmap": (fg.vmap(lambda x, w: fnp.sum(fnp.sin(x) * w[::-1]) * fnp.max(w),
+                         in_axes=(0, None)), [(np.arange(3.0), w)]),
     }
     for name, (f, calls) in made.items():
         program = fg.compile(f)
@@ -181,7 +181,8 @@ def header_changed(header, arrays, draw):
     elif type(old) is int and how < 0.7:
         holder[last] = draw.choice(NUMBERS) if how < 0.55 else old + draw.choice((-1, 1, 2))
     elif type(old) is str and how < 0.85:
-        holder[last] = draw.choice((draw.choice([n for n in NAMES if n]), draw.choice(sorted(CALLS)),
+        holder[last] = draw.choice((draw.choice([n for n in NAMES if n]),
+                                    draw.choice(sorted(CALLS)),
                                     draw.choice(sorted(persist._DTYPES)), "float", "scalar",
                                     "array", "bool", "int", "count", "scan", "while", old + "x"))
     else:

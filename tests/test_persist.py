@@ -445,7 +445,7 @@ def test_programs_that_cannot_be_saved(tmp_path):
     program = fg.compile(lambda x: x + np.eye(3))
     with pytest.warns(UserWarning, match="is not replayed"):
         program(np.ones(3))
-    with pytest.raises(RuntimeError, match=r"nothing to save: an array is used that is no argument"):
+    with pytest.raises(RuntimeError, match="nothing to save: an array is used that is no arg"):
         program.save(tmp_path / "p")
     program = fg.compile(lambda x, f: f(x))
     program(1.0, np.sin)
@@ -856,7 +856,8 @@ def test_unknown_flags_in_a_file():
 
 @pytest.mark.parametrize("loop, message", [
     (dict(length=4), "a sequence of shape"), (dict(length=None), "length"),
-    (dict(length=2**63), "length"), (dict(carries=2), "three kinds"), (dict(carries=0, sequences=2), "."),
+    (dict(length=2**63), "length"), (dict(carries=2), "three kinds"),
+    (dict(carries=0, sequences=2), "."),
     (dict(kind="until"), "no loop of the kind"), (dict(reverse=1), "direction"),
     (dict(body=None), "no graph"), (dict(kind="while"), "no loop of the kind"),
     (dict(condition=halve()), "no loop of the kind"), (dict(body=halve()), "its body has 1 inputs"),
@@ -909,7 +910,8 @@ def test_shapes_of_indices_are_numpys():
 def call_of(name, args, dtypes=(np.float64,), shape=(2, 3), result=np.float64, kept=None):
     b = Builder()
     x = [b.input(shape, dtype) for dtype in dtypes]
-    return b.graph([b.add("call", x, shape if kept is None else kept, result, (name, args, (), None))])
+    return b.graph([b.add("call", x, shape if kept is None else kept, result,
+                          (name, args, (), None))])
 
 
 OF_MAX = "fastgrad.weights_max"
@@ -945,8 +947,10 @@ def test_our_own_functions_are_called_as_they_are_to_be(graph, message):
 
 
 def test_every_function_of_ours_is_checked():
-    assert set(OWN_CALLS) | set(OPERATORS) == {name for name in CALLS if not name.startswith("numpy.")}
-    for graph in (call_of(OF_MAX, (Slot(0), "max", (0,))), call_of("fastgrad.lanes", (LANES, Slot(0)))):
+    assert set(OWN_CALLS) | set(OPERATORS) == {
+        name for name in CALLS if not name.startswith("numpy.")}
+    for graph in (call_of(OF_MAX, (Slot(0), "max", (0,))),
+                  call_of("fastgrad.lanes", (LANES, Slot(0)))):
         found, = replay(persist.restore(persist.dump(graph)), [np.arange(6.0).reshape(2, 3)])
         assert found.shape == (2, 3)
 

@@ -1,10 +1,10 @@
 """Whether a graph from elsewhere may be run.
 
-What runs graphs trusts them: it reads memory at the numbers that stand in them. The core holds every
-number against what it must be (`program.validate`), each node's shape and dtype against those of its
-operands. Here is what it leaves to others: lines, which functions are called, and how, and what
-indices pick. The first fault is named in a ValueError. Nothing is computed and nothing allocated
-that is larger than the graph.
+What runs graphs trusts them: it reads memory at the numbers that stand in them. The core holds
+every number against what it must be (`program.validate`), each node's shape and dtype against those
+of its operands. Here is what it leaves to others: lines, which functions are called, and how, and
+what indices pick. The first fault is named in a ValueError. Nothing is computed and nothing
+allocated that is larger than the graph.
 """
 
 import functools
@@ -157,7 +157,8 @@ class _Call:
         _, args, kwargs, _ = self.parts(called[:4])
         has, lanes = called[4:]
         wrong(type(has) is not tuple or len(has) != len(slots)
-              or any(type(x) is not bool for x in has), "it does not tell which operands have lanes")
+              or any(type(x) is not bool for x in has),
+              "it does not tell which operands have lanes")
         shapes = self.shape, *[shape for (shape, _), own in zip(self.operands, has) if own]
         wrong(not whole(lanes) or any(shape[:1] != (lanes,) for shape in shapes),
               f"an operand or the result has not {short(lanes)} lanes")

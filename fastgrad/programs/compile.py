@@ -100,7 +100,7 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     UserWarning
         Once for each reason why f is called as it is instead of being replayed: random numbers,
         stores, values that leave for Python (``.item()``), arrays that come from nowhere known,
-        arguments that no program takes (complex arrays, texts, what is neither a number nor hashable).
+        arguments that no program takes (complex arrays, texts, what is no number and not hashable).
 
     Notes
     -----
@@ -599,8 +599,8 @@ class Program(Shown, Functionless, Caller):
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
                                  f"outcome or another state{changing}; it is recorded at each call "
                                  "from now on", args, kwargs)
-        return self._record_once(entry, call, state, args, kwargs, liftable(entry, state) or (), typed,
-                                 turns)
+        lifted = liftable(entry, state) or ()
+        return self._record_once(entry, call, state, args, kwargs, lifted, typed, turns)
 
     def _record_once(self, entry, call, state, args, kwargs, lifted, typed, turns):
         """Run the function once, and keep the run if it may be replayed; returns the answer."""

@@ -122,7 +122,8 @@ def _refused(what):
     """What is raised of wrong data tells what is no program."""
     try:
         yield
-    except (RecursionError, ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
+    except (RecursionError, ValueError, TypeError, LookupError, OverflowError,
+            AttributeError) as error:
         detail = ("its header is nested too deep" if type(error) is RecursionError else
                   str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}")
         raise ValueError(f"{what}: no program that can be used: {detail}") from None
@@ -368,7 +369,8 @@ def _inputs(graph, wanted, captured):
     """Check that a graph takes values of those dtypes and shapes, then what is captured."""
     wrong(len(graph.inputs) != len(wanted) + len(captured), "a path has not as many inputs as its "
           "graph")
-    wrong(any([type(x) not in (float, np.ndarray) for x in captured]), "what is captured is no array")
+    wrong(any([type(x) not in (float, np.ndarray) for x in captured]),
+          "what is captured is no array")
     wanted = wanted + [(np.asarray(x).dtype, np.shape(x)) for x in captured]
     for i, (dtype, shape) in zip(graph.inputs, wanted):
         wrong(graph.dtype(i) != dtype or graph.shape(i) != shape,
@@ -489,7 +491,8 @@ class _Writer:
             except TypeError:
                 raise TypeError(_unwritable(graph, k, where)) from None
         entry = {
-            "operators": [NAMES[op] for op in ops], "dtypes": [core.dtype_of_number(k).name for k in dtypes.tolist()],
+            "operators": [NAMES[op] for op in ops],
+            "dtypes": [core.dtype_of_number(k).name for k in dtypes.tolist()],
             "nodes": self.array(nodes, _FILE_NODE),
             "operands": self.array(graph.operands, np.dtype("<i4")),
             "shapes": [list(shape) for shape in graph.shapes], "attrs": attrs,

@@ -34,7 +34,8 @@ from fastgrad.graphs.graph import same_graph
 from . import stored
 from .paths import Static, changes, contents, lifted_value
 
-__all__ = ["Run", "Shares", "alike", "apart", "changed", "filled", "in_order", "meet", "turns_taken"]
+__all__ = ["Run", "Shares", "alike", "apart", "changed", "filled", "in_order", "meet",
+           "turns_taken"]
 
 Tensor = core.Tensor
 
@@ -254,7 +255,7 @@ class Run:
         self.after = Watch(self.call.roots, self.call.instance)
         self.after.given = self._given
         self.changed = changes(self.state, self.copies, self.after)
-        # (A key of a dict that is returned. To look for them takes long in a program with many objects.)
+        # (A key of a dict that is returned. To look for them takes long with many objects.)
         if (objects or self.changed or self.reason) and self._recorder.survivors():
             if stored.settle(self._recorder, roots, originals) and not self.reason:
                 self.changed = self.changed or "what it keeps"
@@ -322,7 +323,7 @@ def _settled_keys(structure):
 
 
 def _settled_set(leaf):
-    """A set, which may be what the function keeps, with values in their place; or any other leaf."""
+    """A set, which may be what the function keeps, with values in their place; or another leaf."""
     if not isinstance(leaf, (set, frozenset)) or not any([isinstance(x, Tensor) for x in leaf]):
         return leaf
     plain = list(map(core.settled, leaf))
@@ -358,7 +359,7 @@ def _of_tensors(error, typed):
     """Whether an error may have come from a Tensor where an array, or a number, would do; code in
     `typed` is known to ask for no types."""
     if getattr(error, "of_values", False) or isinstance(error, IndexError) and (
-            "out of" in str(error)):    # NumPy has raised it for plain values; there is no such entry
+            "out of" in str(error)):    # NumPy has raised it for plain values: no such entry
         return False
     if _refused(error):
         return True

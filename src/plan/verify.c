@@ -38,7 +38,7 @@ static const char *memory_fault(const FgPlan *plan)
     const FgPlace **frames = fg_malloc(((size_t)plan->place_count + 1) * 2 * sizeof(*frames));
     const FgPlace **alive = frames + plan->place_count + 1;
     const char *fault = frames == NULL ? fg_plan_no_memory : NULL;
-    int32_t count = 0, living = 0;
+    int32_t count = 0, living = 0, soonest = INT32_MAX;     /* the first of these to end */
     for (int32_t k = 0; fault == NULL && k < plan->place_count; k++) {
         const FgPlace *x = &plan->places[k];
         if (x->kind != FG_PLACE_FRAME) continue;
@@ -49,14 +49,23 @@ static const char *memory_fault(const FgPlan *plan)
     if (fault == NULL) qsort(frames, (size_t)count, sizeof(*frames), starts_before);
     for (int32_t k = 0; fault == NULL && k < count; k++) {
         const FgPlace *x = frames[k];
-        if (k == 0 || frames[k - 1]->first != x->first) {
+        if (soonest < x->first) {
             int32_t kept = 0;
-            for (int32_t j = 0; j < living; j++)
-                if (alive[j]->last >= x->first) alive[kept++] = alive[j];
+            soonest = INT32_MAX;
+            for (int32_t j = 0; j < living; j++) {
+                if (alive[j]->last < x->first) continue;
+                alive[kept++] = alive[j];
+                if (alive[j]->last < soonest) soonest = alive[j]->last;
+            }
             living = kept;
         }
-        int32_t at = living;
-        while (at > 0 && alive[at - 1]->offset > x->offset) at--;
+        if (x->last < soonest) soonest = x->last;
+        int32_t at = 0, end = living;
+        while (at < end) {
+            int32_t middle = at + (end - at) / 2;
+            if (alive[middle]->offset > x->offset) end = middle;
+            else at = middle + 1;
+        }
         if ((at > 0 && alive[at - 1]->offset + alive[at - 1]->nbytes > x->offset) ||
             (at < living && x->offset + x->nbytes > alive[at]->offset))
             fault = "two arrays that are alive share memory";
