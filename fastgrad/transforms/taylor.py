@@ -20,6 +20,7 @@ from fastgrad._core.arguments import name_of
 from fastgrad._operators.rule import Rule, apply, pushed
 from fastgrad._operators.shaped import SHAPED
 from fastgrad._run import differentiable, function_given, matching
+from fastgrad.graphs.walk import Meaning, walk
 
 from .custom import constant, plain, refuse_recorded
 
@@ -188,48 +189,60 @@ def _settled(t, value):
 
 def _propagate(nodes, results, inputs, order):
     """The series of the nodes that are results, by number."""
-    last = {i: at for at, node in enumerate(nodes) for i in node.operands}
-    last |= {i: len(nodes) for i in results if i is not None}
-    series = {}
-    for at, node in enumerate(nodes):
-        known = {}
-        y = series[at] = _node_series(node, at, series, inputs, known)
-        if node.operands and isinstance(y, _Series):
-            series[at] = y.computed(order, node)
-        for made, sources in known.values():
-            made.more = None                    # it refers to others that refer to it
-        for i in set(node.operands):
-            if last[i] == at:
-                del series[i]
-    return series
+    return dict(zip(results, walk(nodes, inputs, _PowerSeries(order), results)))
 
 
 # ---- power series ---------------------------------------------------------------------------
 
-def _node_series(node, at, series, inputs, known):
-    """The series of node number `at`, of which no coefficient need be computed yet; a list of them
-    where it has several results."""
-    if node.op == "argument":
-        return inputs[at]
-    if node.op == "constant":       # (None: no partial reads it; an operator's record has it)
+class _PowerSeries(Meaning):
+    """Operations of series, a list of them where there are several results: of all coefficients up
+    to an order or, without one, of those that are asked for."""
+
+    def __init__(self, order=None):
+        self.order, self.known = order, {}
+
+    def operation(self, node, operands):
+        y = super().operation(node, operands)
+        if not isinstance(y, _Series):
+            return y
+        if self.order is None:
+            return y.mapped(lambda t: _fit(t, node))
+        y = y.computed(self.order, node)
+        for made, sources in self.known.values():
+            made.more = None                    # it refers to others that refer to it
+        self.known = {}
+        return y
+
+    def constant(self, node):
+        # (None: no partial reads it; an operator's record has it)
         return node.value if node.shape == () or node.value is None else _Series([
             constant(node.value)])
-    operands = [series[i] for i in node.operands]
-    row = SHAPED.get(node.op)
-    if row is not None:
-        return (_linear(row, node, operands) if row.linear else _bilinear(row, node, operands)
-                if row.bilinear else (_weighted if row.weighed else _folded)(row, node, *operands))
-    if node.op in _row:
-        return _elementwise(node.op, operands, node.tie, known)
-    if node.op == "result":
+
+    def elementwise(self, node, operands):
+        return _elementwise(node.op, operands, node.tie, self.known)
+
+    def moves(self, node, operands):
+        return _linear(SHAPED[node.op], node, operands)
+
+    def reduces(self, node, operands):
+        row = SHAPED[node.op]
+        return (_linear(row, node, operands) if row.linear else
+                (_weighted if row.weighed else _folded)(row, node, *operands))
+
+    def product(self, node, operands):
+        return _bilinear(SHAPED[node.op], node, operands)
+
+    def result(self, node, operands):
         return operands[0][node.attribute]
-    if not isinstance(node.attribute, Rule):
-        raise core.NoDerivativeError(
-            f"taylor: the function calls {node.attribute!r}, whose derivative is given by a "
-            "rule, which knows no higher ones; nest fg.jvp instead")
-    rule = node.attribute
-    return _operator(rule.row, rule.options, [
-        _Series([rule.constants[k]]) if x is None else x for k, x in enumerate(operands)])
+
+    def custom(self, node, operands):
+        rule = node.attribute
+        if not isinstance(rule, Rule):
+            raise core.NoDerivativeError(
+                f"taylor: the function calls {rule!r}, whose derivative is given by a "
+                "rule, which knows no higher ones; nest fg.jvp instead")
+        return _operator(rule.row, rule.options, [
+            _Series([rule.constants[k]]) if x is None else x for k, x in enumerate(operands)])
 
 
 class _Series:
@@ -554,9 +567,4 @@ def _pushed(row, options, moving, operands, results):
     finally:
         trace.end()
     nodes, ends = trace.nodes()
-    series, known = {}, {}
-    for at, node in enumerate(nodes):
-        y = series[at] = _node_series(node, at, series, flat, known)
-        if node.operands and isinstance(y, _Series):
-            series[at] = y.mapped(lambda t, node=node: _fit(t, node))
-    return [None if i is None else series[i] for i in ends]
+    return walk(nodes, flat, _PowerSeries(), ends)
