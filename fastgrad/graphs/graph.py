@@ -69,8 +69,8 @@ class Loop(NamedTuple):
 
     def __repr__(self):
         steps = "" if self.length is None else f" of {self.length} steps"
-        return (f"{self.kind}{steps}{', reversed' if self.reverse else ''} ({self.carries} carries, "
-                f"{self.sequences} sequences, {self.constants} constants)")
+        return (f"{self.kind}{steps}{', reversed' if self.reverse else ''} ({self.carries} "
+                f"carries, {self.sequences} sequences, {self.constants} constants)")
 
 
 class Graph:
@@ -105,7 +105,8 @@ class Graph:
     __slots__ = ("nodes", "operands", "shapes", "attrs", "inputs", "outputs", "kinds", "guards",
                  "lines")
 
-    def __init__(self, nodes, operands, shapes, attrs, inputs, outputs, kinds, guards=(), lines=("",)):
+    def __init__(self, nodes, operands, shapes, attrs, inputs, outputs, kinds, guards=(),
+                 lines=("",)):
         self.nodes = np.ascontiguousarray(nodes, NODE)
         self.operands = np.ascontiguousarray(operands, np.int32)
         self.shapes, self.attrs = list(shapes), list(attrs)
@@ -167,6 +168,13 @@ class Graph:
         return "\n".join(lines)
 
 
+def operand_lists(nodes, operands):
+    """The numbers of the operands of each of those rows."""
+    lists = operands.tolist()
+    return [lists[a:a + b] if flags & MANY else [k for k in (a, b, c) if k >= 0]
+            for flags, a, b, c in nodes[["flags", "a", "b", "c"]].tolist()]
+
+
 class Builder:
     """Makes a graph, node after node. Dtypes may be numbers."""
 
@@ -207,7 +215,8 @@ class Builder:
         value.flags.writeable = False
         return self.add("leaf", (), value.shape, value.dtype, value, 0, 0)
 
-    def add(self, name, operands, shape=(), dtype=np.float64, attribute=None, flags=0, constant=0.0):
+    def add(self, name, operands, shape=(), dtype=np.float64, attribute=None, flags=0,
+            constant=0.0):
         """An operation."""
         if len(operands) > 3 or name in _LISTED:
             flags |= MANY
@@ -225,8 +234,8 @@ class Builder:
         """The graph with those outputs."""
         nodes = np.array(self._nodes, NODE)
         if kinds is None:
-            kinds = ["array" if nodes["rank"][i] else "float" if nodes["flags"][i] & WEAK else "scalar"
-                     for i in outputs]
+            kinds = ["array" if nodes["rank"][i] else "float" if nodes["flags"][i] & WEAK else
+                     "scalar" for i in outputs]
         return Graph(nodes, self._operands, self.shapes, self.attrs, self.inputs, outputs, kinds,
                      guards, self.lines)
 

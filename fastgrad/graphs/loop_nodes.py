@@ -1,6 +1,6 @@
 """Loops as nodes of a graph: what they compute, their derivatives, and how they are put together.
 
-A loop is a `custom` node whose attribute is a `Loop` (graphs/graph.py). Its derivatives are loops, too.
+A loop is a `custom` node whose attribute is a `Loop` (graph.py). Its derivatives are loops, too.
 Forward mode carries the tangents along. Reverse mode runs a loop that also stacks what each step
 began with, and then a loop over those stacks in the other direction, which carries the cotangents
 of the carry and gathers those of the constants. As both are nodes of the same kind, derivatives of
@@ -20,7 +20,7 @@ from fastgrad._operators.rule import on_examples
 from fastgrad._run import Run
 
 from . import record
-from .graph import INPUT, MANY, OPS, WEAK, Builder, Graph, Loop
+from .graph import INPUT, MANY, OPS, WEAK, Builder, Graph, Loop, operand_lists
 from .replay import _plain_loop as unrolled
 from .replay import beneath, replay
 
@@ -486,13 +486,10 @@ def live_nodes(graph, nodes, inputs):
     live = np.zeros(len(nodes), bool)
     live[inputs] = live[graph.outputs] = True
     live[[guard.node for guard in graph.guards]] = True
-    rows = list(zip(nodes["flags"].tolist(), nodes["a"].tolist(), nodes["b"].tolist(),
-                    nodes["c"].tolist()))
+    operands = operand_lists(nodes, graph.operands)
     for i in range(len(nodes) - 1, -1, -1):
         if live[i]:
-            flags, a, b, c = rows[i]
-            operands = graph.operands[a:a + b] if flags & MANY else [k for k in (a, b, c) if k >= 0]
-            live[operands] = True
+            live[operands[i]] = True
     return live
 
 

@@ -1,7 +1,7 @@
 """Recording a function into a graph.
 
-The recorder itself is compiled (_core/tape/recorder.pyx); here stand the graph's Python side and what
-can go wrong around the function.
+The recorder itself is compiled (_core/tape/recorder.pyx); here stand the graph's Python side and
+what can go wrong around the function.
 """
 
 import numpy as np
@@ -44,7 +44,8 @@ class Recording:
     def results(self):
         """The same as the plain function would have returned it, without Tensors."""
         settled = map(core.settle_plain, self.outputs)
-        return [np.asarray(y) if kind == "array" else y for y, kind in zip(settled, self.graph.kinds)]
+        return [np.asarray(y) if kind == "array" else y
+                for y, kind in zip(settled, self.graph.kinds)]
 
 
 def record(function, values, captured=(), places_move=False, plain=False, recorder=None):

@@ -15,7 +15,7 @@ from fastgrad._core.core import GuardError
 from fastgrad._operators.shaped import SHAPED, WEIGHTS, How
 from fastgrad._operators.slots import Slot, filled
 
-from .graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, Loop
+from .graph import INPUT, LITERAL, NAMES, OPS, STOP, WEAK, Loop, operand_lists
 
 __all__ = ["CALLS", "LANE", "Replay", "beneath", "evaluate", "prepare", "register_call", "replay"]
 
@@ -59,12 +59,10 @@ class Replay:
         self.start = [None] * len(graph)
         self.steps = []                     # (number of the node, function of all values, dead)
         rows = graph.nodes.tolist()
-        lists = graph.operands.tolist()
+        operands = operand_lists(graph.nodes, graph.operands)
         guards = {}
         for guard in graph.guards:
             guards.setdefault(guard.node, []).append(guard)
-        operands = [() if row[0] == _LEAF else lists[row[4]:row[4] + row[5]] if row[3] & MANY
-                    else [k for k in row[4:7] if k >= 0] for row in rows]
         # What nobody looks at is left out; what has been looked at for the last time is let go of.
         needed = bytearray(len(rows))
         for i in (*graph.outputs, *guards):

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgrad._core import core, trees
+from fastgrad._operators.rule import Rule, apply
 from fastgrad._operators.shaped import SHAPED, numbered
 from fastgrad.graphs.walk import Meaning, walk
 
@@ -75,13 +76,7 @@ class Applied(NamedTuple):
 
     def result(self, *operands):
         """This one, of plain arrays or Tensors."""
-        return _operators().apply(self.row, operands, self.options)[self.which]
-
-
-def _operators():
-    from fastgrad._operators import rule
-
-    return rule
+        return apply(self.row, operands, self.options)[self.which]
 
 
 def _with_operators(nodes):
@@ -89,7 +84,7 @@ def _with_operators(nodes):
     found = []
     for node in nodes:
         maker = nodes[node.operands[0]] if node.op == "result" else None
-        if maker is not None and isinstance(maker.attribute, _operators().Rule):
+        if maker is not None and isinstance(maker.attribute, Rule):
             rule = maker.attribute
             node = node._replace(op="operator", operands=maker.operands, attribute=Applied(
                 rule.row, rule.options, node.attribute))

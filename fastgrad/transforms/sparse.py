@@ -496,8 +496,9 @@ class _Plan:
         return matrix
 
     def values(self, trace):
-        """The entries, in the order of the pattern; and, as ``(row, columns, entries)``, those beyond it:
-        in the row of a result that is not finite a step (floor, sign) has a partial that counts."""
+        """The entries, in the order of the pattern; and, as ``(row, columns, entries)``, those
+        beyond it: in the row of a result that is not finite a step (floor, sign) has a partial that
+        counts."""
         dtype, data = trace.input_dtypes[0], None
         wild = () if trace.results_finite() else np.flatnonzero(
             ~np.isfinite(np.ravel(core.settled(trace.plain()[0]))))

@@ -34,6 +34,7 @@ from fastgrad.graphs.graph import (
     WEAK,
     Builder,
     Loop,
+    operand_lists,
     same_bits,
     same_graph,
 )
@@ -103,17 +104,15 @@ class _Mapper(Lanes):
         self.rows = rows
         self.new = new = [None] * len(rows)         # numbers of the mapped nodes
         self.has = has = [False] * len(rows)        # whether they have lanes
-        shapes, attrs, lists = graph.shapes, graph.attrs, graph.operands.tolist()
-        add, lanes = self.add, self.lanes
+        shapes, attrs, add, lanes = graph.shapes, graph.attrs, self.add, self.lanes
         lines = len(self.build.lines) - 1
         self.build.lines += graph.lines[1:]
         guards = {}
         for guard in graph.guards:
             guards.setdefault(guard.node, []).append(guard)
-        for i, row in enumerate(rows):
-            op, dtype, rank, flags, a, b, c, shape, attr, line, constant = row
-            name = NAMES[op]
-            shape, attribute = shapes[shape], attrs[attr]
+        for i, (row, operands) in enumerate(zip(rows, operand_lists(graph.nodes, graph.operands))):
+            op, dtype, rank, flags, _, _, _, shape, attr, line, constant = row
+            name, shape, attribute = NAMES[op], shapes[shape], attrs[attr]
             self.build.line = line and line + lines
             if name == "leaf":
                 if flags & INPUT:
@@ -121,7 +120,6 @@ class _Mapper(Lanes):
                 else:
                     new[i] = add("leaf", (), shape, dtype, attribute, flags, constant)
             else:
-                operands = lists[a:a + b] if flags & MANY else [k for k in (a, b, c) if k >= 0]
                 for k in operands:
                     if has[k]:
                         break
@@ -697,13 +695,13 @@ class _Call:
         return built(self.returned, results)
 
     def alike(self, structure, leaves):
-        """The leaves that a lane has returned as a tree of another structure, in the order of this one."""
+        """The leaves that a lane has returned as a tree of another structure, in its order."""
         try:
             return trees.flatten_like(trees.LEAF if structure is None else structure,
                                       built(self.returned, leaves))
         except ValueError as error:
-            raise ValueError("vmap: the results of lanes are not built alike, so that they cannot be "
-                             f"put together: {error}") from None
+            raise ValueError("vmap: the results of lanes are not built alike, so that they cannot "
+                             f"be put together: {error}") from None
 
 
 def _other_path(graph, guard):
