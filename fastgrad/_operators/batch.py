@@ -1,6 +1,6 @@
 """An axis of lanes in front of operators for which more has to change than the attribute.
 
-`GraphOperator.lanes` in shaped.py names these rules; fastgrad/_vmap.py asks them. Each gets the
+`GraphOperator.lanes` in shaped.py names these rules; transforms/vmap.py asks them. Each gets the
 `Lanes`, the numbers of the operands in the graph that is mapped, and a How of one lane; it returns
 the node with lanes.
 """

@@ -115,23 +115,16 @@ class Rule:
         results = loop_results(f"tangent of {self.name}", tangent, [
             *carries, *own, *sequences, *[t for t in given[1] if t is not None], *constants,
             *[t for t in given[2] if t is not None], _mask(finite)])
-        answer = [None] * len(loop.body.outputs)
-        for k, t in zip(moving, results[loop.carries:]):
-            answer[k] = t
-        stacked = results[loop.carries + len(moving):]
-        for k, t in zip(_floats(loop.body, loop.body.outputs)[len(moving):], stacked):
-            answer[k] = t
-        return answer
+        outputs = loop.body.outputs     # (A carry keeps its dtype.)
+        return _with([None] * len(outputs), _floats(loop.body, outputs), results[loop.carries:])
 
     def unrolled_push(self, tangents, finite):
         active = [k for k, t in enumerate(tangents) if t is not None]
         moved = _floats(self.loop.body, self.loop.body.outputs)
         run = Run("jvp", self.steps(active, moved), ([self.operands[k] for k in active],), {}, 0,
                    False)
-        answer = [None] * len(self.loop.body.outputs)
-        for k, t in zip(moved, run.push([tangents[k] for k in active], finite=_mask(finite))):
-            answer[k] = _tensor(t)
-        return answer
+        found = run.push([tangents[k] for k in active], finite=_mask(finite))
+        return _with([None] * len(self.loop.body.outputs), moved, map(_tensor, found))
 
     # ---- reverse mode -----------------------------------------------------------------------
 
@@ -152,18 +145,14 @@ class Rule:
         stacks = stacks[len(loop.body.outputs):]
         bars = [_filled(cotangents[k], carries[k]) for k in moving]
         sums = [_filled(None, t) for t, n in zip(constants, wanted[2]) if n]
-        results = iter(loop_results(f"adjoint of {self.name}", adjoint, [
+        results = loop_results(f"adjoint of {self.name}", adjoint, [
             *bars, *sums, *stacks, *sequences, *[t for t in cotangents[loop.carries:]
-                                                 if t is not None], *constants, _mask(finite)]))
-        answer = [None] * len(self.operands)
-        for k in moving:
-            answer[k] = next(results)
-        for k, n in enumerate(wanted[2]):
-            if n:
-                answer[loop.carries + loop.sequences + k] = next(results)
-        for k, n in enumerate(wanted[1]):
-            if n:
-                answer[loop.carries + k] = next(results)
+                                                 if t is not None], *constants, _mask(finite)])
+        places = [k for k, n in enumerate(needed) if n]
+        fixed = loop.carries + loop.sequences
+        answer = _with([None] * len(needed), [
+            *moving, *[k for k in places if k >= fixed],
+            *[k for k in places if loop.carries <= k < fixed]], results)
         return [t if n else None for t, n in zip(answer, needed)]
 
     def unrolled_pull(self, cotangents, needed, finite):
@@ -171,10 +160,8 @@ class Rule:
         moved = [k for k, t in enumerate(cotangents) if t is not None]
         run = Run("vjp", self.steps(active, moved), ([self.operands[k] for k in active],), {}, 0,
                    False)
-        answer = [None] * len(self.operands)
-        for k, t in zip(active, run.pull([cotangents[k] for k in moved], _mask(finite))[0]):
-            answer[k] = _tensor(t)
-        return answer
+        found = run.pull([cotangents[k] for k in moved], _mask(finite))[0]
+        return _with([None] * len(self.operands), active, map(_tensor, found))
 
     def steps(self, active, moved):
         """The loop, recorded step by step, as a function of the active operands."""

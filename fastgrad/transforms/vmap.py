@@ -246,10 +246,13 @@ def _map_loop(mapper, operands, loop):
     lanes, body = mapper.lanes, loop.body
     carries, sequences = loop.carries, loop.sequences
     has = [mapper.has[k] for k in operands]
+
+    def mapped_condition():
+        return map_graph(loop.condition, has[:carries] + has[carries + sequences:], lanes)
+
     while True:
         # A carry has lanes as soon as one of its steps has.
-        if loop.kind == "while" and map_graph(
-                loop.condition, has[:carries] + has[carries + sequences:], lanes)[1][0]:
+        if loop.kind == "while" and mapped_condition()[1][0]:
             has[:carries] = [True] * carries
         found = map_graph(body, has, lanes)[1]
         grown = [one or other for one, other in zip(has[:carries], found)]
@@ -267,13 +270,13 @@ def _map_loop(mapper, operands, loop):
         moved.append(node)
     everything = [k for k in range(carries) if has[k]]
     condition = loop.condition
-    if loop.kind == "while" and map_graph(condition, has[:carries] + has[carries:], lanes)[1][0]:
+    if loop.kind == "while" and mapped_condition()[1][0]:
         condition = _any_lane(condition, has, lanes)
         mapped = _where_it_holds(loop, has, lanes)
         found = [True] * carries
     else:
         if condition is not None:
-            condition = map_graph(condition, has[:carries] + has[carries + sequences:], lanes)[0]
+            condition = mapped_condition()[0]
         mapped, found = map_graph(body, has, lanes, everything)
     made = mapper.add("custom", moved, (), _FLOAT64, loop._replace(body=mapped,
                                                                    condition=condition))
