@@ -186,19 +186,6 @@ class Builder:
         self._shape_at = {(): 0}
         self.inputs = []
 
-    def _shape(self, shape):
-        shape = tuple(map(int, shape))
-        if shape not in self._shape_at:
-            self._shape_at[shape] = len(self.shapes)
-            self.shapes.append(shape)
-        return self._shape_at[shape]
-
-    def _attr(self, attribute):
-        if attribute is None:
-            return 0
-        self.attrs.append(attribute)
-        return len(self.attrs) - 1
-
     def input(self, shape=(), dtype=np.float64, weak=False):
         """A leaf to be bound."""
         self.inputs.append(len(self._nodes))
@@ -226,8 +213,14 @@ class Builder:
             a, b, c = (*operands, -1, -1, -1)[:3]
         if type(dtype) is not int:
             dtype = np.dtype(dtype).num
-        self._nodes.append((OPS[name], dtype, len(shape), flags, a, b, c, self._shape(shape),
-                            self._attr(attribute), self.line, constant))
+        shape = tuple(map(int, shape))
+        at = self._shape_at.setdefault(shape, len(self.shapes))
+        if at == len(self.shapes):
+            self.shapes.append(shape)
+        if attribute is not None:
+            self.attrs.append(attribute)
+        self._nodes.append((OPS[name], dtype, len(shape), flags, a, b, c, at,
+                            0 if attribute is None else len(self.attrs) - 1, self.line, constant))
         return len(self._nodes) - 1
 
     def graph(self, outputs, kinds=None, guards=()):

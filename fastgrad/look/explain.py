@@ -141,10 +141,8 @@ class _Reader:
                 self.symbols[i], self._shapes(i), self.names[i])
             link = Link(i, by, term, *entries, note)
             other = found.get((i, by))
-            if other is not None:
-                link = Link(i, by, total(other.term, term), *[
-                    np.concatenate(pair) for pair in zip(other[3:6], entries)], other.note or note)
-            found[i, by] = link
+            found[i, by] = link if other is None else Link(i, by, total(other.term, term), *[
+                np.concatenate(pair) for pair in zip(other[3:6], entries)], other.note or note)
         return list(found.values())
 
     # ---- formulas with the intermediate variables substituted back
@@ -320,10 +318,11 @@ def _structure(node, k, x, y, shapes, name):
         slope = symbolic.partial(op, k, x, y, node.tie, term_row)
         slope = slope if isinstance(slope, Term) else _named_number(slope)
         if shape == node.shape:
-            if any(other not in ((), shape) and _holds(slope, x[j]) for j, other in enumerate(shapes)):
+            if any(other not in ((), shape) and _holds(slope, term)
+                   for term, other in zip(x, shapes)):
                 letter = symbol(f"D{k}_{name}", 2)
-                return letter, (f"{letter.args[0]}: a diagonal matrix of {text(slope)}, repeated to "
-                                f"{shape}")
+                return letter, (f"{letter.args[0]}: a diagonal matrix of {text(slope)}, repeated "
+                                f"to {shape}")
             return (diagonal(slope) if shape else slope), ""
         if not shape:
             return (vector(slope) if is_array(slope) else chain(slope, ONES)), "a column"
