@@ -26,25 +26,9 @@ _TIES = frozenset([OPS[name] for name in ("maximum", "minimum", "fmax", "fmin")]
 
 
 def replay(graph, values):
-    """What a graph makes of some values.
-
-    Parameters
-    ----------
-    graph : Graph
-    values : list of float, NumPy scalar, ndarray or Tensor
-        One for each input, of its shape and dtype.
-
-    Returns
-    -------
-    list
-        Tensors if a value is one, and recorded; otherwise floats, NumPy scalars and new arrays as
-        `graph.kinds` says.
-
-    Raises
-    ------
-    GuardError
-        Where the values lead elsewhere than those that the graph was recorded with.
-    """
+    """What a graph makes of some values, one for each input, of its shape and dtype: Tensors if a
+    value is one, and recorded; otherwise floats, NumPy scalars and new arrays as `graph.kinds`
+    says. GuardError: the values lead elsewhere than those that it was recorded with."""
     return Replay(graph)(values)
 
 

@@ -287,15 +287,9 @@ def numbers(name, *operands):
 # ---- local derivatives, entry by entry ------------------------------------------------------
 
 def jacobian_entries(node, k, operands, y, apply):
-    """The Jacobian of a node with respect to operand k.
-
-    Returns
-    -------
-    rows, columns : ndarray of int
-        Flat places in the result and in the operand, for all entries that may differ from 0.
-    coefficients : ndarray
-        The entries: of float, or of whatever `apply` computes with.
-    """
+    """The Jacobian of a node with respect to operand k: flat places in the result and in the
+    operand of all entries that may differ from 0, and these, of float or whatever `apply` computes
+    with."""
     x = operands[k]
     if node.op in core.functions:
         slope = partial(node.op, k, operands, y, node.tie, apply)

@@ -113,19 +113,12 @@ class Pattern(NamedTuple):
 
 
 def pattern(trace):
-    """Which entries of the one argument each entry of the one result may depend on.
+    """Which entries of the one argument each entry of the one result may depend on, in a run that
+    has ended: a Pattern of shape (result.size, argument.size).
 
-    Parameters
-    ----------
-    trace : Trace
-        A run that has ended.
-
-    Returns
-    -------
-    Pattern
-        Of shape (result.size, argument.size). Never too small, and exact up to numbers that
-        happen to be zero, but for rules of the user's, of which all results count as depending on
-        all operands. (A constant matrix that is half zero counts by its entries.)
+    It is never too small, and exact up to numbers that happen to be zero, but for rules of the
+    user's, of which all results count as depending on all operands. (A constant matrix that is half
+    zero counts by its entries.)
     """
     nodes, outputs = trace.nodes()
     n, m = math.prod(trace.input_shapes[0]), math.prod(trace.shapes[0])

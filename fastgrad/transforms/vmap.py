@@ -55,29 +55,9 @@ _FLOAT64 = np.dtype(np.float64).num
 # ---- graphs ---------------------------------------------------------------------------------
 
 def map_graph(graph, mapped, lanes, everything=()):
-    """A graph with lanes in front of some inputs.
-
-    Parameters
-    ----------
-    graph : Graph
-    mapped : list of bool
-        Which inputs have lanes.
-    lanes : int
-        How many.
-    everything : sequence of int
-        Places of outputs that shall have lanes whether they depend on a mapped input or not.
-
-    Returns
-    -------
-    Graph
-    list of bool
-        Which outputs have lanes.
-
-    Raises
-    ------
-    ValueError
-        If the function took a decision that depends on a mapped input.
-    """
+    """A graph with so many lanes in front of the inputs that are `mapped` (a bool each), and which
+    outputs have lanes; those at the places `everything` have them in any case. A ValueError says
+    that the function took a decision that depends on a mapped input."""
     build = Builder()
     rows = graph.nodes.tolist()
     inputs = []
