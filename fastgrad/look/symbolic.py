@@ -626,9 +626,9 @@ def symbolic(f, /, *x, simplify=False, **kwargs):
     recording = Recording("symbolic", f, x, kwargs)
     symbols = [_symbols(name, value.shape)
                for name, value in zip(recording.names, recording.values)]
-    values = walk([node._replace(value=value)
-                   for node, value in zip(recording.nodes, recording.values)],
-                  symbols, _Expressions(), range(len(recording.nodes)))
+    nodes = [node._replace(value=value) if node.op == "constant" else node
+             for node, value in zip(recording.nodes, recording.values)]
+    values = walk(nodes, symbols, _Expressions(), range(len(nodes)))
     if recording.output is None:
         value = _sympy_number(np.asarray(recording.result).item())
         gradient = [np.full(s.shape, sympy.Integer(0), object) for s in symbols]
