@@ -20,7 +20,7 @@ from fastgrad._operators.slots import Slot
 from fastgrad.graphs import replay as _replay
 from fastgrad.graphs.graph import LITERAL, Builder, Guard, Loop
 from fastgrad.graphs.record import record
-from fastgrad.graphs.replay import Replay, evaluate, prepare, register_call, replay
+from fastgrad.graphs.replay import CALLS, Replay, prepare, replay
 
 
 def same(found, wanted):
@@ -54,7 +54,7 @@ def test_rows(row, dtype):
         value = core.functions[row.name](*tensors).numpy()
         found, = replay(graph, [a[()] for a in arrays])
         same(np.asarray(found), value)
-        same(evaluate(graph, len(graph) - 1, arrays), value)
+        same(prepare(graph, len(graph) - 1)(*arrays), value)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.steps], ids=name_of)
@@ -245,7 +245,7 @@ def test_guards_are_checked_before_what_follows():
     boom = build.add("call", [x], (), np.float64, ("fastgrad.boom", (Slot(0),), (), None))
     graph = build.graph([boom], None, [Guard(every, "bool", True, "f.py:1")])
     calls = []
-    register_call("fastgrad.boom", lambda x: calls.append(1) or np.float64(4))
+    CALLS["fastgrad.boom"] = lambda x: calls.append(1) or np.float64(4)
     try:
         assert replay(graph, [np.ones(3)]) == [4.0]
         with pytest.raises(GuardError):
@@ -275,7 +275,7 @@ def test_calls():
         same(one, other)
     for i, operands_ in ((order, [a]), (where, [a > 0.5]), (nested, wanted[:2]),
                          (taken, [a, wanted[2]])):
-        same(evaluate(graph, i, operands_), wanted[[order, where, nested, taken].index(i)])
+        same(prepare(graph, i)(*operands_), wanted[[order, where, nested, taken].index(i)])
     gradient = fg.grad(lambda x: dot([replay(graph, [x])[3]], [np.arange(6.0)]))(a)
     np.testing.assert_array_equal(gradient, [3.0 + 4.0, 0.0, 2.0 + 5.0, 1.0])
 

@@ -1,6 +1,6 @@
 """An axis of lanes in front of operators for which more has to change than the attribute.
 
-`GraphOperator.lanes` in shaped.py names these rules; fastgrad/_vmap.py asks them. Each gets the
+`GraphOperator.lanes` in shaped.py names these rules; transforms/vmap.py asks them. Each gets the
 `Lanes`, the numbers of the operands in the graph that is mapped, and a How of one lane; it returns
 the node with lanes.
 """
@@ -23,17 +23,8 @@ class Unmappable(Exception):
 
 
 class Lanes:
-    """Appends the nodes of one graph to a Builder, with lanes.
-
-    Attributes
-    ----------
-    new : list of int
-        The new node of each node of the graph.
-    has : list of bool
-        Whether it has lanes.
-    rows : list of tuple
-        The nodes of the graph.
-    """
+    """Appends the nodes of one graph, `rows`, to a Builder, with lanes: `new` is the new node of
+    each, and `has` tells whether it has lanes."""
 
     def __init__(self, build, graph, lanes):
         self.build, self.graph, self.lanes, self.add = build, graph, lanes, build.add
@@ -58,17 +49,15 @@ class Lanes:
         shape = self.shape(k)
         return self.reshaped(node, (self.lanes, *(1,) * (rank - own), *shape), self.dtype(k))
 
-    def with_lanes(self, node, has, shape, dtype=None):
+    def with_lanes(self, node, has, shape):
         """A value with lanes, repeated if it has none."""
         if has:
             return node
-        if dtype is None:
-            dtype = self.build._nodes[node][1]
-        return self.add("broadcast", [node], (self.lanes, *shape), dtype)
+        return self.add("broadcast", [node], (self.lanes, *shape), self.build._nodes[node][1])
 
     def value(self, k):
         """Value k with lanes."""
-        return self.with_lanes(self.new[k], self.has[k], self.shape(k), self.dtype(k))
+        return self.with_lanes(self.new[k], self.has[k], self.shape(k))
 
     def widened(self, k, shape):
         """Value k with lanes, broadcast to a shape of one lane. It may have more leading axes of
@@ -167,15 +156,8 @@ def _with_lanes(m, index, operands, shape, inside):
     """An index of one lane, whose Slots count through the operands, with lanes; it is one of
     something of that shape, which has lanes itself (`inside`) or not.
 
-    Returns
-    -------
-    index : tuple
-    slots : list of int
-        The nodes that its Slots stand for, counting from 0.
-    part : tuple
-        The shape that the index picks of one lane.
-    order : tuple
-        Axis k of (lanes, *part) is axis order[k] of what the new index picks.
+    Beside it: the nodes that its Slots stand for, counting from 0; `part`, the shape that it picks
+    of one lane; and the order of axes: axis k of (lanes, *part) is axis order[k] of what it picks.
     """
     items = index if type(index) is tuple else (index,)
     known = [(m.shape(k), core.dtype_of_number(m.dtype(k))) for k in operands]

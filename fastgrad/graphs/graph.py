@@ -69,8 +69,8 @@ class Loop(NamedTuple):
 
     def __repr__(self):
         steps = "" if self.length is None else f" of {self.length} steps"
-        return (f"{self.kind}{steps}{', reversed' if self.reverse else ''} ({self.carries} carries, "
-                f"{self.sequences} sequences, {self.constants} constants)")
+        return (f"{self.kind}{steps}{', reversed' if self.reverse else ''} ({self.carries} "
+                f"carries, {self.sequences} sequences, {self.constants} constants)")
 
 
 class Graph:
@@ -105,7 +105,8 @@ class Graph:
     __slots__ = ("nodes", "operands", "shapes", "attrs", "inputs", "outputs", "kinds", "guards",
                  "lines")
 
-    def __init__(self, nodes, operands, shapes, attrs, inputs, outputs, kinds, guards=(), lines=("",)):
+    def __init__(self, nodes, operands, shapes, attrs, inputs, outputs, kinds, guards=(),
+                 lines=("",)):
         self.nodes = np.ascontiguousarray(nodes, NODE)
         self.operands = np.ascontiguousarray(operands, np.int32)
         self.shapes, self.attrs = list(shapes), list(attrs)
@@ -167,6 +168,13 @@ class Graph:
         return "\n".join(lines)
 
 
+def operand_lists(nodes, operands):
+    """The numbers of the operands of each of those rows."""
+    lists = operands.tolist()
+    return [lists[a:a + b] if flags & MANY else [k for k in (a, b, c) if k >= 0]
+            for flags, a, b, c in nodes[["flags", "a", "b", "c"]].tolist()]
+
+
 class Builder:
     """Makes a graph, node after node. Dtypes may be numbers."""
 
@@ -177,19 +185,6 @@ class Builder:
         self.shapes, self.attrs, self.lines = [()], [None], [""]
         self._shape_at = {(): 0}
         self.inputs = []
-
-    def _shape(self, shape):
-        shape = tuple(map(int, shape))
-        if shape not in self._shape_at:
-            self._shape_at[shape] = len(self.shapes)
-            self.shapes.append(shape)
-        return self._shape_at[shape]
-
-    def _attr(self, attribute):
-        if attribute is None:
-            return 0
-        self.attrs.append(attribute)
-        return len(self.attrs) - 1
 
     def input(self, shape=(), dtype=np.float64, weak=False):
         """A leaf to be bound."""
@@ -207,7 +202,8 @@ class Builder:
         value.flags.writeable = False
         return self.add("leaf", (), value.shape, value.dtype, value, 0, 0)
 
-    def add(self, name, operands, shape=(), dtype=np.float64, attribute=None, flags=0, constant=0.0):
+    def add(self, name, operands, shape=(), dtype=np.float64, attribute=None, flags=0,
+            constant=0.0):
         """An operation."""
         if len(operands) > 3 or name in _LISTED:
             flags |= MANY
@@ -217,16 +213,22 @@ class Builder:
             a, b, c = (*operands, -1, -1, -1)[:3]
         if type(dtype) is not int:
             dtype = np.dtype(dtype).num
-        self._nodes.append((OPS[name], dtype, len(shape), flags, a, b, c, self._shape(shape),
-                            self._attr(attribute), self.line, constant))
+        shape = tuple(map(int, shape))
+        at = self._shape_at.setdefault(shape, len(self.shapes))
+        if at == len(self.shapes):
+            self.shapes.append(shape)
+        if attribute is not None:
+            self.attrs.append(attribute)
+        self._nodes.append((OPS[name], dtype, len(shape), flags, a, b, c, at,
+                            0 if attribute is None else len(self.attrs) - 1, self.line, constant))
         return len(self._nodes) - 1
 
     def graph(self, outputs, kinds=None, guards=()):
         """The graph with those outputs."""
         nodes = np.array(self._nodes, NODE)
         if kinds is None:
-            kinds = ["array" if nodes["rank"][i] else "float" if nodes["flags"][i] & WEAK else "scalar"
-                     for i in outputs]
+            kinds = ["array" if nodes["rank"][i] else "float" if nodes["flags"][i] & WEAK else
+                     "scalar" for i in outputs]
         return Graph(nodes, self._operands, self.shapes, self.attrs, self.inputs, outputs, kinds,
                      guards, self.lines)
 

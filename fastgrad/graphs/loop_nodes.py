@@ -1,6 +1,6 @@
 """Loops as nodes of a graph: what they compute, their derivatives, and how they are put together.
 
-A loop is a `custom` node whose attribute is a `Loop` (graphs/graph.py). Its derivatives are loops, too.
+A loop is a `custom` node whose attribute is a `Loop` (graph.py). Its derivatives are loops, too.
 Forward mode carries the tangents along. Reverse mode runs a loop that also stacks what each step
 began with, and then a loop over those stacks in the other direction, which carries the cotangents
 of the carry and gathers those of the constants. As both are nodes of the same kind, derivatives of
@@ -20,7 +20,7 @@ from fastgrad._operators.rule import on_examples
 from fastgrad._run import Run
 
 from . import record
-from .graph import INPUT, MANY, OPS, WEAK, Builder, Graph, Loop
+from .graph import INPUT, MANY, OPS, WEAK, Builder, Graph, Loop, operand_lists
 from .replay import _plain_loop as unrolled
 from .replay import beneath, replay
 
@@ -115,23 +115,16 @@ class Rule:
         results = loop_results(f"tangent of {self.name}", tangent, [
             *carries, *own, *sequences, *[t for t in given[1] if t is not None], *constants,
             *[t for t in given[2] if t is not None], _mask(finite)])
-        answer = [None] * len(loop.body.outputs)
-        for k, t in zip(moving, results[loop.carries:]):
-            answer[k] = t
-        stacked = results[loop.carries + len(moving):]
-        for k, t in zip(_floats(loop.body, loop.body.outputs)[len(moving):], stacked):
-            answer[k] = t
-        return answer
+        outputs = loop.body.outputs     # (A carry keeps its dtype.)
+        return _with([None] * len(outputs), _floats(loop.body, outputs), results[loop.carries:])
 
     def unrolled_push(self, tangents, finite):
         active = [k for k, t in enumerate(tangents) if t is not None]
         moved = _floats(self.loop.body, self.loop.body.outputs)
         run = Run("jvp", self.steps(active, moved), ([self.operands[k] for k in active],), {}, 0,
                    False)
-        answer = [None] * len(self.loop.body.outputs)
-        for k, t in zip(moved, run.push([tangents[k] for k in active], finite=_mask(finite))):
-            answer[k] = _tensor(t)
-        return answer
+        found = run.push([tangents[k] for k in active], finite=_mask(finite))
+        return _with([None] * len(self.loop.body.outputs), moved, map(_tensor, found))
 
     # ---- reverse mode -----------------------------------------------------------------------
 
@@ -152,18 +145,14 @@ class Rule:
         stacks = stacks[len(loop.body.outputs):]
         bars = [_filled(cotangents[k], carries[k]) for k in moving]
         sums = [_filled(None, t) for t, n in zip(constants, wanted[2]) if n]
-        results = iter(loop_results(f"adjoint of {self.name}", adjoint, [
+        results = loop_results(f"adjoint of {self.name}", adjoint, [
             *bars, *sums, *stacks, *sequences, *[t for t in cotangents[loop.carries:]
-                                                 if t is not None], *constants, _mask(finite)]))
-        answer = [None] * len(self.operands)
-        for k in moving:
-            answer[k] = next(results)
-        for k, n in enumerate(wanted[2]):
-            if n:
-                answer[loop.carries + loop.sequences + k] = next(results)
-        for k, n in enumerate(wanted[1]):
-            if n:
-                answer[loop.carries + k] = next(results)
+                                                 if t is not None], *constants, _mask(finite)])
+        places = [k for k, n in enumerate(needed) if n]
+        fixed = loop.carries + loop.sequences
+        answer = _with([None] * len(needed), [
+            *moving, *[k for k in places if k >= fixed],
+            *[k for k in places if loop.carries <= k < fixed]], results)
         return [t if n else None for t, n in zip(answer, needed)]
 
     def unrolled_pull(self, cotangents, needed, finite):
@@ -171,10 +160,8 @@ class Rule:
         moved = [k for k, t in enumerate(cotangents) if t is not None]
         run = Run("vjp", self.steps(active, moved), ([self.operands[k] for k in active],), {}, 0,
                    False)
-        answer = [None] * len(self.operands)
-        for k, t in zip(active, run.pull([cotangents[k] for k in moved], _mask(finite))[0]):
-            answer[k] = _tensor(t)
-        return answer
+        found = run.pull([cotangents[k] for k in moved], _mask(finite))[0]
+        return _with([None] * len(self.operands), active, map(_tensor, found))
 
     def steps(self, active, moved):
         """The loop, recorded step by step, as a function of the active operands."""
@@ -486,13 +473,10 @@ def live_nodes(graph, nodes, inputs):
     live = np.zeros(len(nodes), bool)
     live[inputs] = live[graph.outputs] = True
     live[[guard.node for guard in graph.guards]] = True
-    rows = list(zip(nodes["flags"].tolist(), nodes["a"].tolist(), nodes["b"].tolist(),
-                    nodes["c"].tolist()))
+    operands = operand_lists(nodes, graph.operands)
     for i in range(len(nodes) - 1, -1, -1):
         if live[i]:
-            flags, a, b, c = rows[i]
-            operands = graph.operands[a:a + b] if flags & MANY else [k for k in (a, b, c) if k >= 0]
-            live[operands] = True
+            live[operands[i]] = True
     return live
 
 

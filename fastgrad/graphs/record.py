@@ -1,7 +1,7 @@
 """Recording a function into a graph.
 
-The recorder itself is compiled (_core/tape/recorder.pyx); here stand the graph's Python side and what
-can go wrong around the function.
+The recorder itself is compiled (_core/tape/recorder.pyx); here stand the graph's Python side and
+what can go wrong around the function.
 """
 
 import numpy as np
@@ -11,6 +11,7 @@ from fastgrad._core import core
 from .graph import NODE, Graph, Guard, Loop
 
 __all__ = ["Recording", "history", "record"]
+
 
 class Recording:
     """One run of a function, taken down.
@@ -44,11 +45,12 @@ class Recording:
     def results(self):
         """The same as the plain function would have returned it, without Tensors."""
         settled = map(core.settle_plain, self.outputs)
-        return [np.asarray(y) if kind == "array" else y for y, kind in zip(settled, self.graph.kinds)]
+        return [np.asarray(y) if kind == "array" else y
+                for y, kind in zip(settled, self.graph.kinds)]
 
 
 def record(function, values, captured=(), places_move=False, plain=False, recorder=None):
-    """Run a function of Tensors and take down what it does.
+    """Run a function of Tensors and take down what it does, as a Recording.
 
     Parameters
     ----------
@@ -67,10 +69,6 @@ def record(function, values, captured=(), places_move=False, plain=False, record
         differentiates or maps the function here.
     recorder : Recorder, optional
         Of these values, what is captured, and `plain`, for who needs it if the function fails.
-
-    Returns
-    -------
-    Recording
     """
     if recorder is None:
         recorder = core.Recorder(list(values), captured, plain)
@@ -98,18 +96,9 @@ def _recording(recorder, outputs, extracted):
 
 
 def history(inputs, outputs):
-    """What was recorded between some Tensors and others computed from them.
-
-    Parameters
-    ----------
-    inputs, outputs : list of Tensor
-        Other leaves that the outputs depend on are inputs, too: Recording.captured.
-
-    Raises
-    ------
-    RuntimeError
-        If the history is not complete: it has been differentiated without ``retain_graph``, lacks
-        a constant that no derivative reads, or Python code has looked at a value.
-    """
+    """What was recorded between some Tensors and others computed from them; other leaves that these
+    depend on are inputs, too (Recording.captured). RuntimeError: the history is not complete, as it
+    has been differentiated without ``retain_graph``, lacks a constant that no derivative reads, or
+    Python code has looked at a value."""
     recorder = core.Recorder.of_history(list(inputs), list(outputs))
     return _recording(recorder, list(outputs), recorder.graph(list(outputs)))

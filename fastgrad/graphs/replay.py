@@ -15,9 +15,9 @@ from fastgrad._core.core import GuardError
 from fastgrad._operators.shaped import SHAPED, WEIGHTS, How
 from fastgrad._operators.slots import Slot, filled
 
-from .graph import INPUT, LITERAL, MANY, NAMES, OPS, STOP, WEAK, Loop
+from .graph import INPUT, LITERAL, NAMES, OPS, STOP, WEAK, Loop, operand_lists
 
-__all__ = ["CALLS", "LANE", "Replay", "beneath", "evaluate", "prepare", "register_call", "replay"]
+__all__ = ["CALLS", "LANE", "Replay", "beneath", "prepare", "replay"]
 
 Tensor = core.Tensor
 _LEAF = OPS["leaf"]
@@ -26,25 +26,9 @@ _TIES = frozenset([OPS[name] for name in ("maximum", "minimum", "fmax", "fmin")]
 
 
 def replay(graph, values):
-    """What a graph makes of some values.
-
-    Parameters
-    ----------
-    graph : Graph
-    values : list of float, NumPy scalar, ndarray or Tensor
-        One for each input, of its shape and dtype.
-
-    Returns
-    -------
-    list
-        Tensors if a value is one, and recorded; otherwise floats, NumPy scalars and new arrays as
-        `graph.kinds` says.
-
-    Raises
-    ------
-    GuardError
-        Where the values lead elsewhere than those that the graph was recorded with.
-    """
+    """What a graph makes of some values, one for each input, of its shape and dtype: Tensors if a
+    value is one, and recorded; otherwise floats, NumPy scalars and new arrays as `graph.kinds`
+    says. GuardError: the values lead elsewhere than those that it was recorded with."""
     return Replay(graph)(values)
 
 
@@ -59,12 +43,10 @@ class Replay:
         self.start = [None] * len(graph)
         self.steps = []                     # (number of the node, function of all values, dead)
         rows = graph.nodes.tolist()
-        lists = graph.operands.tolist()
+        operands = operand_lists(graph.nodes, graph.operands)
         guards = {}
         for guard in graph.guards:
             guards.setdefault(guard.node, []).append(guard)
-        operands = [() if row[0] == _LEAF else lists[row[4]:row[4] + row[5]] if row[3] & MANY
-                    else [k for k in row[4:7] if k >= 0] for row in rows]
         # What nobody looks at is left out; what has been looked at for the last time is let go of.
         needed = bytearray(len(rows))
         for i in (*graph.outputs, *guards):
@@ -151,13 +133,8 @@ def _input(graph, i, value, tensors):
     t = value if isinstance(value, Tensor) else None
     if type(value) is np.ndarray and core.recording_program():
         t = core.known_array(value)         # an input of the recording around, perhaps
-    if t is not None:
-        pass
-    elif type(value) is float:
-        t = core.weak(value)
-    else:
-        # What a recording keeps must not change when the caller's array does.
-        t = core.tensor(value, copy=tensors)
+    if t is None:                           # (What it keeps must not change with the caller's.)
+        t = core.weak(value) if type(value) is float else core.tensor(value, copy=tensors)
     if t.shape != graph.shape(i):
         raise ValueError(f"input {graph.inputs.index(i)} has the shape {t.shape}, but the graph "
                          f"was recorded with {graph.shape(i)}")
@@ -188,9 +165,6 @@ def _guarded(step, i, guards):
     return checked
 
 
-_LOOKS = {"bool": bool, "int": int}
-
-
 def look(kind, value):
     """What a guard of that kind sees in a value; where a recording goes on, it sees it, too."""
     if kind == "all":
@@ -199,7 +173,7 @@ def look(kind, value):
         from fastgrad import numpy as fnp
 
         return int(fnp.count_nonzero(value))
-    return _LOOKS[kind](value)
+    return bool(value) if kind == "bool" else int(value)
 
 
 def check_guard(guard, value):
@@ -263,26 +237,8 @@ _STEPS = (_one, _two, _three)
 
 # What a call node may name: functions of plain arrays. Graphs come from files, too, so that
 # nothing is looked up by a name that does not stand here: NumPy's from numpy/_plain.py, our
-# operators, and what is registered below.
+# operators, and what is added below. They return an array, or a tuple of them.
 CALLS = core.CALLED
-
-
-def register_call(name, function):
-    """Let call nodes name a function.
-
-    Parameters
-    ----------
-    name : str
-        "fastgrad.something".
-    function : callable
-        Of plain arrays; returns an array, or a tuple of them.
-    """
-    CALLS[name] = function
-
-
-for _name in WEIGHTS:
-    register_call(_name, core.reduction_weights_of)
-register_call("fastgrad.all_finite", core.all_finite)
 
 # In the call of `fastgrad.lanes`, whose first argument is a call, it stands for a Slot of that.
 LANE = "operand of a lane"
@@ -315,7 +271,8 @@ def _lane_by_lane(called, *operands):
     return np.stack(results)[:lanes]
 
 
-register_call("fastgrad.lanes", _lane_by_lane)
+CALLS.update(dict.fromkeys(WEIGHTS, core.reduction_weights_of) | {
+    "fastgrad.all_finite": core.all_finite, "fastgrad.lanes": _lane_by_lane})
 
 
 def function_of(name):
@@ -340,8 +297,7 @@ def _call(attribute, operands):
         given = [v[k] for k in operands]
         result = core.derive(name, function, filled(args, given),
                              {key: filled(value, given) for key, value in kwargs})
-        if which is not None:
-            result = result[which]
+        result = result if which is None else result[which]
         return result if isinstance(result, Tensor) else core.tensor(result)
     return step
 
@@ -395,7 +351,6 @@ def prepare(graph, i):
     rows = [graph.nodes[k].item() for k in graph.operands_of(i)]
     step = _step(graph, name, graph.nodes[i].item(), range(len(rows)))
     weak = [bool(row[3] & WEAK) for row in rows]
-
     own = _arrays_in([graph.attribute(i)])
 
     def given(arrays):
@@ -443,11 +398,6 @@ def beneath(graph, i, detached=False):
 
 def _array(result):
     return np.array(result.numpy())
-
-
-def evaluate(graph, i, operand_values):
-    """The value of node i for plain arrays in place of its operands."""
-    return prepare(graph, i)(*operand_values)
 
 
 core.HANDED_DOWN["replay"] = sys.modules[__name__]

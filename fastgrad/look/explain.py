@@ -15,6 +15,7 @@ from collections import namedtuple
 import numpy as np
 
 from fastgrad._operators.shaped import SHAPED
+from fastgrad.graphs.walk import Meaning
 
 from . import symbolic
 from .symbolic import Recording, evaluate, numbers
@@ -75,8 +76,7 @@ class _Reader:
         self.constants = {}
         self._name(_surroundings(f, kwargs))
         self.symbols = [self._symbol(i) for i in range(len(self.nodes))]
-        self.formulas = [_formula(node, [self.symbols[k] for k in node.operands], self._shapes(i))
-                         for i, node in enumerate(self.nodes)]
+        self.formulas = {i: self._formula(i, self.symbols) for i in self.steps}
         self.links = self._links()          # in the order of the nodes they lead to
         self.into, self.out_of = [[[] for node in self.nodes] for _ in range(2)]
         for link in self.links:
@@ -120,6 +120,10 @@ class _Reader:
             return _named_number(float(self.values[i]))
         return symbol(self.names[i], self.values[i].ndim)
 
+    def _formula(self, i, terms):
+        node = self.nodes[i]
+        return _Formulas(self._shapes(i)).operation(node, [terms[k] for k in node.operands])
+
     def _shapes(self, i):
         return [self.values[k].shape for k in self.nodes[i].operands]
 
@@ -137,10 +141,8 @@ class _Reader:
                 self.symbols[i], self._shapes(i), self.names[i])
             link = Link(i, by, term, *entries, note)
             other = found.get((i, by))
-            if other is not None:
-                link = Link(i, by, total(other.term, term), *[
-                    np.concatenate(pair) for pair in zip(other[3:6], entries)], other.note or note)
-            found[i, by] = link
+            found[i, by] = link if other is None else Link(i, by, total(other.term, term), *[
+                np.concatenate(pair) for pair in zip(other[3:6], entries)], other.note or note)
         return list(found.values())
 
     # ---- formulas with the intermediate variables substituted back
@@ -148,8 +150,7 @@ class _Reader:
     def _expand(self):
         expanded = list(self.symbols)
         for i in self.steps:
-            formula = _formula(self.nodes[i], [expanded[k] for k in self.nodes[i].operands],
-                               self._shapes(i))
+            formula = self._formula(i, expanded)
             if size_of(formula) <= LONG:
                 expanded[i] = formula
         return expanded
@@ -239,40 +240,51 @@ def _surroundings(f, kwargs):
 
 # ---- operators in matrices ------------------------------------------------------------------
 
-def _formula(node, x, shapes):
-    """A node as a term of its operands."""
-    if node.op in ("argument", "constant"):
-        return ZERO
-    if node.op == "operator":
+class _Formulas(Meaning):
+    """Nodes as terms of their operands, which have those shapes."""
+
+    def __init__(self, shapes):
+        self.shapes = shapes
+
+    def elementwise(self, node, x):
+        return term_row(node.op, *x)
+
+    def operator(self, node, x):
         row, options, which = node.attribute
         how = [symbol(f"{name}={value}") for name, value in options.items()
                if value is not None and value is not False]
         term = call(row.name, *x, *how, rank=len(node.shape))
         return term if row.returns == 1 else Term("index", (term, str(which), len(node.shape)))
-    if symbolic.ROWS[node.op].kind != "shaped":
-        return term_row(node.op, *x)
-    row = SHAPED.get(node.op)
-    if row is None:                     # a rule: it has no local derivative to show either
-        return ZERO
-    if row.bilinear:
-        if len(shapes[0]) == 1:
-            return chain(transpose(x[0] if len(shapes[1]) == 1 else x[1]),
-                         x[1] if len(shapes[1]) == 1 else x[0])
+
+    def product(self, node, x):
+        rows, columns = map(len, self.shapes)
+        if rows == 1:
+            a, b = x if columns == 1 else x[::-1]
+            return chain(transpose(a), b)
         return chain(*x)
-    if row.option == "order" and node.attribute == (1, 0):
-        return transpose(x[0])
-    if row.converts:
-        return call(node.dtype.name, *x)
-    if row.index in ("read", "replaced"):
-        index = _index_text(node.attribute)
-        if len(x) == 1:
-            return Term("index", (x[0], index, len(node.shape)))
-        how = [f"[{index}]"]
-    elif row.reduces:
+
+    def reduces(self, node, x):
         how = ["axis=" + ", ".join(map(str, node.attribute))] if node.shape else []
-    else:
+        return call(node.op, *x, *map(symbol, how), rank=len(node.shape))
+
+    def moves(self, node, x):
+        row = SHAPED[node.op]
+        if row.option == "order" and node.attribute == (1, 0):
+            return transpose(x[0])
+        if row.converts:
+            return call(node.dtype.name, *x)
         how = [str(getattr(node, row.option))] if row.option in ("shape", "attribute") else []
-    return call(node.op, x[0], *map(symbol, how), *x[1:], rank=len(node.shape))
+        if row.index in ("read", "replaced"):
+            index = _index_text(node.attribute)
+            if len(x) == 1:
+                return Term("index", (x[0], index, len(node.shape)))
+            how = [f"[{index}]"]
+        return call(node.op, x[0], *map(symbol, how), *x[1:], rank=len(node.shape))
+
+    def custom(self, node, x):          # it has no local derivative to show either
+        return ZERO
+
+    result = custom
 
 
 def _index_text(index):
@@ -306,10 +318,11 @@ def _structure(node, k, x, y, shapes, name):
         slope = symbolic.partial(op, k, x, y, node.tie, term_row)
         slope = slope if isinstance(slope, Term) else _named_number(slope)
         if shape == node.shape:
-            if any(other not in ((), shape) and _holds(slope, x[j]) for j, other in enumerate(shapes)):
+            if any(other not in ((), shape) and _holds(slope, term)
+                   for term, other in zip(x, shapes)):
                 letter = symbol(f"D{k}_{name}", 2)
-                return letter, (f"{letter.args[0]}: a diagonal matrix of {text(slope)}, repeated to "
-                                f"{shape}")
+                return letter, (f"{letter.args[0]}: a diagonal matrix of {text(slope)}, repeated "
+                                f"to {shape}")
             return (diagonal(slope) if shape else slope), ""
         if not shape:
             return (vector(slope) if is_array(slope) else chain(slope, ONES)), "a column"

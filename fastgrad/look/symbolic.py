@@ -17,7 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from fastgrad._core import core, trees
+from fastgrad._operators.rule import Rule, apply
 from fastgrad._operators.shaped import SHAPED, numbered
+from fastgrad.graphs.walk import Meaning, walk
 
 __all__ = ["Symbolic", "symbolic"]
 
@@ -74,13 +76,7 @@ class Applied(NamedTuple):
 
     def result(self, *operands):
         """This one, of plain arrays or Tensors."""
-        return _operators().apply(self.row, operands, self.options)[self.which]
-
-
-def _operators():
-    from fastgrad._operators import rule
-
-    return rule
+        return apply(self.row, operands, self.options)[self.which]
 
 
 def _with_operators(nodes):
@@ -88,7 +84,7 @@ def _with_operators(nodes):
     found = []
     for node in nodes:
         maker = nodes[node.operands[0]] if node.op == "result" else None
-        if maker is not None and isinstance(maker.attribute, _operators().Rule):
+        if maker is not None and isinstance(maker.attribute, Rule):
             rule = maker.attribute
             node = node._replace(op="operator", operands=maker.operands, attribute=Applied(
                 rule.row, rule.options, node.attribute))
@@ -169,10 +165,10 @@ def _known_values(recording, leaves):
             values[i] = np.nan_to_num(values[i], nan=0.0, posinf=np.inf, neginf=-np.inf)
     for i in unknown:
         if nodes[i].op in ROWS:
-            values[i] = node_value(nodes[i], [values[k] for k in nodes[i].operands], numbers)
+            values[i] = Numbers().operation(nodes[i], [values[k] for k in nodes[i].operands])
     if unknown and recording.output is not None:
         last = nodes[recording.output]
-        again = node_value(last, [values[k] for k in last.operands], numbers)
+        again = Numbers().operation(last, [values[k] for k in last.operands])
         if not np.allclose(again, last.value, rtol=1e-5, equal_nan=True):
             raise NotImplementedError(
                 "the function assigns to parts of an array whose other entries were not recorded; "
@@ -291,15 +287,9 @@ def numbers(name, *operands):
 # ---- local derivatives, entry by entry ------------------------------------------------------
 
 def jacobian_entries(node, k, operands, y, apply):
-    """The Jacobian of a node with respect to operand k.
-
-    Returns
-    -------
-    rows, columns : ndarray of int
-        Flat places in the result and in the operand, for all entries that may differ from 0.
-    coefficients : ndarray
-        The entries: of float, or of whatever `apply` computes with.
-    """
+    """The Jacobian of a node with respect to operand k: flat places in the result and in the
+    operand of all entries that may differ from 0, and these, of float or whatever `apply` computes
+    with."""
     x = operands[k]
     if node.op in core.functions:
         slope = partial(node.op, k, operands, y, node.tie, apply)
@@ -353,27 +343,43 @@ def _matmul_entries(k, operands):
     return (rows, in_a, b.ravel()[in_b]) if k == 0 else (rows, in_b, a.ravel()[in_a])
 
 
-def node_value(node, operands, apply):
-    """The value of a node from those of its operands."""
-    if node.op in core.functions:
-        return np.asarray(apply(node.op, *operands))
-    row = SHAPED.get(node.op)
-    if row and row.reduces and not row.linear:
-        x, = operands
+class Numbers(Meaning):
+    """The values of nodes, as they are compiled."""
+
+    apply = staticmethod(numbers)
+
+    def elementwise(self, node, operands):
+        return np.asarray(self.apply(node.op, *operands))
+
+    def reduces(self, node, operands):
+        row, (x,) = SHAPED[node.op], operands
+        if row.linear:
+            return self.moves(node, operands)
         rows, _ = row.route(node, 0, [x.shape])
         value = np.empty(math.prod(node.shape), x.dtype)
         for k in range(value.size):
-            value[k] = functools.reduce(functools.partial(apply, row.fold), x.ravel()[rows == k])
+            value[k] = functools.reduce(functools.partial(self.apply, row.fold),
+                                        x.ravel()[rows == k])
         return value.reshape(node.shape)
-    if node.op == "operator" and all(x.dtype != object for x in operands):
+
+    def operator(self, node, operands):
+        if any(x.dtype == object for x in operands):
+            return self.moves(node, operands)
         return np.asarray(node.attribute.row.computed(*operands, **node.attribute.options)[
             node.attribute.which])
-    value = np.zeros(math.prod(node.shape), np.result_type(*operands, np.float64))
-    for k in range(1 if row and row.bilinear else len(operands)):
-        rows, columns, slopes = jacobian_entries(node, k, operands, value, apply)
-        np.add.at(value, rows,
-                  np.asarray(apply("multiply", operands[k].ravel()[columns], slopes)))
-    return value.reshape(node.shape)
+
+    def product(self, node, operands):
+        return self.moves(node, operands, 1)
+
+    def moves(self, node, operands, count=None):
+        """What is linear in its first operands, or in all: by its slopes."""
+        value = np.zeros(math.prod(node.shape), np.result_type(*operands, np.float64))
+        for k, x in enumerate(operands[:count]):
+            rows, columns, slopes = jacobian_entries(node, k, operands, value, self.apply)
+            np.add.at(value, rows, np.asarray(self.apply("multiply", x.ravel()[columns], slopes)))
+        return value.reshape(node.shape)
+
+    custom = result = moves         # (which says that a rule has no formula)
 
 
 # Operands that no derivative goes through: what chooses, and what stands beside.
@@ -470,6 +476,18 @@ def _sympy_row(name, *operands):
     if formula is None:
         return getattr(sympy, SYMPY.get(name, name), sympy.Function(name))(*given)
     return evaluate(formula, dict(zip("abc", given)) | {"pi": sympy.pi}, _sympy_row)
+
+
+class _Expressions(Numbers):
+    """Arrays of SymPy expressions."""
+
+    apply = staticmethod(_sympy_row)
+
+    def operation(self, node, operands):
+        return np.asarray(super().operation(node, operands), object)
+
+    def constant(self, node):
+        return np.asarray(np.frompyfunc(_sympy_number, 1, 1)(node.value), object)
 
 
 class Symbolic:
@@ -606,16 +624,11 @@ def symbolic(f, /, *x, simplify=False, **kwargs):
     """
     sympy = _import_sympy()
     recording = Recording("symbolic", f, x, kwargs)
-    values, leaves = [], iter(recording.names)
-    for node, value in zip(recording.nodes, recording.values):
-        if node.op == "argument":
-            values.append(_symbols(next(leaves), value.shape))
-        elif node.op == "constant":
-            values.append(np.asarray(np.frompyfunc(_sympy_number, 1, 1)(value), object))
-        else:
-            operands = [values[k] for k in node.operands]
-            values.append(np.asarray(node_value(node, operands, _sympy_row), object))
-    symbols = values[:len(recording.names)]
+    symbols = [_symbols(name, value.shape)
+               for name, value in zip(recording.names, recording.values)]
+    nodes = [node._replace(value=value) if node.op == "constant" else node
+             for node, value in zip(recording.nodes, recording.values)]
+    values = walk(nodes, symbols, _Expressions(), range(len(nodes)))
     if recording.output is None:
         value = _sympy_number(np.asarray(recording.result).item())
         gradient = [np.full(s.shape, sympy.Integer(0), object) for s in symbols]

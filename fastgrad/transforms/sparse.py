@@ -16,7 +16,6 @@ import copy
 import functools
 import itertools
 import math
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ import numpy as np
 from fastgrad._core import core
 from fastgrad._operators.shaped import SHAPED
 from fastgrad._run import Run
+from fastgrad.graphs.walk import Meaning, walk
 
 PULL = 1.5              # what a reverse sweep costs, in forward ones
 LANE_SIZE = 256         # larger arrays go through the forward sweep faster one at a time
@@ -113,19 +113,12 @@ class Pattern(NamedTuple):
 
 
 def pattern(trace):
-    """Which entries of the one argument each entry of the one result may depend on.
+    """Which entries of the one argument each entry of the one result may depend on, in a run that
+    has ended: a Pattern of shape (result.size, argument.size).
 
-    Parameters
-    ----------
-    trace : Trace
-        A run that has ended.
-
-    Returns
-    -------
-    Pattern
-        Of shape (result.size, argument.size). Never too small, and exact up to numbers that
-        happen to be zero, but for rules of the user's, of which all results count as depending on
-        all operands. (A constant matrix that is half zero counts by its entries.)
+    It is never too small, and exact up to numbers that happen to be zero, but for rules of the
+    user's, of which all results count as depending on all operands. (A constant matrix that is half
+    zero counts by its entries.)
     """
     nodes, outputs = trace.nodes()
     n, m = math.prod(trace.input_shapes[0]), math.prod(trace.shapes[0])
@@ -150,7 +143,7 @@ _SHORT = 16             # rows up to this length stay arrays, longer ones become
 _FEW = 8                # arrays that a dependence may have without being tidied up
 
 
-class _Dependences:
+class _Dependences(Meaning):
     """The dependences of the nodes of a graph."""
 
     def __init__(self, n):
@@ -160,57 +153,49 @@ class _Dependences:
         self.inputs = self._new_ids(n)
 
     def run(self, nodes, result):
-        """The dependence of one node, from the dependences of all nodes before it."""
+        """The dependence of one node."""
         self.nodes = nodes
-        found = [None] * len(nodes)
-        left = Counter(itertools.chain.from_iterable(node.operands for node in nodes))
-        left[result] += 1
-        for k, node in enumerate(nodes):
-            operands = [found[i] for i in node.operands]
-            for i in node.operands:
-                left[i] -= 1
-            if node.op == "argument":
-                found[k] = self._leaf(node)
-            elif any(d is not None for d in operands):
-                shapes = [nodes[i].shape for i in node.operands]
-                last = not node.operands or not left[node.operands[0]]
-                found[k] = self._node(node, operands, shapes, last)
-            for i in node.operands:
-                if not left[i]:
-                    found[i] = None
-        return found[result]
+        shape = nodes[0].shape
+        leaf = [self.inputs.reshape(shape)] if shape else frozenset((0,))
+        return walk(nodes, [leaf], self, [result])[0]
 
-    def _leaf(self, node):
-        if node.shape == ():
-            return frozenset((0,))
-        return [self.inputs.reshape(node.shape)]
-
-    def _node(self, node, operands, shapes, last):
+    def operation(self, node, operands):
+        if all(d is None for d in operands):
+            return None
         row, index = SHAPED.get(node.op), node.attribute
         if row is not None and row.index in ("read", "replaced") and type(index) is tuple and len(
-                index) == len(shapes[0] if row.index == "read" else node.shape) and all(
+                index) == len(self._shapes(node)[0] if row.index == "read" else node.shape) and all(
                 type(i) is int for i in index):
             if row.index == "replaced":
-                return self._patched(node, operands, last)
+                return self._patched(node, operands)
             if type(operands[0]) is _Patched:
                 return self._limited(operands[0].at(index))
         operands = [d.arrays(self) or None if type(d) is _Patched else d for d in operands]
         if all(d is None for d in operands):
             return None
-        if row is not None:
-            dependence = (
-                self._moved(row, node, operands, shapes) if row.move else
-                self._over(operands[0], shapes[0], node.attribute, node.shape) if row.reduces else
-                self._matmul(node, operands, shapes) if row.bilinear else
-                self._scatter(row, node, operands, shapes))
-        elif node.op in core.functions:
-            dependence = self._union([d for d, none in zip(operands, _zero_partials(node.op))
-                                      if not none], node.shape)
-        else:                           # rules of the user's
-            dependence = operands[0] if node.op == "result" else self._everything(operands, shapes)
+        dependence = super().operation(node, operands)
         if node.shape == () and type(dependence) is list:
             dependence = _ids_of(dependence)
         return dependence or None
+
+    def constant(self, node):
+        return None
+
+    def elementwise(self, node, operands):
+        return self._union([d for d, none in zip(operands, _zero_partials(node.op)) if not none],
+                           node.shape)
+
+    def custom(self, node, operands):
+        """A rule of the user's: each entry depends on all."""
+        ids = [_ids_of(self.arrays(d, shape)) for d, shape in zip(operands, self._shapes(node))
+               if d is not None]
+        return self._limited(frozenset().union(*ids))
+
+    def result(self, node, operands):
+        return operands[0]
+
+    def _shapes(self, node):
+        return [self.nodes[i].shape for i in node.operands]
 
     # -- the kinds of dependence --
 
@@ -295,17 +280,14 @@ class _Dependences:
             return self.settle(*self.rows(arrays, math.prod(shape), shape), shape)
         return arrays
 
-    def _everything(self, dependences, shapes):
-        """Whatever an operation does: each entry depends on all."""
-        ids = [_ids_of(self.arrays(d, shape)) for d, shape in zip(dependences, shapes)
-               if d is not None]
-        return self._limited(frozenset().union(*ids))
-
     # -- what moves entries --
 
-    def _moved(self, row, node, operands, shapes):
+    def moves(self, node, operands):
+        row, shapes = SHAPED[node.op], self._shapes(node)
         if row.converts:
             return operands[0]
+        if row.move is None:
+            return self._scatter(row, node, operands, shapes)
         if node.shape and len(shapes) > 1 and all(shape == () for shape in shapes):
             return self._scalars(operands, node.shape)
         move = row.move(node)
@@ -331,17 +313,20 @@ class _Dependences:
         starts = np.concatenate(([0], np.cumsum(np.bincount(places, minlength=size))))
         return self.settle(starts, ids[order], node.shape)
 
-    def _patched(self, node, operands, last):
+    def _patched(self, node, operands):
         """One entry assigned to."""
         before, value = operands
         if type(before) is not _Patched:
             before = _Patched(self.arrays(before, node.shape), node.shape, {})
-        elif not last:                      # somebody still needs it as it was
+        elif node.operands[0] in self.values:       # somebody still needs it as it was
             before = _Patched(before.base, before.shape, dict(before.cells))
         before.cells[before.flat(node.attribute)] = _ids_of(self.arrays(value, ()))
         return before
 
     # -- what depends on many entries --
+
+    def reduces(self, node, operands):
+        return self._over(operands[0], self._shapes(node)[0], node.attribute, node.shape)
 
     def _over(self, dependence, shape, axes, result):
         """The union along axes; `result` is the shape without them, or with axes of length 1."""
@@ -359,11 +344,11 @@ class _Dependences:
         ids = np.concatenate(parts, axis=1)
         return self.settle(np.arange(size + 1) * ids.shape[1], ids.reshape(-1), result)
 
-    def _matmul(self, node, operands, shapes):
+    def product(self, node, operands):
         """Entry (i, j) depends on row i of the first and on column j of the second factor."""
         if len(operands) != 2:
-            return self._everything(operands, shapes)
-        (a, b), (shape_a, shape_b) = operands, shapes
+            return self.custom(node, operands)
+        (a, b), (shape_a, shape_b) = operands, self._shapes(node)
         if len(shape_a) == 2 and a is None and len(shape_b) <= 2:
             matrix = self.nodes[node.operands[0]].value
             if _mostly_zero(matrix):
@@ -386,7 +371,6 @@ class _Dependences:
                 shape_b) else columns)
         return self._union([[np.broadcast_to(array, node.shape) for array in part]
                             for part in parts], node.shape)
-
 
     def _by_matrix(self, matrix, arrays, shape):
         """Of a product with a constant matrix: what its entries that are not zero let through."""
@@ -505,8 +489,9 @@ class _Plan:
         return matrix
 
     def values(self, trace):
-        """The entries, in the order of the pattern; and, as ``(row, columns, entries)``, those beyond it:
-        in the row of a result that is not finite a step (floor, sign) has a partial that counts."""
+        """The entries, in the order of the pattern; and, as ``(row, columns, entries)``, those
+        beyond it: in the row of a result that is not finite a step (floor, sign) has a partial that
+        counts."""
         dtype, data = trace.input_dtypes[0], None
         wild = () if trace.results_finite() else np.flatnonzero(
             ~np.isfinite(np.ravel(core.settled(trace.plain()[0]))))

@@ -20,6 +20,7 @@ from fastgrad._core.arguments import name_of
 from fastgrad._operators.rule import Rule, apply, pushed
 from fastgrad._operators.shaped import SHAPED
 from fastgrad._run import differentiable, function_given, matching
+from fastgrad.graphs.walk import Meaning, walk
 
 from .custom import constant, plain, refuse_recorded
 
@@ -188,48 +189,77 @@ def _settled(t, value):
 
 def _propagate(nodes, results, inputs, order):
     """The series of the nodes that are results, by number."""
-    last = {i: at for at, node in enumerate(nodes) for i in node.operands}
-    last |= {i: len(nodes) for i in results if i is not None}
-    series = {}
-    for at, node in enumerate(nodes):
-        known = {}
-        y = series[at] = _node_series(node, at, series, inputs, known)
-        if node.operands and isinstance(y, _Series):
-            series[at] = y.computed(order, node)
-        for made, sources in known.values():
-            made.more = None                    # it refers to others that refer to it
-        for i in set(node.operands):
-            if last[i] == at:
-                del series[i]
-    return series
+    return dict(zip(results, walk(nodes, inputs, _PowerSeries(order), results)))
 
 
 # ---- power series ---------------------------------------------------------------------------
 
-def _node_series(node, at, series, inputs, known):
-    """The series of node number `at`, of which no coefficient need be computed yet; a list of them
-    where it has several results."""
-    if node.op == "argument":
-        return inputs[at]
-    if node.op == "constant":       # (None: no partial reads it; an operator's record has it)
+class _PowerSeries(Meaning):
+    """Operations of series, a list of them where there are several results: of all coefficients up
+    to an order or, without one, of those that are asked for."""
+
+    def __init__(self, order=None):
+        self.order, self.known = order, {}
+
+    def operation(self, node, operands):
+        y = super().operation(node, operands)
+        if not isinstance(y, _Series):
+            return y
+        if self.order is None:
+            return y.mapped(lambda t: _fit(t, node))
+        y = y.computed(self.order, node)
+        for made, sources in self.known.values():
+            made.more = None                    # it refers to others that refer to it
+        self.known = {}
+        return y
+
+    def constant(self, node):
+        # (None: no partial reads it; an operator's record has it)
         return node.value if node.shape == () or node.value is None else _Series([
             constant(node.value)])
-    operands = [series[i] for i in node.operands]
-    row = SHAPED.get(node.op)
-    if row is not None:
-        return (_linear(row, node, operands) if row.linear else _bilinear(row, node, operands)
-                if row.bilinear else (_weighted if row.weighed else _folded)(row, node, *operands))
-    if node.op in _row:
-        return _elementwise(node.op, operands, node.tie, known)
-    if node.op == "result":
+
+    def elementwise(self, node, operands):
+        return _elementwise(node.op, operands, node.tie, self.known)
+
+    def moves(self, node, operands):
+        """What is linear: the operator itself, of each coefficient."""
+        step = SHAPED[node.op].step(node)
+
+        def more(k):
+            parts = [_part(x, k) for x in operands]
+            if all([t is None for t in parts]):
+                return None
+            for place, x in enumerate(operands):
+                if parts[place] is None:
+                    first = _part(x, 0)     # (None: assigned to before it was kept.)
+                    parts[place] = np.zeros(node.shape if first is None else
+                                            getattr(first, "shape", ()), node.dtype)
+            return step(*parts)
+        return _Series([], more)
+
+    def reduces(self, node, operands):
+        row = SHAPED[node.op]
+        return self.moves(node, operands) if row.linear else (
+            _weighted if row.weighed else _folded)(row, node, *operands)
+
+    def product(self, node, operands):
+        step = SHAPED[node.op].step(node)
+
+        def product(s, t):
+            return None if s is None or t is None else step(s, t)
+        return _Series([], lambda k: _cauchy(k, *operands, 0, product))
+
+    def result(self, node, operands):
         return operands[0][node.attribute]
-    if not isinstance(node.attribute, Rule):
-        raise core.NoDerivativeError(
-            f"taylor: the function calls {node.attribute!r}, whose derivative is given by a "
-            "rule, which knows no higher ones; nest fg.jvp instead")
-    rule = node.attribute
-    return _operator(rule.row, rule.options, [
-        _Series([rule.constants[k]]) if x is None else x for k, x in enumerate(operands)])
+
+    def custom(self, node, operands):
+        rule = node.attribute
+        if not isinstance(rule, Rule):
+            raise core.NoDerivativeError(
+                f"taylor: the function calls {rule!r}, whose derivative is given by a "
+                "rule, which knows no higher ones; nest fg.jvp instead")
+        return _operator(rule.row, rule.options, [
+            _Series([rule.constants[k]]) if x is None else x for k, x in enumerate(operands)])
 
 
 class _Series:
@@ -262,7 +292,7 @@ class _Series:
         return _Series([None if t is None else _fit(t, node) for t in self.known[:order + 1]])
 
     def mapped_slopes(self):
-        """The series of its derivative. (Its first coefficient is a number, as that of any value.)"""
+        """The series of its derivative. (Its first coefficient is a number, as any value's.)"""
         def image(k):
             if self[k + 1] is None:
                 return None if k else _row["multiply"](self[0], 0.0)
@@ -320,6 +350,17 @@ def _cauchy(k, a, b, first=0, product=_times):
     return total
 
 
+def _chained(k, x, p, total=None):
+    """k times coefficient k of the series whose derivative is x' p, added to a total."""
+    for j in range(1, k + 1):
+        total = _plus(total, _times(x.slope(j), p[k - j]))
+    return total
+
+
+def _divided(total, k):
+    return None if total is None else _row["divide"](total, float(k))
+
+
 # ---- element-wise operations ----------------------------------------------------------------
 
 def _elementwise(op, operands, tie, known):
@@ -363,10 +404,9 @@ def _elementwise(op, operands, tie, known):
             if _constant(p):
                 straight = _plus(straight, x[k] if type(p) is float and p == 1 else
                                  _times(x[k], _part(p, 0)))
-                continue
-            for j in range(1, k + 1):
-                total = _plus(total, _times(x.slope(j), p[k - j]))
-        return _plus(straight, None if total is None else _row["divide"](total, float(k)))
+            else:
+                total = _chained(k, x, p, total)
+        return _plus(straight, _divided(total, k))
 
     y.more = chain
     return y
@@ -404,12 +444,7 @@ def _power(operands, tie, known):
         logarithm = _elementwise("log", operands[:1], tie, known)
         exponent = _elementwise("multiply", [operands[1], logarithm], tie, known)
 
-        def general(k, y, a, b):
-            total = None
-            for j in range(1, k + 1):
-                total = _plus(total, _times(exponent.slope(j), y[k - j]))
-            return None if total is None else _row["divide"](total, float(k))
-        return general
+        return lambda k, y, a, b: _divided(_chained(k, exponent, y), k)
     return None
 
 
@@ -430,31 +465,6 @@ _DIRECT = {
 
 
 # ---- shaped operations ----------------------------------------------------------------------
-
-def _linear(row, node, operands):
-    """The operator itself, of each coefficient."""
-    step = row.step(node)
-
-    def more(k):
-        parts = [_part(x, k) for x in operands]
-        if all([t is None for t in parts]):
-            return None
-        for place, x in enumerate(operands):
-            if parts[place] is None:
-                first = _part(x, 0)     # (None: assigned to before it was kept.)
-                parts[place] = np.zeros(node.shape if first is None else
-                                        getattr(first, "shape", ()), node.dtype)
-        return step(*parts)
-    return _Series([], more)
-
-
-def _bilinear(row, node, operands):
-    step = row.step(node)
-
-    def product(s, t):
-        return None if s is None or t is None else step(s, t)
-    return _Series([], lambda k: _cauchy(k, *operands, 0, product))
-
 
 def _folded(row, node, a):
     """A reduction by arithmetic: the reduced entries in one row, combined in pairs."""
@@ -501,20 +511,17 @@ def _weighted(row, node, a):
             0.0 if within[k] is None else within[k], 0.0 if k else shares, finite))
 
     def more(k):
-        total = None
-        for j in range(1, k + 1):
-            total = _plus(total, _times(a.slope(j), weights[k - j]))
-        return None if total is None else _row["divide"](
-            core.sum(total, axis=node.attribute), float(k))
+        total = _chained(k, a, weights)
+        return None if total is None else _divided(core.sum(total, axis=node.attribute), k)
 
     y.more = more
     return y
 
 
 def _operator(row, options, operands):
-    """The series of an operator's results, a list. Where it is linear, the operator of each coefficient;
-    else y' = jvp(x', x, y) gives one coefficient from those before it. (An operator that its own jvp
-    calls, as that of solve does, is needed to one order less there.)"""
+    """The series of an operator's results, a list. Where it is linear, the operator of each
+    coefficient; else y' = jvp(x', x, y) gives one coefficient from those before it. (An operator
+    that its own jvp calls, as that of solve does, is needed to one order less there.)"""
     values = apply(row, [_part(x, 0) for x in operands], options)
     moving = [k for k, x in enumerate(operands) if not _constant(x)]
     if moving == list(row.linear) and len(moving) == 1:
@@ -531,14 +538,13 @@ def _operator(row, options, operands):
         return _pushed(row, options, moving, operands, results)
 
     for which, y in enumerate(results):
-        y.more = lambda k, which=which: (None if slopes()[which] is None or slopes()[which][k - 1] is None
-                                         else _times(slopes()[which][k - 1], 1.0 / k))
+        y.more = lambda k, which=which: slopes()[which] and _times(slopes()[which][k - 1], 1.0 / k)
     return results
 
 
 def _pushed(row, options, moving, operands, results):
-    """The series of the results' derivatives (None: zero): the jvp rule is recorded once, and its graph
-    done with series."""
+    """The series of the results' derivatives (None: zero): the jvp rule is recorded once, and its
+    graph done with series."""
     given = [operands[k].mapped_slopes() for k in moving], operands, results
     flat = [x for part in given for x in part]
     trace = core.Trace("taylor", [plain(_part(x, 0)) for x in flat], [""] * len(flat), None, True)
@@ -554,9 +560,4 @@ def _pushed(row, options, moving, operands, results):
     finally:
         trace.end()
     nodes, ends = trace.nodes()
-    series, known = {}, {}
-    for at, node in enumerate(nodes):
-        y = series[at] = _node_series(node, at, series, flat, known)
-        if node.operands and isinstance(y, _Series):
-            series[at] = y.mapped(lambda t, node=node: _fit(t, node))
-    return [None if i is None else series[i] for i in ends]
+    return walk(nodes, flat, _PowerSeries(), ends)

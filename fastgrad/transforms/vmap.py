@@ -34,6 +34,7 @@ from fastgrad.graphs.graph import (
     WEAK,
     Builder,
     Loop,
+    operand_lists,
     same_bits,
     same_graph,
 )
@@ -54,29 +55,9 @@ _FLOAT64 = np.dtype(np.float64).num
 # ---- graphs ---------------------------------------------------------------------------------
 
 def map_graph(graph, mapped, lanes, everything=()):
-    """A graph with lanes in front of some inputs.
-
-    Parameters
-    ----------
-    graph : Graph
-    mapped : list of bool
-        Which inputs have lanes.
-    lanes : int
-        How many.
-    everything : sequence of int
-        Places of outputs that shall have lanes whether they depend on a mapped input or not.
-
-    Returns
-    -------
-    Graph
-    list of bool
-        Which outputs have lanes.
-
-    Raises
-    ------
-    ValueError
-        If the function took a decision that depends on a mapped input.
-    """
+    """A graph with so many lanes in front of the inputs that are `mapped` (a bool each), and which
+    outputs have lanes; those at the places `everything` have them in any case. A ValueError says
+    that the function took a decision that depends on a mapped input."""
     build = Builder()
     rows = graph.nodes.tolist()
     inputs = []
@@ -103,17 +84,15 @@ class _Mapper(Lanes):
         self.rows = rows
         self.new = new = [None] * len(rows)         # numbers of the mapped nodes
         self.has = has = [False] * len(rows)        # whether they have lanes
-        shapes, attrs, lists = graph.shapes, graph.attrs, graph.operands.tolist()
-        add, lanes = self.add, self.lanes
+        shapes, attrs, add, lanes = graph.shapes, graph.attrs, self.add, self.lanes
         lines = len(self.build.lines) - 1
         self.build.lines += graph.lines[1:]
         guards = {}
         for guard in graph.guards:
             guards.setdefault(guard.node, []).append(guard)
-        for i, row in enumerate(rows):
-            op, dtype, rank, flags, a, b, c, shape, attr, line, constant = row
-            name = NAMES[op]
-            shape, attribute = shapes[shape], attrs[attr]
+        for i, (row, operands) in enumerate(zip(rows, operand_lists(graph.nodes, graph.operands))):
+            op, dtype, rank, flags, _, _, _, shape, attr, line, constant = row
+            name, shape, attribute = NAMES[op], shapes[shape], attrs[attr]
             self.build.line = line and line + lines
             if name == "leaf":
                 if flags & INPUT:
@@ -121,7 +100,6 @@ class _Mapper(Lanes):
                 else:
                     new[i] = add("leaf", (), shape, dtype, attribute, flags, constant)
             else:
-                operands = lists[a:a + b] if flags & MANY else [k for k in (a, b, c) if k >= 0]
                 for k in operands:
                     if has[k]:
                         break
@@ -248,10 +226,13 @@ def _map_loop(mapper, operands, loop):
     lanes, body = mapper.lanes, loop.body
     carries, sequences = loop.carries, loop.sequences
     has = [mapper.has[k] for k in operands]
+
+    def mapped_condition():
+        return map_graph(loop.condition, has[:carries] + has[carries + sequences:], lanes)
+
     while True:
         # A carry has lanes as soon as one of its steps has.
-        if loop.kind == "while" and map_graph(
-                loop.condition, has[:carries] + has[carries + sequences:], lanes)[1][0]:
+        if loop.kind == "while" and mapped_condition()[1][0]:
             has[:carries] = [True] * carries
         found = map_graph(body, has, lanes)[1]
         grown = [one or other for one, other in zip(has[:carries], found)]
@@ -269,13 +250,13 @@ def _map_loop(mapper, operands, loop):
         moved.append(node)
     everything = [k for k in range(carries) if has[k]]
     condition = loop.condition
-    if loop.kind == "while" and map_graph(condition, has[:carries] + has[carries:], lanes)[1][0]:
+    if loop.kind == "while" and mapped_condition()[1][0]:
         condition = _any_lane(condition, has, lanes)
         mapped = _where_it_holds(loop, has, lanes)
         found = [True] * carries
     else:
         if condition is not None:
-            condition = map_graph(condition, has[:carries] + has[carries + sequences:], lanes)[0]
+            condition = mapped_condition()[0]
         mapped, found = map_graph(body, has, lanes, everything)
     made = mapper.add("custom", moved, (), _FLOAT64, loop._replace(body=mapped,
                                                                    condition=condition))
@@ -697,13 +678,13 @@ class _Call:
         return built(self.returned, results)
 
     def alike(self, structure, leaves):
-        """The leaves that a lane has returned as a tree of another structure, in the order of this one."""
+        """The leaves that a lane has returned as a tree of another structure, in its order."""
         try:
             return trees.flatten_like(trees.LEAF if structure is None else structure,
                                       built(self.returned, leaves))
         except ValueError as error:
-            raise ValueError("vmap: the results of lanes are not built alike, so that they cannot be "
-                             f"put together: {error}") from None
+            raise ValueError("vmap: the results of lanes are not built alike, so that they cannot "
+                             f"be put together: {error}") from None
 
 
 def _other_path(graph, guard):

@@ -1,6 +1,6 @@
 """A Trace as a graph of Python objects, and the commonest jvp."""
 
-Node = namedtuple("Node", "op operands value shape dtype attribute tie")
+Node = namedtuple("Node", "op operands value shape dtype attribute tie", defaults=(None, 0.5))
 Node.__doc__ = """One recorded operation, for code that reads a graph.
 
 op : name of its row, "argument", or "constant".
@@ -24,9 +24,7 @@ cdef object graph_nodes(Trace trace):
         id = (<Argument>a).id
         if id not in number:
             number[id] = len(nodes)
-            n = node_at(id)
-        nodes.append(Node("argument", (), graph_value((<Argument>a).node), tensor_dims((<Argument>a).node),
-                          dtypes[(<Argument>a).node.dtype], None, 0.5))
+        nodes.append(graph_leaf("argument", (<Argument>a).node))
     for i in range(g.count - 1, -1, -1):
         id = g.ids[i]
         if id in number:
@@ -45,17 +43,20 @@ cdef object graph_nodes(Trace trace):
                 continue
             operands.append(len(nodes))
             if x:
-                nodes.append(Node("constant", (), graph_value(node_at(x)), tensor_dims(node_at(x)),
-                                  dtypes[node_at(x).dtype], None, 0.5))
+                nodes.append(graph_leaf("constant", node_at(x)))
             elif n.op < FG_ELEMENTWISE_END and n.flags & (FG_CONST_A << k):
-                nodes.append(Node("constant", (), n.constant, (), dtypes[n.dtype], None, 0.5))
+                nodes.append(Node("constant", (), n.constant, (), dtypes[n.dtype]))
             else:
-                nodes.append(Node("constant", (), None, None, dtypes[n.dtype], None, 0.5))
+                nodes.append(Node("constant", (), None, None, dtypes[n.dtype]))
         number[id] = len(nodes)
         nodes.append(Node(fg_op_info[n.op].name.decode(), tuple(operands), graph_value(n),
                           tensor_dims(n), dtypes[n.dtype], graph_attribute(n),
                           0.0 if n.flags & FG_LITERAL else 0.5))
     return nodes, [number.get((<Argument>y).id) if y is not None else None for y in trace.ends]
+
+
+cdef object graph_leaf(str op, FgNode *n):
+    return Node(op, (), graph_value(n), tensor_dims(n), dtypes[n.dtype])
 
 
 cdef object graph_value(FgNode *n):
@@ -115,12 +116,10 @@ def settled(value):
 
 def tangent_for(tangent, primal):
     """A tangent as a Tensor of the dtype of what it belongs to."""
-    cdef Tensor t
-    dtype = np.dtype(np.float64 if type(primal) is float else getattr(primal, "dtype", np.float64))
+    dtype = np.dtype(getattr(primal, "dtype", np.float64))
     if not is_float(dtype.num):
         return scalar_constant(0, FG_FLOAT64, 0)        # the argument will be refused
-    t = tensor_constant(np.array(tangent, dtype=dtype))
-    return t
+    return tensor_constant(np.array(tangent, dtype=dtype))
 
 
 # ---- the commonest jvp ----------------------------------------------------------------------
