@@ -354,12 +354,7 @@ for _function, _name in {np.copyto: "dst", np.put: "a", np.place: "arr", np.putm
 # ---- Tensor.flat ----------------------------------------------------------------------------
 
 class Flat:
-    """The entries of a Tensor in C order: what `Tensor.flat` is. As `numpy.flatiter`.
-
-    Parameters
-    ----------
-    base : Tensor
-    """
+    """The entries of a Tensor in C order: what `Tensor.flat` is. As `numpy.flatiter`."""
 
     def __init__(self, base):
         self.base, self._entries = base, None
