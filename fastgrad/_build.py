@@ -8,19 +8,8 @@ _PATTERNS = ("setup.py", "src/*.c", "src/*.h", "src/*.inc", "src/*.def", "src/*/
 
 
 def sources_fingerprint(root):
-    """Hash what the binary is built from.
-
-    Parameters
-    ----------
-    root : path-like
-        The folder that holds `setup.py`.
-
-    Returns
-    -------
-    str or None
-        Hexadecimal SHA-256 over names and contents, equal to `fastgrad._core.core.SOURCES` when
-        the binary is up to date; None where there are no sources (an installed wheel).
-    """
+    """SHA-256 over names and contents of the sources below `root`: `fastgrad._core.core.SOURCES` when
+    the binary is up to date. None where there are no sources (an installed wheel)."""
     import hashlib
     from pathlib import Path
 

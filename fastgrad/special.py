@@ -18,15 +18,12 @@ from fastgrad.numpy._plain import isfinite, logical_and, logical_or
 __all__ = ["cbrt", "erf", "exp2", "expit", "expm1", "log1p", "log_softmax", "logsumexp", "softmax",
            "xlog1py", "xlogy"]
 
-expit = core.functions["sigmoid"]
-cbrt, erf, exp2, expm1, log1p, xlogy = (
-    core.functions[name] for name in ("cbrt", "erf", "exp2", "expm1", "log1p", "xlogy"))
-_abs, _add, _exp, _log = (core.functions[name] for name in ("abs", "add", "exp", "log"))
-_subtract, _multiply, _divide = (
-    core.functions[name] for name in ("subtract", "multiply", "divide"))
-_sign, _where = core.functions["sign"], core.functions["where"]
+cbrt, erf, exp2, expit, expm1, log1p, xlogy = (
+    core.functions[name] for name in "cbrt erf exp2 sigmoid expm1 log1p xlogy".split())
+_abs, _add, _exp, _log, _subtract, _multiply, _divide, _sign, _where = (
+    core.functions[name] for name in "abs add exp log subtract multiply divide sign where".split())
 _equal, _not_equal, _less_equal = (
-    core.functions[name] for name in ("equal", "not_equal", "less_equal"))
+    core.functions[name] for name in "equal not_equal less_equal".split())
 
 
 def _float(x):

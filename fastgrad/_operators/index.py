@@ -32,23 +32,11 @@ def slot(item, operands):
 
 
 class Picked(NamedTuple):
-    """What an index picks of an array.
-
-    Attributes
-    ----------
-    shape : tuple
-        None for a length that only running tells (of a mask).
-    at : int or None
-        Which of its axes is the first of those of the index's arrays; None where it has none.
-    rank : int
-        How many of these there are.
-    apart : bool
-        Whether something stands between the arrays, so that their axes come first.
-    """
-    shape: tuple
-    at: int | None
-    rank: int
-    apart: bool
+    """What an index picks of an array."""
+    shape: tuple        # None in it for a length that only running tells (of a mask)
+    at: int | None      # the first of its axes that is one of the index's arrays, if they have any
+    rank: int           # how many of these there are
+    apart: bool         # whether something stands between the arrays: their axes come first
 
 
 def picked(index, shape, operands, basic=False):

@@ -38,62 +38,41 @@ transposing = contextvars.ContextVar("transposing", default=())
 
 
 class Operator(NamedTuple):
-    """What is known of an operator.
-
-    Attributes
-    ----------
-    name : str
-        "linalg.solve": what files, errors and explanations say.
-    signature : str
-        Core axes, "(n,n),(n,k)->(n,k)"; axes in front are batch axes.
-    value : callable
-        Of ndarrays, then options by keyword: the result, or a tuple of all results. One that warns
-        asks `on_examples` first.
-    jvp, vjp : tuple of callable, callable, or None
-        One function an operand: ``(tangent, *operands, *results, **options)`` gives what it adds to
-        the tangent of the first result; ``(cotangent, ...)`` what the operand's cotangent is, which is
-        summed to its shape here. None in the place of an operand that is never differentiated. Or one
-        function for all: ``(tangents, operands, results, **options)`` -> a tangent a result, and
-        ``(cotangents, operands, results, wanted, **options)`` -> a cotangent an operand. In
-        fastgrad.numpy, so that they are differentiated in their turn; while nothing is recorded they
-        get plain arrays. None is zero, in what the one function gets and returns. An operator that
-        hands out several results has one function for all. A `vjp` that is left out is the transpose
-        of the `jvp`, made anew at each use; one whose jvp is made of itself has to give it.
-    linear : tuple of int
-        Operands in which it is linear, the others held: it is its own `jvp` there.
-    reads : str
-        What the rules look at: letters of operands ("a", "b", ...), "y" for results. The rest is not
-        kept, and stands there as NaN of its shape.
-    along : str or None
-        The option that is an axis. Kept negative, so that axes in front change nothing; None of it
-        means the flattened operand.
-    results : int
-        How many there are.
-    returns : int
-        How many of them are handed out, several in a tuple (of which `around` may make NumPy's
-        namedtuple); the rest (an order, factors) is for the rules alone.
-    symmetric : tuple of int
-        Operands that are taken as symmetric matrices: the derivative is that along symmetric
-        directions. The rules get symmetric tangents, and what they return is made symmetric.
-    native : callable or None
-        Of the options: the generalized ufunc whose loop programs call; its first result is NaN where
-        `value` raises.
-    draw : callable
-        Of a random generator: pairs of operands and options, by which the laws test the operator.
-    """
-    name: str
-    signature: str
+    """What is known of an operator."""
+    name: str           # "linalg.solve": what files, errors and explanations say
+    signature: str      # core axes, "(n,n),(n,k)->(n,k)"; axes in front are batch axes
+    # Of ndarrays, then options by keyword: the result, or a tuple of all results. One that warns asks
+    # `on_examples` first.
     value: Any
+    # Tuples of one function an operand: `(tangent, *operands, *results, **options)` gives what it adds
+    # to the tangent of the first result; `(cotangent, ...)` what the operand's cotangent is, which is
+    # summed to its shape here. None in the place of an operand that is never differentiated. Or one
+    # function for all: `(tangents, operands, results, **options)` -> a tangent a result, and
+    # `(cotangents, operands, results, wanted, **options)` -> a cotangent an operand. In fastgrad.numpy,
+    # so that they are differentiated in their turn; while nothing is recorded they get plain arrays.
+    # None is zero, in what the one function gets and returns. An operator that hands out several
+    # results has one function for all. A `vjp` that is left out is the transpose of the `jvp`, made
+    # anew at each use; one whose jvp is made of itself has to give it.
     jvp: Any
     vjp: Any
-    linear: tuple
+    linear: tuple       # operands in which it is linear, the others held: it is its own jvp there
+    # What the rules look at: letters of operands ("a", "b", ...), "y" for results. The rest is not
+    # kept, and stands there as NaN of its shape.
     reads: str
+    # The option that is an axis. Kept negative, so that axes in front change nothing; None of it means
+    # the flattened operand.
     along: str | None
-    results: int
+    results: int        # how many there are
+    # How many of them are handed out, several in a tuple (of which `around` may make NumPy's
+    # namedtuple); the rest (an order, factors) is for the rules alone.
     returns: int
+    # Operands that are taken as symmetric matrices: the derivative is that along symmetric directions.
+    # The rules get symmetric tangents, and what they return is made symmetric.
     symmetric: tuple
+    # Of the options: the generalized ufunc whose loop programs call, if any; its first result is NaN
+    # where `value` raises.
     native: Any
-    draw: Any
+    draw: Any           # of a random generator: operands and options, by which the laws test it
 
     @property
     def key(self):
@@ -126,30 +105,15 @@ OPERATORS = core.HANDED_DOWN["operators"] = {}
 def operator(name, signature, value, *, jvp=None, vjp=None, linear=(), reads="", along=None,
              results=1, returns=1, symmetric=(), draw, doc, numpy=None, method=False,
              accumulates=None, around=None, native=None):
-    """Register an operator; returns its public function, of NumPy's parameters, and puts it into
-    fastgrad.numpy, "linalg.solve" into fastgrad.numpy.linalg.
+    """Register an `Operator`; returns its public function, of NumPy's parameters, and puts it into
+    fastgrad.numpy, "linalg.solve" into fastgrad.numpy.linalg. Besides the record it takes
 
-    Parameters
-    ----------
-    name, signature, value, jvp, vjp, linear, reads, along, results, returns, symmetric, native, draw
-        See `Operator`.
-    doc : str
-        Of the public function.
-    numpy : callable, optional
-        The function of NumPy's whose name and parameters it has, if `value` is another one.
-    method : bool
-        Whether Tensors have it as a method.
-    accumulates : ufunc, optional
-        One whose method ``accumulate`` it is.
-    around : callable, optional
-        What NumPy's function does with operands, where it is more than the signature: it gets the
-        operator as a function of the operands, and these.
-
-    Raises
-    ------
-    ValueError
-        For a name that is registered, a signature that is none, an operator that is its own `jvp`
-        and has no `vjp`, or one with several results and rules for the first one alone.
+        doc             of the public function
+        numpy           the function of NumPy's that it stands for, if `value` is another one
+        method          whether Tensors have it as a method
+        accumulates     a ufunc whose method ``accumulate`` it is
+        around          what NumPy's function does with operands beyond the signature: it gets the
+                        operator as a function of the operands, and these
     """
     from fastgrad.numpy._dispatch import implements
 

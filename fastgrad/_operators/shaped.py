@@ -28,68 +28,38 @@ class How(NamedTuple):
 
 
 class GraphOperator(NamedTuple):
-    """What is known of an operator that is not element-wise.
-
-    Attributes
-    ----------
-    name : str
-    step : callable
-        Of a How: the function of Tensors that it is.
-    move : callable or None
-        Of a How: the same for arrays of numbers, which stand for entries; -1 and None, for a whole
-        operand, for zeros. None: it does more than moving entries.
-    goes : callable or None
-        Of a How and the shape of the one operand: for each of its entries the number of that of the
-        result which it goes into, in an array that broadcasts to the shape.
-    behind : callable or None
-        Of the attribute: what it is when operand and result have another axis in front.
-    lanes : callable or None
-        Where that takes more than another attribute: a rule of batch.py.
-    ordered : bool
-        Whether the entries stay in their order, so that a result of the operand's shape is that.
-    converts : bool
-        Whether the dtype of the result is another than that of the operands.
-    linear, bilinear, reduces, listed : bool
-        As the table of operators says.
-    index : str
-        What is done with the entries that its attribute, an index, names: they are "read" from
-        operand 0, operand 0 is "put" there among zeros, or operand 1 has "replaced" those of
-        operand 0. Nothing where the attribute is no index.
-    weighed : bool
-        Whether `core.reduction_weights_of` computes its partials, and calls may name that.
-    fold : str
-        Of what reduces: the element-wise row that combines two entries.
-    slopes : callable or None
-        Of what reduces and is not linear: ``(apply, entries, their results, the numbers of these)``
-        gives its partials, in rows of the table. (See look/symbolic.py; Taylor series have no numbers.)
-    selects : bool
-        Whether it takes some entries, and has no path to the others.
-    words : tuple of str, callable or None
-        The letter of its Jacobian, and what that is; None: the identity. A function gets the node
-        and which operand it is.
-    to_number : tuple of str
-        Of what reduces, where its result is a number: the row of its slopes as a formula of the
-        operand a, the result y and a letter m, and what the row is.
-    option : str
-        What an explanation writes beside the operands: "shape", "attribute", "order" or nothing.
-    """
+    """What is known of an operator that is not element-wise."""
     name: str
-    step: Any
+    step: Any               # of a How: the function of Tensors that it is
+    # Of a How: the same for arrays of numbers, which stand for entries; -1 and None, for a whole
+    # operand, for zeros. None: it does more than moving entries.
     move: Any = None
+    # Of a How and the shape of the one operand: for each of its entries the number of that of the
+    # result which it goes into, in an array that broadcasts to the shape.
     goes: Any = None
-    behind: Any = None
-    lanes: Any = None
-    ordered: bool = False
-    converts: bool = False
+    behind: Any = None      # of the attribute: what it is when all have another axis in front
+    lanes: Any = None       # where that takes more than another attribute: a rule of batch.py
+    ordered: bool = False   # the entries stay in order: a result of the operand's shape is that
+    converts: bool = False  # the dtype of the result is another than that of the operands
+    # What is done with the entries that its attribute, an index, names: they are "read" from operand 0,
+    # operand 0 is "put" there among zeros, or operand 1 has "replaced" those of operand 0. Nothing
+    # where the attribute is no index.
     index: str = ""
-    weighed: bool = False
-    fold: str = ""
+    weighed: bool = False   # `core.reduction_weights_of` computes its partials; calls may name that
+    fold: str = ""          # of what reduces: the element-wise row that combines two entries
+    # Of what reduces and is not linear: `(apply, entries, their results, the numbers of these)` gives
+    # its partials, in rows of the table. (See look/symbolic.py; Taylor series have no numbers.)
     slopes: Any = None
-    selects: bool = False
+    selects: bool = False   # it takes some entries, and has no path to the others
+    # The letter of its Jacobian, and what that is; None: the identity. A function gets the node and
+    # which operand it is.
     words: Any = None
+    # Of what reduces, where its result is a number: the row of its slopes as a formula of the operand
+    # a, the result y and a letter m, and what the row is.
     to_number: tuple = ()
-    option: str = ""
+    option: str = ""        # written beside operands: "shape", "attribute", "order" or nothing
 
+    # As the table of operators says.
     linear = property(lambda self: ROWS[self.name].linear)
     bilinear = property(lambda self: ROWS[self.name].bilinear)
     reduces = property(lambda self: ROWS[self.name].reduces)

@@ -16,31 +16,12 @@ _SIDE = re.compile(r"\((?:\w+(?:,\w+)*)?\)(?:,\((?:\w+(?:,\w+)*)?\))*")
 
 
 class Signature(NamedTuple):
-    """Names of core axes.
-
-    Attributes
-    ----------
-    operands, results : tuple of tuples of str
-    """
+    """Names of core axes: a tuple of str for each operand and result."""
     operands: tuple
     results: tuple
 
     def shapes(self, name, shapes):
-        """The shapes of the results.
-
-        Parameters
-        ----------
-        name : str
-            Of the operator, for errors.
-        shapes : sequence of tuples of int
-            Of the operands.
-
-        Raises
-        ------
-        ValueError
-            Where an operand has too few axes, or an axis another length; names operator, operand and
-            axis.
-        """
+        """The shapes of the results, from those of the operands; errors name the operator `name`."""
         if len(shapes) != len(self.operands):
             raise TypeError(f"{name}: {len(shapes)} operands, not {len(self.operands)}")
         lengths, batches = {}, []

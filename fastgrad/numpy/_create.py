@@ -8,6 +8,7 @@ import functools
 import operator
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
 
@@ -53,6 +54,18 @@ def lift_all(arrays):
     """Arrays that stay apart, all of them as Tensors: for functions that return each of them."""
     lifted = map(lift, arrays)
     return [a if isinstance(a, Tensor) else core.tensor(a) for a in lifted]
+
+
+def along(name, a, axis):
+    """`a` and one of its axes, not negative; for None all entries in a row."""
+    if axis is None:
+        a, axis = core.reshape(a, (a.size,)), 0
+    return a, normalize_axis_index(axis, a.ndim, name)
+
+
+def part(a, axis, index):
+    """What an index picks along one axis."""
+    return core.getitem(a, (*(slice(None),) * axis, index))
 
 
 def cast(name, a, dtype):
@@ -205,13 +218,7 @@ def ascontiguousarray(a, dtype=None, *, like=None):
 
 @implements(getattr(np, "astype", None), views=True)
 def astype(x, dtype, /, *, copy=True, device=None):
-    """The same entries in another dtype. As `numpy.astype`, of Tensors and arrays alone.
-
-    Examples
-    --------
-    >>> fnp.astype(np.array([1, 2]), float)
-    array([1., 2.])
-    """
+    """The same entries in another dtype. As `numpy.astype`, of Tensors and arrays alone."""
     return x.astype(dtype, copy=copy)
 
 
@@ -370,18 +377,13 @@ def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis
         result = core.concatenate([core.getitem(result, slice(-1)), last])
     result = cast("linspace", result, dtype)
     if axis != 0:
-        result = core.transpose(result, _axes_with_first_at(result.ndim, axis))
+        order = list(range(1, result.ndim))
+        order.insert(normalize_axis_index(axis, result.ndim, "linspace"), 0)
+        result = core.transpose(result, order)
     return (result, step) if retstep else result
 
 
 register(linspace, np.linspace)
-
-
-def _axes_with_first_at(ndim, axis):
-    """The axes in the order that brings the first one to `axis`."""
-    axes = list(range(1, ndim))
-    axes.insert(np.lib.array_utils.normalize_axis_index(axis, ndim, "linspace"), 0)
-    return axes
 
 
 _LIST_OF_GRIDS = type(np.meshgrid([1.0], sparse=True, copy=False)) is list      # until NumPy 2.4
@@ -403,12 +405,10 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     places = list(range(ndim))
     if indexing == "xy" and ndim > 1:
         places[:2] = 1, 0
-    shape = [0] * ndim
-    for x, place in zip(xi, places, strict=True):
-        shape[place] = x.size
     grids = [core.reshape(x, [1] * place + [x.size] + [1] * (ndim - place - 1))
              for x, place in zip(xi, places, strict=True)]
     if not sparse:
+        shape = np.broadcast_shapes(*[grid.shape for grid in grids])
         grids = [core.broadcast_to(grid, shape) for grid in grids]
     if sparse and not copy and _LIST_OF_GRIDS:
         return grids

@@ -162,26 +162,11 @@ def holds_known(operands):
 
 
 def implements(*numpy_functions, views=False):
-    """Make a rule the implementation of NumPy functions, here and in `np.f(t)`.
+    """Make a rule the implementation of NumPy functions of the same parameters, here and in `np.f(t)`.
 
-    Parameters
-    ----------
-    *numpy_functions : callable
-        What the rule stands for, with the same parameters. The first one computes when no
-        operand is a floating Tensor; None stands for a function that this NumPy does not have.
-    views : bool
-        Whether what is returned may share memory with an operand: then the rule serves boolean and
-        integer Tensors too, as NumPy on their values would give copies.
-
-    Returns
-    -------
-    callable
-        Decorator from the rule to the public function of the same signature.
-
-    Examples
-    --------
-    >>> fg.grad(lambda x: np.ptp(x))(np.array([1.0, 5.0, 3.0]))
-    array([-1.,  1.,  0.])
+    The first one computes when no operand is a floating Tensor; None stands for a function that this
+    NumPy does not have. With `views` what is returned may share memory with an operand: the rule
+    serves boolean and integer Tensors too, as NumPy on their values would give copies.
     """
     by_rule = VALUES if views else FLOATING
 

@@ -10,7 +10,7 @@ from numpy.lib.array_utils import normalize_axis_index
 from fastgrad._core import core
 from fastgrad.numpy._plain import flatnonzero
 
-from ._create import cast, lift, lift_all
+from ._create import along, cast, lift, lift_all, part
 from ._dispatch import (
     Tensor,
     axes_of,
@@ -55,13 +55,11 @@ def take(a, indices, axis=None, out=None, mode="raise"):
     a, indices = lift(a), lift(indices)
     if not isinstance(indices, Tensor):
         indices = indices.astype(np.intp, copy=False)
-    if axis is None:
-        a, axis = core.reshape(a, (a.size,)), 0
-    axis = normalize_axis_index(axis, a.ndim, "take")
+    a, axis = along("take", a, axis)
     if mode != "raise":
         # NumPy knows the modes and their errors.
         indices = evaluated(np.take, (np.arange(a.shape[axis]), indices), {"mode": mode})
-    return core.getitem(a, (*(slice(None),) * axis, indices))
+    return part(a, axis, indices)
 
 
 @implements(np.take_along_axis)
@@ -77,12 +75,10 @@ def take_along_axis(arr, indices, axis=-1):
            [1., 0.]])
     """
     arr, indices = lift(arr), lift(indices)
-    if axis is None:
-        if indices.ndim != 1:
-            raise ValueError("take_along_axis: with axis=None, `indices` must have one axis, but "
-                             f"have the shape {indices.shape}")
-        arr, axis = core.reshape(arr, (arr.size,)), 0
-    axis = normalize_axis_index(axis, arr.ndim, "take_along_axis")
+    if axis is None and indices.ndim != 1:
+        raise ValueError("take_along_axis: with axis=None, `indices` must have one axis, but have "
+                         f"the shape {indices.shape}")
+    arr, axis = along("take_along_axis", arr, axis)
     if indices.dtype.kind not in "iu":
         raise IndexError("take_along_axis: `indices` must be an integer array, but are "
                          f"{indices.dtype}")
@@ -208,8 +204,7 @@ def compress(condition, a, axis=None, out=None):
     a = lift(a)
     axis = axis if axis is None else normalize_axis_index(axis, a.ndim, "compress")
     core.by_value(condition)
-    return core.getitem(core.reshape(a, (a.size,)), core.vouch(
-        np.compress(values_of(condition), np.arange(a.size).reshape(a.shape), axis)))
+    return _picked(a, lambda numbers: np.compress(values_of(condition), numbers, axis))
 
 
 @implements(np.extract)
@@ -290,10 +285,7 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=None):
     >>> fg.grad(lambda x: fnp.sort(x)[-1])(np.array([1.0, 5.0, 3.0]))
     array([0., 1., 0.])
     """
-    a = lift(a)
-    if axis is None:
-        a, axis = core.reshape(a, (a.size,)), 0
-    axis = normalize_axis_index(axis, a.ndim, "sort")
+    a, axis = along("sort", lift(a), axis)
     options = {"stable": stable}
     if descending:
         if _ASCENDING_ONLY:
@@ -314,10 +306,7 @@ def partition(a, kth, axis=-1, kind="introselect", order=None):
     >>> fg.grad(lambda x: fnp.partition(x, 1)[1])(np.array([3.0, 1.0, 2.0]))
     array([0., 0., 1.])
     """
-    a = lift(a)
-    if axis is None:
-        a, axis = core.reshape(a, (a.size,)), 0
-    axis = normalize_axis_index(axis, a.ndim, "partition")
+    a, axis = along("partition", lift(a), axis)
     return take_along_axis(a, evaluated(np.argpartition, (a, kth, axis, kind, order), {}), axis)
 
 
@@ -354,12 +343,7 @@ for _function, _name in {np.copyto: "dst", np.put: "a", np.place: "arr", np.putm
 # ---- Tensor.flat ----------------------------------------------------------------------------
 
 class Flat:
-    """The entries of a Tensor in C order: what `Tensor.flat` is. As `numpy.flatiter`.
-
-    Parameters
-    ----------
-    base : Tensor
-    """
+    """The entries of a Tensor in C order: what `Tensor.flat` is. As `numpy.flatiter`."""
 
     def __init__(self, base):
         self.base, self._entries = base, None

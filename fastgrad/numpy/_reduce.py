@@ -12,7 +12,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
 
-from ._create import cast, lift
+from ._create import cast, lift, part
 from ._dispatch import VALUES, Tensor, axes_of, evaluated, implements, kind_of, refuse
 from ._index import diagonals_of
 from ._shape import broadcast_to
@@ -20,11 +20,10 @@ from ._shape import broadcast_to
 __all__ = ["average", "diff", "max", "mean", "min", "prod", "ptp", "std", "trace", "trapezoid",
            "var"]
 
-_subtract, _multiply = core.functions["subtract"], core.functions["multiply"]
-_divide, _square, _sqrt = (core.functions[name] for name in ("divide", "square", "sqrt"))
-_add, _abs, _power, _where = (core.functions[name] for name in ("add", "abs", "power", "where"))
-_log2, _exp2, _trunc = (core.functions[name] for name in ("log2", "exp2", "trunc"))
-_clip, _equal = core.functions["clip"], core.functions["equal"]
+_add, _subtract, _multiply, _divide, _power, _square, _sqrt, _abs = (
+    core.functions[name] for name in "add subtract multiply divide power square sqrt abs".split())
+_log2, _exp2, _trunc, _clip, _equal, _where = (
+    core.functions[name] for name in "log2 exp2 trunc clip equal where".split())
 
 
 def _count(name, a, axis):
@@ -228,12 +227,13 @@ def prod(a, axis=None, dtype=None, out=None, keepdims=False, initial=None, where
     return result if initial is None else _multiply(result, initial)
 
 
-def _extreme(name, a, axis, keepdims, initial, where):
+def _extreme(name, a, axis, out, keepdims, initial, where):
     """Maximum or minimum of the entries that a mask leaves, and of a number."""
+    refuse(name, out)
     if initial is None:
         raise ValueError(f"{name}: reduction operation '{name}imum' does not have an identity, so "
                          "to use a where mask one has to specify 'initial'")
-    a = core.only(name, a, where, initial)
+    a = core.only(name, lift(a), where, initial)
     if a.size == 0:
         nothing = np.zeros(a.shape, a.dtype)
         return core.tensor(getattr(np, name)(nothing, axis=axis, keepdims=keepdims,
@@ -250,10 +250,9 @@ def max(a, axis=None, out=None, keepdims=False, initial=None, where=True):
     >>> fg.grad(fnp.max)(np.array([1.0, 2.0, 2.0]))
     array([0. , 0.5, 0.5])
     """
-    if out is not None or initial is not None or where is not True:
-        refuse("max", out)
-        return _extreme("max", lift(a), axis, keepdims, initial, where)
-    return core.max(lift(a), axis, keepdims)
+    if out is None is initial and where is True:
+        return core.max(lift(a), axis, keepdims)
+    return _extreme("max", a, axis, out, keepdims, initial, where)
 
 
 @implements(np.min, np.amin)
@@ -265,10 +264,9 @@ def min(a, axis=None, out=None, keepdims=False, initial=None, where=True):
     >>> fg.grad(fnp.min)(np.array([1.0, 2.0, 2.0]))
     array([1., 0., 0.])
     """
-    if out is not None or initial is not None or where is not True:
-        refuse("min", out)
-        return _extreme("min", lift(a), axis, keepdims, initial, where)
-    return core.min(lift(a), axis, keepdims)
+    if out is None is initial and where is True:
+        return core.min(lift(a), axis, keepdims)
+    return _extreme("min", a, axis, out, keepdims, initial, where)
 
 
 @implements(np.ptp)
@@ -372,10 +370,8 @@ def diff(a, n=1, axis=-1, prepend=None, append=None):
     if prepend is not None or append is not None:
         pieces = [lift(piece) for piece in (ends[0], a, ends[1]) if piece is not None]
         a = core.concatenate(pieces, axis)
-    before = (slice(None),) * axis
     for _ in range(n):
-        a = _subtract(core.getitem(a, (*before, slice(1, None))),
-                      core.getitem(a, (*before, slice(None, -1))))
+        a = _subtract(part(a, axis, slice(1, None)), part(a, axis, slice(None, -1)))
     return a
 
 
@@ -395,7 +391,5 @@ def trapezoid(y, x=None, dx=1.0, axis=-1):
         dx = diff(x, axis=axis if x.ndim > 1 else -1)
         if x.ndim == 1:
             dx = core.reshape(dx, [-1 if k == axis else 1 for k in range(y.ndim)])
-    before = (slice(None),) * axis
-    pairs = _add(core.getitem(y, (*before, slice(1, None))),
-                 core.getitem(y, (*before, slice(None, -1))))
+    pairs = _add(part(y, axis, slice(1, None)), part(y, axis, slice(None, -1)))
     return core.sum(_divide(_multiply(dx, pairs), 2.0), axis=axis)

@@ -12,7 +12,7 @@ from numpy.lib.array_utils import normalize_axis_index
 
 from fastgrad._core import core
 
-from ._create import cast, lift, lift_all
+from ._create import along, cast, lift, lift_all, part
 from ._dispatch import Tensor, as_array, axes_of, implements, refuse, values_of
 
 __all__ = [
@@ -124,13 +124,7 @@ def matrix_transpose(x, /):
 
 @implements(np.swapaxes, views=True)
 def swapaxes(a, axis1, axis2):
-    """Two axes exchanged. As `numpy.swapaxes`.
-
-    Examples
-    --------
-    >>> fnp.swapaxes(np.ones((2, 3, 4)), 0, -1).shape
-    (4, 3, 2)
-    """
+    """Two axes exchanged. As `numpy.swapaxes`."""
     a = lift(a)
     axes = list(range(a.ndim))
     axis1 = normalize_axis_index(axis1, a.ndim, "swapaxes: axis1")
@@ -141,13 +135,7 @@ def swapaxes(a, axis1, axis2):
 
 @implements(np.moveaxis, views=True)
 def moveaxis(a, source, destination):
-    """Axes moved to other places, the rest in their order. As `numpy.moveaxis`.
-
-    Examples
-    --------
-    >>> fnp.moveaxis(np.ones((2, 3, 4)), 0, -1).shape
-    (3, 4, 2)
-    """
+    """Axes moved to other places, the rest in their order. As `numpy.moveaxis`."""
     a = lift(a)
     source = axes_of("moveaxis: source", _as_tuple(source), a.ndim)
     destination = axes_of("moveaxis: destination", _as_tuple(destination), a.ndim)
@@ -162,13 +150,7 @@ def moveaxis(a, source, destination):
 
 @implements(np.rollaxis, views=True)
 def rollaxis(a, axis, start=0):
-    """An axis moved before another one. As `numpy.rollaxis`; `moveaxis` is easier to read.
-
-    Examples
-    --------
-    >>> fnp.rollaxis(np.ones((2, 3, 4)), 2).shape
-    (4, 2, 3)
-    """
+    """An axis moved before another one. As `numpy.rollaxis`; `moveaxis` is easier to read."""
     a = lift(a)
     axis = normalize_axis_index(axis, a.ndim, "rollaxis")
     start = start if start == a.ndim else normalize_axis_index(start, a.ndim, "rollaxis: start")
@@ -179,13 +161,7 @@ def rollaxis(a, axis, start=0):
 
 @implements(np.squeeze, views=True)
 def squeeze(a, axis=None):
-    """Without axes of length 1. As `numpy.squeeze`.
-
-    Examples
-    --------
-    >>> fnp.squeeze(np.ones((1, 3, 1))).shape
-    (3,)
-    """
+    """Without axes of length 1. As `numpy.squeeze`."""
     a = lift(a)
     if axis is None:
         return core.reshape(a, [n for n in a.shape if n != 1])
@@ -198,13 +174,7 @@ def squeeze(a, axis=None):
 
 @implements(np.expand_dims, views=True)
 def expand_dims(a, axis):
-    """With new axes of length 1. As `numpy.expand_dims`.
-
-    Examples
-    --------
-    >>> fnp.expand_dims(np.ones(3), (0, -1)).shape
-    (1, 3, 1)
-    """
+    """With new axes of length 1. As `numpy.expand_dims`."""
     a = lift(a)
     axis = tuple(axis) if isinstance(axis, (list, tuple)) else (axis,)
     rank = a.ndim + len(axis)
@@ -227,20 +197,14 @@ def broadcast_to(array, shape, subok=False):
 
 @implements(np.broadcast_arrays, views=True)
 def broadcast_arrays(*args, subok=False):
-    """Arrays brought to one shape. As `numpy.broadcast_arrays`; a tuple.
-
-    Examples
-    --------
-    >>> [a.shape for a in fnp.broadcast_arrays(np.ones(3), np.ones((2, 1)))]
-    [(2, 3), (2, 3)]
-    """
+    """Arrays brought to one shape. As `numpy.broadcast_arrays`; a tuple."""
     args = lift_all(args)
     common = np.broadcast_shapes(*(a.shape for a in args))
     return tuple(a if a.shape == common else core.broadcast_to(a, common) for a in args)
 
 
 def _with_one_axis(a):
-    return core.reshape(a, (1,)) if a.ndim == 0 else a
+    return a if a.ndim else core.reshape(a, (1,))
 
 
 def _with_two_axes(a):
@@ -342,9 +306,8 @@ def roll(a, shift, axis=None):
     for places, k in pairs:
         places %= a.shape[k] or 1
         if places:
-            before = (slice(None),) * k
-            moved = core.concatenate([core.getitem(moved, (*before, slice(-places, None))),
-                                      core.getitem(moved, (*before, slice(None, -places)))], k)
+            moved = core.concatenate([part(moved, k, slice(-places, None)),
+                                      part(moved, k, slice(None, -places))], k)
     return a.copy() if moved is a else moved
 
 
@@ -369,9 +332,7 @@ def concatenate(arrays, /, axis=0, out=None, *, dtype=None, casting="same_kind")
     refuse("concatenate", out)
     if isinstance(arrays, Tensor):
         arrays = unstack(arrays)
-    arrays = [lift(a) for a in arrays]
-    _castable(arrays, dtype, casting)
-    return cast("concatenate", core.concatenate(arrays, axis), dtype)
+    return _stacked("concatenate", [lift(a) for a in arrays], axis, dtype, casting)
 
 
 def _castable(arrays, dtype, casting):
@@ -385,10 +346,11 @@ def _castable(arrays, dtype, casting):
                             f"the rule {casting!r}")
 
 
-def _joined(name, arrays, axis):
+def _stacked(name, arrays, axis, dtype=None, casting="same_kind"):
     """The arrays joined, for a function whose name errors shall have."""
+    _castable(arrays, dtype, casting)
     try:
-        return core.concatenate(arrays, axis)
+        return cast(name, core.concatenate(arrays, axis), dtype)
     except ValueError as error:
         raise type(error)(str(error).replace("concatenate:", f"{name}:", 1)) from None
 
@@ -423,74 +385,39 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
 
 @implements(getattr(np, "unstack", None), views=True)
 def unstack(x, /, *, axis=0):
-    """The parts along an axis, that axis left out, as a tuple. As `numpy.unstack`.
-
-    Examples
-    --------
-    >>> [part.shape for part in fnp.unstack(np.ones((2, 3)))]
-    [(3,), (3,)]
-    """
+    """The parts along an axis, that axis left out, as a tuple. As `numpy.unstack`."""
     x = lift(x)
     if x.ndim == 0:
         raise ValueError("unstack: the array must be at least 1-d, but is a scalar")
-    before = (slice(None),) * normalize_axis_index(axis, x.ndim, "unstack")
-    return tuple(core.getitem(x, (*before, k)) for k in range(x.shape[axis]))
+    axis = normalize_axis_index(axis, x.ndim, "unstack")
+    return tuple([part(x, axis, k) for k in range(x.shape[axis])])
 
 
 @implements(np.vstack)
 def vstack(tup, *, dtype=None, casting="same_kind"):
-    """Arrays joined along the first axis, vectors as rows. As `numpy.vstack`.
-
-    Examples
-    --------
-    >>> fnp.vstack([np.ones(2), np.zeros(2)]).shape
-    (2, 2)
-    """
-    arrays = [_with_two_axes(lift(a)) for a in tup]
-    _castable(arrays, dtype, casting)
-    return cast("vstack", _joined("vstack", arrays, 0), dtype)
+    """Arrays joined along the first axis, vectors as rows. As `numpy.vstack`."""
+    return _stacked("vstack", [_with_two_axes(lift(a)) for a in tup], 0, dtype, casting)
 
 
 @implements(np.hstack)
 def hstack(tup, *, dtype=None, casting="same_kind"):
-    """Arrays joined along the second axis, vectors along their only one. As `numpy.hstack`.
-
-    Examples
-    --------
-    >>> fnp.hstack([np.ones(2), np.zeros(1)])
-    array([1., 1., 0.])
-    """
+    """Arrays joined along the second axis, vectors along their only one. As `numpy.hstack`."""
     arrays = [_with_one_axis(lift(a)) for a in tup]
-    _castable(arrays, dtype, casting)
-    axis = 0 if arrays and arrays[0].ndim == 1 else 1
-    return cast("hstack", _joined("hstack", arrays, axis), dtype)
+    return _stacked("hstack", arrays, int(not arrays or arrays[0].ndim != 1), dtype, casting)
 
 
 @implements(np.dstack)
 def dstack(tup):
-    """Arrays joined along the third axis. As `numpy.dstack`.
-
-    Examples
-    --------
-    >>> fnp.dstack([np.ones(2), np.zeros(2)]).shape
-    (1, 2, 2)
-    """
-    return _joined("dstack", [_with_three_axes(lift(a)) for a in tup], 2)
+    """Arrays joined along the third axis. As `numpy.dstack`."""
+    return _stacked("dstack", [_with_three_axes(lift(a)) for a in tup], 2)
 
 
 @implements(np.column_stack)
 def column_stack(tup):
-    """Vectors as the columns of a matrix, matrices beside each other. As `numpy.column_stack`.
-
-    Examples
-    --------
-    >>> fnp.column_stack([np.ones(2), np.zeros(2)])
-    array([[1., 0.],
-           [1., 0.]])
-    """
+    """Vectors as the columns of a matrix, matrices beside each other. As `numpy.column_stack`."""
     arrays = [lift(a) for a in tup]
     arrays = [core.reshape(a, (a.size, 1)) if a.ndim < 2 else a for a in arrays]
-    return _joined("column_stack", arrays, 1)
+    return _stacked("column_stack", arrays, 1)
 
 
 @implements(np.append)
@@ -502,19 +429,12 @@ def append(arr, values, axis=None):
     >>> fg.grad(lambda x: fnp.append(np.ones(2), x)[-1])(5.0)
     1.0
     """
-    arr, values = lift(arr), lift(values)
-    return _joined("append", [arr, values], axis)
+    return _stacked("append", [lift(arr), lift(values)], axis)
 
 
 @implements(np.array_split, views=True)
 def array_split(ary, indices_or_sections, axis=0):
-    """Parts along an axis, of lengths as equal as can be. As `numpy.array_split`; a list.
-
-    Examples
-    --------
-    >>> [part.size for part in fnp.array_split(np.ones(5), 2)]
-    [3, 2]
-    """
+    """Parts along an axis, of lengths as equal as can be. As `numpy.array_split`; a list."""
     return _parts("array_split", lift(ary), indices_or_sections, axis)
 
 
@@ -529,8 +449,7 @@ def _parts(name, ary, indices_or_sections, axis):
             raise ValueError(f"{name}: number sections must be larger than 0.") from None
         each, extras = divmod(length, sections)
         ends = [each * k + min(k, extras) for k in range(1, sections)]
-    before = (slice(None),) * axis
-    return [core.getitem(ary, (*before, slice(start, end)))
+    return [part(ary, axis, slice(start, end))
             for start, end in zip([0, *ends], [*ends, length], strict=True)]
 
 
@@ -610,10 +529,7 @@ def repeat(a, repeats, axis=None):
     >>> fg.grad(lambda x: fnp.sum(fnp.repeat(x, [1, 2, 3])))(np.ones(3))
     array([1., 2., 3.])
     """
-    a = lift(a)
-    if axis is None:
-        a, axis = core.reshape(a, (a.size,)), 0
-    axis = normalize_axis_index(axis, a.ndim, "repeat")
+    a, axis = along("repeat", lift(a), axis)
     core.by_value(repeats)
     repeats = as_array(values_of(repeats))
     before, length, after = a.shape[:axis], a.shape[axis], a.shape[axis + 1:]
@@ -623,4 +539,4 @@ def repeat(a, repeats, axis=None):
         return _spread(spread, (*before, length, times, *after),
                        (*before, length * times, *after))
     index = core.vouch(np.repeat(np.arange(length), repeats))
-    return core.getitem(a, (*(slice(None),) * axis, index))
+    return part(a, axis, index)

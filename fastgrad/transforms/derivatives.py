@@ -290,11 +290,17 @@ def vjp(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
     >>> pull(np.array([0.0, 1.0]))
     (array([0., 4.]),)
     """
-    f, args, kwargs, argnums = called("vjp", f, args, kwargs, argnums, argnames)
-    argnums = None if argnums is None else numbers_of("vjp", argnums)
-    run = Run("vjp", function_given("vjp", f), args, kwargs, argnums, has_aux)
-    run.warn()
+    run = _run_held("vjp", f, args, kwargs, argnums, argnames, has_aux)
     return (run.value(), run.pull, run.aux) if has_aux else (run.value(), run.pull)
+
+
+def _run_held(name, f, args, kwargs, argnums, argnames, has_aux):
+    """The run whose derivatives a function returned beside the value gives."""
+    f, args, kwargs, argnums = called(name, f, args, kwargs, argnums, argnames)
+    argnums = None if argnums is None else numbers_of(name, argnums)
+    run = Run(name, function_given(name, f), args, kwargs, argnums, has_aux)
+    run.warn()
+    return run
 
 
 def jvp(f, primals, tangents, *, argnums=None, has_aux=False, argnames=None, **kwargs):
@@ -366,14 +372,10 @@ def jvp_of(name, f, primals, tangents, argnums, has_aux, kwargs, warn=True):
         except (TypeError, ValueError):
             differentiable(name, argument_of(f, i), primals[i])
             raise
-    gradient = name == "hvp"
-    if core.nested() or any(isinstance(x, core.Tensor) for x in leaves + directions):
-        run = Run(name, f, tuple(primals), kwargs, argnums, has_aux, None, gradient)
-        answer = run.trace.push(directions)
-    else:
-        directions = [core.tangent_for(t, x) for t, x in zip(directions, leaves)]
-        run = Run(name, f, tuple(primals), kwargs, argnums, has_aux, directions, gradient)
-        answer = run.tangents
+    held = core.nested() or any(isinstance(x, core.Tensor) for x in leaves + directions)
+    streamed = None if held else [core.tangent_for(t, x) for t, x in zip(directions, leaves)]
+    run = Run(name, f, tuple(primals), kwargs, argnums, has_aux, streamed, name == "hvp")
+    answer = run.trace.push(directions) if held else run.tangents
     if warn:
         run.warn()
     answer = run.outputs(answer)
@@ -416,10 +418,7 @@ def linearize(f, *args, argnums=None, has_aux=False, argnames=None, **kwargs):
     >>> push(1.0), push(2.0)
     (12.0, 24.0)
     """
-    f, args, kwargs, argnums = called("linearize", f, args, kwargs, argnums, argnames)
-    argnums = None if argnums is None else numbers_of("linearize", argnums)
-    run = Run("linearize", function_given("linearize", f), args, kwargs, argnums, has_aux)
-    run.warn()
+    run = _run_held("linearize", f, args, kwargs, argnums, argnames, has_aux)
     return (run.value(), run.push, run.aux) if has_aux else (run.value(), run.push)
 
 

@@ -248,43 +248,40 @@ class _Equation:
             return core.custom(self, theta, list(map(constant, self.x))), theta
         return self.x, theta
 
-    def linear(self, what, step, given):
+    def linear(self, what, step, vectors, point):
         """The solution of a linear equation of the same kind."""
+        given = vectors, point if core.is_recording() else ()
         return _solution(f"{self.name}, {what}", self.solver, step, list(map(zeros, self.x)),
                          given, self.tol, self.max_steps)
 
     # A step of the linear equation uses one run of f for all steps; where the sweep is recorded,
     # its solution is differentiated with respect to the point too, and runs f there.
 
-    def run(self, name, x, theta):
-        return Run(name, self.value, (x, theta), {}, None, False)
+    def run(self, name, point):
+        return Run(name, self.value, point, {}, None, False)
 
     def pull(self, cotangents, needed):
-        x, theta = self.point()
-        back = self.run("vjp", x, theta).pull
+        point = self.point()
+        run = self.run("vjp", point)
 
         def adjoint(w, given):
             x_bar, point = given
-            pull = self.run("vjp", *point).pull if point else back
-            return [a + b for a, b in zip(x_bar, pull(w)[0])]
+            moved = (self.run("vjp", point) if point else run).pull(w)[0]
+            return [a + b for a, b in zip(x_bar, moved)]
 
-        w = self.linear("adjoint", adjoint, (given_or_zero(cotangents, self.x),
-                                             (x, theta) if core.is_recording() else ()))
-        return list(map(tensor, back(w)[1]))
+        w = self.linear("adjoint", adjoint, given_or_zero(cotangents, self.x), point)
+        return list(map(tensor, run.pull(w)[1]))
 
     def push(self, tangents):
-        x, theta = self.point()
-        forth = self.run("linearize", x, theta).push
+        point = self.point()
+        run = self.run("linearize", point)
 
         def tangent(x_dot, given):
             theta_dot, point = given
-            push = self.run("linearize", *point).push if point else forth
-            return push(x_dot, theta_dot)
+            return (self.run("linearize", point) if point else run).push(x_dot, theta_dot)
 
-        x_dot = self.linear("tangent", tangent, (
-            given_or_zero(tangents, self.arguments.plain()),
-            (x, theta) if core.is_recording() else ()))
-        return list(map(tensor, x_dot))
+        vectors = given_or_zero(tangents, self.arguments.plain())
+        return list(map(tensor, self.linear("tangent", tangent, vectors, point)))
 
 
 # ---- the solvers ----------------------------------------------------------------------------
@@ -358,9 +355,6 @@ def _matrix(f, x):
 
 
 def _moved(x, delta):
-    made, at = [], 0
-    for leaf in x:
-        part = delta[at:at + np.size(leaf)].reshape(np.shape(leaf))
-        at += np.size(leaf)
-        made.append(leaf + (float(part) if np.ndim(leaf) == 0 else part.astype(leaf.dtype)))
-    return made
+    parts = np.split(delta, np.cumsum([np.size(leaf) for leaf in x])[:-1])
+    return [leaf + (part.reshape(leaf.shape).astype(leaf.dtype) if np.ndim(leaf) else part.item())
+            for leaf, part in zip(x, parts)]

@@ -99,7 +99,8 @@ def jacobian(f, argnums=0, has_aux=False, *, mode="auto", layout="numerator", ch
     def derivative(*args, **kwargs):
         run = Run(name, f, args, kwargs, numbers, has_aux)
         run.warn()
-        return _tree_of(run, numbers, blocks_of(run, mode, chunk), layout)
+        found = _tree_of(run, numbers, blocks_of(run, mode, chunk), layout)
+        return (found, run.aux) if has_aux else found
 
     return Derivative(jacobian, f, derivative, (argnums, has_aux), **options)
 
@@ -111,12 +112,11 @@ def _tree_of(run, argnums, blocks, layout="numerator"):
         row = [_kind(_turned(block, len(out)) if layout == "denominator" else block, leaf)
                for block, leaf in zip(row, run.leaves)]
         rows.append(selected(argnums, run.like_inputs(row)))
-    result = run.like_result(rows)
-    return (result, run.aux) if run.has_aux else result
+    return run.like_result(rows)
 
 
 def _turned(block, rank):
-    """From ``out.shape + in.shape`` to ``in.shape + out.shape``."""
+    """From ``out.shape + in.shape`` to ``in.shape + out.shape``, in C order."""
     block = block.transpose([*range(rank, block.ndim), *range(rank)])
     return block if isinstance(block, core.Tensor) else block.copy(order="C")
 
@@ -230,10 +230,10 @@ def _blocks_recorded(trace, mode):
     inputs, outputs, dtypes = trace.input_shapes, trace.shapes, trace.input_dtypes
     columns = [[[] for _ in inputs] for _ in outputs]
     forward = mode == "forward"
-    sweep = trace.columns if forward else trace.pull
-    for k, shape in enumerate(inputs if forward else outputs):
+    sweep, seeded = (trace.columns, inputs) if forward else (trace.pull, outputs)
+    for k, shape in enumerate(seeded):
         for seed in _units(shape, dtypes[k] if forward else float):
-            vectors = [None] * len(inputs if forward else outputs)
+            vectors = [None] * len(seeded)
             vectors[k] = seed
             for j, part in enumerate(sweep(vectors)):
                 if part is None:
@@ -295,29 +295,40 @@ def hessian(f, argnums=0, has_aux=False, *, chunk=None, sparse=False, argnames=N
     array([[12.,  3.],
            [ 3.,  0.]])
     """
-    name = "hessian"
-    gradient, numbers = _gradient(name, f, argnums, has_aux)
-    chunk_given(name, chunk)
-    options = {"chunk": chunk, "sparse": sparse}
     if sparse:
         from . import sparse as sparse_derivatives
+        gradient, numbers = _gradient("hessian", f, argnums, has_aux)
+        chunk_given("hessian", chunk)
         derivative = sparse_derivatives.hessian(gradient, numbers, has_aux, chunk)
-        return Derivative(hessian, f, derivative, (argnums, has_aux), **options)
+        return Derivative(hessian, f, derivative, (argnums, has_aux), chunk=chunk, sparse=True)
 
-    def derivative(*args, **kwargs):
-        run = Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
+    def matrix(run, numbers):
         blocks = blocks_of(run, "forward", chunk)
         if not run.recorded():
             _symmetrise(blocks, run.trace.input_shapes)
         return _tree_of(run, numbers, blocks)
 
-    return Derivative(hessian, f, derivative, (argnums, has_aux), **options)
+    return _second_order(hessian, f, argnums, has_aux, chunk, matrix)
 
 
 def _gradient(name, f, argnums, has_aux, value=False):
     """The gradient that a transformation of second order differentiates, and argnums."""
     numbers = numbers_of(name, argnums)
     return core.differentiated(function_given(name, f), numbers, has_aux, value, name, 1), numbers
+
+
+def _second_order(transformation, f, argnums, has_aux, chunk, answer):
+    """The Derivative whose calls return what `answer` makes of a run of the gradient."""
+    name = transformation.__name__
+    gradient, numbers = _gradient(name, f, argnums, has_aux)
+    chunk_given(name, chunk)
+
+    def derivative(*args, **kwargs):
+        run = Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
+        found = answer(run, numbers)
+        return (found, run.aux) if has_aux else found
+
+    return Derivative(transformation, f, derivative, (argnums, has_aux), chunk=chunk)
 
 
 @of_programs
@@ -351,17 +362,11 @@ def hessian_diag(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
     >>> fg.hessian_diag(lambda x: x[0] ** 3 * x[1])(np.array([1.0, 2.0]))
     array([12.,  0.])
     """
-    name = "hessian_diag"
-    gradient, numbers = _gradient(name, f, argnums, has_aux)
-    chunk_given(name, chunk)
+    def diagonal(run, numbers):
+        parts = map(_kind, _diagonals(run, chunk), run.leaves)
+        return selected(numbers, run.like_inputs(list(parts)))
 
-    def derivative(*args, **kwargs):
-        run = Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
-        parts = [_kind(part, leaf) for part, leaf in zip(_diagonals(run, chunk), run.leaves)]
-        answer = selected(numbers, run.like_inputs(parts))
-        return (answer, run.aux) if has_aux else answer
-
-    return Derivative(hessian_diag, f, derivative, (argnums, has_aux), chunk=chunk)
+    return _second_order(hessian_diag, f, argnums, has_aux, chunk, diagonal)
 
 
 def _diagonals(run, chunk):
@@ -395,9 +400,7 @@ def _symmetrise(blocks, shapes):
     """The upper triangle becomes the lower one: they differ by rounding."""
     for i, row in enumerate(blocks):
         for j in range(i):
-            rank = len(shapes[i])
-            block = row[j].transpose([*range(rank, row[j].ndim), *range(rank)])
-            _put_finite(blocks[j][i], block)
+            _put_finite(blocks[j][i], _turned(row[j], len(shapes[i])))
         size = math.prod(shapes[i])
         matrix = np.asarray(row[i]).reshape(size, size)
         _put_finite(matrix, np.where(np.tri(size, dtype=bool), matrix, matrix.T))
@@ -500,21 +503,14 @@ def laplacian(f, argnums=0, has_aux=False, *, chunk=None, argnames=None):
     >>> fg.laplacian(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
     np.float64(18.0)
     """
-    name = "laplacian"
-    gradient, numbers = _gradient(name, f, argnums, has_aux)
-    chunk_given(name, chunk)
-
-    def derivative(*args, **kwargs):
-        run = Run(name, gradient, args, kwargs, numbers, has_aux, None, True)
+    def total(run, numbers):
         parts = _diagonals(run, chunk)
         if run.recorded():
-            total = sum([part.sum() for part in parts], 0.0)
-        else:
-            total = sum([float(np.sum(part)) for part in parts], 0.0)
-            if any(type(leaf) is not float for leaf in run.leaves):
-                total = np.result_type(*run.trace.input_dtypes).type(total)
-            if any(isinstance(leaf, core.Tensor) for leaf in run.leaves):
-                total = core.constant(total)
-        return (total, run.aux) if has_aux else total
+            return sum([part.sum() for part in parts], 0.0)
+        found = sum([float(np.sum(part)) for part in parts], 0.0)
+        if any(type(leaf) is not float for leaf in run.leaves):
+            found = np.result_type(*run.trace.input_dtypes).type(found)
+        return core.constant(found) if any(
+            isinstance(leaf, core.Tensor) for leaf in run.leaves) else found
 
-    return Derivative(laplacian, f, derivative, (argnums, has_aux), chunk=chunk)
+    return _second_order(laplacian, f, argnums, has_aux, chunk, total)
