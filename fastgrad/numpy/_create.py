@@ -218,7 +218,13 @@ def ascontiguousarray(a, dtype=None, *, like=None):
 
 @implements(getattr(np, "astype", None), views=True)
 def astype(x, dtype, /, *, copy=True, device=None):
-    """The same entries in another dtype. As `numpy.astype`, of Tensors and arrays alone."""
+    """The same entries in another dtype. As `numpy.astype`, of Tensors and arrays alone.
+
+    Examples
+    --------
+    >>> fnp.astype(np.array([1, 2]), float)
+    array([1., 2.])
+    """
     return x.astype(dtype, copy=copy)
 
 

@@ -67,7 +67,13 @@ def clip(a, a_min=None, a_max=None, out=None, *, min=None, max=None, **kwargs):
 
 @implements(np.round, np.around)
 def round(a, decimals=0, out=None):
-    """Rounded to some decimals, halves to even; the gradient is 0. As `numpy.round`."""
+    """Rounded to some decimals, halves to even; the gradient is 0. As `numpy.round`.
+
+    Examples
+    --------
+    >>> fnp.round(1.25, 1)
+    np.float64(1.2)
+    """
     refuse("round", out)
     a = _operand(a)
     if decimals == 0:

@@ -124,7 +124,13 @@ def matrix_transpose(x, /):
 
 @implements(np.swapaxes, views=True)
 def swapaxes(a, axis1, axis2):
-    """Two axes exchanged. As `numpy.swapaxes`."""
+    """Two axes exchanged. As `numpy.swapaxes`.
+
+    Examples
+    --------
+    >>> fnp.swapaxes(np.ones((2, 3, 4)), 0, -1).shape
+    (4, 3, 2)
+    """
     a = lift(a)
     axes = list(range(a.ndim))
     axis1 = normalize_axis_index(axis1, a.ndim, "swapaxes: axis1")
@@ -135,7 +141,13 @@ def swapaxes(a, axis1, axis2):
 
 @implements(np.moveaxis, views=True)
 def moveaxis(a, source, destination):
-    """Axes moved to other places, the rest in their order. As `numpy.moveaxis`."""
+    """Axes moved to other places, the rest in their order. As `numpy.moveaxis`.
+
+    Examples
+    --------
+    >>> fnp.moveaxis(np.ones((2, 3, 4)), 0, -1).shape
+    (3, 4, 2)
+    """
     a = lift(a)
     source = axes_of("moveaxis: source", _as_tuple(source), a.ndim)
     destination = axes_of("moveaxis: destination", _as_tuple(destination), a.ndim)
@@ -150,7 +162,13 @@ def moveaxis(a, source, destination):
 
 @implements(np.rollaxis, views=True)
 def rollaxis(a, axis, start=0):
-    """An axis moved before another one. As `numpy.rollaxis`; `moveaxis` is easier to read."""
+    """An axis moved before another one. As `numpy.rollaxis`; `moveaxis` is easier to read.
+
+    Examples
+    --------
+    >>> fnp.rollaxis(np.ones((2, 3, 4)), 2).shape
+    (4, 2, 3)
+    """
     a = lift(a)
     axis = normalize_axis_index(axis, a.ndim, "rollaxis")
     start = start if start == a.ndim else normalize_axis_index(start, a.ndim, "rollaxis: start")
@@ -161,7 +179,13 @@ def rollaxis(a, axis, start=0):
 
 @implements(np.squeeze, views=True)
 def squeeze(a, axis=None):
-    """Without axes of length 1. As `numpy.squeeze`."""
+    """Without axes of length 1. As `numpy.squeeze`.
+
+    Examples
+    --------
+    >>> fnp.squeeze(np.ones((1, 3, 1))).shape
+    (3,)
+    """
     a = lift(a)
     if axis is None:
         return core.reshape(a, [n for n in a.shape if n != 1])
@@ -174,7 +198,13 @@ def squeeze(a, axis=None):
 
 @implements(np.expand_dims, views=True)
 def expand_dims(a, axis):
-    """With new axes of length 1. As `numpy.expand_dims`."""
+    """With new axes of length 1. As `numpy.expand_dims`.
+
+    Examples
+    --------
+    >>> fnp.expand_dims(np.ones(3), (0, -1)).shape
+    (1, 3, 1)
+    """
     a = lift(a)
     axis = tuple(axis) if isinstance(axis, (list, tuple)) else (axis,)
     rank = a.ndim + len(axis)
@@ -197,7 +227,13 @@ def broadcast_to(array, shape, subok=False):
 
 @implements(np.broadcast_arrays, views=True)
 def broadcast_arrays(*args, subok=False):
-    """Arrays brought to one shape. As `numpy.broadcast_arrays`; a tuple."""
+    """Arrays brought to one shape. As `numpy.broadcast_arrays`; a tuple.
+
+    Examples
+    --------
+    >>> [a.shape for a in fnp.broadcast_arrays(np.ones(3), np.ones((2, 1)))]
+    [(2, 3), (2, 3)]
+    """
     args = lift_all(args)
     common = np.broadcast_shapes(*(a.shape for a in args))
     return tuple(a if a.shape == common else core.broadcast_to(a, common) for a in args)
@@ -385,7 +421,13 @@ def stack(arrays, axis=0, out=None, *, dtype=None, casting="same_kind"):
 
 @implements(getattr(np, "unstack", None), views=True)
 def unstack(x, /, *, axis=0):
-    """The parts along an axis, that axis left out, as a tuple. As `numpy.unstack`."""
+    """The parts along an axis, that axis left out, as a tuple. As `numpy.unstack`.
+
+    Examples
+    --------
+    >>> [part.shape for part in fnp.unstack(np.ones((2, 3)))]
+    [(3,), (3,)]
+    """
     x = lift(x)
     if x.ndim == 0:
         raise ValueError("unstack: the array must be at least 1-d, but is a scalar")
@@ -395,26 +437,51 @@ def unstack(x, /, *, axis=0):
 
 @implements(np.vstack)
 def vstack(tup, *, dtype=None, casting="same_kind"):
-    """Arrays joined along the first axis, vectors as rows. As `numpy.vstack`."""
+    """Arrays joined along the first axis, vectors as rows. As `numpy.vstack`.
+
+    Examples
+    --------
+    >>> fnp.vstack([np.ones(2), np.zeros(2)]).shape
+    (2, 2)
+    """
     return _stacked("vstack", [_with_two_axes(lift(a)) for a in tup], 0, dtype, casting)
 
 
 @implements(np.hstack)
 def hstack(tup, *, dtype=None, casting="same_kind"):
-    """Arrays joined along the second axis, vectors along their only one. As `numpy.hstack`."""
+    """Arrays joined along the second axis, vectors along their only one. As `numpy.hstack`.
+
+    Examples
+    --------
+    >>> fnp.hstack([np.ones(2), np.zeros(1)])
+    array([1., 1., 0.])
+    """
     arrays = [_with_one_axis(lift(a)) for a in tup]
     return _stacked("hstack", arrays, int(not arrays or arrays[0].ndim != 1), dtype, casting)
 
 
 @implements(np.dstack)
 def dstack(tup):
-    """Arrays joined along the third axis. As `numpy.dstack`."""
+    """Arrays joined along the third axis. As `numpy.dstack`.
+
+    Examples
+    --------
+    >>> fnp.dstack([np.ones(2), np.zeros(2)]).shape
+    (1, 2, 2)
+    """
     return _stacked("dstack", [_with_three_axes(lift(a)) for a in tup], 2)
 
 
 @implements(np.column_stack)
 def column_stack(tup):
-    """Vectors as the columns of a matrix, matrices beside each other. As `numpy.column_stack`."""
+    """Vectors as the columns of a matrix, matrices beside each other. As `numpy.column_stack`.
+
+    Examples
+    --------
+    >>> fnp.column_stack([np.ones(2), np.zeros(2)])
+    array([[1., 0.],
+           [1., 0.]])
+    """
     arrays = [lift(a) for a in tup]
     arrays = [core.reshape(a, (a.size, 1)) if a.ndim < 2 else a for a in arrays]
     return _stacked("column_stack", arrays, 1)
@@ -434,7 +501,13 @@ def append(arr, values, axis=None):
 
 @implements(np.array_split, views=True)
 def array_split(ary, indices_or_sections, axis=0):
-    """Parts along an axis, of lengths as equal as can be. As `numpy.array_split`; a list."""
+    """Parts along an axis, of lengths as equal as can be. As `numpy.array_split`; a list.
+
+    Examples
+    --------
+    >>> [part.size for part in fnp.array_split(np.ones(5), 2)]
+    [3, 2]
+    """
     return _parts("array_split", lift(ary), indices_or_sections, axis)
 
 
