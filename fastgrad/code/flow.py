@@ -28,6 +28,7 @@ __all__ = ["Flow"]
 
 # Attributes and methods of arrays: views, and what does not depend on the contents.
 _VIEWS = frozenset("T mT real reshape ravel transpose swapaxes squeeze view".split())
+_COPYING = frozenset(["reshape", "ravel"])      # views, but for an order that takes a copy
 _SHAPES = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides", "__len__"])
 _CHANGING = frozenset(["fill", "sort", "partition", "put", "resize", "itemset", "byteswap",
                        "setfield", "setflags"])
@@ -70,6 +71,8 @@ class Flow:
     by_value : set of int
         Numbers of the arrays of the watch whose contents must be compared though an operand of a
         recorded operation is read again.
+    copied : set of int
+        Those of which another order may be taken as an operand: ``d.T.ravel()`` is a copy.
     written : set of int
         Those that code writes to.
     """
@@ -81,7 +84,7 @@ class Flow:
             for code in scope.names.code.codes:
                 self.scopes.setdefault(code, []).append(scope)
         self.roots = list({scope.names.code: None for scope in state.scopes})
-        self.by_value, self.written, self.ways = set(), set(), {}
+        self.by_value, self.copied, self.written, self.ways = set(), set(), set(), {}
         for k, labels in enumerate(state.ways):
             for label in labels:
                 if label == OPERAND:
@@ -458,6 +461,9 @@ class Flow:
     def _use(self, value, k, found):
         """Mark the arrays that are used by value where some value is taken as part k."""
         how = self._how(value, k)
+        if how is None and value.kind == "attribute" and value.name in _COPYING:
+            self.copied.update([number for name, depth in found for number, deep in self.ways[name]
+                                if depth >= deep])
         for name, depth in found if how is not None else ():
             for number, deep in self.ways[name]:
                 if how == "inside" and depth < deep:
@@ -483,7 +489,7 @@ class Flow:
         if kind == "compare":
             return None if value.name == "is" else "whole"
         if kind == "attribute":
-            return (None if value.name in _SHAPES or value.name in _VIEWS or value.name in _DEPTHS
+            return (None if value.name in _SHAPES or value.name in _VIEWS
                     else "written" if value.name in _CHANGING else "inside")
         if kind == "element":
             return "inside" if value.name != "iter" else None
@@ -517,7 +523,7 @@ class Flow:
             if method and origin.parts and self._tensor(origin.parts[0]):
                 continue                # of a Tensor: recorded
             if method and k == 0 and (origin.name in _VIEWS or origin.name in _DEPTHS):
-                continue
+                continue                # the use is that of the attribute
             if not found and not targets:
                 others = True
         if others:
@@ -527,12 +533,13 @@ class Flow:
                                                                        "variable") else None
         names = call.name or ()
         place = k - (len(call.parts) - len(names))
+        how = None
         for x in objects:
             if id(x) in known.CONTENT_FREE:
                 continue
-            if getattr(x, "__name__", None) in _DEPTHS and not known.wants_tensors(x):
-                continue
-            if id(x) in known.READS_NAMED and k == 1:
+            if getattr(x, "__name__", None) in _DEPTHS and not known.wants_tensors(x) or (
+                    id(x) in known.READS_NAMED and k == 1):
+                how = "inside"          # of an array: its entries, or any of its methods
                 continue
             if id(x) in _CHANGING_FUNCTIONS and k == 1 or place >= 0 and names[place] == "out":
                 return "written"
@@ -540,7 +547,7 @@ class Flow:
                 continue
             if not (known.wants_tensors(x) and self._level_of_operands(call) == 0):
                 return "whole"
-        return None
+        return how
 
 
 _OPEN = "open"

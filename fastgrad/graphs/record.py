@@ -38,6 +38,7 @@ class Recording:
         self.graph, self.outputs = graph, outputs
         self.captured, self.reason = list(recorder.captured), recorder.reason
         self.frozen, self.scalars = list(recorder.frozen.values()), recorder.scalars
+        self.derived = recorder.derived
         self.ruled = recorder.ruled
 
     @property

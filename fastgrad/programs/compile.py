@@ -655,7 +655,7 @@ class Program(Shown, Functionless, Caller):
         compared = captured if run.scalars else [numbers[id(x)] for x in recording.frozen
                                                  if id(x) in numbers]
         path = Path(entry.text, recording.graph, run.returned, run.places, run.after, captured,
-                    run.lifted, compared, run.copies, run.written)
+                    run.lifted, compared, run.copies, run.written, recording.derived)
         path._calls.add()
         while True:
             before = entry.paths
