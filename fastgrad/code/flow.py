@@ -66,6 +66,12 @@ _DEEPEST = 4
 class Flow:
     """How arrays flow through the code that a `Watch` has met.
 
+    Parameters
+    ----------
+    state : Watch
+    stand_ins : sequence of (kind, name)
+        Names in the innermost function that stood for Tensors; see programs/lift.py.
+
     Attributes
     ----------
     by_value : set of int
@@ -77,7 +83,7 @@ class Flow:
         Those that code writes to.
     """
 
-    def __init__(self, state):
+    def __init__(self, state, stand_ins=()):
         self.state = state
         self.scopes = {}                # Code, nested ones too -> scopes of its functions
         for scope in state.scopes:
@@ -98,6 +104,8 @@ class Flow:
             return
         self._find_functions()
         self._gather()
+        own = names_in(state.innermost.__code__).code if stand_ins else None
+        self.stood_for = {value for kind, name in stand_ins for value in own.reads(kind, name)}
         self._bind()
         self._find_tensors()
         self._find_arrays()
@@ -327,6 +335,8 @@ class Flow:
         return self.level[value] == 0
 
     def _level_of(self, value):
+        if value in self.stood_for:
+            return 0
         kind, parts = value.kind, value.parts
         levels = [self.level[x] for x in parts]
         if kind == "variable":
@@ -410,6 +420,8 @@ class Flow:
                 changed = changed or len(self.arrays[value]) > before
 
     def _may_be(self, value):
+        if value in self.stood_for:
+            return ()
         kind, parts, arrays = value.kind, value.parts, self.arrays
         if kind == "global":
             return [(value.name, 0)]

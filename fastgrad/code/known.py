@@ -14,6 +14,7 @@ against lies in tests/test_watch.py: the same function over changed state.
 
 import argparse
 import array
+import bisect
 import builtins
 import cmath
 import collections
@@ -99,7 +100,10 @@ def _known_functions():
     found = [
         *_names(builtins, _BUILTINS), *_names(operator, _OPERATOR), *_names(np, _NUMPY),
         *[row.value for row in PLAIN.values()], *_names(itertools, _ITERTOOLS), *_public(math),
-        *_public(cmath), *_public(np.linalg), *_public(np.fft),
+        *_public(cmath), *_public(np.linalg), *_public(np.fft), *_public(bisect),
+        *_public(np.lib.stride_tricks), *[x for module in (
+            "polynomial", "chebyshev", "legendre", "hermite", "hermite_e", "laguerre")
+            for x in _public(getattr(np.polynomial, module)) if isinstance(x, types.FunctionType)],
         *_names(functools, "partial reduce wraps update_wrapper cmp_to_key lru_cache cache"),
         *_names(copy, "copy deepcopy replace"),
         *_names(dataclasses, "asdict astuple fields is_dataclass replace _replace"),
@@ -130,7 +134,9 @@ def class_method(kind, name):
     return name == "__new__" or (kind, name) in _CLASS_METHODS
 
 
-_LATER = {"scipy.special", "scipy.linalg"}      # where they are imported, all of their functions
+# Where they are imported, all of their functions.
+_LATER = ("scipy.special", "scipy.linalg", "scipy.fft", "scipy.signal.windows", "scipy.signal",
+          "scipy.ndimage", "scipy.spatial.distance")
 
 # Of the linear algebra of NumPy, SciPy and of what fastgrad has of its own: what may be called with
 # Tensors does with them what the recorder sees.
@@ -160,12 +166,13 @@ _CALL = frozenset([id(x) for x in (
     map, filter, sorted, min, max, iter, print, functools.reduce, functools.partial,
     np.fromfunction, np.apply_along_axis, np.apply_over_axes, np.piecewise, copy.copy,
     copy.deepcopy,
-    *_names(operator, "call"), *_names(itertools, _ITERTOOLS))])
+    *_public(bisect), *_names(operator, "call"), *_names(itertools, _ITERTOOLS))])
+_CALLING = ("scipy.ndimage", "scipy.spatial")
 
 
 def calls(x):
     """Whether x may call what it is given: a function, or an object of the user's."""
-    return id(x) in _CALL or package_of(x) == "fastgrad" and not module_of(x).startswith(
+    return id(x) in _CALL or module_of(x).startswith(_CALLING) or package_of(x) == "fastgrad" and not module_of(x).startswith(
         ("fastgrad.numpy", "fastgrad.special"))
 
 

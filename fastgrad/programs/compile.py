@@ -33,7 +33,7 @@ from fastgrad.graphs.replay import replay
 
 from .compare import compare, difference
 from .functionless import Functionless
-from .lift import liftable
+from .lift import liftable, stand_ins
 from .paths import Path, Static, argument_parts, captured_value
 from .run import DTYPES, Run, Shares, alike, apart, filled, in_order, meet, turns_taken
 from .shown import Shown
@@ -609,7 +609,8 @@ class Program(Shown, Functionless, Caller):
 
     def _record_once(self, entry, call, state, args, kwargs, lifted, typed, turns):
         """Run the function once, and keep the run if it may be replayed; returns the answer."""
-        run = Run(self.function, call, (args, kwargs), state, lifted, typed, turns)
+        run = Run(self.function, call, (args, kwargs), state, lifted, typed, turns,
+                  entry.stand_ins or ())
         try:
             run.go()
         except BaseException as error:
@@ -639,6 +640,8 @@ class Program(Shown, Functionless, Caller):
         if reason is not None:
             if run.lifted:
                 entry.guarded.update(run.lifted)    # next time they are compared
+            elif entry.stand_ins is None and recording.left and stand_ins(state):
+                entry.stand_ins = stand_ins(state)  # next time Tensors stand for them
             else:
                 entry.plain = entry.plain or not entry.paths
                 self._warn(reason, reason)
@@ -655,7 +658,8 @@ class Program(Shown, Functionless, Caller):
         compared = captured if run.scalars else [numbers[id(x)] for x in recording.frozen
                                                  if id(x) in numbers]
         path = Path(entry.text, recording.graph, run.returned, run.places, run.after, captured,
-                    run.lifted, compared, run.copies, run.written, recording.derived)
+                    run.lifted, compared, run.copies, run.written, recording.derived,
+                    run.stand_ins)
         path._calls.add()
         while True:
             before = entry.paths

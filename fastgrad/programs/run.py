@@ -100,6 +100,8 @@ class Run:
         See `Effects`.
     turns : object
         `turns_taken` before the state was looked at.
+    stand_ins : sequence of (kind, name)
+        Arrays in whose places it finds Tensors.
 
     Attributes
     ----------
@@ -119,11 +121,11 @@ class Run:
         after the run does not tell.
     """
 
-    def __init__(self, function, call, arguments, state, lifted, typed, turns):
+    def __init__(self, function, call, arguments, state, lifted, typed, turns, stand_ins=()):
         self.function, self.call, self.arguments = function, call, arguments
         self._turns = turns
         self._typed = typed
-        self.state, self.lifted = state, lifted
+        self.state, self.lifted, self.stand_ins = state, lifted, stand_ins
         self.reason = self.recording = self.answer = self._given = None
         self.written, self._leaves, self._tensors, self._containers = [], [], [], []
         self.copies = [np.array(contents(x)) for x in state.arrays]
@@ -170,8 +172,10 @@ class Run:
         self._tensors, function = tensors, self.function
         args, kwargs = self._rebuilt(tensors)
         self._given = _tensors_among(args, kwargs)
-        if self.lifted:
-            clone, twin = watch.lifted(self.state, self.lifted, tensors[len(self.call.values):])
+        if self.lifted or self.stand_ins:
+            clone, twin = watch.lifted(
+                self.state, [*self.lifted, *self.stand_ins], tensors[len(self.call.values):] + [
+                    core.known_array(lifted_value(self.state, name)) for name in self.stand_ins])
             function = watch.rewrap(function, clone, twin)
             if args and args[0] is self.state.instance:
                 args = (twin, *args[1:])

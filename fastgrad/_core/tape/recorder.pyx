@@ -84,6 +84,7 @@ cdef class Recorder:
     cdef readonly int refused       # what Tensors have refused: the function may have caught that
     cdef readonly list guards       # (id of a node, kind, outcome, line)
     cdef readonly set derived       # (dtype, size) of arrays that were computed inside, literals
+    cdef readonly bint leaves       # the value of a Tensor was seen by Python code
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
     cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard
     cdef bint past                  # what it holds was recorded without it
@@ -320,6 +321,7 @@ cdef class Recorder:
                 return 0                # a constant
             return (<Recorder>self.outer).escape(t)
         if self.traced(t):
+            self.leaves = True
             self.refuse("the value of a Tensor leaves it as a number or an array")
         return 0
 
