@@ -25,6 +25,7 @@ import enum
 import fractions
 import functools
 import itertools
+import logging
 import math
 import numbers
 import operator
@@ -33,6 +34,7 @@ import re
 import sys
 import types
 import typing
+import warnings
 
 import numpy as np
 
@@ -107,7 +109,8 @@ def _known_functions():
         *_names(functools, "partial reduce wraps update_wrapper cmp_to_key lru_cache cache"),
         *_names(copy, "copy deepcopy replace"),
         *_names(dataclasses, "asdict astuple fields is_dataclass replace _replace"),
-        *_names(typing, "cast NamedTuple"), str.maketrans,
+        *_names(typing, "cast NamedTuple"), str.maketrans, warnings.warn, logging.getLogger,
+        *_names(logging, "debug info warning error critical exception log"),
         *[x for x in vars(np).values() if isinstance(x, np.ufunc)],
         type(None), type(Ellipsis), type(NotImplemented), types.FunctionType, types.MethodType,
         # Classes: what their constructors make depends on what they are given.
@@ -283,6 +286,9 @@ def _numbers_of(x):
 
 
 _CLOCKS = frozenset(["now", "today", "utcnow", "astimezone", "timestamp"])
+# What is asked of a logger may decide something; that it is told something does not.
+_OF_LOGGERS = frozenset(["isEnabledFor", "getEffectiveLevel", "level", "disabled", "handlers",
+                         "filters", "hasHandlers", "propagate", "parent", "manager", "getChild"])
 _VALUE = Kind("value")
 _KINDS = {
     **{x: _VALUE for x in (
@@ -291,6 +297,7 @@ _KINDS = {
         re.Pattern, np.finfo, np.iinfo)},
     datetime.date: Kind("value", hazards=_CLOCKS), datetime.time: Kind("value", hazards=_CLOCKS),
     datetime.datetime: Kind("value", hazards=_CLOCKS),
+    **{x: Kind("value", hazards=_OF_LOGGERS) for x in (logging.Logger, logging.RootLogger)},
     array.array: Kind("content", _numbers_of),
     bytearray: Kind("content", bytes),
     **{x: Kind("attributes") for x in (

@@ -62,7 +62,7 @@ LEFT = 32                   # paths that have left are remembered
 _NO_SELF = frozenset([float, np.ndarray, np.float64, np.float32, tuple, list, dict, Tensor])
 
 
-def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0):
+def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0, quiet=False):
     """A function that is recorded when it first meets arguments of some shapes, and replayed then.
 
     Parameters
@@ -81,6 +81,8 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
         number the path used least is forgotten.
     verify : int
         Compare the first so many replays, and then now and again, with the plain function.
+    quiet : bool
+        Say nothing of what is not replayed, or printed once only; `Program.reasons` has it.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     array([0.        , 1.38177329])
     """
     options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
-               "paths": paths, "verify": verify}
+               "paths": paths, "verify": verify, "quiet": quiet}
     if f is None:
         return functools.partial(compile, **options)
     if isinstance(f, Program) and f.function is not None:
@@ -151,7 +153,7 @@ class Program(Shown, Functionless, Caller):
     function : callable or None
         The Python function; None for a program that was loaded or made from a history: it raises
         GuardError where a guard does not hold.
-    static_argnums, static_argnames, paths, verify
+    static_argnums, static_argnames, paths, verify, quiet
         As of `compile`.
     name : str, optional
         For messages.
@@ -175,7 +177,7 @@ class Program(Shown, Functionless, Caller):
     """
 
     def __init__(self, function, static_argnums=(), static_argnames=(), paths=8, verify=0,
-                 name=None):
+                 quiet=False, name=None):
         if function is not None:
             if not callable(function):
                 raise TypeError("compile: the first argument must be a function, not "
@@ -194,9 +196,9 @@ class Program(Shown, Functionless, Caller):
             self.__wrapped__ = function
         self._name = name or ("a program" if function is None else name_of(function))
         self._options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
-                         "paths": paths, "verify": verify}
+                         "paths": paths, "verify": verify, "quiet": quiet}
         self._origin = None         # (transformation or None, program, args, kwargs) it is made of
-        self._limit, self._verify = int(paths), int(verify)
+        self._limit, self._verify, self._quiet = int(paths), int(verify), bool(quiet)
         if self._limit < 1:
             raise ValueError(f"compile: paths={paths!r} must be at least 1")
         self._static_positions, self._static_names = self._statics(static_argnums, static_argnames)
@@ -654,6 +656,9 @@ class Program(Shown, Functionless, Caller):
                 entry.plain = not entry.paths
                 self._warn("changes", f"it changes {run.changed}, which it reads")
             return run.answer
+        if run.told is not None:
+            self._say("told", "is replayed without what it prints of its values: that is printed when "
+                      f"it is recorded ({run.told}; quiet=True does not say this)")
         # NumPy scalars may have been computed from any array, also from those that are inputs.
         compared = captured if run.scalars else [numbers[id(x)] for x in recording.frozen
                                                  if id(x) in numbers]
@@ -731,11 +736,17 @@ class Program(Shown, Functionless, Caller):
 
     def _warn(self, key, reason):
         """Warn once, at the user's line."""
+        if self._say(key, f"is not replayed: {reason}"):
+            self.reasons.append(reason)
+
+    def _say(self, key, what):
+        """Say something once; returns whether it is the first time."""
         own = object()
         if self._warned.setdefault(key, own) is not own:
-            return
-        self.reasons.append(reason)
-        core.warn(f"compile: {self._name} is not replayed: {reason}")
+            return False
+        if not self._quiet:
+            core.warn(f"compile: {self._name} {what}")
+        return True
 
     def _guard_error(self, failed):
         path, k = failed

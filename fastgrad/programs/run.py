@@ -27,6 +27,7 @@ except (ImportError, AttributeError):
 
 from fastgrad._core import core, trees
 from fastgrad.code import told, watch
+from fastgrad.code.telling import only_told
 from fastgrad.code.watch import Watch
 from fastgrad.graphs import record
 from fastgrad.graphs.graph import same_graph
@@ -133,6 +134,8 @@ class Run:
         self._frozen = told.random_states(state.generators)
         values = call.values + [lifted_value(state, name) for name in lifted]
         self._recorder = core.Recorder(values, list(state.arrays), True)
+        self._recorder.teller = self._only_told
+        self.told = None
         self._values = values
 
     def go(self):
@@ -193,6 +196,12 @@ class Run:
         self.written = [(k, len(outputs) + n)
                         for n, k in enumerate(changed(self.call.targets, tensors))]
         return outputs + [tensors[k] for k, _ in self.written]
+
+    def _only_told(self):
+        """Whether a value is seen to be told alone; the first line that does so is kept."""
+        line = only_told()
+        self.told = self.told or line
+        return line is not None
 
     def _rebuilt(self, tensors):
         """The arguments with Tensors in place of numbers and arrays."""

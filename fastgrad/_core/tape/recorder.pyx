@@ -84,6 +84,7 @@ cdef class Recorder:
     cdef readonly int refused       # what Tensors have refused: the function may have caught that
     cdef readonly list guards       # (id of a node, kind, outcome, line)
     cdef readonly set derived       # (dtype, size) of arrays that were computed inside, literals
+    cdef public object teller       # tells whether a value that is seen is only told, or None
     cdef readonly bint leaves       # the value of a Tensor was seen by Python code
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
     cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard
@@ -320,7 +321,7 @@ cdef class Recorder:
             if t.node.flags & FG_LEAF and t.node.b == self.serial:
                 return 0                # a constant
             return (<Recorder>self.outer).escape(t)
-        if self.traced(t):
+        if self.traced(t) and not (self.teller is not None and self.teller()):
             self.leaves = True
             self.refuse("the value of a Tensor leaves it as a number or an array")
         return 0
