@@ -29,13 +29,23 @@ _METHODS = frozenset("item tolist numpy detach format join strip ljust rjust cen
 _MADE = frozenset("format operator unary item built join".split())
 
 
-def only_told():
-    """The line of the user's code that runs now, if it sees a number to tell it alone; else None."""
-    frame = sys._getframe(1)
-    while frame is not None and _known_file(frame.f_code.co_filename):
+def only_told(until):
+    """The line of the user's code that runs now, if it sees a number to tell it alone; else None.
+
+    until : code object
+        That by which the user's function was called.
+    """
+    frame, found = sys._getframe(1), None
+    while frame is not None and frame.f_code is not until:
+        file = frame.f_code.co_filename
+        if file == logging.__file__:
+            found = None                # what a handler does is the logger's
+        elif found is None and not _known_file(file):
+            found = frame
         frame = frame.f_back
-    if frame is None:
+    if found is None:
         return None
+    frame = found
     code = read(frame.f_code)
     place = bisect.bisect_right(_offsets(frame.f_code), frame.f_lasti) - 1
     values = [value for value in code.values if value.place == place]

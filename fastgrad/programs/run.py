@@ -199,7 +199,7 @@ class Run:
 
     def _only_told(self):
         """Whether a value is seen to be told alone; the first line that does so is kept."""
-        line = only_told()
+        line = only_told(Run._function.__code__)
         self.told = self.told or line
         return line is not None
 
