@@ -267,6 +267,8 @@ class Run:
         self.after = Watch(self.call.roots, self.call.instance)
         self.after.given = self._given
         self.changed = changes(self.state, self.copies, self.after)
+        if self.told is not None:
+            stored.settle_records(self._recorder.survivors())
         # (A key of a dict that is returned. To look for them takes long in a program with many objects.)
         if (objects or self.changed or self.reason) and self._recorder.survivors():
             if stored.settle(self._recorder, roots, originals) and not self.reason:

@@ -24,7 +24,7 @@ from fastgrad.code import known as _known
 from fastgrad.code import told, watch
 from fastgrad.code.names import own_attribute
 
-__all__ = ["let_go", "settle", "settled_generator"]
+__all__ = ["let_go", "settle", "settle_records", "settled_generator"]
 
 Tensor = core.Tensor
 
@@ -73,6 +73,16 @@ def let_go(tensors):
     """Make these Tensors constants, which no recording knows."""
     for t in tensors:
         core.let_go(t)
+
+
+def settle_records(tensors):
+    """Replace Tensors in what loggers' handlers keep of what they were told."""
+    told = [x for t in tensors for x in gc.get_referrers(t) if type(x) is tuple]
+    for args in told:
+        for record in gc.get_referrers(args):
+            space = record if type(record) is dict else getattr(record, "__dict__", {})
+            if space.get("args") is args and "levelno" in space:
+                space["args"] = tuple(map(core.settled, args))
 
 
 def settled_generator(generator):
