@@ -27,7 +27,7 @@ def positive(*shape):
 
 
 def between(low, high, *shape):
-    return lambda rng: rng.uniform(low, high, size=shape) if shape else float(rng.uniform(low, high))
+    return lambda rng: rng.uniform(low, high, size=shape) if shape else rng.uniform(low, high)
 
 
 def labels(count, kinds):

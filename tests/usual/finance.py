@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 
-import fastgrad.numpy as fnp
 from fastgrad import special
 
 from . import positive, static, usual

@@ -90,7 +90,7 @@ def line_search(x, d):
 def projected(x, low, high):
     """Steps within bounds [SciPy: bounds]."""
     for _ in range(3):
-        x = np.clip(x - 0.1 * (2 * x - 1), low, high)
+        x = np.clip(x - 0.1 * (2 * x - 0.7), low, high)
     return np.sum(x ** 2)
 
 
