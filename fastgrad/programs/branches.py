@@ -52,11 +52,11 @@ def cond(flag, f, g, *operands):
     Examples
     --------
     >>> def f(x):
-    ...     return fg.cond(x > 0, np.sqrt, lambda x: 0.0 * x, x)
+    ...     return fg.cond(x > 0, np.sqrt, lambda x: x * x, x)
     >>> f(4.0), fg.grad(f)(4.0), fg.grad(f)(-1.0)
-    (np.float64(2.0), 0.25, 0.0)
+    (np.float64(2.0), 0.25, -2.0)
     >>> fg.vmap(f)(np.array([4.0, -1.0]))
-    array([2., 0.])
+    array([2., 1.])
     """
     for branch in (f, g):
         _callable("cond", branch)

@@ -101,19 +101,20 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0,
     -----
     UserWarning
         Once for each reason why f is called as it is instead of being replayed: random numbers,
-        stores, values that leave for Python (``.item()``), arrays that come from nowhere known,
-        arguments that no program takes (complex arrays, texts, what is neither a number nor hashable).
+        stores, values that leave for Python (``.item()``), arguments that no program takes (complex
+        arrays, texts, what is neither a number nor hashable); and once if f prints values.
 
     Notes
     -----
     Names that f reaches (closure, globals, defaults, attributes of the instance of a method, and
     the same of functions that it calls) are compared at each call. Arrays among them that f uses
-    directly are read again, others compared with a copy. A float among them that changes becomes
-    an input where f does arithmetic with it. Arrays among the arguments that f writes to are
-    written at each call; where they share memory with each other, or with an array that f reaches
-    by a name, f itself is called. If f changes anything else that was there before (an attribute, a
-    list, a global), or asks whether arrays are one object (``a is b``), it is called as it is. What
-    it prints is printed when it is recorded only.
+    directly are read again, others compared with a copy; what NumPy computes of them inside of f
+    (``np.eye(3)``, ``X - X.mean(0)``) is a constant. A float among them that changes becomes an
+    input where f does arithmetic with it. Arrays among the arguments that f writes to are written
+    at each call; where they share memory with each other, or with an array that f reaches by a
+    name, f itself is called, as it is where f changes anything else that was there before (an
+    attribute, a list, a global), or asks whether arrays are one object (``a is b``). What it prints
+    or logs is told when it is recorded only.
 
     f runs once for each call that is not replayed. Where a recording turns out not to be
     replayable, it has been the call all the same, and leaves no Tensor behind.
@@ -742,20 +743,10 @@ class Program(Shown, Functionless, Caller):
     def _say(self, key, what):
         """Say something once; returns whether it is the first time."""
         own = object()
-        if self._warned.setdefault(key, own) is not own:
-            return False
-        if not self._quiet:
+        first = self._warned.setdefault(key, own) is own
+        if first and not self._quiet:
             core.warn(f"compile: {self._name} {what}")
-        return True
-
-    def _guard_error(self, failed):
-        path, k = failed
-        guard = path.guards[k]
-        met = ("entries of ordinary magnitude" if guard.kind == "all" else
-               f"{guard.kind} {guard.outcome!r}")
-        raise GuardError(f"{self._name}: {guard.line}: the recorded run met {met} here, this call "
-                         "meets another outcome, and there is no Python function to follow it; "
-                         "record that case as well before saving")
+        return first
 
 
 use_vectorcall(Program)

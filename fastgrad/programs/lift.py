@@ -113,11 +113,11 @@ def _is_number(value, computed):
     size = -1
     while size != len(found):
         size = len(found)
-        for part, known in reversed(origins_of.items()):
+        for part, sources in reversed(origins_of.items()):
             if any([origin in computed or origin.kind in ("constant", "global", "attribute")
                     or origin.kind == "variable" and origin.outer
                     or origin.kind in _COMPUTES and found.issuperset(origin.parts)
-                    for origin in known]):
+                    for origin in sources]):
                 found.add(part)
     return value in found
 
