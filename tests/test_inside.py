@@ -1,8 +1,8 @@
 """What plain NumPy computes inside a function, of what the function reaches: a constant of the path
 as long as that is the same, and never a number of before.
 
-Each function is compiled and called while what it reaches is written to in place, and bound anew. It
-meets the arrays twice: as operands of what is recorded, which a replay reads again, and in another
+Each function is compiled and called while what it reaches is written to in place. It meets the
+arrays twice: as operands of what is recorded, which a replay reads again, and in another
 way, which is seen by nobody.
 """
 
@@ -89,7 +89,8 @@ WAYS = {
     "swapaxes": lambda x: x[0] * M.swapaxes(0, 1).reshape(2, 3), "order": lambda x: x[0] * (
         M.ravel("F")), "attrgetter": lambda x: x[0] * operator.attrgetter("T")(M).ravel(),
     "fnp.ravel": lambda x: x[0] * fnp.ravel(M.T), "fnp.copy": lambda x: x * fnp.copy(d),
-    "list": lambda x: x * list(d), "tuple": lambda x: x * tuple(d), "sorted": lambda x: x * sorted(d),
+    "list": lambda x: x * list(d), "tuple": lambda x: x * tuple(d),
+    "sorted": lambda x: x * sorted(d),
     "reversed": lambda x: x * list(reversed(d)), "iter": lambda x: x * list(iter(d)),
     "star": lambda x: x * np.array([*d]), "enumerate": lambda x: x * np.array([
         v for _, v in enumerate(d)]), "zip": lambda x: x * np.array([a * b for a, b in zip(d, d)]),
@@ -101,7 +102,8 @@ WAYS = {
         x * d[::-1].copy()), "broadcast": lambda x: x * np.broadcast_to(d, (3,)).copy(),
     "accumulate": lambda x: x * np.add.accumulate(d), "outer": lambda x: x * np.outer(d, d)[1],
     "view": lambda x: x * d.view(), "bits": lambda x: x * (d.view(np.int64) >> 50),
-    "bytes": lambda x: x * np.frombuffer(d.tobytes()), "buffer": lambda x: x * np.frombuffer(d.data),
+    "bytes": lambda x: x * np.frombuffer(d.tobytes()),
+    "buffer": lambda x: x * np.frombuffer(d.data),
     "float32": lambda x: x * d.astype(np.float32), "imag": lambda x: x * d.imag,
     "index": lambda x: x[order.copy()], "take": lambda x: np.take(x, order.copy()),
     "mask": lambda x: np.where(~chosen, x, 0.0), "nonzero": lambda x: x[:2] * (
@@ -110,7 +112,8 @@ WAYS = {
         [scale[0], 1.0, 2.0]), "eye": lambda x: (np.eye(3) * scale[0]) @ x,
     "table": lambda x: x * table["a"].copy(), "get": lambda x: x * table.get("a").copy(),
     "dict": lambda x: x * {**table}["a"].copy(), "values": lambda x: x * next(
-        iter(table.values())).copy(), "items": lambda x: x * [v.copy() for _, v in table.items()][0],
+        iter(table.values())).copy(),
+    "items": lambda x: x * [v.copy() for _, v in table.items()][0],
     "sum of rows": lambda x: x * sum(rows), "reduce": lambda x: x * functools.reduce(np.add, rows),
     "list.copy": lambda x: x * rows.copy()[0].copy(), "partial": lambda x: x * (
         functools.partial(np.copy, d)()), "map": lambda x: x * next(map(np.copy, [d])),
@@ -120,7 +123,8 @@ WAYS = {
     "__array__": lambda x: x * np.asarray(holder), "through": lambda x: x * through(d),
     "lambda": lambda x: (lambda v: x * v.copy())(d), "chosen": lambda x: x * (
         d if scale[0] > 3 else -d).copy(), "walrus": lambda x: x * (e := d.copy()) + e,
-    "array.array": lambda x: x * np.array(numbers), "frombuffer": lambda x: x * np.frombuffer(numbers),
+    "array.array": lambda x: x * np.array(numbers),
+    "frombuffer": lambda x: x * np.frombuffer(numbers),
     "deque": lambda x: x * np.array(queue), "tile": lambda x: sum(
         [x * row for row in np.tile(d, (2, 1))]),
     "grad": lambda x: fg.grad(lambda y: np.sum(y * y * d.copy()))(x),

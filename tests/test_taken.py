@@ -122,7 +122,8 @@ def in_a_helper(x, i):
     return np.sum(other(i)) * x[0]
 
 
-@pytest.mark.parametrize("f", [writes_a_row, writes_a_view, asks_for_the_type, hands_on, in_a_helper])
+@pytest.mark.parametrize("f", [writes_a_row, writes_a_view, asks_for_the_type, hands_on,
+                               in_a_helper])
 @pytest.mark.filterwarnings("ignore")
 def test_not_a_tensor(f, restored):
     """Where a Tensor would do something else, the array stays one."""

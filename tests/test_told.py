@@ -81,8 +81,8 @@ def test_what_is_told_is_the_value(capsys):
 
 def test_said_once():
     program = fg.compile(printed)
-    with pytest.warns(UserWarning, match=r"printed is replayed without what it prints .*test_told.py, "
-                      r"line \d+; quiet=True"):
+    with pytest.warns(UserWarning, match=r"printed is replayed without what it prints .*test_told"
+                      r".py, line \d+; quiet=True"):
         program(1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -97,7 +97,8 @@ def slopes(f, name, seed, derivative):
     gradient = trees.flatten(derivative(*args))[0]
     h = 1e-5
     return (sum([float(np.sum(g * v)) for g, v in zip(gradient, direction)]),
-            (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h), abs(along(0.0)))
+            (8 * (along(h) - along(-h)) - (along(2 * h) - along(-2 * h))) / (12 * h),
+            abs(along(0.0)))
 
 
 @pytest.mark.parametrize("way", ["recorded", "compiled"])
@@ -133,8 +134,8 @@ def test_mapped(name):
                if k in mapped else draws[0][k] for k in range(len(lanes[0]))]
     call = fg.vmap(f, in_axes=tuple([0 if k in mapped else None for k in range(len(stacked))]))
     if name in NO_RULE or name in REFUSED or name in PER_LANE:
-        with pytest.raises((fg.NoDerivativeError, TypeError, ValueError),
-                           match=NO_RULE.get(name) or REFUSED.get(name) or "differs? between lanes"):
+        why = NO_RULE.get(name) or REFUSED.get(name) or "differs? between lanes"
+        with pytest.raises((fg.NoDerivativeError, TypeError, ValueError), match=why):
             call(*stacked)
         return
     same(call(*stacked), stack([f(*args) for args in lanes]))
