@@ -29,6 +29,9 @@ NOT_REPLAYED = {
     "bins_by_digitize": "value of a Tensor leaves it",      # an array of its own, indexed by one
 }
 HELD = {"temporal_difference"}          # holds a target still: its derivative is not the value's
+# (NumPy 2.4 never lets go of what a ufunc's method was called with, if that raises.)
+DIFFERENTIATED = [name for name in usual.USUAL
+                  if name not in HELD and NO_RULE.get(name) != "accumulate"]
 # Decisions that differ between lanes, and counts.
 PER_LANE = """
 cross_validated triplet perceptron nadaraya_watson cutoff_energy bouncing rocket newton_root
@@ -102,7 +105,7 @@ def slopes(f, name, seed, derivative):
 
 
 @pytest.mark.parametrize("way", ["recorded", "compiled"])
-@pytest.mark.parametrize("name", [name for name in usual.USUAL if name not in HELD])
+@pytest.mark.parametrize("name", DIFFERENTIATED)
 @pytest.mark.filterwarnings("ignore")
 def test_gradient(name, way):
     f = total(usual.USUAL[name][0])
@@ -124,7 +127,7 @@ def stack(values):
     return trees.unflatten(trees.flatten(values[0])[1], [np.stack(xs) for xs in zip(*leaves)])
 
 
-@pytest.mark.parametrize("name", usual.USUAL)
+@pytest.mark.parametrize("name", DIFFERENTIATED)
 @pytest.mark.filterwarnings("ignore")
 def test_mapped(name):
     f, draws = usual.USUAL[name][0], [usual.draw(name, seed) for seed in range(3)]
