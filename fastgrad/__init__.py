@@ -39,11 +39,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ConvergenceError", "GuardError", "NoDerivativeError", "Program", "Tensor", "compile",
-    "constant", "custom_jvp", "custom_vjp", "elementwise_grad", "explain", "fixed_point",
+    "cond", "constant", "custom_jvp", "custom_vjp", "elementwise_grad", "explain", "fixed_point",
     "fori_loop", "function", "get_num_threads", "grad", "gradients", "hessian",
     "hessian_diag", "hvp", "is_tensor", "jacobian", "jvp", "laplacian", "linearize", "load",
     "no_grad", "numeric", "numpy", "optim", "record", "root", "scan", "set_num_threads", "special",
-    "stop_gradient", "symbolic", "taylor", "tensor", "testing", "trees", "value_and_grad",
+    "stop_gradient", "switch", "symbolic", "taylor", "tensor", "testing", "trees", "value_and_grad",
     "variable", "vjp", "vmap", "while_loop",
 ]
 
@@ -52,12 +52,14 @@ __all__ = [
 _LATER = {
     "ConvergenceError": ("transforms.implicit", False), "GuardError": ("_core.core", False),
     "Program": ("programs.compile", False), "compile": ("programs.compile", False),
-    "constant": ("code.watch", False), "explain": ("look.explain", False),
+    "cond": ("programs.branches", False), "constant": ("code.watch", False),
+    "explain": ("look.explain", False),
     "fixed_point": ("transforms.implicit", False), "fori_loop": ("programs.loops", False),
     "function": ("programs.explicit", False), "get_num_threads": ("_threads", False),
     "load": ("programs.persist", False), "numeric": ("numeric", True), "optim": ("optim", True),
     "root": ("transforms.implicit", False), "scan": ("programs.loops", False),
-    "set_num_threads": ("_threads", False), "symbolic": ("look.symbolic", False),
+    "set_num_threads": ("_threads", False), "switch": ("programs.branches", False),
+    "symbolic": ("look.symbolic", False),
     "taylor": ("transforms.taylor", False), "testing": ("testing", True), "trees": ("trees", True),
     "variable": ("programs.explicit", False), "vmap": ("transforms.vmap", False),
     "while_loop": ("programs.loops", False),

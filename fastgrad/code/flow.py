@@ -28,6 +28,7 @@ __all__ = ["Flow"]
 
 # Attributes and methods of arrays: views, and what does not depend on the contents.
 _VIEWS = frozenset("T mT real reshape ravel transpose swapaxes squeeze view".split())
+_COPYING = frozenset(["reshape", "ravel"])      # views, but for an order that takes a copy
 _SHAPES = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides", "__len__"])
 _CHANGING = frozenset(["fill", "sort", "partition", "put", "resize", "itemset", "byteswap",
                        "setfield", "setflags"])
@@ -65,23 +66,31 @@ _DEEPEST = 4
 class Flow:
     """How arrays flow through the code that a `Watch` has met.
 
+    Parameters
+    ----------
+    state : Watch
+    stand_ins : sequence of (kind, name)
+        Names in the innermost function that stood for Tensors; see programs/lift.py.
+
     Attributes
     ----------
     by_value : set of int
         Numbers of the arrays of the watch whose contents must be compared though an operand of a
         recorded operation is read again.
+    copied : set of int
+        Those of which another order may be taken as an operand: ``d.T.ravel()`` is a copy.
     written : set of int
         Those that code writes to.
     """
 
-    def __init__(self, state):
+    def __init__(self, state, stand_ins=()):
         self.state = state
         self.scopes = {}                # Code, nested ones too -> scopes of its functions
         for scope in state.scopes:
             for code in scope.names.code.codes:
                 self.scopes.setdefault(code, []).append(scope)
         self.roots = list({scope.names.code: None for scope in state.scopes})
-        self.by_value, self.written, self.ways = set(), set(), {}
+        self.by_value, self.copied, self.written, self.ways = set(), set(), set(), {}
         for k, labels in enumerate(state.ways):
             for label in labels:
                 if label == OPERAND:
@@ -95,6 +104,8 @@ class Flow:
             return
         self._find_functions()
         self._gather()
+        own = names_in(state.innermost.__code__).code if stand_ins else None
+        self.stood_for = {value for kind, name in stand_ins for value in own.reads(kind, name)}
         self._bind()
         self._find_tensors()
         self._find_arrays()
@@ -324,6 +335,8 @@ class Flow:
         return self.level[value] == 0
 
     def _level_of(self, value):
+        if value in self.stood_for:
+            return 0
         kind, parts = value.kind, value.parts
         levels = [self.level[x] for x in parts]
         if kind == "variable":
@@ -407,6 +420,8 @@ class Flow:
                 changed = changed or len(self.arrays[value]) > before
 
     def _may_be(self, value):
+        if value in self.stood_for:
+            return ()
         kind, parts, arrays = value.kind, value.parts, self.arrays
         if kind == "global":
             return [(value.name, 0)]
@@ -458,6 +473,9 @@ class Flow:
     def _use(self, value, k, found):
         """Mark the arrays that are used by value where some value is taken as part k."""
         how = self._how(value, k)
+        if how is None and value.kind == "attribute" and value.name in _COPYING:
+            self.copied.update([number for name, depth in found for number, deep in self.ways[name]
+                                if depth >= deep])
         for name, depth in found if how is not None else ():
             for number, deep in self.ways[name]:
                 if how == "inside" and depth < deep:
@@ -483,7 +501,7 @@ class Flow:
         if kind == "compare":
             return None if value.name == "is" else "whole"
         if kind == "attribute":
-            return (None if value.name in _SHAPES or value.name in _VIEWS or value.name in _DEPTHS
+            return (None if value.name in _SHAPES or value.name in _VIEWS
                     else "written" if value.name in _CHANGING else "inside")
         if kind == "element":
             return "inside" if value.name != "iter" else None
@@ -517,7 +535,7 @@ class Flow:
             if method and origin.parts and self._tensor(origin.parts[0]):
                 continue                # of a Tensor: recorded
             if method and k == 0 and (origin.name in _VIEWS or origin.name in _DEPTHS):
-                continue
+                continue                # the use is that of the attribute
             if not found and not targets:
                 others = True
         if others:
@@ -527,12 +545,13 @@ class Flow:
                                                                        "variable") else None
         names = call.name or ()
         place = k - (len(call.parts) - len(names))
+        how = None
         for x in objects:
             if id(x) in known.CONTENT_FREE:
                 continue
-            if getattr(x, "__name__", None) in _DEPTHS and not known.wants_tensors(x):
-                continue
-            if id(x) in known.READS_NAMED and k == 1:
+            if getattr(x, "__name__", None) in _DEPTHS and not known.wants_tensors(x) or (
+                    id(x) in known.READS_NAMED and k == 1):
+                how = "inside"          # of an array: its entries, or any of its methods
                 continue
             if id(x) in _CHANGING_FUNCTIONS and k == 1 or place >= 0 and names[place] == "out":
                 return "written"
@@ -540,7 +559,7 @@ class Flow:
                 continue
             if not (known.wants_tensors(x) and self._level_of_operands(call) == 0):
                 return "whole"
-        return None
+        return how
 
 
 _OPEN = "open"

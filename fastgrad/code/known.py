@@ -14,6 +14,7 @@ against lies in tests/test_watch.py: the same function over changed state.
 
 import argparse
 import array
+import bisect
 import builtins
 import cmath
 import collections
@@ -24,6 +25,7 @@ import enum
 import fractions
 import functools
 import itertools
+import logging
 import math
 import numbers
 import operator
@@ -32,6 +34,7 @@ import re
 import sys
 import types
 import typing
+import warnings
 
 import numpy as np
 
@@ -99,11 +102,15 @@ def _known_functions():
     found = [
         *_names(builtins, _BUILTINS), *_names(operator, _OPERATOR), *_names(np, _NUMPY),
         *[row.value for row in PLAIN.values()], *_names(itertools, _ITERTOOLS), *_public(math),
-        *_public(cmath), *_public(np.linalg), *_public(np.fft),
+        *_public(cmath), *_public(np.linalg), *_public(np.fft), *_public(bisect),
+        *_public(np.lib.stride_tricks), *[x for module in (
+            "polynomial", "chebyshev", "legendre", "hermite", "hermite_e", "laguerre")
+            for x in _public(getattr(np.polynomial, module)) if isinstance(x, types.FunctionType)],
         *_names(functools, "partial reduce wraps update_wrapper cmp_to_key lru_cache cache"),
         *_names(copy, "copy deepcopy replace"),
         *_names(dataclasses, "asdict astuple fields is_dataclass replace _replace"),
-        *_names(typing, "cast NamedTuple"), str.maketrans,
+        *_names(typing, "cast NamedTuple"), str.maketrans, warnings.warn, logging.getLogger,
+        *_names(logging, "debug info warning error critical exception log"),
         *[x for x in vars(np).values() if isinstance(x, np.ufunc)],
         type(None), type(Ellipsis), type(NotImplemented), types.FunctionType, types.MethodType,
         # Classes: what their constructors make depends on what they are given.
@@ -130,7 +137,9 @@ def class_method(kind, name):
     return name == "__new__" or (kind, name) in _CLASS_METHODS
 
 
-_LATER = {"scipy.special", "scipy.linalg"}      # where they are imported, all of their functions
+# Where they are imported, all of their functions.
+_LATER = ("scipy.special", "scipy.linalg", "scipy.fft", "scipy.signal.windows", "scipy.signal",
+          "scipy.ndimage", "scipy.spatial.distance")
 
 # Of the linear algebra of NumPy, SciPy and of what fastgrad has of its own: what may be called with
 # Tensors does with them what the recorder sees.
@@ -160,12 +169,13 @@ _CALL = frozenset([id(x) for x in (
     map, filter, sorted, min, max, iter, print, functools.reduce, functools.partial,
     np.fromfunction, np.apply_along_axis, np.apply_over_axes, np.piecewise, copy.copy,
     copy.deepcopy,
-    *_names(operator, "call"), *_names(itertools, _ITERTOOLS))])
+    *_public(bisect), *_names(operator, "call"), *_names(itertools, _ITERTOOLS))])
+_CALLING = ("scipy.ndimage", "scipy.spatial")
 
 
 def calls(x):
     """Whether x may call what it is given: a function, or an object of the user's."""
-    return id(x) in _CALL or package_of(x) == "fastgrad" and not module_of(x).startswith(
+    return id(x) in _CALL or module_of(x).startswith(_CALLING) or package_of(x) == "fastgrad" and not module_of(x).startswith(
         ("fastgrad.numpy", "fastgrad.special"))
 
 
@@ -276,6 +286,9 @@ def _numbers_of(x):
 
 
 _CLOCKS = frozenset(["now", "today", "utcnow", "astimezone", "timestamp"])
+# What is asked of a logger may decide something; that it is told something does not.
+_OF_LOGGERS = frozenset(["isEnabledFor", "getEffectiveLevel", "level", "disabled", "handlers",
+                         "filters", "hasHandlers", "propagate", "parent", "manager", "getChild"])
 _VALUE = Kind("value")
 _KINDS = {
     **{x: _VALUE for x in (
@@ -284,6 +297,7 @@ _KINDS = {
         re.Pattern, np.finfo, np.iinfo)},
     datetime.date: Kind("value", hazards=_CLOCKS), datetime.time: Kind("value", hazards=_CLOCKS),
     datetime.datetime: Kind("value", hazards=_CLOCKS),
+    **{x: Kind("value", hazards=_OF_LOGGERS) for x in (logging.Logger, logging.RootLogger)},
     array.array: Kind("content", _numbers_of),
     bytearray: Kind("content", bytes),
     **{x: Kind("attributes") for x in (

@@ -18,6 +18,7 @@ from fastgrad._core import core
 from . import known as _known
 from .known import module_of
 from .names import ORDER, Scope
+from .told import plain
 
 __all__ = ["ATTR", "BYTES", "CALL", "CELL", "DICT", "FUNCTION", "INSTANCE", "KEYS", "KEYWORDS", "LENGTH",
            "LIST", "VERSION"]
@@ -164,7 +165,11 @@ def _stateless(function, seen):
         bases, whole = scope.objects(value.parts[0])
         if not whole:
             return False
-        found += [scope.attribute(base, value.name) for base in bases]
+        for base in bases:
+            x = scope.attribute(base, value.name)
+            if not (plain(x) and isinstance(base, types.ModuleType)
+                    and _known_module(base.__name__)):
+                found.append(x)         # (np.pi is the same always)
     return not scope.names.dynamic and all(
         [isinstance(x, types.ModuleType) and _known_module(x.__name__) or _known.function(x)
          or isinstance(x, types.FunctionType) and _stateless(x, seen) for x in found])

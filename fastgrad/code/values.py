@@ -170,6 +170,16 @@ class Code:
         return [use for value in self.everything if value.kind == kind and value.name == name
                 for use in self._uses.get(value, ())]
 
+    def reads(self, kind, name):
+        """All that is read by a name from outside, here and in nested code: "global", "cell", or
+        "attribute", which is one of the first argument."""
+        if kind == "cell":
+            found = self.variables.get(name)
+            return [] if found is None or not found.outer else [found]
+        found = [x for x in self.everything if x.kind == kind and x.name == name]
+        return found if kind == "global" else [
+            x for x in found if origins(x.parts[0]) == self.parameters[:1]]
+
     def only_arithmetic(self, kind, name):
         """Whether all that is ever done with what is read by a name is to compute with it: it is an
         operand of + - * / ** @ or unary -. Whether the result is a number of no consequence, or

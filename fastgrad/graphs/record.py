@@ -39,6 +39,7 @@ class Recording:
         self.graph, self.outputs = graph, outputs
         self.captured, self.reason = list(recorder.captured), recorder.reason
         self.frozen, self.scalars = list(recorder.frozen.values()), recorder.scalars
+        self.derived, self.left = recorder.derived, recorder.leaves
         self.ruled = recorder.ruled
 
     @property

@@ -33,7 +33,7 @@ from fastgrad.graphs.replay import replay
 
 from .compare import compare, difference
 from .functionless import Functionless
-from .lift import liftable
+from .lift import liftable, stand_ins
 from .paths import Path, Static, argument_parts, captured_value
 from .run import DTYPES, Run, Shares, alike, apart, filled, in_order, meet, turns_taken
 from .shown import Shown
@@ -62,7 +62,7 @@ LEFT = 32                   # paths that have left are remembered
 _NO_SELF = frozenset([float, np.ndarray, np.float64, np.float32, tuple, list, dict, Tensor])
 
 
-def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0):
+def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0, quiet=False):
     """A function that is recorded when it first meets arguments of some shapes, and replayed then.
 
     Parameters
@@ -81,6 +81,8 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
         number the path used least is forgotten.
     verify : int
         Compare the first so many replays, and then now and again, with the plain function.
+    quiet : bool
+        Say nothing of what is not replayed, or printed once only; `Program.reasons` has it.
 
     Returns
     -------
@@ -99,19 +101,20 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     -----
     UserWarning
         Once for each reason why f is called as it is instead of being replayed: random numbers,
-        stores, values that leave for Python (``.item()``), arrays that come from nowhere known,
-        arguments that no program takes (complex arrays, texts, what is no number and not hashable).
+        stores, values that leave for Python (``.item()``), arguments that no program takes (complex
+        arrays, texts, what is no number and not hashable); and once if f prints values.
 
     Notes
     -----
     Names that f reaches (closure, globals, defaults, attributes of the instance of a method, and
     the same of functions that it calls) are compared at each call. Arrays among them that f uses
-    directly are read again, others compared with a copy. A float among them that changes becomes
-    an input where f does arithmetic with it. Arrays among the arguments that f writes to are
-    written at each call; where they share memory with each other, or with an array that f reaches
-    by a name, f itself is called. If f changes anything else that was there before (an attribute, a
-    list, a global), or asks whether arrays are one object (``a is b``), it is called as it is. What
-    it prints is printed when it is recorded only.
+    directly are read again, others compared with a copy; what NumPy computes of them inside of f
+    (``np.eye(3)``, ``X - X.mean(0)``) is a constant. A float among them that changes becomes an
+    input where f does arithmetic with it. Arrays among the arguments that f writes to are written
+    at each call; where they share memory with each other, or with an array that f reaches by a
+    name, f itself is called, as it is where f changes anything else that was there before (an
+    attribute, a list, a global), or asks whether arrays are one object (``a is b``). What it prints
+    or logs is told when it is recorded only.
 
     f runs once for each call that is not replayed. Where a recording turns out not to be
     replayable, it has been the call all the same, and leaves no Tensor behind.
@@ -127,7 +130,7 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0)
     array([0.        , 1.38177329])
     """
     options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
-               "paths": paths, "verify": verify}
+               "paths": paths, "verify": verify, "quiet": quiet}
     if f is None:
         return functools.partial(compile, **options)
     if isinstance(f, Program) and f.function is not None:
@@ -151,7 +154,7 @@ class Program(Shown, Functionless, Caller):
     function : callable or None
         The Python function; None for a program that was loaded or made from a history: it raises
         GuardError where a guard does not hold.
-    static_argnums, static_argnames, paths, verify
+    static_argnums, static_argnames, paths, verify, quiet
         As of `compile`.
     name : str, optional
         For messages.
@@ -175,7 +178,7 @@ class Program(Shown, Functionless, Caller):
     """
 
     def __init__(self, function, static_argnums=(), static_argnames=(), paths=8, verify=0,
-                 name=None):
+                 quiet=False, name=None):
         if function is not None:
             if not callable(function):
                 raise TypeError("compile: the first argument must be a function, not "
@@ -194,9 +197,9 @@ class Program(Shown, Functionless, Caller):
             self.__wrapped__ = function
         self._name = name or ("a program" if function is None else name_of(function))
         self._options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
-                         "paths": paths, "verify": verify}
+                         "paths": paths, "verify": verify, "quiet": quiet}
         self._origin = None         # (transformation or None, program, args, kwargs) it is made of
-        self._limit, self._verify = int(paths), int(verify)
+        self._limit, self._verify, self._quiet = int(paths), int(verify), bool(quiet)
         if self._limit < 1:
             raise ValueError(f"compile: paths={paths!r} must be at least 1")
         self._static_positions, self._static_names = self._statics(static_argnums, static_argnames)
@@ -604,7 +607,8 @@ class Program(Shown, Functionless, Caller):
 
     def _record_once(self, entry, call, state, args, kwargs, lifted, typed, turns):
         """Run the function once, and keep the run if it may be replayed; returns the answer."""
-        run = Run(self.function, call, (args, kwargs), state, lifted, typed, turns)
+        run = Run(self.function, call, (args, kwargs), state, lifted, typed, turns,
+                  entry.stand_ins or ())
         try:
             run.go()
         except BaseException as error:
@@ -634,6 +638,8 @@ class Program(Shown, Functionless, Caller):
         if reason is not None:
             if run.lifted:
                 entry.guarded.update(run.lifted)    # next time they are compared
+            elif entry.stand_ins is None and recording.left and stand_ins(state):
+                entry.stand_ins = stand_ins(state)  # next time Tensors stand for them
             else:
                 entry.plain = entry.plain or not entry.paths
                 self._warn(reason, reason)
@@ -646,11 +652,15 @@ class Program(Shown, Functionless, Caller):
                 entry.plain = not entry.paths
                 self._warn("changes", f"it changes {run.changed}, which it reads")
             return run.answer
+        if run.told is not None:
+            self._say("told", "is replayed without what it prints of its values: that is printed when "
+                      f"it is recorded ({run.told}; quiet=True does not say this)")
         # NumPy scalars may have been computed from any array, also from those that are inputs.
         compared = captured if run.scalars else [numbers[id(x)] for x in recording.frozen
                                                  if id(x) in numbers]
         path = Path(entry.text, recording.graph, run.returned, run.places, run.after, captured,
-                    run.lifted, compared, run.copies, run.written)
+                    run.lifted, compared, run.copies, run.written, recording.derived,
+                    run.stand_ins)
         path._calls.add()
         while True:
             before = entry.paths
@@ -722,20 +732,16 @@ class Program(Shown, Functionless, Caller):
 
     def _warn(self, key, reason):
         """Warn once, at the user's line."""
-        own = object()
-        if self._warned.setdefault(key, own) is not own:
-            return
-        self.reasons.append(reason)
-        core.warn(f"compile: {self._name} is not replayed: {reason}")
+        if self._say(key, f"is not replayed: {reason}"):
+            self.reasons.append(reason)
 
-    def _guard_error(self, failed):
-        path, k = failed
-        guard = path.guards[k]
-        met = ("entries of ordinary magnitude" if guard.kind == "all" else
-               f"{guard.kind} {guard.outcome!r}")
-        raise GuardError(f"{self._name}: {guard.line}: the recorded run met {met} here, this call "
-                         "meets another outcome, and there is no Python function to follow it; "
-                         "record that case as well before saving")
+    def _say(self, key, what):
+        """Say something once; returns whether it is the first time."""
+        own = object()
+        first = self._warned.setdefault(key, own) is own
+        if first and not self._quiet:
+            core.warn(f"compile: {self._name} {what}")
+        return first
 
 
 use_vectorcall(Program)

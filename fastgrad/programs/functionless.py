@@ -6,6 +6,7 @@ such.
 import numpy as np
 
 from fastgrad._core import core, trees
+from fastgrad._core.core import GuardError
 from fastgrad.graphs.graph import WEAK
 
 from .paths import Path
@@ -121,6 +122,16 @@ class Functionless:
             raise TypeError(f"{what} is NumPy's float64, but the program was recorded for a Python float, "
                             "with which float32 arrays stay float32; pass float(x)")
         return [float(leaf) if kind == "float" else leaf]
+
+    def _guard_error(self, failed):
+        path, k = failed
+        guard = path.guards[k]
+        met = ("entries of ordinary magnitude" if guard.kind == "all" else
+               f"{guard.kind} {guard.outcome!r}")
+        raise GuardError(f"{self._name}: {guard.line}: the recorded run met {met} here, this call "
+                         "meets another outcome, and there is no Python function to follow it; "
+                         "record that case as well before saving")
+
 
 
 def _leaves_as(structure, call):

@@ -67,9 +67,7 @@ def scan(step, carry, xs=None, length=None, reverse=False):
     outcomes become guards of the program, as with a loop written in Python; `fastgrad.numpy.where`
     keeps one loop.
 
-    A step may assign to the arrays of its carry (``carry += x``): nobody else sees it. Arrays made
-    by NumPy inside a compiled function (``np.zeros(3)``) come from nowhere known to the program;
-    start with ``fastgrad.numpy.zeros(3)``.
+    A step may assign to the arrays of its carry (``carry += x``): nobody else sees it.
 
     A number of Python's in the carry gives way: if the step returns a NumPy scalar or a Tensor of
     another dtype in its place, it is of that dtype from there on (in a program it starts so), and

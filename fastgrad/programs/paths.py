@@ -52,7 +52,7 @@ class Path:
     """
 
     def __init__(self, signature, graph, returned, places, watch=None, captured=(), lifted=(),
-                 compared=(), copies=None, written=()):
+                 compared=(), copies=None, written=(), derived=frozenset(), stand_ins=()):
         self.signature, self.left = signature, None
         self._calls = Tally()
         self.arguments, self.names = None, ()   # what it takes, for short calls; see Entry
@@ -65,7 +65,9 @@ class Path:
         self.compared = compared        # numbers of those whose contents count though captured
         self.armed = None               # (watch, copies, checks), replaced as one
         if watch is not None:
-            self.by_value = Flow(watch).by_value
+            flow = Flow(watch, stand_ins)
+            self.by_value = flow.by_value.union([
+                k for k in flow.copied if (watch.arrays[k].dtype, watch.arrays[k].size) in derived])
             self._arm(watch, copies)
 
     @property

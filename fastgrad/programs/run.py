@@ -27,6 +27,7 @@ except (ImportError, AttributeError):
 
 from fastgrad._core import core, trees
 from fastgrad.code import told, watch
+from fastgrad.code.telling import only_told
 from fastgrad.code.watch import Watch
 from fastgrad.graphs import record
 from fastgrad.graphs.graph import same_graph
@@ -101,6 +102,8 @@ class Run:
         See `Effects`.
     turns : object
         `turns_taken` before the state was looked at.
+    stand_ins : sequence of (kind, name)
+        Arrays in whose places it finds Tensors.
 
     Attributes
     ----------
@@ -120,11 +123,11 @@ class Run:
         after the run does not tell.
     """
 
-    def __init__(self, function, call, arguments, state, lifted, typed, turns):
+    def __init__(self, function, call, arguments, state, lifted, typed, turns, stand_ins=()):
         self.function, self.call, self.arguments = function, call, arguments
         self._turns = turns
         self._typed = typed
-        self.state, self.lifted = state, lifted
+        self.state, self.lifted, self.stand_ins = state, lifted, stand_ins
         self.reason = self.recording = self.answer = self._given = None
         self.written, self._leaves, self._tensors, self._containers = [], [], [], []
         self.copies = [np.array(contents(x)) for x in state.arrays]
@@ -132,6 +135,8 @@ class Run:
         self._frozen = told.random_states(state.generators)
         values = call.values + [lifted_value(state, name) for name in lifted]
         self._recorder = core.Recorder(values, list(state.arrays), True)
+        self._recorder.teller = self._only_told
+        self.told = None
         self._values = values
 
     def go(self):
@@ -171,8 +176,10 @@ class Run:
         self._tensors, function = tensors, self.function
         args, kwargs = self._rebuilt(tensors)
         self._given = _tensors_among(args, kwargs)
-        if self.lifted:
-            clone, twin = watch.lifted(self.state, self.lifted, tensors[len(self.call.values):])
+        if self.lifted or self.stand_ins:
+            clone, twin = watch.lifted(
+                self.state, [*self.lifted, *self.stand_ins], tensors[len(self.call.values):] + [
+                    core.known_array(lifted_value(self.state, name)) for name in self.stand_ins])
             function = watch.rewrap(function, clone, twin)
             if args and args[0] is self.state.instance:
                 args = (twin, *args[1:])
@@ -190,6 +197,12 @@ class Run:
         self.written = [(k, len(outputs) + n)
                         for n, k in enumerate(changed(self.call.targets, tensors))]
         return outputs + [tensors[k] for k, _ in self.written]
+
+    def _only_told(self):
+        """Whether a value is seen to be told alone; the first line that does so is kept."""
+        line = only_told(Run._function.__code__)
+        self.told = self.told or line
+        return line is not None
 
     def _rebuilt(self, tensors):
         """The arguments with Tensors in place of numbers and arrays."""
@@ -255,6 +268,8 @@ class Run:
         self.after = Watch(self.call.roots, self.call.instance)
         self.after.given = self._given
         self.changed = changes(self.state, self.copies, self.after)
+        if self.told is not None:
+            stored.settle_records(self._recorder.survivors())
         # (A key of a dict that is returned. To look for them takes long with many objects.)
         if (objects or self.changed or self.reason) and self._recorder.survivors():
             if stored.settle(self._recorder, roots, originals) and not self.reason:

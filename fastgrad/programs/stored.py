@@ -25,7 +25,7 @@ from fastgrad.code import known as _known
 from fastgrad.code import told, watch
 from fastgrad.code.names import own_attribute
 
-__all__ = ["settle", "settled_generator"]
+__all__ = ["settle", "settle_records", "settled_generator"]
 
 Tensor = core.Tensor
 
@@ -68,6 +68,16 @@ def settle(recorder, roots, originals):
     walk = _Settling(recorder, originals)
     walk.go([roots])
     return walk.found
+
+
+def settle_records(tensors):
+    """Replace Tensors in what loggers' handlers keep of what they were told."""
+    told = [x for t in tensors for x in gc.get_referrers(t) if type(x) is tuple]
+    for args in told:
+        for record in gc.get_referrers(args):
+            space = record if type(record) is dict else getattr(record, "__dict__", {})
+            if space.get("args") is args and "levelno" in space:
+                space["args"] = tuple(map(core.settled, args))
 
 
 def settled_generator(generator):

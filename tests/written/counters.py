@@ -167,7 +167,7 @@ def log_value():
         logger.warning("value %.3f", value)
         return value
 
-    yield f, lines
+    yield f                             # (what is logged is logged when it is recorded)
 
 
 @written()

@@ -244,6 +244,19 @@ def recording_program():
     return mode().recorder != NULL
 
 
+def decides_for_others(flag):
+    """Whether a value was computed from the arguments of a lane or a step, which stands for others
+    that may have another."""
+    if type(flag) is not Tensor:
+        return False
+    cdef void *r = mode().recorder
+    while r != NULL:
+        if (<Recorder>r).known is None and (<Recorder>r).gave(<Tensor>flag):
+            return True
+        r = (<Recorder>r).outer
+    return False
+
+
 def unreplayable(str why):
     """Tell a recording, if there is one, why it must not be replayed."""
     if mode().recorder != NULL:

@@ -83,6 +83,9 @@ cdef class Recorder:
     cdef readonly str reason        # why the recording must not be replayed, or None
     cdef readonly int refused       # what Tensors have refused: the function may have caught that
     cdef readonly list guards       # (id of a node, kind, outcome, line)
+    cdef readonly set derived       # (dtype, size) of arrays that were computed inside, literals
+    cdef public object teller       # tells whether a value that is seen is only told, or None
+    cdef readonly bint leaves       # the value of a Tensor was seen by Python code
     cdef readonly bint scalars      # a NumPy scalar of unknown origin was used as a literal
     cdef public bint places_move    # an integer Tensor in an index is an operand, and no guard
     cdef bint past                  # what it holds was recorded without it
@@ -114,7 +117,7 @@ cdef class Recorder:
         self.serial = recordings
         self.arguments, self.captured, self.guards, self.holders = [], [], [], []
         self.inputs, self.arrays, self.vouched, self.indices, self.frozen = {}, {}, {}, {}, {}
-        self.contents, self.points = [], set()
+        self.contents, self.points, self.derived = [], set(), set()
         self.aliases = {}
         self.known = None if known is None else {id(x): x for x in known}
         self.plain = plain
@@ -226,8 +229,7 @@ cdef class Recorder:
             t = self.view_operand(a)
             if t is not None:
                 return t
-            self.refuse("an array is used that is no argument and that the function does not reach "
-                        "by a name (fg.constant(array) vouches for one)")
+            self.derive(a)
             return None
         t = tensor(a)
         self.arrays[id(a)] = (a, t)
@@ -235,6 +237,17 @@ cdef class Recorder:
         self.captured.append(a)
         self.holders.append(argument_of(t))
         return t
+
+    cdef int derive(self, object a) except -1:
+        """An array that plain NumPy has computed of what the state holds: a constant, if it is no
+        memory of the state's."""
+        for base in self.known.values():
+            if type(base) is np_ndarray and np.may_share_memory(a, base):
+                self.refuse("an array is used that shows another one in a way that cannot be told "
+                            "(fg.constant(array) vouches for one)")
+                return 0
+        self.derived.add((a.dtype, a.size))
+        return 0
 
     cdef Py_ssize_t holds(self, object a):
         """How many references to an array this recording has, and those around it."""
@@ -308,7 +321,8 @@ cdef class Recorder:
             if t.node.flags & FG_LEAF and t.node.b == self.serial:
                 return 0                # a constant
             return (<Recorder>self.outer).escape(t)
-        if self.traced(t):
+        if self.traced(t) and not (self.teller is not None and self.teller()):
+            self.leaves = True
             self.refuse("the value of a Tensor leaves it as a number or an array")
         return 0
 
@@ -356,8 +370,7 @@ cdef class Recorder:
         """The contents of an array are used by value."""
         if PyArray_Check(x) and not self.vouches(x):
             if self.known is not None and id(x) not in self.known:
-                self.refuse("an array is used that is no argument and that the function does not "
-                            "reach by a name (fg.constant(array) vouches for one)")
+                self.derive(x)
             elif id(x) in self.arrays:
                 self.refuse("an array is used as an operand and by value")
             else:
