@@ -98,31 +98,8 @@ enum {
     FG_CALL_ALL_FINITE,         /* of an array: a step of its own                                 */
     FG_CALL_WEIGHTS,            /* the partials of max, min, logsumexp: which, which axes      */
     FG_BLOCK_SUM,               /* b: which sum                                                   */
-    FG_BLOCK_END
+    FG_BLOCK_FUSED              /* and FG_FUSED_...: two operators in one                         */
 };
-
-/* Two operators in one: the result of the first is needed by the second alone. */
-#define FG_FUSED_TABLE(ROW) \
-    ROW(multiply_add, a * b + c) \
-    ROW(multiply_subtract, a * b - c) \
-    ROW(subtract_multiply, c - a * b) \
-    ROW(multiply_multiply, (a * b) * c) \
-    ROW(weigh_add, WEIGH(a, b) + c) \
-    ROW(weigh_subtract, WEIGH(a, b) - c) \
-    ROW(subtract_weigh, c - WEIGH(a, b)) \
-    ROW(weigh_weigh, WEIGH(WEIGH(a, b), c))
-
-enum {
-    FG_FUSED_FIRST = FG_BLOCK_END, FG_FUSED_BEFORE = FG_FUSED_FIRST - 1,
-#define FG_FUSED_ROW(name, formula) FG_FUSED_##name,
-    FG_FUSED_TABLE(FG_FUSED_ROW)
-#undef FG_FUSED_ROW
-    FG_FUSED_END
-};
-
-typedef struct FgFusedLoops {
-    FgValueLoop loop[FG_FUSED_END - FG_FUSED_FIRST][2];         /* float, double                  */
-} FgFusedLoops;
 
 typedef struct FgBlockOp {
     uint16_t op;

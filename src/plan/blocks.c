@@ -129,17 +129,15 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
     b->value[i] = y;
 }
 
+/* 0: there is none. `at` is where the second has the result of the first. */
 static int fused_operator(int first, int second, int at)
 {
-    int weighs = first == FG_weigh;
+    const int loops = FG_BLOCK_FUSED + (first == FG_weigh ? FG_FUSED_weigh_add : 0);
     if (first != FG_multiply && first != FG_weigh) return 0;
-    if (second == FG_add) return weighs ? FG_FUSED_weigh_add : FG_FUSED_multiply_add;
-    if (second == FG_subtract && at == 0)
-        return weighs ? FG_FUSED_weigh_subtract : FG_FUSED_multiply_subtract;
+    if (second == FG_add) return loops + FG_FUSED_multiply_add;
     if (second == FG_subtract)
-        return weighs ? FG_FUSED_subtract_weigh : FG_FUSED_subtract_multiply;
-    if (second == first) return weighs ? FG_FUSED_weigh_weigh : FG_FUSED_multiply_multiply;
-    return 0;
+        return loops + (at == 0 ? FG_FUSED_multiply_subtract : FG_FUSED_subtract_multiply);
+    return second == first ? loops + FG_FUSED_multiply_multiply : 0;
 }
 
 /* A product that only the next sum, difference or product needs is computed with it. */
@@ -196,7 +194,7 @@ static void block_registers(Planner *p, BlockBuilder *b)
     for (int32_t k = 0; k < b->count; k++) {
         FgBlockOp *o = &b->ops[k];
         int32_t y = (int32_t)o->y, x[3] = { (int32_t)o->a, (int32_t)o->b, (int32_t)o->c };
-        int over = is_value(o->op) || o->op >= FG_FUSED_FIRST;
+        int over = is_value(o->op) || o->op >= FG_BLOCK_FUSED;
         if (o->op == FG_BLOCK_GATHER) x[0] = -1;
         if (o->op == FG_BLOCK_SUM) x[1] = -1;
         if (y >= 0 && !over && reg[y] < 0) reg[y] = free_count ? free_list[--free_count] : next++;

@@ -12,22 +12,6 @@
  * a sum, so that sums do not depend on how many threads there are. */
 enum { PART = 32768 };
 
-extern const FgFusedLoops fg_fused_base;
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-extern const FgFusedLoops fg_fused_avx2, fg_fused_avx512;
-#endif
-
-/* For the instruction set that the core has chosen. */
-static const FgFusedLoops *fused_loops(void)
-{
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-    const char *isa = (*fg_vm_kernels)->isa;
-    if (strcmp(isa, "avx2") == 0) return &fg_fused_avx2;
-    if (strcmp(isa, "avx512") == 0) return &fg_fused_avx512;
-#endif
-    return &fg_fused_base;
-}
-
 static int64_t slots_at(const FgBlockRun *run)
 {
     int64_t nbytes = (int64_t)run->registers * 8 + run->sum_count * (int64_t)sizeof(FgTotal);
@@ -110,7 +94,6 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
     FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
     char *slots = memory + slots_at(run);
     const int64_t slot = (int64_t)run->length * 8;
-    const FgFusedLoops *fused = fused_loops();
     const FgLoops *f32 = &(*fg_vm_kernels)->f32, *f64 = &(*fg_vm_kernels)->f64;
     for (uint32_t r = 0; r < run->registers; r++) at[r] = slots + r * slot;
     for (int32_t k = 0; k < run->sum_count; k++) {
@@ -148,12 +131,11 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
                                   : slots + out->reg * slot;
         }
         for (const FgBlockOp *o = run->ops, *stop = o + run->op_count; o < stop; o++) {
+            const FgLoops *loops = o->dtype == FG_FLOAT64 ? f64 : f32;
             if (o->op < FG_ELEMENTWISE_END) {
-                const FgLoops *loops = o->dtype == FG_FLOAT64 ? f64 : f32;
                 loops->value[o->op](at[o->a], at[o->b], at[o->c], at[o->y], m);
-            } else if (o->op >= FG_FUSED_FIRST) {
-                fused->loop[o->op - FG_FUSED_FIRST][o->dtype == FG_FLOAT64](
-                    at[o->a], at[o->b], at[o->c], at[o->y], m);
+            } else if (o->op >= FG_BLOCK_FUSED) {
+                loops->fused[o->op - FG_BLOCK_FUSED](at[o->a], at[o->b], at[o->c], at[o->y], m);
             } else if (o->op == FG_BLOCK_GATHER) {
                 const FgBlockInput *in = &run->inputs[o->a];
                 walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,
