@@ -89,6 +89,13 @@ typedef enum {
     FG_BOOL = 0, FG_INT64 = 7, FG_FLOAT32 = 11, FG_FLOAT64 = 12, FG_COMPLEX64 = 14, FG_COMPLEX128 = 15
 } FgDtype;
 
+/* Bytes an element; 0: the core holds no such dtype. */
+static inline int64_t fg_item(int dtype)
+{
+    static const uint8_t items[] = { 1, 1, 1, 2, 2, 4, 4, 8, 8, 8, 8, 4, 8 };
+    return dtype == FG_FLOAT64 ? 8 : dtype < 13 ? items[dtype] : 0;
+}
+
 /* ---- kernels ------------------------------------------------------------------------------ */
 
 /* Element kernels see contiguous memory only. Strided and broadcast operands are brought into

@@ -9,6 +9,7 @@
 #include "fg.h"
 #include "graph.h"
 #include "pool.h"
+#include "reduce.h"
 #include "vm_scalar.h"
 
 /* ---- graphs (rows: graph.h) --------------------------------------------------------------- */
@@ -81,12 +82,6 @@ typedef struct FgOperand {
     int32_t node;
 } FgOperand;
 
-/* A strided array in the order of its elements, axes that run on joined. */
-typedef struct FgWalk {
-    int32_t rank;
-    const int64_t *dims, *strides;
-} FgWalk;
-
 /* Operators of blocks that no graph has. */
 enum {
     FG_BLOCK_GATHER = FG_OPS,   /* a: which input; strided or broadcast memory                    */
@@ -136,8 +131,7 @@ typedef struct FgBlockSum {
 typedef struct FgTotal {
     double lane[16];
     int64_t filled;             /* of a block of 512                                              */
-    int64_t count;              /* of whole blocks                                                */
-    double part[48];
+    FgPairs blocks;
 } FgTotal;
 
 typedef struct FgBlockRun {
@@ -215,7 +209,6 @@ typedef struct FgChunk {        /* of memory that lives as long as a plan, or a 
 
 typedef struct FgPlan {
     FgChunk *memory;
-    const FgKernels *kernels;
     int64_t node_count, kept_count;
     FgStep *steps;
     int32_t step_count;
@@ -230,7 +223,7 @@ typedef struct FgPlan {
     FgOperand *inputs, *outputs;
     int32_t *output_place;      /* where an output is written to directly, or -1: copied          */
     int32_t input_count, output_count, loop_count;
-    int32_t folded, merged, pruned;
+    int32_t folded, merged;
     const char *error;
 } FgPlan;
 
@@ -245,7 +238,6 @@ extern const char fg_plan_no_memory[];    /* what it says where it could not loo
 typedef struct FgLoopFrame {
     struct FgFrame *body, *condition;
     char *scratch;
-    double *numbers;            /* carries that are numbers                                       */
 } FgLoopFrame;
 
 typedef struct FgFrame {
@@ -283,9 +275,6 @@ int fg_run(FgFrame *frame);
 void fg_operand_copy(FgFrame *frame, const FgOperand *x, char *out);
 int64_t fg_loop_scratch(const FgLoop *loop);
 int64_t fg_block_bytes(const FgBlockRun *run);
-/* How many rows of a reduction are worked on at a time. */
-int64_t fg_rows_together(int64_t length);
 double fg_number_at(const char *p, int dtype);
-int64_t fg_item(int dtype);
 
 #endif

@@ -42,12 +42,6 @@ void plan_chunks_free(FgChunk *chunk)
 
 /* ---- looking at nodes --------------------------------------------------------------------- */
 
-int64_t fg_item(int dtype)
-{
-    static const uint8_t items[] = { 1, 1, 1, 2, 2, 4, 4, 8, 8, 8, 8, 4, 8 };
-    return dtype < 13 ? items[dtype] : 0;
-}
-
 double fg_number_at(const char *data, int dtype)
 {
     switch (dtype) {

@@ -1,17 +1,6 @@
 /* Pass 3: where values are, and what is to be done for a node. Pass 4 asks for each in its turn. */
 #include "plan.h"
 
-static const int64_t *strides_plain(Planner *p, int32_t i)
-{
-    const FgDims *d = dims_of(p, i);
-    int64_t *strides = strides_new(p, d->rank), step = fg_item(p->nodes[i].dtype);
-    for (int32_t k = d->rank - 1; k >= 0; k--) {
-        strides[k] = step;
-        step *= d->dims[k];
-    }
-    return strides;
-}
-
 static int is_plain(const FgDims *d, const int64_t *strides, int64_t item)
 {
     for (int32_t k = d->rank - 1; k >= 0; k--) {
@@ -34,7 +23,12 @@ void plan_spot_own(Planner *p, int32_t i)
 const int64_t *plan_strides_of(Planner *p, int32_t i)
 {
     Spot *s = &p->spots[i];
-    if (s->strides == NULL) s->strides = strides_plain(p, i);
+    if (s->strides == NULL) {
+        const FgDims *d = dims_of(p, i);
+        int64_t *strides = strides_new(p, d->rank);
+        fg_strides_plain(d->rank, d->dims, fg_item(p->nodes[i].dtype), strides);
+        s->strides = strides;
+    }
     return s->strides;
 }
 
@@ -71,22 +65,10 @@ static int spot_view(Planner *p, int32_t i)
             }
         }
     } else if (n->op == FG_broadcast) {
-        for (int32_t k = 0; k < d->rank; k++) {
-            int32_t j = k - (d->rank - from->rank);
-            strides[k] = j >= 0 && from->dims[j] != 1 ? own[j] : 0;
-        }
+        fg_strides_broadcast(d->rank, from->rank, from->dims, own, strides);
     } else {                                                    /* item                           */
-        int32_t axis = 0, r = 0;
-        for (int32_t k = 0; k < attr->count; k += FG_INDEX_FIELDS) {
-            const int64_t *index = attr->numbers + k;
-            if (index[0] == FG_INDEX_NEW) {
-                strides[r++] = 0;
-                continue;
-            }
-            if (d->size) s->offset += index[1] * own[axis];
-            if (index[0] == FG_INDEX_SLICE) strides[r++] = index[2] * own[axis];
-            axis++;
-        }
+        int64_t begin = index_apply(attr, own, strides);
+        if (d->size) s->offset += begin;
     }
     s->strides = strides;
     s->contiguous = is_plain(d, strides, fg_item(n->dtype));

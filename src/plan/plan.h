@@ -121,6 +121,12 @@ static inline int is_inside(const Planner *p, int32_t x, int32_t g)
            dims_of(p, x)->size == dims_of(p, base)->size;
 }
 
+/* Where a basic index begins, and its strides. */
+static inline int64_t index_apply(const FgAttribute *x, const int64_t *own, int64_t *strides)
+{
+    return fg_index_apply(x->numbers, x->count / FG_INDEX_FIELDS, own, strides);
+}
+
 static inline int64_t *strides_new(Planner *p, int32_t rank) { return KEEP(int64_t, rank); }
 
 static inline uint32_t register_of(Planner *p, int32_t base)

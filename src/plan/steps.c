@@ -25,27 +25,9 @@ FgOperand plan_operand_for(Planner *p, int32_t x)
 /* The walk over memory with these strides as if broadcast to a shape. */
 FgWalk plan_walk_new(Planner *p, const FgDims *shape, const FgDims *own, const int64_t *strides)
 {
-    int64_t *dims = KEEP(int64_t, shape->rank + 1), *steps = KEEP(int64_t, shape->rank + 1);
-    int32_t r = 0;
-    for (int32_t i = 0; i < shape->rank; i++) {
-        int64_t dim = shape->dims[i];
-        int32_t j = i - (shape->rank - own->rank);
-        int64_t stride = j >= 0 && own->dims[j] != 1 ? strides[j] : 0;
-        if (dim == 1) continue;
-        if (r && steps[r - 1] == stride * dim) {
-            dims[r - 1] *= dim;
-            steps[r - 1] = stride;
-        } else {
-            dims[r] = dim;
-            steps[r++] = stride;
-        }
-    }
-    if (r == 0) {
-        dims[0] = 1;
-        steps[0] = 0;
-        r = 1;
-    }
-    return (FgWalk){ r, dims, steps };
+    int64_t *dims = KEEP(int64_t, shape->rank), *steps = KEEP(int64_t, shape->rank), wide[64];
+    fg_strides_broadcast(shape->rank, own->rank, own->dims, strides, wide);
+    return fg_walk_over(shape->rank, shape->dims, wide, dims, steps);
 }
 
 static void scalars_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
@@ -93,35 +75,19 @@ static void operands_step(Planner *p, FgStep *step, int32_t i)
     for (int32_t k = 0; k < count; k++) step->work += step->in[k].size;
 }
 
-/* An array seen as rows to be reduced: the kept axes count the rows, the reduced ones run along
- * them. */
+static FgWalk rows_walk(Planner *p, FgStep *step, const FgOperand *x, int64_t mask)
+{
+    int64_t *dims = KEEP(int64_t, x->rank), *strides = KEEP(int64_t, x->rank);
+    return fg_walk_rows(x->rank, x->dims, x->strides, (uint64_t)mask, dims, strides, &step->rows,
+                        &step->length);
+}
+
 static void rows_step(Planner *p, FgStep *step, int64_t mask, int32_t at)
 {
-    const FgOperand *x = &step->in[0];
-    FgDims *turned = SCRATCH(FgDims, 1);
-    int64_t *dims = SCRATCH(int64_t, x->rank), *strides = SCRATCH(int64_t, x->rank);
-    int32_t r = 0;
-    step->rows = step->length = 1;
-    for (int reduced = 0; reduced < 2; reduced++)
-        for (int32_t k = 0; k < x->rank; k++) {
-            if ((int)(mask >> k & 1) != reduced) continue;
-            dims[r] = x->dims[k];
-            strides[r++] = x->strides[k];
-            if (reduced) step->length *= x->dims[k];
-            else step->rows *= x->dims[k];
-        }
-    *turned = (FgDims){ x->rank, x->size, dims };
-    step->walk = plan_walk_new(p, turned, turned, strides);
-    if (step->kind == FG_STEP_WEIGHTS) {
-        r = 0;
-        for (int reduced = 0; reduced < 2; reduced++)
-            for (int32_t k = 0; k < x->rank; k++)
-                if ((int)(mask >> k & 1) == reduced) strides[r++] = step->out.strides[k];
-        step->back = plan_walk_new(p, turned, turned, strides);
-    }
-    int64_t together = fg_rows_together(step->length);
-    step->extra = plan_place_extra(p, step->node,
-                                   together * (step->length * fg_item(x->dtype) + 8) + 64,
+    step->walk = rows_walk(p, step, &step->in[0], mask);
+    if (step->kind == FG_STEP_WEIGHTS) step->back = rows_walk(p, step, &step->out, mask);
+    int64_t row = step->length * fg_item(step->in[0].dtype);
+    step->extra = plan_place_extra(p, step->node, fg_rows_together(step->length) * (row + 8) + 64,
                                    at);
 }
 
@@ -168,17 +134,8 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
         } else if (n->op == FG_assign || n->op == FG_place) {
             if (n->op == FG_assign) window_operand(p, &copy->from, attr);
             int64_t *strides = strides_new(p, copy->from.rank);
-            int32_t axis = 0, r = 0;
-            for (int32_t j = 0; j < attr->count; j += FG_INDEX_FIELDS) {
-                const int64_t *index = attr->numbers + j;
-                if (index[0] == FG_INDEX_NEW) {
-                    strides[r++] = 0;
-                    continue;
-                }
-                if (copy->from.size) copy->to.offset += index[1] * step->out.strides[axis];
-                if (index[0] == FG_INDEX_SLICE) strides[r++] = index[2] * step->out.strides[axis];
-                axis++;
-            }
+            int64_t begin = index_apply(attr, step->out.strides, strides);
+            if (copy->from.size) copy->to.offset += begin;
             copy->to.dims = copy->from.dims;
             copy->to.size = copy->from.size;
             copy->to.rank = copy->from.rank;
@@ -187,11 +144,8 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
         } else {                        /* a reshape of what does not lie in order                */
             copy->to.dims = copy->from.dims;
             copy->to.rank = copy->from.rank;
-            int64_t *strides = strides_new(p, copy->from.rank), item = fg_item(n->dtype);
-            for (int32_t r = copy->from.rank - 1; r >= 0; r--) {
-                strides[r] = item;
-                item *= copy->from.dims[r];
-            }
+            int64_t *strides = strides_new(p, copy->from.rank);
+            fg_strides_plain(copy->from.rank, copy->from.dims, fg_item(n->dtype), strides);
             copy->to.strides = strides;
         }
     }
@@ -264,13 +218,10 @@ void plan_step_all(Planner *p)
                 FgCopy *copy = &step->copies[j];
                 const FgGraphNode *m = &p->nodes[nodes[j]];
                 copy->from = plan_operand_for(p, m->a);
-                if (m->op == FG_item) {
-                    const FgAttribute *attr = attribute_of(p, nodes[j]);
-                    int32_t axis = 0;
-                    for (int32_t r = 0; r < attr->count; r += FG_INDEX_FIELDS)
-                        if (attr->numbers[r] == FG_INDEX_INT)
-                            copy->from.offset += attr->numbers[r + 1] * copy->from.strides[axis++];
-                }
+                int64_t none[64];
+                if (m->op == FG_item)
+                    copy->from.offset += index_apply(attribute_of(p, nodes[j]), copy->from.strides,
+                                                     none);
                 copy->from.rank = 0;
                 copy->from.size = 1;
                 copy->to = plan_operand_for(p, nodes[j]);

@@ -97,7 +97,7 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
     const FgLoops *f32 = &(*fg_vm_kernels)->f32, *f64 = &(*fg_vm_kernels)->f64;
     for (uint32_t r = 0; r < run->registers; r++) at[r] = slots + r * slot;
     for (int32_t k = 0; k < run->sum_count; k++) {
-        totals[k].filled = totals[k].count = 0;
+        totals[k].filled = totals[k].blocks.count = 0;
         memset(totals[k].lane, 0, sizeof(totals[k].lane));
     }
     for (int32_t k = 0; k < run->input_count; k++) {
@@ -138,13 +138,14 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
                 loops->fused[o->op - FG_BLOCK_FUSED](at[o->a], at[o->b], at[o->c], at[o->y], m);
             } else if (o->op == FG_BLOCK_GATHER) {
                 const FgBlockInput *in = &run->inputs[o->a];
-                walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,
-                            at[o->y], in->item);
+                fg_walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,
+                               at[o->y], in->item);
                 pad(at[o->y], n, m, in->item);
             } else if (o->op == FG_BLOCK_SUM) {
                 const FgBlockSum *sum = &run->sums[o->b];
                 if (sum->all) total_block(&totals[o->b], at[o->a], n, sum->dtype);
-                else walk_add(&sum->walk, f->memory[sum->wide], start, n, at[o->a], sum->dtype);
+                else fg_walk_sum(&sum->walk, f->memory[sum->wide], start, n, at[o->a], sum->dtype,
+                                 loops_of(sum->dtype));
             } else {
                 block_op(o, at, m);
             }
@@ -196,10 +197,10 @@ int run_blocks(FgFrame *f, const FgBlockRun *run)
         if (s.sums == NULL) return FG_RUN_ERROR;
         fg_parallel(shared_part, &s, parts);
         for (int32_t k = 0; k < run->sum_count; k++) {
-            FgTotal t = { .count = 0 };
+            FgPairs t = { .count = 0 };
             for (int64_t part = 0; part < parts; part++)
-                total_add(&t, s.sums[part * run->sum_count + k]);
-            f->registers[run->sums[k].reg] = rounded_to(run->sums[k].dtype, total_value(&t));
+                fg_pairs_add(&t, s.sums[part * run->sum_count + k]);
+            f->registers[run->sums[k].reg] = rounded_to(run->sums[k].dtype, fg_pairs_value(&t));
         }
         fg_free(s.sums);
         return s.failed || f->root->stop ? FG_RUN_ERROR : FG_RUN_DONE;

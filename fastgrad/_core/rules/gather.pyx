@@ -275,7 +275,7 @@ cdef object push_assign(Tensor t, object index, object value):
                 view = None
             else:
                 strides_of(x.shape, target, item_size(x.dtype), own)
-                p = index_apply(parsed.items, parsed.count, target.data, own, strides)
+                p = target.data + fg_index_apply(parsed.items, parsed.count, own, strides)
                 part = value_strided(target, p, shape, strides, item_size(x.dtype))
                 try:
                     view = value_ndarray(shape, part, x.dtype, True)

@@ -101,26 +101,6 @@ cdef int index_add(Index *x, int kind, int64_t start, int64_t step, int64_t coun
     return 0
 
 
-cdef char *index_apply(const int64_t *items, int count, char *data, const int64_t *strides,
-                       int64_t *out) noexcept nogil:
-    """Where the indexed part begins, and its strides, in an array with those strides."""
-    cdef int i, axis = 0, r = 0
-    cdef const int64_t *p
-    for i in range(count):
-        p = &items[FG_INDEX_FIELDS * i]
-        if p[0] == FG_INDEX_NEW:
-            out[r] = 0
-            r += 1
-            continue
-        # An empty slice may start past the end; nothing is read there.
-        data += p[1] * strides[axis]
-        if p[0] == FG_INDEX_SLICE:
-            out[r] = p[2] * strides[axis]
-            r += 1
-        axis += 1
-    return data
-
-
 cdef tuple item_index(uint32_t attr):
     """A basic index that an attribute keeps, as Python writes it."""
     cdef int64_t *items = attr_items(attr)
@@ -159,7 +139,7 @@ cdef object push_item(Operand *x, object index):
     if x.shape == NULL:
         return push_reshape(x, parsed.rank, parsed.dims)
     strides_of(x.shape, x.value, item, own)
-    p = index_apply(parsed.items, parsed.count, x.value.data, own, strides)
+    p = x.value.data + fg_index_apply(parsed.items, parsed.count, own, strides)
     if parsed.rank == 0 and not is_float(x.dtype) and not x.needs:
         return mask_noted(whole_constant(p, x.dtype), x, 1)
     if parsed.rank == 0:
@@ -257,7 +237,7 @@ cdef int window_add(FgShape *shape, FgValue *v, uint32_t attr, FgShape *part, Fg
         lane_set(&lane, &source, part, dtype, &scratch)
         while start < part.size:
             n = part.size - start if part.size - start < FG_BLOCK else FG_BLOCK
-            add_block(&w, start, n, lane_block(&lane, start, n, loops), dtype)
+            fg_walk_add(&w.walk, w.data, start, n, lane_block(&lane, start, n, loops), dtype, loops)
             start += n
     finally:
         scratch_clear(&scratch)
@@ -270,35 +250,10 @@ cdef FgValue *window_view(FgShape *shape, FgValue *v, uint32_t attr, FgShape *pa
     """v[index] as a view, the index being an attribute."""
     cdef int64_t own[64]
     cdef int64_t strides[64]
-    cdef char *p
+    cdef int64_t begin
     strides_of(shape, v, item_size(dtype), own)
-    p = index_apply(attr_items(attr), <int>(attr_count(attr) // FG_INDEX_FIELDS), v.data, own, strides)
-    return value_strided(v, p, part, strides, item_size(dtype))
-
-
-cdef void add_block(Walker *w, int64_t start, int64_t n, const char *source, int dtype) noexcept nogil:
-    """Add a block to the places that the walk visits, no two of which are the same."""
-    cdef int64_t index[64]
-    cdef int64_t run, i
-    cdef int last = w.rank - 1
-    cdef char *p = walker_seek(w, start, index)
-    cdef int64_t stride = w.strides[last]
-    cdef const FgLoops *loops = loops_of(dtype)
-    while n > 0:
-        run = w.dims[last] - index[last]
-        if run > n:
-            run = n
-        if stride == w.item:
-            loops.accumulate(p, source, run)
-        elif dtype == FG_FLOAT64:
-            for i in range(run):
-                (<double *>(p + i * stride))[0] += (<const double *>source)[i]
-        else:
-            for i in range(run):
-                (<float *>(p + i * stride))[0] += (<const float *>source)[i]
-        source += run * w.item
-        n -= run
-        p = walker_step(w, p, index, run)
+    begin = fg_index_apply(attr_items(attr), attr_count(attr) // FG_INDEX_FIELDS, own, strides)
+    return value_strided(v, v.data + begin, part, strides, item_size(dtype))
 
 
 # ---- place ----------------------------------------------------------------------------------

@@ -257,7 +257,6 @@ cdef Tensor push_broadcast(Operand *x, FgShape *shape):
     """Repeated to `shape`, which is taken over and known to fit."""
     cdef int64_t own[64]
     cdef int64_t strides[64]
-    cdef int i, j
     cdef FgValue *v
     if x.shape == NULL:
         try:
@@ -273,9 +272,7 @@ cdef Tensor push_broadcast(Operand *x, FgShape *shape):
             raise
     else:
         strides_of(x.shape, x.value, item_size(x.dtype), own)
-        for i in range(shape.rank):
-            j = i - (shape.rank - x.shape.rank)
-            strides[i] = own[j] if j >= 0 and x.shape.dims[j] != 1 else 0
+        fg_strides_broadcast(shape.rank, x.shape.rank, x.shape.dims, own, strides)
         v = seen_as(x, x.value.data, shape, strides)
     return push_shaped(FG_broadcast, x.dtype, 0, shape, v, 0, x, NULL, 0, 0)
 

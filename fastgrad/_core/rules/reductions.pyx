@@ -167,199 +167,38 @@ shaped_rules[FG_sum] = ShapedRule(reverse_sum, pull_sum, forward_sum, reduction_
 
 # ---- prod, max, min, logsumexp --------------------------------------------------------------
 
-# An array seen as rows to be reduced, whatever the axes: the kept axes count the rows, the
-# reduced ones run along them.
+# An array seen as rows to be reduced, whatever the axes (src/reduce.h).
 cdef struct Rows:
-    Walker walker
+    FgWalk walk                 # of the axes below
+    int64_t dims[64]
+    int64_t strides[64]
     int64_t count, length
     int64_t together            # rows that are worked on at a time
 
 
 cdef void rows_set(Rows *r, FgShape *shape, FgValue *value, int dtype, uint64_t mask) noexcept nogil:
     cdef int64_t own[64]
-    cdef int64_t dim
-    cdef int i, k = 0
-    cdef int reduced
     strides_of(shape, value, item_size(dtype), own)
-    r.count = r.length = 1
-    r.walker.data = value.data
-    r.walker.item = <int>item_size(dtype)
-    r.walker.boolean = 0
-    for reduced in range(2):
-        for i in range(shape.rank):
-            dim = shape.dims[i]
-            if <int>(mask >> i & 1) != reduced:
-                continue
-            if reduced:
-                r.length *= dim
-            else:
-                r.count *= dim
-            if dim == 1:
-                continue
-            if k and r.walker.strides[k - 1] == own[i] * dim:
-                r.walker.dims[k - 1] *= dim
-                r.walker.strides[k - 1] = own[i]
-            else:
-                r.walker.dims[k] = dim
-                r.walker.strides[k] = own[i]
-                k += 1
-    if k == 0:
-        r.walker.dims[0] = 1
-        r.walker.strides[0] = 0
-        k = 1
-    r.walker.rank = k
-    r.together = FG_BLOCK // r.length if 0 < r.length < FG_BLOCK else 1
+    r.walk = fg_walk_rows(shape.rank, shape.dims, own, mask, r.dims, r.strides, &r.count, &r.length)
+    r.together = fg_rows_together(r.length)
 
 
-cdef inline double entry(const char *p, int64_t i, bint wide) noexcept nogil:
-    return (<const double *>p)[i] if wide else (<const float *>p)[i]
-
-
-cdef inline void entry_set(char *p, int64_t i, double x, bint wide) noexcept nogil:
-    if wide:
-        (<double *>p)[i] = x
-    else:
-        (<float *>p)[i] = <float>x
-
-
-cdef void rows_shift(const FgLoops *loops, char *p, int64_t count, int64_t length, double *top,
-                     bint wide) noexcept nogil:
-    """Rows to exp(row - top), top being the maximum of each; an infinite one shifts by nothing."""
-    cdef int64_t i, k
-    cdef double shift
-    cdef char *row
-    for i in range(count):
-        row = p + i * length * (8 if wide else 4)
-        top[i] = shift = loops.max(row, length)
-        if shift - shift != 0:
-            shift = 0
-        for k in range(length):
-            entry_set(row, k, entry(row, k, wide) - shift, wide)
-    loops.value[FG_exp](p, NULL, NULL, p, count * length)
-
-
-cdef void rows_reduce(int op, Rows *r, int dtype, char *out, char *block, double *top) noexcept nogil:
-    """One number a row."""
+cdef void rows_run(int op, Rows *r, int dtype, char *data, const char *g, char *out, char *block,
+                   double *top) noexcept nogil:
+    """One number a row to `out`; or with g, the adjoints of the rows, the adjoints of all entries, row
+    after row."""
     cdef const FgLoops *loops = loops_of(dtype)
-    cdef bint wide = dtype == FG_FLOAT64
-    cdef int64_t start = 0, n, i, k
-    cdef double y
-    cdef char *row
+    cdef int64_t start = 0, n, item = item_size(dtype)
     while start < r.count:
-        n = r.together if r.count - start > r.together else r.count - start
-        gather_block(&r.walker, start * r.length, n * r.length, block, loops)
-        if op == FG_logsumexp:
-            rows_shift(loops, block, n, r.length, top, wide)
-        for i in range(n):
-            row = block + i * r.length * r.walker.item
-            if op == FG_max:
-                y = loops.max(row, r.length)
-            elif op == FG_min:
-                y = loops.min(row, r.length)
-            elif op == FG_prod:
-                y = 1
-                for k in range(r.length):
-                    y = round_to(dtype, y * entry(row, k, wide))
-            else:
-                # An infinite maximum is the result; NaN comes out of the sum.
-                y = loops.sum(row, r.length)
-                y = top[i] if top[i] - top[i] != 0 and y == y else log(y) + top[i]
-            entry_set(out, start + i, y, wide)
+        n = min_whole(r.together, r.count - start)
+        if g != NULL:
+            block = out + start * r.length * item
+        fg_walk_gather(&r.walk, data, start * r.length, n * r.length, block, item)
+        if g != NULL:
+            fg_rows_weigh(op, loops, block, n, r.length, top, g, start, dtype == FG_FLOAT64)
+        else:
+            fg_rows_reduce(op, loops, block, n, r.length, top, out, start, dtype == FG_FLOAT64)
         start += n
-
-
-cdef void rows_weigh(int op, Rows *r, int dtype, const char *g, char *out, double *top) noexcept nogil:
-    """Adjoint of every entry: that of its row times the entry's weight, exactly zero where either
-    is. `out` has the rows one after the other."""
-    cdef const FgLoops *loops = loops_of(dtype)
-    cdef bint wide = dtype == FG_FLOAT64
-    cdef int64_t start = 0, n, i, k, ties
-    cdef double y, x, t, total
-    cdef char *row
-    while start < r.count:
-        n = r.together if r.count - start > r.together else r.count - start
-        row = out + start * r.length * r.walker.item
-        gather_block(&r.walker, start * r.length, n * r.length, row, loops)
-        if op == FG_logsumexp:
-            rows_shift(loops, row, n, r.length, top, wide)
-        for i in range(n):
-            row = out + (start + i) * r.length * r.walker.item
-            t = entry(g, start + i, wide)
-            if op == FG_prod:
-                prod_weigh(row, r.length, t, dtype)
-                continue
-            if op == FG_logsumexp:
-                total = 0
-                for k in range(r.length):
-                    if top[i] - top[i] != 0 and top[i] == top[i]:
-                        # exp(inf) are the entries that count; all -inf: none does.
-                        entry_set(row, k, entry(row, k, wide) > 1e300, wide)
-                    total += entry(row, k, wide)
-                total = 1 / total if total != 0 else 0
-                for k in range(r.length):
-                    x = entry(row, k, wide) * total
-                    entry_set(row, k, 0 if x == 0 or t == 0 else t * x, wide)
-                continue
-            y = loops.max(row, r.length) if op == FG_max else loops.min(row, r.length)
-            ties = 0
-            for k in range(r.length):
-                x = entry(row, k, wide)
-                ties += x == y or (x != x and y != y)
-            for k in range(r.length):
-                x = entry(row, k, wide)
-                entry_set(row, k, t / ties if x == y or (x != x and y != y) else 0, wide)
-        start += n
-
-
-cdef void prod_weigh(char *row, int64_t n, double g, int dtype) noexcept nogil:
-    """For each entry the product of the others: never by division, so that zeros are exact."""
-    cdef bint wide = dtype == FG_FLOAT64
-    cdef int64_t k
-    cdef double w
-    cdef int64_t zeros = 0, at = 0
-    # With two zeros every product of others is zero, with one only its own is not.
-    for k in range(n):
-        if entry(row, k, wide) == 0:
-            zeros += 1
-            at = k
-    if zeros > 1 or g == 0:
-        for k in range(n):
-            entry_set(row, k, 0, wide)
-        return
-    if zeros == 1:
-        w = 1
-        for k in range(n):
-            if k != at:
-                w *= entry(row, k, wide)
-                entry_set(row, k, 0, wide)
-        entry_set(row, at, 0 if w == 0 else g * w, wide)
-        return
-    prod_others(row, n, g, wide)
-
-
-cdef double prod_others(char *row, int64_t n, double before, bint wide) noexcept nogil:
-    """Entries to `before` times the product of all others; returns the product of all. By halves:
-    n log n products, nothing stored, and overflow only where the result overflows too."""
-    cdef int64_t half = n // 2
-    cdef double x, left, right
-    cdef int64_t item = 8 if wide else 4
-    if n == 1:
-        x = entry(row, 0, wide)
-        entry_set(row, 0, before, wide)
-        return x
-    left = prod_all(row, half, wide)
-    right = prod_all(row + half * item, n - half, wide)
-    prod_others(row, half, before * right, wide)
-    prod_others(row + half * item, n - half, before * left, wide)
-    return left * right
-
-
-cdef double prod_all(const char *row, int64_t n, bint wide) noexcept nogil:
-    cdef double y = 1
-    cdef int64_t k
-    for k in range(n):
-        y *= entry(row, k, wide)
-    return y
 
 
 cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
@@ -383,9 +222,7 @@ cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
     try:
         shape = reduced_shape(x.shape, mask, keepdims)
         out = pool_take(r.count * item_size(x.dtype))
-        if r.length == 0:
-            loops_of(x.dtype).fill(out.data, 1 if op == FG_prod else -INFINITY, r.count)
-        elif r.count == 1 and op != FG_logsumexp and op != FG_prod and x.value.contiguous \
+        if r.count == 1 and r.length and op != FG_logsumexp and op != FG_prod and x.value.contiguous \
                 and not x.value.uniform:
             number = (loops_of(x.dtype).max if op == FG_max else loops_of(x.dtype).min)(
                 x.value.data, r.length)
@@ -394,7 +231,7 @@ cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
             block = scratch_take(&scratch, r.together * r.length * item_size(x.dtype))
             top = <double *>scratch_take(&scratch, r.together * 8)
             with nogil:
-                rows_reduce(op, &r, x.dtype, out.data, block, top)
+                rows_run(op, &r, x.dtype, x.value.data, NULL, out.data, block, top)
         if shape == NULL:
             number = scalar_number(out.data, x.dtype)
             return push_shaped(op, x.dtype, 0, NULL, NULL, number, x, NULL,
@@ -439,7 +276,7 @@ cdef FgValue *reduction_weights(FgNode *n, FgNode *x, FgValue *g, double number)
         if x.shape.size:
             top = <double *>scratch_take(&scratch, r.together * 8)
             with nogil:
-                rows_weigh(n.op, &r, n.dtype, rows.data, out.data, top)
+                rows_run(n.op, &r, n.dtype, x.value.data, rows.data, out.data, NULL, top)
         # Back to the operand's order of axes: a view.
         step = item_size(n.dtype)
         for reduced in range(1, -1, -1):
@@ -522,7 +359,7 @@ cdef Tensor moved_on(Tensor rows, int64_t step):
     return push_concatenate([ones, part], rows.ndim - 1, False)
 
 
-cdef int64_t min_whole(int64_t a, int64_t b) noexcept:
+cdef inline int64_t min_whole(int64_t a, int64_t b) noexcept nogil:
     return a if a < b else b
 
 shaped_rules[FG_prod] = ShapedRule(
