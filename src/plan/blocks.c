@@ -95,7 +95,7 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
             sum->walk = plan_walk_new(p, from, from, strides);
             sum->place = p->place[i];
             sum->wide = n->dtype == FG_FLOAT64 ? sum->place
-                        : plan_place_extra(p, i, to->size * 8, at);
+                        : plan_place_new(p, i, to->size * 8, at);
         }
         block_emit(b, FG_BLOCK_SUM, n->dtype, -1, x[0], b->run->sum_count++, -1);
         return;

@@ -63,16 +63,21 @@ static void scalars_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t
     step->in = (void *)ops;             /* built when all registers are known                     */
 }
 
+static void operands_in(Planner *p, FgStep *step, int32_t i)
+{
+    int32_t few[3], *list;
+    step->count = operands_of(p, i, few, &list);
+    step->in = KEEP(FgOperand, step->count);
+    for (int32_t k = 0; k < step->count; k++) step->in[k] = plan_operand_for(p, list[k]);
+}
+
 static void operands_step(Planner *p, FgStep *step, int32_t i)
 {
-    int32_t few[3], *list, count = operands_of(p, i, few, &list);
-    step->in = KEEP(FgOperand, count);
-    for (int32_t k = 0; k < count; k++) step->in[k] = plan_operand_for(p, list[k]);
-    step->count = count;
+    operands_in(p, step, i);
     step->out = plan_operand_for(p, i);
     step->dtype = p->nodes[i].dtype;
     step->work = step->out.size;
-    for (int32_t k = 0; k < count; k++) step->work += step->in[k].size;
+    for (int32_t k = 0; k < step->count; k++) step->work += step->in[k].size;
 }
 
 static FgWalk rows_walk(Planner *p, FgStep *step, const FgOperand *x, int64_t mask)
@@ -87,7 +92,7 @@ static void rows_step(Planner *p, FgStep *step, int64_t mask, int32_t at)
     step->walk = rows_walk(p, step, &step->in[0], mask);
     if (step->kind == FG_STEP_WEIGHTS) step->back = rows_walk(p, step, &step->out, mask);
     int64_t row = step->length * fg_item(step->in[0].dtype);
-    step->extra = plan_place_extra(p, step->node, fg_rows_together(step->length) * (row + 8) + 64,
+    step->extra = plan_place_new(p, step->node, fg_rows_together(step->length) * (row + 8) + 64,
                                    at);
 }
 
@@ -120,33 +125,27 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
     int64_t at = 0;
     for (int32_t k = 0; k < step->count; k++) {
         FgCopy *copy = &step->copies[k];
-        copy->from = step->in[k];
-        copy->to = step->out;
+        FgOperand *from = &copy->from, *to = &copy->to;
+        const int whole = n->op == FG_assign && k != 1;         /* all of it, as it was           */
+        *from = step->in[k];
+        *to = step->out;
+        if (n->op == FG_assign && !whole) window_operand(p, from, attr);
+        to->rank = from->rank;
+        to->dims = from->dims;
+        to->size = from->size;
         if (n->op == FG_concatenate) {
             int32_t along = (int32_t)attr->numbers[0];
-            copy->to.dims = copy->from.dims;
-            copy->to.size = copy->from.size;
-            copy->to.offset = at * step->out.strides[along];
-            copy->to.contiguous = 0;
-            at += copy->from.dims[along];
-        } else if (n->op == FG_assign && k != 1) {
-            continue;                   /* all of it, as it was                                   */
-        } else if (n->op == FG_assign || n->op == FG_place) {
-            if (n->op == FG_assign) window_operand(p, &copy->from, attr);
-            int64_t *strides = strides_new(p, copy->from.rank);
-            int64_t begin = index_apply(attr, step->out.strides, strides);
-            if (copy->from.size) copy->to.offset += begin;
-            copy->to.dims = copy->from.dims;
-            copy->to.size = copy->from.size;
-            copy->to.rank = copy->from.rank;
-            copy->to.strides = strides;
-            copy->to.contiguous = 0;
-        } else {                        /* a reshape of what does not lie in order                */
-            copy->to.dims = copy->from.dims;
-            copy->to.rank = copy->from.rank;
-            int64_t *strides = strides_new(p, copy->from.rank);
-            fg_strides_plain(copy->from.rank, copy->from.dims, fg_item(n->dtype), strides);
-            copy->to.strides = strides;
+            to->offset = at * step->out.strides[along];
+            at += from->dims[along];
+        } else if (!whole) {
+            int64_t *strides = strides_new(p, from->rank);
+            to->strides = strides;
+            if (n->op == FG_assign || n->op == FG_place) {
+                int64_t begin = index_apply(attr, step->out.strides, strides);
+                if (from->size) to->offset += begin;
+            } else {                    /* a reshape of what does not lie in order                */
+                fg_strides_plain(from->rank, from->dims, fg_item(n->dtype), strides);
+            }
         }
     }
     step->zero = n->op == FG_place;
@@ -156,10 +155,7 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
 static void loop_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
 {
     const FgLoop *loop = attribute_of(p, nodes[0])->data;
-    int32_t few[3], *list;
-    step->count = operands_of(p, nodes[0], few, &list);
-    step->in = KEEP(FgOperand, step->count);
-    for (int32_t k = 0; k < step->count; k++) step->in[k] = plan_operand_for(p, list[k]);
+    operands_in(p, step, nodes[0]);
     step->loop = loop;
     step->loop_number = p->plan->loop_count++;
     step->results = KEEP(FgOperand, loop->body->output_count);
@@ -171,100 +167,109 @@ static void loop_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t co
     step->work = work_of(work);
 }
 
-void plan_step_all(Planner *p)
+/* Numbers from memory to registers. */
+static void load_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
 {
-    FgPlan *plan = p->plan;
-    int32_t n = p->step_count, total = 0;
-    int32_t *first = SCRATCH(int32_t, p->group_count), *fill = SCRATCH(int32_t, p->group_count);
-    BlockBuilder b = { 0 };
+    step->in = KEEP(FgOperand, count);
+    step->copies = KEEP(FgCopy, count);
+    step->work = step->count = count;
+    for (int32_t k = 0; k < count; k++) {
+        FgCopy *copy = &step->copies[k];
+        const FgGraphNode *n = &p->nodes[nodes[k]];
+        int64_t none[64];
+        copy->from = plan_operand_for(p, n->a);
+        if (n->op == FG_item)
+            copy->from.offset += index_apply(attribute_of(p, nodes[k]), copy->from.strides, none);
+        copy->from.rank = 0;
+        copy->from.size = 1;
+        copy->to = plan_operand_for(p, nodes[k]);
+    }
+}
+
+static void guard_step(Planner *p, FgStep *step, int32_t number)
+{
+    const FgGuardRow *guard = &p->source->guards[number];
+    step->node = number;
+    step->in = KEEP(FgOperand, 1);
+    step->in[0] = plan_operand_for(p, p->same[guard->node]);
+    step->count = 1;
+    step->outcome = guard->outcome;
+    step->guard_kind = guard->kind;
+}
+
+/* Steps of one operator. */
+static void operator_step(Planner *p, FgStep *step, int32_t i, int32_t at)
+{
+    const FgAttribute *attr = attribute_of(p, i);
+    step->op = p->nodes[i].op;
+    operands_step(p, step, i);
+    if (step->kind == FG_STEP_ROWS) {
+        rows_step(p, step, attr->numbers[0], at);
+    } else if (step->kind == FG_STEP_ROWS_AT) {
+        const int gathers = step->op == FG_gather;
+        const FgOperand *wide = gathers ? &step->in[0] : &step->out;
+        step->places = attr->data;
+        step->width = 1;
+        for (int32_t r = 1; r < wide->rank; r++) step->width *= wide->dims[r];
+        step->place_count = step->width
+                            ? (gathers ? step->out.size : step->in[0].size) / step->width : 0;
+    } else if (step->kind == FG_STEP_WEIGHTS) {
+        step->op = (uint16_t)attr->numbers[1];
+        rows_step(p, step, attr->numbers[2], at);
+    } else if (step->kind == FG_STEP_MATMUL && step->in[0].rank && step->in[1].rank) {
+        step->work = work_of((double)step->out.size *
+                             (double)step->in[0].dims[step->in[0].rank - 1]);
+    }
+}
+
+/* The nodes of each step, one after the other, in plan->order; returns where those of a group begin,
+ * and `fill` tells how many there are. */
+static int32_t *nodes_by_group(Planner *p, int32_t *fill)
+{
+    int32_t *first = SCRATCH(int32_t, p->group_count), total = 0;
     for (int32_t i = 0; i < p->count; i++)
         if (p->needed[i] && p->group[i] >= 0) fill[p->group[i]]++;
-    for (int32_t k = 0; k < n; k++) {
-        int32_t g = p->order[k];
-        first[g] = total;
-        total += fill[g];
-        fill[g] = 0;
+    for (int32_t k = 0; k < p->step_count; k++) {
+        first[p->order[k]] = total;
+        total += fill[p->order[k]];
+        fill[p->order[k]] = 0;
     }
-    plan->order = KEEP(int32_t, total);
+    p->plan->order = KEEP(int32_t, total);
     for (int32_t i = 0; i < p->count; i++)
         if (p->needed[i] && p->group[i] >= 0)
-            plan->order[first[p->group[i]] + fill[p->group[i]]++] = i;
-    b.value = SCRATCH(int32_t, p->count);
-    b.stamp = SCRATCH(int32_t, p->count);
-    b.shape = SCRATCH(int32_t, p->count);
+            p->plan->order[first[p->group[i]] + fill[p->group[i]]++] = i;
+    return first;
+}
+
+void plan_step_all(Planner *p)
+{
+    const int64_t most = (int64_t)1 << 50;
+    FgPlan *plan = p->plan;
+    int32_t *fill = SCRATCH(int32_t, p->group_count), *first = nodes_by_group(p, fill);
+    BlockBuilder b = { .value = SCRATCH(int32_t, p->count), .stamp = SCRATCH(int32_t, p->count),
+                       .shape = SCRATCH(int32_t, p->count) };
     memset(b.stamp, -1, (size_t)p->count * sizeof(int32_t));
-    plan->steps = KEEP(FgStep, n);
-    plan->step_count = n;
-    for (int32_t k = 0; k < n; k++) {
-        int32_t g = p->order[k], i = p->groups[g].node;
+    plan->step_count = p->step_count;
+    plan->steps = KEEP(FgStep, plan->step_count);
+    for (int32_t k = 0; k < plan->step_count; k++) {
+        const int32_t g = p->order[k], i = p->groups[g].node, count = fill[g];
         const int32_t *nodes = plan->order + first[g];
         FgStep *step = &plan->steps[k];
         step->kind = p->groups[g].kind;
         step->level = p->groups[g].level;
         step->node = i;
         step->nodes = first[g];
-        step->node_count = fill[g];
+        step->node_count = count;
         switch (step->kind) {
-        case FG_STEP_SCALARS:
-            scalars_step(p, step, nodes, fill[g]);
-            break;
-        case FG_STEP_BLOCKS:
-            plan_blocks_step(p, &b, step, nodes, fill[g], g, k);
-            break;
-        case FG_STEP_LOAD:
-            step->in = KEEP(FgOperand, fill[g]);
-            step->copies = KEEP(FgCopy, fill[g]);
-            for (int32_t j = 0; j < fill[g]; j++) {
-                FgCopy *copy = &step->copies[j];
-                const FgGraphNode *m = &p->nodes[nodes[j]];
-                copy->from = plan_operand_for(p, m->a);
-                int64_t none[64];
-                if (m->op == FG_item)
-                    copy->from.offset += index_apply(attribute_of(p, nodes[j]), copy->from.strides,
-                                                     none);
-                copy->from.rank = 0;
-                copy->from.size = 1;
-                copy->to = plan_operand_for(p, nodes[j]);
-            }
-            step->count = fill[g];
-            step->work = fill[g];
-            break;
-        case FG_STEP_COPY:
-            copy_step(p, step, i);
-            break;
-        case FG_STEP_LOOP:
-            loop_step(p, step, nodes, fill[g]);
-            break;
-        case FG_STEP_GUARD:
-            step->node = p->groups[g].place;
-            step->in = KEEP(FgOperand, 1);
-            step->in[0] = plan_operand_for(p, p->same[p->source->guards[step->node].node]);
-            step->count = 1;
-            step->outcome = p->source->guards[step->node].outcome;
-            step->guard_kind = p->source->guards[step->node].kind;
-            break;
-        default:
-            step->op = p->nodes[i].op;
-            operands_step(p, step, i);
-            if (step->kind == FG_STEP_ROWS) rows_step(p, step, attribute_of(p, i)->numbers[0], k);
-            if (step->kind == FG_STEP_ROWS_AT) {
-                const FgOperand *wide = step->op == FG_gather ? &step->in[0] : &step->out;
-                const FgOperand *whole = step->op == FG_gather ? &step->out : &step->in[0];
-                step->places = attribute_of(p, i)->data;
-                step->width = 1;
-                for (int32_t r = 1; r < wide->rank; r++) step->width *= wide->dims[r];
-                step->place_count = step->width ? whole->size / step->width : 0;
-            }
-            if (step->kind == FG_STEP_WEIGHTS) {
-                step->op = (uint16_t)attribute_of(p, i)->numbers[1];
-                rows_step(p, step, attribute_of(p, i)->numbers[2], k);
-            }
-            if (step->kind == FG_STEP_MATMUL && step->in[0].rank && step->in[1].rank)
-                step->work = work_of((double)step->out.size *
-                                     (double)step->in[0].dims[step->in[0].rank - 1]);
+        case FG_STEP_SCALARS: scalars_step(p, step, nodes, count); break;
+        case FG_STEP_BLOCKS: plan_blocks_step(p, &b, step, nodes, count, g, k); break;
+        case FG_STEP_LOAD: load_step(p, step, nodes, count); break;
+        case FG_STEP_COPY: copy_step(p, step, i); break;
+        case FG_STEP_LOOP: loop_step(p, step, nodes, count); break;
+        case FG_STEP_GUARD: guard_step(p, step, p->groups[g].place); break;
+        default: operator_step(p, step, i, k);
         }
-        if (step->work < 0 || step->work > (int64_t)1 << 50) step->work = (int64_t)1 << 50;
-        plan->work += step->work;
-        if (plan->work > (int64_t)1 << 50) plan->work = (int64_t)1 << 50;
+        if (step->work < 0 || step->work > most) step->work = most;
+        plan->work = plan->work + step->work < most ? plan->work + step->work : most;
     }
 }

@@ -103,22 +103,10 @@ static int count_entry(void *context, double x)
     return 1;
 }
 
-/* Differences of a number and itself, 0 or NaN, in four sums that do not wait for each other. */
-#define FG_ALL_FINITE(type) \
-    do { \
-        const type *y = (const void *)p; \
-        type sum[4] = { 0, 0, 0, 0 }; \
-        int64_t k = 0; \
-        for (; k + 4 <= x->size; k += 4) \
-            for (int j = 0; j < 4; j++) sum[j] += y[k + j] - y[k + j]; \
-        for (; k < x->size; k++) sum[0] += y[k] - y[k]; \
-        return sum[0] + sum[1] + sum[2] + sum[3] == 0; \
-    } while (0)
-
 static int all_finite(const FgOperand *x, const char *p)
 {
-    if (x->contiguous && x->dtype == FG_FLOAT64) FG_ALL_FINITE(double);
-    if (x->contiguous && x->dtype == FG_FLOAT32) FG_ALL_FINITE(float);
+    if (x->contiguous && (x->dtype == FG_FLOAT64 || x->dtype == FG_FLOAT32))
+        return loops_of(x->dtype)->finite(p, x->size);
     return each_entry(x, p, is_finite_entry, NULL);
 }
 
