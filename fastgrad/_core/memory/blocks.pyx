@@ -149,13 +149,8 @@ cdef int lane_set(Lane *lane, Source *x, FgShape *out, int dtype, Scratch *scrat
     if x.shape == NULL or x.value.uniform:
         lane.mode = LANE_FIXED
         lane.data = scratch_take(scratch, m * item)
-        m = padded(m, item)
-        if x.shape == NULL:
-            loops_of(dtype).fill(lane.data, x.number, m)
-        elif dtype == FG_FLOAT64:
-            loops_of(dtype).fill(lane.data, (<double *>x.value.data)[0], m)
-        else:
-            loops_of(dtype).fill(lane.data, (<float *>x.value.data)[0], m)
+        loops_of(dtype).fill(lane.data, x.number if x.shape == NULL else element(x.value, dtype),
+                             padded(m, item))
     elif x.value.contiguous and x.dtype != FG_BOOL and shape_same(x.shape, out):
         lane.mode = LANE_ADVANCE
         lane.data = x.value.data
@@ -229,10 +224,8 @@ cdef int copy_into(FgShape *shape, FgValue *value, int dtype, char *out) except 
     """The elements in C order, to contiguous memory."""
     cdef Walker w
     cdef int64_t item = item_size(dtype)
-    if value.uniform and dtype == FG_FLOAT64:
-        loops_of(dtype).fill(out, (<double *>value.data)[0], shape.size)
-    elif value.uniform and dtype == FG_FLOAT32:
-        loops_of(dtype).fill(out, (<float *>value.data)[0], shape.size)
+    if value.uniform and is_float(dtype):
+        loops_of(dtype).fill(out, element(value, dtype), shape.size)
     elif value.contiguous and not value.uniform:
         memcpy(out, value.data, shape.size * item)
     elif shape.size:
@@ -277,8 +270,7 @@ cdef double sum_all(FgShape *shape, FgValue *value, int dtype) noexcept nogil:
     cdef char *p
     t.count = 0
     if value.uniform:
-        return ((<double *>value.data)[0] if dtype == FG_FLOAT64
-                else (<float *>value.data)[0]) * shape.size
+        return element(value, dtype) * shape.size
     if not value.contiguous:
         walker_set(&w, shape, shape, value, dtype)
     while start < shape.size:

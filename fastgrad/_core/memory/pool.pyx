@@ -30,10 +30,8 @@ cdef void pool_setup() noexcept:
         # Chunks are multiples of 64, so that the data of every one is aligned.
         pool_size[i] = (pool_size[i] + 63) & ~<int64_t>63
     for i in range(1, 65):
-        pool_small[i] = 0
         while pool_size[pool_small[i]] < i * 64:
             pool_small[i] += 1
-    pool_small[0] = 0
 
 
 cdef inline int pool_class(int64_t nbytes) noexcept nogil:
@@ -54,13 +52,13 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
         raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
     if fg_fails():
         raise MemoryError()
-    global pool_taken
+    global pool_cached, pool_used, pool_peak, pool_taken
     cdef int i = pool_class(nbytes)
     cdef FgValue *v = pool_free[i]
     cdef int64_t size = pool_size[i] + HEADER
     if v != NULL:
         pool_free[i] = v.next
-        pool_cached_add(-size)
+        pool_cached -= size
     else:
         v = <FgValue *>fg_chunk(size)
         if v == NULL:
@@ -70,7 +68,9 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
             if v == NULL:
                 raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
         v.size_class = <uint16_t>i
-    pool_used_add(size)
+    pool_used += size
+    if pool_used > pool_peak:
+        pool_peak = pool_used
     pool_taken += size
     v.refs = 1
     v.contiguous = 1
@@ -98,29 +98,18 @@ cdef inline void census(int64_t *count, int n) noexcept:
         count[0] += n
 
 
-cdef inline void pool_cached_add(int64_t n) noexcept:
-    global pool_cached
-    pool_cached += n
-
-
-cdef inline void pool_used_add(int64_t n) noexcept:
-    global pool_used, pool_peak
-    pool_used += n
-    if pool_used > pool_peak:
-        pool_peak = pool_used
-
-
 cdef inline void pool_give(FgValue *v) noexcept:
+    global pool_cached, pool_used
     cdef int64_t size = pool_size[v.size_class] + HEADER
     PyTraceMalloc_Untrack(TRACE_DOMAIN, <size_t>v)
     census(&values_alive, -1)
-    pool_used_add(-size)
+    pool_used -= size
     if not FG_REUSES:
         fg_chunk_free(v)
         return
     v.next = pool_free[v.size_class]
     pool_free[v.size_class] = v
-    pool_cached_add(size)
+    pool_cached += size
     # Never keep more idle than the most that was ever needed at once: a program that needs the
     # memory again finds it warm, one that does not never holds more than twice its peak.
     if pool_cached > pool_peak + (1 << 26):
@@ -129,6 +118,7 @@ cdef inline void pool_give(FgValue *v) noexcept:
 
 cdef void pool_trim(int64_t keep) noexcept:
     """Return free chunks to the system, the largest first, until at most `keep` bytes are left."""
+    global pool_cached
     cdef int i = CLASSES - 1
     cdef FgValue *v
     while i >= 0 and pool_cached > keep:
@@ -137,7 +127,7 @@ cdef void pool_trim(int64_t keep) noexcept:
             i -= 1
             continue
         pool_free[i] = v.next
-        pool_cached_add(-(pool_size[i] + HEADER))
+        pool_cached -= pool_size[i] + HEADER
         fg_chunk_free(v)
 
 

@@ -6,12 +6,16 @@ Each with its value, its adjoint with numbers (`reverse_`) and recorded (`pull_`
 
 # ---- axes -----------------------------------------------------------------------------------
 
+cdef inline uint64_t all_axes(int rank) noexcept nogil:
+    return (<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0
+
+
 cdef int axes_of(object axis, int rank, uint64_t *mask, str name) except -1:
     """The axes to reduce over as bits: an int, a tuple, or None for all."""
     cdef int a
     mask[0] = 0
     if axis is None:
-        mask[0] = (<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0
+        mask[0] = all_axes(rank)
         return 0
     if type(axis) is not tuple:
         if rank == 0 and name != "flip" and axis in (0, -1):
@@ -43,9 +47,7 @@ cdef FgShape *reduced_shape(FgShape *shape, uint64_t mask, bint keepdims) except
 
 cdef uint64_t reduction_mask(FgNode *n, FgNode *x) noexcept:
     """The axes that a reduction ran over."""
-    if n.attr:
-        return <uint64_t>attr_items(n.attr)[0]
-    return (<uint64_t>1 << x.rank) - 1 if x.rank < 64 else ~<uint64_t>0
+    return <uint64_t>attr_items(n.attr)[0] if n.attr else all_axes(x.rank)
 
 
 cdef object reduction_attribute(FgNode *n):
@@ -90,12 +92,10 @@ cdef Tensor push_sum(Operand *x, uint64_t mask, bint keepdims):
     cdef FgShape *kept
     cdef FgValue *v
     cdef int64_t bits = <int64_t>mask
-    cdef int rank
     if x.shape == NULL:
         return push_shaped(FG_sum, x.dtype, FG_PYTHON if x.weak else 0, NULL, NULL, x.number, x,
                            NULL, 0, 0)
-    rank = x.shape.rank
-    if mask == ((<uint64_t>1 << rank) - 1 if rank < 64 else ~<uint64_t>0) and not keepdims:
+    if mask == all_axes(x.shape.rank) and not keepdims:
         if x.value == NULL:
             total.count = 0
             run_flush(directory[x.id >> FG_SEGMENT_BITS].tape, x.node, &total)
@@ -129,8 +129,6 @@ cdef int reverse_sum(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint, double
         contribute_number(s, n.a, number)
     elif n.rank == 0:
         contribute_value(s, n.a, number_value(number, n.dtype))
-    elif g.uniform:
-        contribute_value(s, n.a, value_ref(g))
     else:
         contribute_value(s, n.a, expand_view(x.shape, n.shape, g, <uint64_t>attr_items(n.attr)[0],
                                              n.dtype))
@@ -152,7 +150,7 @@ cdef FgValue *expand_view(FgShape *full, FgShape *shape, FgValue *g, uint64_t ma
         else:
             strides[i] = own[r]
             r += 1
-    return value_strided(g, g.data, full, strides, item_size(dtype))
+    return adjoint_seen(g, g.data, full, strides, dtype)
 
 
 cdef Tensor pull_sum(Subgraph s, FgNode *n, uint32_t id, Tensor g):
@@ -190,7 +188,7 @@ cdef void rows_run(int op, Rows *r, int dtype, char *data, const char *g, char *
     cdef const FgLoops *loops = loops_of(dtype)
     cdef int64_t start = 0, n, item = item_size(dtype)
     while start < r.count:
-        n = min_whole(r.together, r.count - start)
+        n = r.together if r.count - start > r.together else r.count - start
         if g != NULL:
             block = out + start * r.length * item
         fg_walk_gather(&r.walk, data, start * r.length, n * r.length, block, item)
@@ -233,9 +231,7 @@ cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
             with nogil:
                 rows_run(op, &r, x.dtype, x.value.data, NULL, out.data, block, top)
         if shape == NULL:
-            number = scalar_number(out.data, x.dtype)
-            return push_shaped(op, x.dtype, 0, NULL, NULL, number, x, NULL,
-                               attr_new(1, &bits, None) if x.needs else 0, 0)
+            return push_entry(op, x, out.data, attr_new(1, &bits, None) if x.needs else 0, 0)
         return push_kept(op, x, shape_ref(shape), value_ref(out), 1, &bits, None)
     finally:
         scratch_clear(&scratch)
@@ -247,10 +243,7 @@ cdef object push_reduction(int op, Operand *x, uint64_t mask, bint keepdims):
 
 cdef int reverse_reduction(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
                            double number) except -1:
-    cdef FgValue *g = adjoint[0]
-    cdef FgNode *x = node_at(n.a)
-    cdef FgValue *out = reduction_weights(n, x, g, number)
-    return contribute_value(s, n.a, out)
+    return contribute_value(s, n.a, reduction_weights(n, node_at(n.a), adjoint[0], number))
 
 
 cdef FgValue *reduction_weights(FgNode *n, FgNode *x, FgValue *g, double number) except NULL:
@@ -271,8 +264,7 @@ cdef FgValue *reduction_weights(FgNode *n, FgNode *x, FgValue *g, double number)
         if n.rank:
             rows = value_contiguous(n.shape, g, n.dtype)
         else:
-            rows = pool_take(8)
-            number_store(rows.data, number, n.dtype)
+            rows = number_value(number, n.dtype)
         if x.shape.size:
             top = <double *>scratch_take(&scratch, r.together * 8)
             with nogil:
@@ -301,14 +293,35 @@ cdef unsigned int operand_and_result_read(FgNode *n) noexcept:
     return FG_A | FG_Y
 
 
-cdef Tensor pull_prod(Subgraph s, FgNode *n, uint32_t id, Tensor g):
-    cdef FgNode *x = node_at(n.a)
-    return emit_chain(expand(g, n, x), others(node_tensor(n.a), n, x), s.finite)
+cdef Tensor row_partials(FgNode *n, uint32_t id):
+    """The partials of prod, max, min and logsumexp with respect to every entry."""
+    if n.op == FG_prod:
+        return others(node_tensor(n.a), n, node_at(n.a))
+    if n.op == FG_logsumexp:
+        return softmax_of(n, id, node_at(n.a))
+    return weights_constant(n, node_at(n.a))
 
 
-cdef Tensor forward_prod(FgNode *n, uint32_t id, list tangents, Tensor finite):
-    cdef FgNode *x = node_at(n.a)
-    return reduce_as(emit_chain(others(node_tensor(n.a), n, x), tangents[0], finite), n, x)
+cdef Tensor pull_reduction(Subgraph s, FgNode *n, uint32_t id, Tensor g):
+    cdef Tensor wide = expand(g, n, node_at(n.a))
+    if n.op == FG_max or n.op == FG_min:        # they select: what they do not take has no path
+        return emit_two(FG_weigh, wide, row_partials(n, id))
+    return emit_chain(wide, row_partials(n, id), s.finite)
+
+
+cdef Tensor forward_reduction(FgNode *n, uint32_t id, list tangents, Tensor finite):
+    cdef Tensor p = row_partials(n, id)
+    if n.op == FG_max or n.op == FG_min:
+        p = emit_two(FG_weigh, tangents[0], p)
+    else:
+        p = emit_chain(p, tangents[0], finite)
+    return reduce_as(p, n, node_at(n.a))
+
+shaped_rules[FG_prod] = shaped_rules[FG_max] = shaped_rules[FG_min] = ShapedRule(
+    reverse_reduction, pull_reduction, forward_reduction, reduction_attribute, operand_read)
+shaped_rules[FG_logsumexp] = ShapedRule(
+    reverse_reduction, pull_reduction, forward_reduction, reduction_attribute,
+    operand_and_result_read)
 
 
 cdef Tensor others(Tensor x, FgNode *n, FgNode *nx):
@@ -351,29 +364,11 @@ cdef Tensor products_before(Tensor rows):
 
 cdef Tensor moved_on(Tensor rows, int64_t step):
     """Entries moved towards the end of the last axis, ones put in."""
-    cdef Operand o
-    cdef object ones = vouch(np.ones(rows.shape[:rows.ndim - 1] + (
-        min_whole(step, rows.shape[rows.ndim - 1]),), dtype=rows.dtype))
-    operand_tensor_ready(rows, &o)
-    part = push_item(&o, (Ellipsis, slice(0, -step)))
-    return push_concatenate([ones, part], rows.ndim - 1, False)
-
-
-cdef inline int64_t min_whole(int64_t a, int64_t b) noexcept nogil:
-    return a if a < b else b
-
-shaped_rules[FG_prod] = ShapedRule(
-    reverse_reduction, pull_prod, forward_prod, reduction_attribute, operand_read)
-
-
-cdef Tensor pull_extreme(Subgraph s, FgNode *n, uint32_t id, Tensor g):
-    cdef FgNode *x = node_at(n.a)
-    return emit_two(FG_weigh, expand(g, n, x), weights_constant(n, x))
-
-
-cdef Tensor forward_extreme(FgNode *n, uint32_t id, list tangents, Tensor finite):
-    cdef FgNode *x = node_at(n.a)
-    return reduce_as(emit_two(FG_weigh, tangents[0], weights_constant(n, x)), n, x)
+    cdef int last = rows.node.rank - 1
+    cdef int64_t length = rows.node.shape.dims[last]
+    cdef object ones = vouch(np.ones(rows.shape[:last] + (step if step < length else length,),
+                                     dtype=rows.dtype))
+    return push_concatenate([ones, item_tensor(rows, (Ellipsis, slice(0, -step)))], last, False)
 
 
 cdef Tensor weights_constant(FgNode *n, FgNode *x):
@@ -419,20 +414,6 @@ def reduction_weights_of(array, name, axes):
         leaf_require(x.node, False)
         unseen.end()
 
-shaped_rules[FG_max] = shaped_rules[FG_min] = ShapedRule(
-    reverse_reduction, pull_extreme, forward_extreme, reduction_attribute, operand_read)
-
-
-cdef Tensor pull_logsumexp(Subgraph s, FgNode *n, uint32_t id, Tensor g):
-    cdef FgNode *x = node_at(n.a)
-    return emit_chain(expand(g, n, x), softmax_of(n, id, x), s.finite)
-
-
-cdef Tensor forward_logsumexp(FgNode *n, uint32_t id, list tangents, Tensor finite):
-    cdef FgNode *x = node_at(n.a)
-    return reduce_as(emit_chain(softmax_of(n, id, x), tangents[0], finite), n, x)
-
-
 def all_finite(array):
     """Whether all entries are finite."""
     return bool(np.isfinite(array).all())
@@ -457,30 +438,16 @@ cdef Tensor softmax_of(FgNode *n, uint32_t id, FgNode *x):
     a[1] = arg_tensor(rest)
     return emit(FG_where, 3, a)
 
-shaped_rules[FG_logsumexp] = ShapedRule(
-    reverse_reduction, pull_logsumexp, forward_logsumexp, reduction_attribute,
-    operand_and_result_read)
-
-
 # ---- running sums ---------------------------------------------------------------------------
 
-cdef void running_row(const char *x, char *y, int64_t n, int64_t step, bint wide) noexcept nogil:
+cdef void running_row(const char *x, cython.floating *y, int64_t n, int64_t step) noexcept nogil:
     """One addition after the other, as NumPy does, whose loop takes 3.9 ns an entry; this one 1.4."""
-    cdef double total
-    cdef float narrow
     cdef int64_t i
-    if n and wide:
-        total = (<const double *>x)[0]
-        (<double *>y)[0] = total
-        for i in range(1, n):
-            total += (<const double *>(x + i * step))[0]
-            (<double *>y)[i] = total
-    elif n:
-        narrow = (<const float *>x)[0]
-        (<float *>y)[0] = narrow
-        for i in range(1, n):
-            narrow += (<const float *>(x + i * step))[0]
-            (<float *>y)[i] = narrow
+    y[0] = (<const cython.floating *>x)[0]
+    cdef cython.floating total = y[0]
+    for i in range(1, n):
+        total += (<const cython.floating *>(x + i * step))[0]
+        y[i] = total
 
 
 def running_sums(ndarray a, axis):
@@ -502,5 +469,8 @@ def running_sums(ndarray a, axis):
     data, to = <const char *>PyArray_DATA(a), <char *>PyArray_DATA(y)
     with nogil:
         for i in range(rows):
-            running_row(data + i * n * item, to + i * n * item, n, step, kind == FG_FLOAT64)
+            if kind == FG_FLOAT64:
+                running_row(data + i * n * item, <double *>to + i * n, n, step)
+            else:
+                running_row(data + i * n * item, <float *>to + i * n, n, step)
     return y
