@@ -1,8 +1,5 @@
 /* Memory for a planning and for its plan; how entries lie in memory; and pass 1: which nodes are
  * needed. */
-#include <setjmp.h>
-#include <string.h>
-
 #include "alloc.h"
 #include "plan.h"
 

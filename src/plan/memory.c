@@ -1,8 +1,5 @@
 /* Passes 8 and 9: what registers hold, the strings of scalar operations, and where in the frame the
  * arrays lie. */
-#include <setjmp.h>
-#include <string.h>
-
 #include "plan.h"
 
 /* ---- pass 8: registers and scalar strings ------------------------------------------------- */

@@ -1,6 +1,4 @@
 /* Pass 7: a step for each group, in their order, with all that it takes to run it. */
-#include <string.h>
-
 #include "plan.h"
 
 FgOperand plan_operand_for(Planner *p, int32_t x)
@@ -104,11 +102,8 @@ static void window_operand(Planner *p, FgOperand *x, const FgAttribute *attr)
     for (int32_t j = 0; j < attr->count; j += FG_INDEX_FIELDS)
         if (attr->numbers[j] != FG_INDEX_INT) dims[rank++] = attr->numbers[j + 3];
     x->size = 1;
-    for (int32_t k = 0; k < rank; k++) {
-        int32_t own = k - (rank - x->rank);
-        x->size *= dims[k];
-        strides[k] = own >= 0 && x->dims[own] != 1 ? x->strides[own] : 0;
-    }
+    for (int32_t k = 0; k < rank; k++) x->size *= dims[k];
+    fg_strides_broadcast(rank, x->rank, x->dims, x->strides, strides);
     x->rank = rank;
     x->dims = dims;
     x->strides = strides;

@@ -2,7 +2,6 @@
  * threads. */
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "alloc.h"
 #include "pool.h"
@@ -41,49 +40,33 @@ static void block_op(const FgBlockOp *o, char **at, int64_t m)
     const double *wide = (const void *)a;
     const float *narrow = (const void *)a;
     const int64_t *whole = (const void *)a;
+    double *to_wide = (void *)y;
+    float *to_narrow = (void *)y;
+    const int is_wide = o->dtype == FG_FLOAT64;
+#define EACH(assignment) for (int64_t i = 0; i < m; i++) assignment
     switch (o->op) {
-    case FG_BLOCK_MASK:
-        loops_of(o->dtype)->mask(y, (const uint8_t *)a, m);
-        break;
-    case FG_BLOCK_WIDEN:
-        for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = (double)narrow[i];
-        break;
-    case FG_BLOCK_NARROW:
-        for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)wide[i];
-        break;
+    case FG_BLOCK_MASK: loops_of(o->dtype)->mask(y, (const uint8_t *)a, m); break;
+    case FG_BLOCK_WIDEN: EACH(to_wide[i] = (double)narrow[i]); break;
+    case FG_BLOCK_NARROW: EACH(to_narrow[i] = (float)wide[i]); break;
     case FG_BLOCK_WHOLE:
-        if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = (double)whole[i];
-        else
-            for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)whole[i];
+        if (is_wide) EACH(to_wide[i] = (double)whole[i]);
+        else EACH(to_narrow[i] = (float)whole[i]);
         break;
     case FG_BLOCK_TRUTH:
-        if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) y[i] = wide[i] != 0;
-        else
-            for (int64_t i = 0; i < m; i++) y[i] = narrow[i] != 0;
+        if (is_wide) EACH(y[i] = wide[i] != 0);
+        else EACH(y[i] = narrow[i] != 0);
         break;
-    case FG_BLOCK_AND:
-        for (int64_t i = 0; i < m; i++) y[i] = a[i] & b[i];
-        break;
-    case FG_BLOCK_OR:
-        for (int64_t i = 0; i < m; i++) y[i] = a[i] | b[i];
-        break;
-    case FG_BLOCK_XOR:
-        for (int64_t i = 0; i < m; i++) y[i] = a[i] ^ b[i];
-        break;
-    case FG_BLOCK_NOT:
-        for (int64_t i = 0; i < m; i++) y[i] = !a[i];
-        break;
+    case FG_BLOCK_AND: EACH(y[i] = a[i] & b[i]); break;
+    case FG_BLOCK_OR: EACH(y[i] = a[i] | b[i]); break;
+    case FG_BLOCK_XOR: EACH(y[i] = a[i] ^ b[i]); break;
+    case FG_BLOCK_NOT: EACH(y[i] = !a[i]); break;
     case FG_BLOCK_FINITE:
-        if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) y[i] = fabs(wide[i]) <= DBL_MAX;
-        else
-            for (int64_t i = 0; i < m; i++) y[i] = fabsf(narrow[i]) <= FLT_MAX;
+        if (is_wide) EACH(y[i] = fabs(wide[i]) <= DBL_MAX);
+        else EACH(y[i] = fabsf(narrow[i]) <= FLT_MAX);
         break;
-    default:
-        loops_of(o->dtype)->compare[o->op - FG_ELEMENTWISE_END](a, b, (uint8_t *)y, m);
+    default: loops_of(o->dtype)->compare[o->op - FG_ELEMENTWISE_END](a, b, (uint8_t *)y, m);
     }
+#undef EACH
 }
 
 /* Elements begin to end of a run, all operators on one block, then on the next. */

@@ -1,6 +1,5 @@
 /* Matrices: products, and what else NumPy's inner loops compute without Python. */
 #include <math.h>
-#include <string.h>
 
 #include "alloc.h"
 #include "run.h"

@@ -1,6 +1,4 @@
 /* Sums, whose bits do not depend on where blocks begin, and the other reductions, row after row. */
-#include <string.h>
-
 #include "run.h"
 
 /* ---- sums --------------------------------------------------------------------------------- */

@@ -1,7 +1,5 @@
 /* Running plans: fg_run, and the kinds of steps that are short. Nothing in this folder knows
  * Python; a step that does is handed back through fg_vm_python. */
-#include <string.h>
-
 #include "run.h"
 
 const FgKernels **fg_vm_kernels;

@@ -1,6 +1,4 @@
 /* Strided memory, copied to strided memory. */
-#include <string.h>
-
 #include "run.h"
 
 void copy_strided(int32_t rank, const int64_t *dims, char *to, const int64_t *to_strides,
