@@ -203,7 +203,7 @@ typedef struct FgStep {
 } FgStep;
 
 typedef struct FgChunk {        /* of memory that lives as long as a plan, or a planning          */
-    struct FgChunk *next;
+    _Alignas(16) struct FgChunk *next;
     size_t used, size;
 } FgChunk;
 

@@ -257,45 +257,31 @@ cdef tuple dims_tuple(int rank, const int64_t *dims):
 
 # What does not fit into a node: axes, strides of an index, operand lists, index arrays. An
 # attribute is a pool chunk of 64-bit integers and, where there is one, a Python object as owner.
-cdef FgValue **attrs = NULL
+cdef FgValue **attrs = NULL         # of one that is free: the number of the next one, as it stands
 cdef uint32_t attrs_used = 1        # attribute 0: none
 cdef int64_t attrs_size = 0
-cdef uint32_t *attrs_free = NULL
-cdef int64_t attrs_free_size = 0
-cdef uint32_t attrs_free_count = 0
-
-
-cdef int attrs_grow() except -1:
-    """Room for more, and for all of them among the free ones: releasing one needs no memory."""
-    global attrs, attrs_free
-    cdef void *grown
-    if attrs_free_size <= attrs_size:
-        grown = fg_grown(attrs_free, &attrs_free_size, sizeof(uint32_t))
-        if grown == NULL:
-            raise MemoryError()
-        attrs_free = <uint32_t *>grown
-    grown = fg_grown(attrs, &attrs_size, sizeof(FgValue *))
-    if grown == NULL:
-        raise MemoryError()
-    attrs = <FgValue **>grown
-    return 0
+cdef uint32_t attrs_free = 0
 
 
 cdef uint32_t attr_new(int64_t count, const int64_t *items, object owner) except 0:
-    global attrs, attrs_used, attrs_free_count
+    global attrs, attrs_used, attrs_free
     cdef FgValue *v
+    cdef void *grown
     cdef uint32_t i
-    if attrs_free_count == 0 and attrs_used >= attrs_size:
-        attrs_grow()
+    if not attrs_free and attrs_used >= attrs_size:
+        grown = fg_grown(attrs, &attrs_size, sizeof(FgValue *))
+        if grown == NULL:
+            raise MemoryError()
+        attrs = <FgValue **>grown
     v = pool_take(count * 8)
     if count:
         memcpy(v.data, items, count * 8)
     if owner is not None:
         Py_INCREF(owner)
         v.owner = <void *>owner
-    if attrs_free_count:
-        attrs_free_count -= 1
-        i = attrs_free[attrs_free_count]
+    if attrs_free:
+        i = attrs_free
+        attrs_free = <uint32_t><size_t>attrs[i]
     else:
         i = attrs_used
         attrs_used += 1
@@ -319,11 +305,11 @@ cdef object attr_object(uint32_t i):
 
 
 cdef void attr_release(uint32_t i) noexcept:
-    global attrs_free_count
+    global attrs_free
     cdef FgValue *v = attrs[i]
     census(&attrs_alive, -1)
     attrs[i] = NULL
     if FG_REUSES:
-        attrs_free[attrs_free_count] = i
-        attrs_free_count += 1
+        attrs[i] = <FgValue *><size_t>attrs_free
+        attrs_free = i
     value_release(v)

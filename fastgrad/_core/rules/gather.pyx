@@ -33,13 +33,12 @@ cdef object index_plain_item(object i):
 cdef object index_settled(object index):
     """The index without objects whose own code would run while the Tensor is looked at: that code
     might assign to it."""
-    cdef bint settled = True
     if type(index) is not tuple:
-        return index if index_is_settled(index) else index_settled_item(index)
+        return index_settled_item(index)
     for i in index:
-        settled = settled and index_is_settled(i)
-    return index if settled else tuple([i if index_is_settled(i) else index_settled_item(i)
-                                        for i in index])
+        if not index_is_settled(i):
+            return tuple([index_settled_item(i) for i in index])
+    return index
 
 
 cdef inline bint index_part_is_settled(PyObject *i) noexcept:
@@ -69,6 +68,8 @@ cdef object index_numbers(object i):
 
 cdef object index_settled_item(object i):
     cdef Py_ssize_t start, stop, step
+    if index_is_settled(i):
+        return i
     if PySlice_Check(i):
         PySlice_Unpack(i, &start, &stop, &step)
         return slice(start, stop, step)

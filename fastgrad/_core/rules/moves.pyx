@@ -455,7 +455,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
     cdef Operand *before
     cdef bint needs = False, held = False
     cdef uint32_t attr
-    cdef object parts, sizes, view
+    cdef object parts, sizes, name, function
+    cdef tuple more
     cdef FgShape *shape
     cdef int64_t dims[64]
     cdef int along
@@ -485,17 +486,14 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                 before[i] = x[i]
             operands_hold(before, count)
         dtype = common_dtype(x, count, &weak)
+        name, function, more = (("numpy.array", np.array, ()) if scalars
+                                else ("numpy.concatenate", np.concatenate, (axis,)))
         if dtype == -2 and needs:
-            return derived("numpy.array" if scalars else "numpy.concatenate",
-                           np.array if scalars else np.concatenate,
-                           (items,) if scalars else (items, axis), {})
+            return derived(name, function, (items, *more), {})
         if dtype == -2 or not needs:
             parts = [operand_ndarray(&x[i]) for i in range(count)]
-            return made_joined(
-                mask_noted(tensor_constant(np.array(parts) if scalars
-                                           else np.concatenate(parts, axis)), x, count),
-                "numpy.array" if scalars else "numpy.concatenate",
-                np.array if scalars else np.concatenate, (items,) if scalars else (items, axis))
+            return made_joined(mask_noted(tensor_constant(function(parts, *more)), x, count),
+                               name, function, (items, *more))
         for i in range(count):
             operand_convert(&x[i], dtype)
             if x[i].shape != NULL and x[i].value == NULL:
@@ -504,11 +502,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
         along = axis_of(axis, rank, "concatenate")
         for i in range(rank):
             dims[i] = 1 if scalars else x[0].shape.dims[i]
-        sizes = []
-        for i in range(count):
-            if scalars:
-                sizes.append(1)
-                continue
+        sizes = [1] * count if scalars else []
+        for i in range(0 if scalars else count):
             if x[i].shape.rank != rank:
                 raise ValueError(
                     "concatenate: all the input arrays must have the same number of dimensions, "
@@ -520,8 +515,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                         f"{along}: " + ", ".join(shape_text(x[k].shape) for k in range(count)))
             sizes.append(x[i].shape.dims[along])
         dims[along] = 0
-        for i in range(count):
-            dims[along] += <int64_t>sizes[i]
+        for size in sizes:
+            dims[along] += <int64_t>size
         shape = shape_new(rank, dims)
         try:
             out = pool_take(shape.size * item_size(dtype))
