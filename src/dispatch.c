@@ -62,14 +62,9 @@ int fg_isa_available(const char *name) { return find(name) != NULL; }
 
 int fg_dispatch(const char *name)
 {
-    const FgKernels *found = NULL;
-    if (name != NULL) {
-        found = find(name);
-    } else {
-        if (found == NULL) found = find("avx512");
-        if (found == NULL) found = find("avx2");
-        if (found == NULL) found = find("base");
-    }
+    static const char *const best_first[] = { "avx512", "avx2", "base" };
+    const FgKernels *found = name != NULL ? find(name) : NULL;
+    for (int k = 0; name == NULL && found == NULL; k++) found = find(best_first[k]);
     if (found == NULL) return -1;
     fg_kernels = found;
     return 0;

@@ -52,27 +52,15 @@ typedef enum { FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED } FgKind;
 /* The flat operator enum: the rows of ops.def in their order, element-wise rows first, so that an
  * element-wise operator is one whose number is below FG_ELEMENTWISE_END. */
 typedef enum {
-#define UNARY(name, ...)   FG_##name,
-#define BINARY(name, ...)  FG_##name,
-#define TERNARY(name, ...) FG_##name,
-#define COMPARE(name, ...)
-#define SHAPED(name, ...)
+#define ELEMENTWISE(name, ...) FG_##name,
 #include "ops.def"
     FG_ELEMENTWISE_END,
     FG_BEFORE_COMPARE = FG_ELEMENTWISE_END - 1,
-#define UNARY(name, ...)
-#define BINARY(name, ...)
-#define TERNARY(name, ...)
 #define COMPARE(name, ...) FG_##name,
-#define SHAPED(name, ...)
 #include "ops.def"
     FG_COMPARE_END,
     FG_BEFORE_SHAPED = FG_COMPARE_END - 1,
-#define UNARY(name, ...)
-#define BINARY(name, ...)
-#define TERNARY(name, ...)
-#define COMPARE(name, ...)
-#define SHAPED(name, ...)  FG_##name,
+#define SHAPED(name, ...) FG_##name,
 #include "ops.def"
     FG_OPS
 } FgOp;
@@ -101,6 +89,13 @@ typedef enum {
     FG_BOOL = 0, FG_INT64 = 7, FG_FLOAT32 = 11, FG_FLOAT64 = 12, FG_COMPLEX64 = 14, FG_COMPLEX128 = 15
 } FgDtype;
 
+/* Bytes an element; 0: the core holds no such dtype. */
+static inline int64_t fg_item(int dtype)
+{
+    static const uint8_t items[] = { 1, 1, 1, 2, 2, 4, 4, 8, 8, 8, 8, 4, 8 };
+    return dtype == FG_FLOAT64 ? 8 : dtype < 13 ? items[dtype] : 0;
+}
+
 /* ---- kernels ------------------------------------------------------------------------------ */
 
 /* Element kernels see contiguous memory only. Strided and broadcast operands are brought into
@@ -120,11 +115,30 @@ typedef void (*FgPartialLoop)(const void *g, const void *a, const void *b, const
 /* y[i] = a[i] <op> b[i] as a byte, 0 or 1. */
 typedef void (*FgCompareLoop)(const void *a, const void *b, uint8_t *y, int64_t n);
 
+/* Two operators in one, for programs: what lies between them is never stored. */
+#define FG_FUSED_TABLE(ROW) \
+    ROW(multiply_add, a * b + c) \
+    ROW(multiply_subtract, a * b - c) \
+    ROW(subtract_multiply, c - a * b) \
+    ROW(multiply_multiply, (a * b) * c) \
+    ROW(weigh_add, fg_weigh(a, b) + c) \
+    ROW(weigh_subtract, fg_weigh(a, b) - c) \
+    ROW(subtract_weigh, c - fg_weigh(a, b)) \
+    ROW(weigh_weigh, fg_weigh(fg_weigh(a, b), c))
+
+enum {
+#define FG_FUSED_ROW(name, formula) FG_FUSED_##name,
+    FG_FUSED_TABLE(FG_FUSED_ROW)
+#undef FG_FUSED_ROW
+    FG_FUSED_END
+};
+
 /* One set per dtype and instruction set. NULL where the partial is zero everywhere. */
 typedef struct FgLoops {
     FgValueLoop value[FG_ELEMENTWISE_END];
     FgPartialLoop partial[FG_ELEMENTWISE_END][3];
     FgCompareLoop compare[FG_COMPARE_END - FG_ELEMENTWISE_END];
+    FgValueLoop fused[FG_FUSED_END];
     void (*fill)(void *y, double value, int64_t n);
     void (*accumulate)(void *y, const void *x, int64_t n);              /* y[i] += x[i]             */
     void (*scale)(void *y, const void *x, double k, int64_t n);         /* y[i] = x[i] * k, plain   */

@@ -402,20 +402,17 @@ FG_HELPER fg_cosh(FG_REAL a) { return FG_SINCE_35(cosh)(a); }
 /* (exp(r) - 1 - r) / r**2 for |r| <= 0.35, even and odd powers apart. */
 FG_HELPER fg_exp_series(FG_REAL r)
 {
+#if FG_DIGITS == 24
     FG_REAL z = r * r, odd = K(1.0 / 5040), even = K(1.0 / 40320);
-    if (FG_DIGITS == 53) {
-        odd = FG_FMADD(K(1.0 / 6227020800), z, K(1.0 / 39916800));
-        even = FG_FMADD(K(1.0 / 479001600), z, K(1.0 / 3628800));
-        odd = FG_FMADD(odd, z, K(1.0 / 362880));
-        even = FG_FMADD(even, z, K(1.0 / 40320));
-        odd = FG_FMADD(odd, z, K(1.0 / 5040));
-    }
     even = FG_FMADD(even, z, K(1.0 / 720));
     odd = FG_FMADD(odd, z, K(1.0 / 120));
     even = FG_FMADD(even, z, K(1.0 / 24));
     odd = FG_FMADD(odd, z, K(1.0 / 6));
     even = FG_FMADD(even, z, K(0.5));
     return FG_FMADD(odd, r, even);
+#else
+    return fg_own_series(r);
+#endif
 }
 
 /* c - a * b, the product without its rounding. */

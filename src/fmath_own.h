@@ -8,26 +8,12 @@
 #ifndef FG_FMATH_OWN_H
 #define FG_FMATH_OWN_H
 
-#ifdef FG_VECTOR
 #define FG_OWN_HELPER static inline __attribute__((always_inline, unused, const)) double
 #ifdef __FMA__
 #define FG_FMA(a, b, c) __builtin_fma(a, b, c)
 #else
 #define FG_FMA(a, b, c) ((a) * (b) + (c))
 #endif
-#define FG_ROUND 0x1.8p52
-#define FG_LN2_HIGH 0x1.62e42feep-1             /* 32 bits: exact times an exponent */
-#define FG_LN2_LOW 0x1.a39ef35793c76p-33
-
-typedef union { double real; uint64_t bits; } FgBits;
-
-/* 2**k for an integer k in [-1022, 1023]. */
-FG_OWN_HELPER fg_own_power(double k)
-{
-    FgBits u = { k + FG_ROUND };
-    u.bits = (u.bits + 1023) << 52;
-    return u.real;
-}
 
 /* (exp(r) - 1 - r) / r**2 for |r| <= 0.35. Even and odd powers apart: one long chain of
  * multiply-adds would wait for its own results. */
@@ -45,6 +31,21 @@ FG_OWN_HELPER fg_own_series(double r)
     odd = FG_FMA(odd, z, 1.0 / 6);
     even = FG_FMA(even, z, 0.5);
     return FG_FMA(odd, r, even);
+}
+
+#ifdef FG_VECTOR
+#define FG_ROUND 0x1.8p52
+#define FG_LN2_HIGH 0x1.62e42feep-1             /* 32 bits: exact times an exponent */
+#define FG_LN2_LOW 0x1.a39ef35793c76p-33
+
+typedef union { double real; uint64_t bits; } FgBits;
+
+/* 2**k for an integer k in [-1022, 1023]. */
+FG_OWN_HELPER fg_own_power(double k)
+{
+    FgBits u = { k + FG_ROUND };
+    u.bits = (u.bits + 1023) << 52;
+    return u.real;
 }
 
 /* exp(r) * 2**k for |r| <= 0.35 and shifted = k + FG_ROUND, in two steps of k / 2: 2**k may be
@@ -200,8 +201,8 @@ FG_OWN_HELPER fg_own_hypot(double a, double b)
     h = ((x != x) | (y != y)) ? x + y : h;
     return ((x == __builtin_inf()) | (y == __builtin_inf())) ? __builtin_inf() : h;
 }
-#undef FG_OWN_HELPER
 #endif
+#undef FG_OWN_HELPER
 
 #define FG_JOIN_(a, b) a##b
 #define FG_JOIN(a, b) FG_JOIN_(a, b)

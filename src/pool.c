@@ -98,17 +98,26 @@ static void take_parts(int thread)
     }
 }
 
-static unsigned wait_for_job(unsigned seen)
+static int job_has_come(unsigned seen) { return atomic_load(&pool.generation) != seen; }
+static int nobody_is_inside(unsigned unused) { return (void)unused, atomic_load(&pool.inside) == 0; }
+
+/* Looks again and again for a while; 0: it did not happen. */
+static inline int spin(int (*happened)(unsigned), unsigned seen)
 {
-    unsigned generation;
     const int64_t until = nanoseconds() + SPIN_NANOSECONDS;
     do {
         for (int k = 0; k < 32; k++) {
-            generation = atomic_load(&pool.generation);
-            if (generation != seen) return generation;
+            if (happened(seen)) return 1;
             pause_briefly();
         }
     } while (nanoseconds() < until);
+    return 0;
+}
+
+static unsigned wait_for_job(unsigned seen)
+{
+    unsigned generation;
+    if (spin(job_has_come, seen)) return atomic_load(&pool.generation);
     pthread_mutex_lock(&mutex);
     atomic_fetch_add(&pool.asleep, 1);
     while ((generation = atomic_load(&pool.generation)) == seen)
@@ -160,13 +169,7 @@ static void start_workers(int wanted)
 
 static void wait_until_done(void)
 {
-    const int64_t until = nanoseconds() + SPIN_NANOSECONDS;
-    do {
-        for (int k = 0; k < 32; k++) {
-            if (atomic_load(&pool.inside) == 0) return;
-            pause_briefly();
-        }
-    } while (nanoseconds() < until);
+    if (spin(nobody_is_inside, 0)) return;
     pthread_mutex_lock(&mutex);
     atomic_store(&pool.awaited, 1);
     while (atomic_load(&pool.inside) != 0) pthread_cond_wait(&finished, &mutex);

@@ -49,11 +49,7 @@ FG_SCALAR int fg_compare(int op, int dtype, double a, double b)
 {
     (void)dtype;
     switch (op) {
-#define UNARY(name, ...)
-#define BINARY(name, ...)
-#define TERNARY(name, ...)
 #define COMPARE(name, y, ...) case FG_##name: return (y);
-#define SHAPED(name, ...)
 #include "ops.def"
     default: return 0;
     }
@@ -65,11 +61,7 @@ FG_SCALAR int fg_compare(int op, int dtype, double a, double b)
 FG_SCALAR FG_REAL FG_TYPED(fg_value)(int op, FG_REAL a, FG_REAL b, FG_REAL c)
 {
     switch (op) {
-#define UNARY(name, y, ...)   case FG_##name: return (y);
-#define BINARY(name, y, ...)  case FG_##name: return (y);
-#define TERNARY(name, y, ...) case FG_##name: return (y);
-#define COMPARE(name, ...)
-#define SHAPED(name, ...)
+#define ELEMENTWISE(name, y, ...) case FG_##name: return (y);
 #include "ops.def"
     default: return K(__builtin_nan(""));
     }
@@ -89,8 +81,6 @@ FG_SCALAR FG_REAL FG_TYPED(fg_partial)(int op, int which, FG_REAL a, FG_REAL b, 
     case 3 * FG_##name: return (da); \
     case 3 * FG_##name + 1: return (db); \
     case 3 * FG_##name + 2: return (dc);
-#define COMPARE(name, ...)
-#define SHAPED(name, ...)
 #include "ops.def"
     default: return K(0);
     }

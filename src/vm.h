@@ -9,6 +9,7 @@
 #include "fg.h"
 #include "graph.h"
 #include "pool.h"
+#include "reduce.h"
 #include "vm_scalar.h"
 
 /* ---- graphs (rows: graph.h) --------------------------------------------------------------- */
@@ -81,12 +82,6 @@ typedef struct FgOperand {
     int32_t node;
 } FgOperand;
 
-/* A strided array in the order of its elements, axes that run on joined. */
-typedef struct FgWalk {
-    int32_t rank;
-    const int64_t *dims, *strides;
-} FgWalk;
-
 /* Operators of blocks that no graph has. */
 enum {
     FG_BLOCK_GATHER = FG_OPS,   /* a: which input; strided or broadcast memory                    */
@@ -98,31 +93,8 @@ enum {
     FG_CALL_ALL_FINITE,         /* of an array: a step of its own                                 */
     FG_CALL_WEIGHTS,            /* the partials of max, min, logsumexp: which, which axes      */
     FG_BLOCK_SUM,               /* b: which sum                                                   */
-    FG_BLOCK_END
+    FG_BLOCK_FUSED              /* and FG_FUSED_...: two operators in one                         */
 };
-
-/* Two operators in one: the result of the first is needed by the second alone. */
-#define FG_FUSED_TABLE(ROW) \
-    ROW(multiply_add, a * b + c) \
-    ROW(multiply_subtract, a * b - c) \
-    ROW(subtract_multiply, c - a * b) \
-    ROW(multiply_multiply, (a * b) * c) \
-    ROW(weigh_add, WEIGH(a, b) + c) \
-    ROW(weigh_subtract, WEIGH(a, b) - c) \
-    ROW(subtract_weigh, c - WEIGH(a, b)) \
-    ROW(weigh_weigh, WEIGH(WEIGH(a, b), c))
-
-enum {
-    FG_FUSED_FIRST = FG_BLOCK_END, FG_FUSED_BEFORE = FG_FUSED_FIRST - 1,
-#define FG_FUSED_ROW(name, formula) FG_FUSED_##name,
-    FG_FUSED_TABLE(FG_FUSED_ROW)
-#undef FG_FUSED_ROW
-    FG_FUSED_END
-};
-
-typedef struct FgFusedLoops {
-    FgValueLoop loop[FG_FUSED_END - FG_FUSED_FIRST][2];         /* float, double                  */
-} FgFusedLoops;
 
 typedef struct FgBlockOp {
     uint16_t op;
@@ -159,8 +131,7 @@ typedef struct FgBlockSum {
 typedef struct FgTotal {
     double lane[16];
     int64_t filled;             /* of a block of 512                                              */
-    int64_t count;              /* of whole blocks                                                */
-    double part[48];
+    FgPairs blocks;
 } FgTotal;
 
 typedef struct FgBlockRun {
@@ -232,13 +203,12 @@ typedef struct FgStep {
 } FgStep;
 
 typedef struct FgChunk {        /* of memory that lives as long as a plan, or a planning          */
-    struct FgChunk *next;
+    _Alignas(16) struct FgChunk *next;
     size_t used, size;
 } FgChunk;
 
 typedef struct FgPlan {
     FgChunk *memory;
-    const FgKernels *kernels;
     int64_t node_count, kept_count;
     FgStep *steps;
     int32_t step_count;
@@ -253,7 +223,7 @@ typedef struct FgPlan {
     FgOperand *inputs, *outputs;
     int32_t *output_place;      /* where an output is written to directly, or -1: copied          */
     int32_t input_count, output_count, loop_count;
-    int32_t folded, merged, pruned;
+    int32_t folded, merged;
     const char *error;
 } FgPlan;
 
@@ -268,7 +238,6 @@ extern const char fg_plan_no_memory[];    /* what it says where it could not loo
 typedef struct FgLoopFrame {
     struct FgFrame *body, *condition;
     char *scratch;
-    double *numbers;            /* carries that are numbers                                       */
 } FgLoopFrame;
 
 typedef struct FgFrame {
@@ -306,9 +275,6 @@ int fg_run(FgFrame *frame);
 void fg_operand_copy(FgFrame *frame, const FgOperand *x, char *out);
 int64_t fg_loop_scratch(const FgLoop *loop);
 int64_t fg_block_bytes(const FgBlockRun *run);
-/* How many rows of a reduction are worked on at a time. */
-int64_t fg_rows_together(int64_t length);
 double fg_number_at(const char *p, int dtype);
-int64_t fg_item(int dtype);
 
 #endif

@@ -13,7 +13,6 @@ cdef extern from "alloc.h" nogil:
     void fg_counts_share(void *)
     void *fg_malloc(size_t)
     void *fg_calloc(size_t, size_t)
-    void *fg_realloc(void *, size_t)
     void fg_free(void *)
     void *fg_grown(void *, int64_t *, size_t)
     void *fg_chunk(int64_t)
@@ -36,10 +35,11 @@ cdef extern from "fg.h" nogil:
     enum: FG_NONE, FG_A, FG_B, FG_C, FG_Y
     enum: FG_SMOOTH, FG_ANALYTIC, FG_STEPS, FG_MASK, FG_INNER, FG_TAME, FG_BESIDE
     enum: FG_MOVES, FG_LINEAR, FG_BILINEAR, FG_REDUCES, FG_LISTED, FG_INDEXED
-    enum: FG_UNARY, FG_BINARY, FG_TERNARY, FG_COMPARE, FG_SHAPED
+    enum: FG_COMPARE, FG_SHAPED
     enum: FG_ELEMENTWISE_END, FG_COMPARE_END, FG_OPS
     enum: FG_BLOCK, FG_SEGMENT_BITS, FG_SEGMENT, FG_SEGMENTS_MAX, FG_NO_ID, FG_RUN
-    enum: FG_BOOL, FG_INT64, FG_FLOAT32, FG_FLOAT64, FG_COMPLEX64, FG_COMPLEX128
+    enum: FG_BOOL, FG_INT64, FG_FLOAT32, FG_FLOAT64
+    int64_t item_size "fg_item"(int dtype)
     enum:
         FG_NEEDS_GRAD, FG_LEAF, FG_WEAK, FG_CONST_A, FG_CONST_B, FG_CONST_C, FG_LITERAL
         FG_CONSUMED, FG_WANTED, FG_ARGUMENT, FG_PENDING, FG_READS_SELF, FG_RETAINED
@@ -198,6 +198,31 @@ cdef extern from "fg.h" nogil:
         uint32_t stream_reach, duals
         FgTape *spare
 
+
+cdef extern from "walk.h" nogil:
+    ctypedef struct FgWalk:
+        pass
+    void fg_strides_plain(int32_t, const int64_t *, int64_t, int64_t *)
+    void fg_strides_broadcast(int32_t, int32_t, const int64_t *, const int64_t *, int64_t *)
+    int64_t fg_index_apply(const int64_t *, int64_t, const int64_t *, int64_t *)
+    FgWalk fg_walk_over(int32_t, const int64_t *, const int64_t *, int64_t *, int64_t *)
+    FgWalk fg_walk_rows(int32_t, const int64_t *, const int64_t *, uint64_t, int64_t *, int64_t *,
+                        int64_t *, int64_t *)
+    void fg_walk_gather(const FgWalk *, char *, int64_t, int64_t, char *, int64_t)
+    void fg_walk_sum(const FgWalk *, char *, int64_t, int64_t, const void *, int, const FgLoops *)
+    void fg_walk_add(const FgWalk *, char *, int64_t, int64_t, const void *, int, const FgLoops *)
+
+cdef extern from "reduce.h" nogil:
+    ctypedef struct Total "FgPairs":
+        int64_t count
+    void total_add "fg_pairs_add"(Total *, double)
+    double total_value "fg_pairs_value"(const Total *)
+    int64_t fg_rows_together(int64_t)
+    void entry_set "fg_entry_set"(char *, int64_t, double, bint)
+    void fg_rows_reduce(int, const FgLoops *, char *, int64_t, int64_t, double *, char *, int64_t,
+                        bint)
+    void fg_rows_weigh(int, const FgLoops *, char *, int64_t, int64_t, double *, const char *,
+                       int64_t, bint)
 
 cdef extern from "scalar.h" nogil:
     double fg_value(int op, int dtype, double a, double b, double c)

@@ -1,7 +1,5 @@
 /* Pass 7, of block runs: element-wise operators of many nodes as operators of blocks, two of them
  * made one where the first is needed by the second alone, and the registers that they work in. */
-#include <string.h>
-
 #include "plan.h"
 
 static int32_t value_new(BlockBuilder *b, int item, int fixed)
@@ -14,15 +12,20 @@ static int32_t value_new(BlockBuilder *b, int item, int fixed)
     return v;
 }
 
+/* Which values an operator reads: -1 where it has no operand, or one that is no value. */
+static void values_of(const FgBlockOp *o, int32_t *x)
+{
+    x[0] = o->op == FG_BLOCK_GATHER ? -1 : (int32_t)o->a;
+    x[1] = o->op == FG_BLOCK_SUM ? -1 : (int32_t)o->b;
+    x[2] = (int32_t)o->c;
+}
+
 static void block_emit(BlockBuilder *b, int op, int dtype, int32_t y, int32_t x0, int32_t x1,
                        int32_t x2)
 {
     FgBlockOp *o = &b->ops[b->count];
     *o = (FgBlockOp){ (uint16_t)op, (uint8_t)dtype, y >= 0 ? b->item[y] : 0, (uint32_t)y,
                       (uint32_t)x0, (uint32_t)x1, (uint32_t)x2 };
-    if (x0 >= 0 && op != FG_BLOCK_GATHER) b->last[x0] = b->count;
-    if (x1 >= 0 && op != FG_BLOCK_SUM) b->last[x1] = b->count;
-    if (x2 >= 0) b->last[x2] = b->count;
     b->count++;
 }
 
@@ -95,7 +98,7 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
             sum->walk = plan_walk_new(p, from, from, strides);
             sum->place = p->place[i];
             sum->wide = n->dtype == FG_FLOAT64 ? sum->place
-                        : plan_place_extra(p, i, to->size * 8, at);
+                        : plan_place_new(p, i, to->size * 8, at);
         }
         block_emit(b, FG_BLOCK_SUM, n->dtype, -1, x[0], b->run->sum_count++, -1);
         return;
@@ -129,38 +132,34 @@ static void block_node(Planner *p, BlockBuilder *b, int32_t i, int32_t group, in
     b->value[i] = y;
 }
 
+/* 0: there is none. `at` is where the second has the result of the first. */
 static int fused_operator(int first, int second, int at)
 {
-    int weighs = first == FG_weigh;
+    const int loops = FG_BLOCK_FUSED + (first == FG_weigh ? FG_FUSED_weigh_add : 0);
     if (first != FG_multiply && first != FG_weigh) return 0;
-    if (second == FG_add) return weighs ? FG_FUSED_weigh_add : FG_FUSED_multiply_add;
-    if (second == FG_subtract && at == 0)
-        return weighs ? FG_FUSED_weigh_subtract : FG_FUSED_multiply_subtract;
+    if (second == FG_add) return loops + FG_FUSED_multiply_add;
     if (second == FG_subtract)
-        return weighs ? FG_FUSED_subtract_weigh : FG_FUSED_subtract_multiply;
-    if (second == first) return weighs ? FG_FUSED_weigh_weigh : FG_FUSED_multiply_multiply;
-    return 0;
+        return loops + (at == 0 ? FG_FUSED_multiply_subtract : FG_FUSED_subtract_multiply);
+    return second == first ? loops + FG_FUSED_multiply_multiply : 0;
 }
 
 /* A product that only the next sum, difference or product needs is computed with it. */
 static void block_fuse(Planner *p, BlockBuilder *b)
 {
     int32_t *uses = SCRATCH(int32_t, b->value_count), *made = SCRATCH(int32_t, b->value_count);
-    int32_t kept = 0;
+    int32_t kept = 0, x[3];
     for (int32_t v = 0; v < b->value_count; v++) made[v] = -1;
     for (int32_t k = 0; k < b->count; k++) {
-        const FgBlockOp *o = &b->ops[k];
-        if (o->op != FG_BLOCK_GATHER && (int32_t)o->a >= 0) uses[o->a]++;
-        if (o->op != FG_BLOCK_SUM && (int32_t)o->b >= 0) uses[o->b]++;
-        if ((int32_t)o->c >= 0) uses[o->c]++;
+        values_of(&b->ops[k], x);
+        for (int j = 0; j < 3; j++) if (x[j] >= 0) uses[x[j]]++;
     }
     for (int32_t k = 0; k < b->count; k++) {
         FgBlockOp *o = &b->ops[k];
         if (is_value(o->op) && (int32_t)o->b >= 0 && (int32_t)o->c < 0)
             for (int at = 1; at >= 0; at--) {
-                int32_t x = (int32_t)(at ? o->b : o->a), other = (int32_t)(at ? o->a : o->b);
-                if (uses[x] != 1 || b->fixed[x] || made[x] < 0) continue;
-                FgBlockOp *first = &b->ops[made[x]];
+                int32_t y = (int32_t)(at ? o->b : o->a), other = (int32_t)(at ? o->a : o->b);
+                if (uses[y] != 1 || b->fixed[y] || made[y] < 0) continue;
+                FgBlockOp *first = &b->ops[made[y]];
                 int op = fused_operator(first->op, o->op, at);
                 if (op == 0 || first->dtype != o->dtype) continue;
                 o->op = (uint16_t)op;
@@ -172,14 +171,11 @@ static void block_fuse(Planner *p, BlockBuilder *b)
             }
         if ((int32_t)o->y >= 0) made[o->y] = k;
     }
-    for (int32_t v = 0; v < b->value_count; v++) b->last[v] = -1;
     for (int32_t k = 0; k < b->count; k++) {
-        FgBlockOp *o = &b->ops[k];
-        if (o->op == UINT16_MAX) continue;
-        if (o->op != FG_BLOCK_GATHER && (int32_t)o->a >= 0) b->last[o->a] = kept;
-        if (o->op != FG_BLOCK_SUM && (int32_t)o->b >= 0) b->last[o->b] = kept;
-        if ((int32_t)o->c >= 0) b->last[o->c] = kept;
-        b->ops[kept++] = *o;
+        if (b->ops[k].op == UINT16_MAX) continue;
+        values_of(&b->ops[k], x);
+        for (int j = 0; j < 3; j++) if (x[j] >= 0) b->last[x[j]] = kept;
+        b->ops[kept++] = b->ops[k];
     }
     b->count = kept;
 }
@@ -195,10 +191,9 @@ static void block_registers(Planner *p, BlockBuilder *b)
     for (int32_t v = 0; v < b->value_count; v++) reg[v] = b->fixed[v] ? next++ : -1;
     for (int32_t k = 0; k < b->count; k++) {
         FgBlockOp *o = &b->ops[k];
-        int32_t y = (int32_t)o->y, x[3] = { (int32_t)o->a, (int32_t)o->b, (int32_t)o->c };
-        int over = is_value(o->op) || o->op >= FG_FUSED_FIRST;
-        if (o->op == FG_BLOCK_GATHER) x[0] = -1;
-        if (o->op == FG_BLOCK_SUM) x[1] = -1;
+        int32_t y = (int32_t)o->y, x[3];
+        int over = is_value(o->op) || o->op >= FG_BLOCK_FUSED;
+        values_of(o, x);
         if (y >= 0 && !over && reg[y] < 0) reg[y] = free_count ? free_list[--free_count] : next++;
         for (int j = 0; j < 3; j++) {
             int again = (j > 0 && x[j] == x[0]) || (j > 1 && x[j] == x[1]);
@@ -208,12 +203,9 @@ static void block_registers(Planner *p, BlockBuilder *b)
         if (y >= 0 && reg[y] < 0) reg[y] = free_count ? free_list[--free_count] : next++;
         if (y >= 0 && b->last[y] < 0 && !b->fixed[y]) free_list[free_count++] = reg[y];
         if (y >= 0) o->y = (uint32_t)reg[y];
-        if (x[0] >= 0) o->a = (uint32_t)reg[x[0]];
-        if (x[1] >= 0) o->b = (uint32_t)reg[x[1]];
-        if (x[2] >= 0) o->c = (uint32_t)reg[x[2]];
-        if (o->op != FG_BLOCK_GATHER && x[0] < 0) o->a = 0;
-        if (o->op != FG_BLOCK_SUM && x[1] < 0) o->b = 0;
-        if (x[2] < 0) o->c = 0;
+        if (o->op != FG_BLOCK_GATHER) o->a = x[0] >= 0 ? (uint32_t)reg[x[0]] : 0;
+        if (o->op != FG_BLOCK_SUM) o->b = x[1] >= 0 ? (uint32_t)reg[x[1]] : 0;
+        o->c = x[2] >= 0 ? (uint32_t)reg[x[2]] : 0;
     }
     for (int32_t k = 0; k < run->input_count; k++)
         run->inputs[k].reg = (uint32_t)reg[run->inputs[k].reg];

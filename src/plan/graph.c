@@ -1,8 +1,5 @@
 /* Memory for a planning and for its plan; how entries lie in memory; and pass 1: which nodes are
  * needed. */
-#include <setjmp.h>
-#include <string.h>
-
 #include "alloc.h"
 #include "plan.h"
 
@@ -10,23 +7,20 @@
 
 void *plan_take(Planner *p, FgChunk **chunks, size_t nbytes)
 {
-    nbytes = (nbytes + 15) & ~(size_t)15;
+    enum { SIZE = 65536 };
     FgChunk *chunk = *chunks;
+    nbytes = (nbytes + 15) & ~(size_t)15;
     if (chunk == NULL || chunk->size - chunk->used < nbytes) {
-        size_t size = nbytes > 65536 ? nbytes : 65536;
-        chunk = fg_calloc(1, sizeof(FgChunk) + size + 16);
+        const size_t size = nbytes > SIZE ? nbytes : SIZE;
+        /* Behind a large chunk the rest of the last one still serves. */
+        if (chunk != NULL && nbytes > SIZE) chunks = &chunk->next;
+        chunk = fg_calloc(1, sizeof(FgChunk) + size);
         if (chunk == NULL) longjmp(p->out_of_memory, 1);
         chunk->size = size;
-        if (*chunks != NULL && nbytes > 65536) {        /* the rest of the last one still serves  */
-            chunk->next = (*chunks)->next;
-            (*chunks)->next = chunk;
-            chunk->used = nbytes;
-            return (char *)(((uintptr_t)(chunk + 1) + 15) & ~(uintptr_t)15);
-        }
         chunk->next = *chunks;
         *chunks = chunk;
     }
-    void *memory = (char *)(((uintptr_t)(chunk + 1) + 15) & ~(uintptr_t)15) + chunk->used;
+    void *memory = (char *)(chunk + 1) + chunk->used;
     chunk->used += nbytes;
     return memory;
 }
@@ -41,12 +35,6 @@ void plan_chunks_free(FgChunk *chunk)
 }
 
 /* ---- looking at nodes --------------------------------------------------------------------- */
-
-int64_t fg_item(int dtype)
-{
-    static const uint8_t items[] = { 1, 1, 1, 2, 2, 4, 4, 8, 8, 8, 8, 4, 8 };
-    return dtype < 13 ? items[dtype] : 0;
-}
 
 double fg_number_at(const char *data, int dtype)
 {

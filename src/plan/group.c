@@ -24,6 +24,17 @@ static int32_t *space_newest(Planner *p, int64_t space)
     }
 }
 
+/* The highest level of the operands' groups. */
+static int32_t level_of(const Planner *p, const int32_t *list, int32_t count)
+{
+    int32_t level = 0;
+    for (int32_t k = 0; k < count; k++) {
+        int32_t g = p->group[p->spots[list[k]].base];
+        if (g >= 0 && p->groups[g].level > level) level = p->groups[g].level;
+    }
+    return level;
+}
+
 /* Groups have levels, and whatever depends on a group has a higher one. So a node may join any
  * group that is above all its operands, and the highest of its operands' groups if it finds the
  * operands there inside. */
@@ -31,12 +42,8 @@ static int32_t group_for(Planner *p, int32_t i, int kind, int64_t space, const i
                          int32_t count)
 {
     enum { LOOK_BACK = 8 };
-    int32_t level = 0, own = -1;
+    int32_t level = level_of(p, list, count), own = -1;
     int inside = 1;
-    for (int32_t k = 0; k < count; k++) {
-        int32_t g = p->group[p->spots[list[k]].base];
-        if (g >= 0 && p->groups[g].level > level) level = p->groups[g].level;
-    }
     for (int32_t k = 0; k < count; k++) {
         int32_t g = p->group[p->spots[list[k]].base];
         if (g < 0 || p->groups[g].level < level) continue;
@@ -79,7 +86,7 @@ void plan_group_all(Planner *p)
             case K_RESULT:
                 p->group[i] = p->group[list[0]];
                 break;
-            case K_SCALAR:
+            case FG_STEP_SCALARS:
                 p->group[i] = group_for(p, i, FG_STEP_SCALARS, SPACE_SCALARS, list, count);
                 break;
             case K_LANES:
@@ -88,43 +95,35 @@ void plan_group_all(Planner *p)
             case K_SUM:
                 p->group[i] = group_for(p, i, FG_STEP_BLOCKS, dims_of(p, list[0])->size, list, 1);
                 break;
-            case K_LOAD:
+            case FG_STEP_LOAD:
                 p->group[i] = group_for(p, i, FG_STEP_LOAD, SPACE_LOADS, list, count);
                 break;
             default:
-                level = 0;
-                for (int32_t k = 0; k < count; k++) {
-                    int32_t g = p->group[p->spots[list[k]].base];
-                    if (g >= 0 && p->groups[g].level > level) level = p->groups[g].level;
-                }
+                level = level_of(p, list, count);
                 /* What may fail or cost much comes after the guards taken before it. */
-                if ((kind == K_PYTHON || kind == K_ROWS_AT) && guard >= 0 &&
+                if ((kind == FG_STEP_PYTHON || kind == FG_STEP_ROWS_AT) && guard >= 0 &&
                     p->groups[guard].level > level)
                     level = p->groups[guard].level;
-                int32_t g = group_new(p, kind == K_ROWS ? FG_STEP_ROWS : kind == K_MATMUL
-                                      ? FG_STEP_MATMUL : kind == K_COPY ? FG_STEP_COPY
-                                      : kind == K_PACK ? FG_STEP_PACK : kind == K_FINITE
-                                      ? FG_STEP_FINITE : kind == K_LOOP ? FG_STEP_LOOP
-                                      : kind == K_WEIGHTS ? FG_STEP_WEIGHTS
-                                      : kind == K_ROWS_AT ? FG_STEP_ROWS_AT
-                                      : FG_STEP_PYTHON,
-                                      SPACE_ALONE, level + 1, i);
+                int32_t g = group_new(p, kind, SPACE_ALONE, level + 1, i);
                 p->group[i] = g;
-                if (kind == K_PYTHON || kind == K_ROWS_AT) p->groups[g].after = guard;
+                if (kind == FG_STEP_PYTHON || kind == FG_STEP_ROWS_AT) p->groups[g].after = guard;
             }
             if (p->group[i] >= 0) p->groups[p->group[i]].last = i;
         }
         /* Guards are looked at in the order in which they were taken. */
         while (waiting < s->guard_count && s->guards[waiting].node <= i) {
-            int32_t g = p->group[p->spots[p->same[s->guards[waiting].node]].base];
-            level = g >= 0 ? p->groups[g].level : 0;
+            level = level_of(p, &p->same[s->guards[waiting].node], 1);
             if (guard >= 0 && p->groups[guard].level > level) level = p->groups[guard].level;
-            g = group_new(p, FG_STEP_GUARD, SPACE_ALONE, level + 1, i);
+            int32_t g = group_new(p, FG_STEP_GUARD, SPACE_ALONE, level + 1, i);
             p->groups[g].after = guard;
             p->groups[g].place = (int32_t)waiting++;            /* until it is ordered            */
             guard = g;
         }
     }
+    for (int64_t k = 0; k < s->output_count; k++)
+        p->outside[p->spots[p->same[s->outputs[k]]].base] = 1;
+    for (int64_t k = 0; k < s->guard_count; k++)
+        p->outside[p->spots[p->same[s->guards[k].node]].base] = 1;
 }
 
 /* A node that its own group does not need moves to the one later group that does, where its
@@ -135,17 +134,13 @@ void plan_sink_all(Planner *p)
     enum { NOBODY = -1, SEVERAL = -2 };
     int32_t *wanted_by = SCRATCH(int32_t, p->count), few[3], *list;
     uint8_t *stored = SCRATCH(uint8_t, p->count);
-    for (int32_t i = 0; i < p->count; i++) wanted_by[i] = NOBODY;
+    for (int32_t i = 0; i < p->count; i++) wanted_by[i] = p->outside[i] ? SEVERAL : NOBODY;
     for (int32_t i = 0; i < p->count; i++) {
         if (!p->needed[i] || p->kind[i] == K_VIEW) continue;
         int32_t count = operands_of(p, i, few, &list);
         for (int32_t k = 0; k < count; k++)
             if (!is_inside(p, list[k], p->group[i])) stored[p->spots[list[k]].base] = 1;
     }
-    for (int64_t k = 0; k < p->source->output_count; k++)
-        wanted_by[p->spots[p->same[p->source->outputs[k]]].base] = SEVERAL;
-    for (int64_t k = 0; k < p->source->guard_count; k++)
-        wanted_by[p->spots[p->same[p->source->guards[k].node]].base] = SEVERAL;
     for (int32_t i = (int32_t)p->count - 1; i >= 0; i--) {
         if (!p->needed[i] || p->group[i] < 0) continue;
         int32_t count = operands_of(p, i, few, &list), to = wanted_by[i];
@@ -161,10 +156,7 @@ void plan_sink_all(Planner *p)
         }
         for (int32_t k = 0; k < count; k++) {
             int32_t x = list[k], base = p->spots[x].base;
-            int whole = p->spots[x].contiguous && p->spots[x].offset == 0 &&
-                        dims_of(p, x)->size == dims_of(p, base)->size &&
-                        (lanes || p->kind[i] == K_SUM);
-            if (!whole) wanted_by[base] = SEVERAL;
+            if (!is_whole(p, x) || !(lanes || p->kind[i] == K_SUM)) wanted_by[base] = SEVERAL;
             else if (wanted_by[base] == NOBODY) wanted_by[base] = p->group[i];
             else if (wanted_by[base] != p->group[i]) wanted_by[base] = SEVERAL;
         }
@@ -194,22 +186,18 @@ void plan_again_all(Planner *p)
     int32_t few[3], *list;
     int32_t *cost = SCRATCH(int32_t, p->count);
     uint8_t *crosses = SCRATCH(uint8_t, p->count), *stored = SCRATCH(uint8_t, p->count);
+    memcpy(stored, p->outside, (size_t)p->count);
     for (int32_t i = 0; i < p->count; i++) {
         if (!p->needed[i] || p->group[i] < 0) continue;
         int32_t count = operands_of(p, i, few, &list);
         for (int32_t k = 0; k < count; k++) {
             int32_t x = list[k], base = p->spots[x].base;
             if (is_inside(p, x, p->group[i])) continue;
-            if ((p->kind[i] == K_LANES || p->kind[i] == K_SUM) && p->spots[x].contiguous &&
-                p->spots[x].offset == 0 && dims_of(p, x)->size == dims_of(p, base)->size &&
+            if ((p->kind[i] == K_LANES || p->kind[i] == K_SUM) && is_whole(p, x) &&
                 p->groups[p->group[i]].space == dims_of(p, base)->size) crosses[base] = 1;
             else stored[base] = 1;
         }
     }
-    for (int64_t k = 0; k < p->source->output_count; k++)
-        stored[p->spots[p->same[p->source->outputs[k]]].base] = 1;
-    for (int64_t k = 0; k < p->source->guard_count; k++)
-        stored[p->spots[p->same[p->source->guards[k].node]].base] = 1;
     for (int32_t i = 0; i < p->count; i++) {
         if (p->needed[i] && p->kind[i] == K_LANES && dims_of(p, i)->size < LARGE)
             p->again[i] = stored[i] || crosses[i] ? 2 : 0;

@@ -21,6 +21,14 @@ static void note_again(Planner *p, int32_t i, int32_t group, int32_t at)
     }
 }
 
+int32_t plan_place_new(Planner *p, int32_t node, int64_t nbytes, int32_t at)
+{
+    p->plan->places[p->plan->place_count] = (FgPlace){
+        .kind = FG_PLACE_FRAME, .which = -1, .node = node, .nbytes = nbytes, .first = at, .last = at
+    };
+    return p->plan->place_count++;
+}
+
 void plan_place_all(Planner *p)
 {
     const FgSource *s = p->source;
@@ -43,22 +51,13 @@ void plan_place_all(Planner *p)
                 note_again(p, p->spots[list[k]].base, p->group[i], -1);
             else p->outside[p->spots[list[k]].base] = 1;
     }
-    for (int64_t k = 0; k < s->output_count; k++)
-        p->outside[p->spots[p->same[s->outputs[k]]].base] = 1;
-    for (int64_t k = 0; k < s->guard_count; k++)
-        p->outside[p->spots[p->same[s->guards[k].node]].base] = 1;
     for (int32_t i = 0; i < p->count; i++) {
         const FgGraphNode *n = &p->nodes[i];
-        if (!p->needed[i] || p->kind[i] == K_VIEW || p->kind[i] == K_LOOP || p->spots[i].number ||
+        if (!p->needed[i] || p->kind[i] == K_VIEW || p->kind[i] == FG_STEP_LOOP || p->spots[i].number ||
             (p->kind[i] == K_LANES && !p->outside[i]) || is_constant(p, i)) continue;
-        FgPlace *place = &plan->places[plan->place_count];
-        p->place[i] = plan->place_count++;
-        place->kind = FG_PLACE_FRAME;
-        place->which = -1;
-        place->node = i;
-        place->nbytes = dims_of(p, i)->size * fg_item(n->dtype);
-        place->first = p->group[i] >= 0 ? when[p->group[i]] : 0;
-        place->last = place->first;
+        p->place[i] = plan_place_new(p, i, dims_of(p, i)->size * fg_item(n->dtype),
+                                     p->group[i] >= 0 ? when[p->group[i]] : 0);
+        FgPlace *place = &plan->places[p->place[i]];
         if (n->op == FG_leaf && n->flags & FG_GRAPH_INPUT) {
             place->kind = FG_PLACE_INPUT;
             place->which = (int32_t)n->constant;
@@ -83,24 +82,11 @@ void plan_place_all(Planner *p)
         int32_t x = p->same[s->outputs[k]], base = p->spots[x].base, at = p->place[base];
         plan->output_place[k] = -1;
         note_use(p, x, p->step_count);
-        if (at >= 0 && plan->places[at].kind == FG_PLACE_FRAME && p->spots[x].contiguous &&
-            p->spots[x].offset == 0 && dims_of(p, x)->size == dims_of(p, base)->size &&
+        if (at >= 0 && plan->places[at].kind == FG_PLACE_FRAME && is_whole(p, x) &&
             p->nodes[x].rank) {
             plan->places[at].kind = FG_PLACE_OUTPUT;
             plan->places[at].which = k;
             plan->output_place[k] = at;
         }
     }
-}
-
-/* Memory beside the values, for one step. */
-int32_t plan_place_extra(Planner *p, int32_t node, int64_t nbytes, int32_t at)
-{
-    FgPlace *place = &p->plan->places[p->plan->place_count];
-    place->kind = FG_PLACE_FRAME;
-    place->which = -1;
-    place->node = node;
-    place->nbytes = nbytes;
-    place->first = place->last = at;
-    return p->plan->place_count++;
 }

@@ -1,8 +1,5 @@
 /* Passes 8 and 9: what registers hold, the strings of scalar operations, and where in the frame the
  * arrays lie. */
-#include <setjmp.h>
-#include <string.h>
-
 #include "plan.h"
 
 /* ---- pass 8: registers and scalar strings ------------------------------------------------- */
@@ -48,6 +45,11 @@ void plan_finish_scalars(Planner *p)
 /* ---- pass 9: memory ----------------------------------------------------------------------- */
 
 static int64_t rounded(int64_t nbytes) { return (nbytes + 63) & ~(int64_t)63; }
+
+static int class_of(int64_t nbytes)
+{
+    return 63 - __builtin_clzll((unsigned long long)nbytes | 1);
+}
 
 /* What comes first: the largest; what is made first; what takes most room for longest; what is made
  * last. No rule is best for every plan. */
@@ -130,55 +132,48 @@ static int64_t memory_offline(Planner *p, int32_t *arrays, int32_t count)
     return memory_in_order(p, found, count, by_offset, AS_THEY_STAND);
 }
 
-/* The same for many: holes by size class, first come first served. */
+/* The first of each of n lists, which are empty. */
+static int32_t *lists_new(Planner *p, int32_t n)
+{
+    int32_t *lists = SCRATCH(int32_t, n);
+    memset(lists, -1, (size_t)n * sizeof(int32_t));
+    return lists;
+}
+
+/* Memory for many: holes by size class, first come first served. An array is in one list at a time:
+ * of those that begin with a step, that end with it, or of holes. */
 static int64_t memory_by_class(Planner *p, const int32_t *arrays, int32_t count)
 {
     FgPlace *places = p->plan->places;
-    int32_t steps = p->step_count;
-    int32_t *ending = SCRATCH(int32_t, steps + 1), *next = SCRATCH(int32_t, p->plan->place_count);
-    int32_t *free_next = SCRATCH(int32_t, p->plan->place_count);
-    int32_t heads[64];
+    int32_t *starting = lists_new(p, p->step_count + 1), *ending = lists_new(p, p->step_count + 1);
+    int32_t *holes = lists_new(p, 64), *next = SCRATCH(int32_t, p->plan->place_count), after;
     int64_t total = 0;
-    for (int32_t k = 0; k <= steps; k++) ending[k] = -1;
-    for (int k = 0; k < 64; k++) heads[k] = -1;
-    int32_t at = 0;
-    for (int32_t k = 0; k < count; k++) {               /* places stand in order of their nodes   */
-        next[arrays[k]] = -1;
-    }
-    int32_t *starting = SCRATCH(int32_t, steps + 1), *start_next = SCRATCH(int32_t,
-                                                                           p->plan->place_count);
-    for (int32_t k = 0; k <= steps; k++) starting[k] = -1;
     for (int32_t k = 0; k < count; k++) {
-        int32_t x = arrays[k];
-        start_next[x] = starting[places[x].first];
-        starting[places[x].first] = x;
+        next[arrays[k]] = starting[places[arrays[k]].first];
+        starting[places[arrays[k]].first] = arrays[k];
     }
-    for (at = 0; at <= steps; at++) {
-        for (int32_t x = starting[at]; x >= 0; x = start_next[x]) {
+    for (int32_t at = 0; at <= p->step_count; at++) {
+        for (int32_t x = starting[at]; x >= 0; x = after) {
             int64_t need = rounded(places[x].nbytes);
-            int class = 63 - __builtin_clzll((unsigned long long)need | 1);
-            int32_t previous = -1, y = heads[class];
-            int look = 0;
-            while (y >= 0 && look++ < 16 && rounded(places[y].nbytes) < need) {
-                previous = y;
-                y = free_next[y];
-            }
-            if (y >= 0 && rounded(places[y].nbytes) >= need) {
-                if (previous < 0) heads[class] = free_next[y];
-                else free_next[previous] = free_next[y];
-                places[x].offset = places[y].offset;
+            int32_t *hole = &holes[class_of(need)];
+            for (int look = 0; *hole >= 0 && look < 16 && rounded(places[*hole].nbytes) < need; look++)
+                hole = &next[*hole];
+            if (*hole >= 0 && rounded(places[*hole].nbytes) >= need) {
+                places[x].offset = places[*hole].offset;
+                *hole = next[*hole];
             } else {
                 places[x].offset = total;
                 total += need;
             }
-            int32_t end = places[x].last < steps ? places[x].last : steps;
-            next[x] = ending[end];
-            ending[end] = x;
+            after = next[x];
+            next[x] = ending[places[x].last];
+            ending[places[x].last] = x;
         }
-        for (int32_t x = ending[at]; x >= 0; x = next[x]) {
-            int class = 63 - __builtin_clzll((unsigned long long)rounded(places[x].nbytes) | 1);
-            free_next[x] = heads[class];
-            heads[class] = x;
+        for (int32_t x = ending[at]; x >= 0; x = after) {
+            int32_t *hole = &holes[class_of(rounded(places[x].nbytes))];
+            after = next[x];
+            next[x] = *hole;
+            *hole = x;
         }
     }
     return total;

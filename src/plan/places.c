@@ -1,17 +1,6 @@
 /* Pass 3: where values are, and what is to be done for a node. Pass 4 asks for each in its turn. */
 #include "plan.h"
 
-static const int64_t *strides_plain(Planner *p, int32_t i)
-{
-    const FgDims *d = dims_of(p, i);
-    int64_t *strides = strides_new(p, d->rank), step = fg_item(p->nodes[i].dtype);
-    for (int32_t k = d->rank - 1; k >= 0; k--) {
-        strides[k] = step;
-        step *= d->dims[k];
-    }
-    return strides;
-}
-
 static int is_plain(const FgDims *d, const int64_t *strides, int64_t item)
 {
     for (int32_t k = d->rank - 1; k >= 0; k--) {
@@ -34,7 +23,12 @@ void plan_spot_own(Planner *p, int32_t i)
 const int64_t *plan_strides_of(Planner *p, int32_t i)
 {
     Spot *s = &p->spots[i];
-    if (s->strides == NULL) s->strides = strides_plain(p, i);
+    if (s->strides == NULL) {
+        const FgDims *d = dims_of(p, i);
+        int64_t *strides = strides_new(p, d->rank);
+        fg_strides_plain(d->rank, d->dims, fg_item(p->nodes[i].dtype), strides);
+        s->strides = strides;
+    }
     return s->strides;
 }
 
@@ -71,22 +65,10 @@ static int spot_view(Planner *p, int32_t i)
             }
         }
     } else if (n->op == FG_broadcast) {
-        for (int32_t k = 0; k < d->rank; k++) {
-            int32_t j = k - (d->rank - from->rank);
-            strides[k] = j >= 0 && from->dims[j] != 1 ? own[j] : 0;
-        }
+        fg_strides_broadcast(d->rank, from->rank, from->dims, own, strides);
     } else {                                                    /* item                           */
-        int32_t axis = 0, r = 0;
-        for (int32_t k = 0; k < attr->count; k += FG_INDEX_FIELDS) {
-            const int64_t *index = attr->numbers + k;
-            if (index[0] == FG_INDEX_NEW) {
-                strides[r++] = 0;
-                continue;
-            }
-            if (d->size) s->offset += index[1] * own[axis];
-            if (index[0] == FG_INDEX_SLICE) strides[r++] = index[2] * own[axis];
-            axis++;
-        }
+        int64_t begin = index_apply(attr, own, strides);
+        if (d->size) s->offset += begin;
     }
     s->strides = strides;
     s->contiguous = is_plain(d, strides, fg_item(n->dtype));
@@ -100,46 +82,46 @@ int plan_kind_of(Planner *p, int32_t i)
     int dtype = n->dtype, from = 0;
     if (n->a >= 0 && !(n->flags & FG_GRAPH_MANY)) from = p->nodes[n->a].dtype;
     if (n->op == FG_leaf) return K_LEAF;
-    if (n->op == FG_custom && attribute_of(p, i)->kind == FG_ATTR_LOOP) return K_LOOP;
-    if (n->op == FG_result && p->kind[n->a] == K_LOOP) return K_RESULT;
-    if (attribute_of(p, i)->kind == FG_ATTR_PYTHON) return K_PYTHON;
+    if (n->op == FG_custom && attribute_of(p, i)->kind == FG_ATTR_LOOP) return FG_STEP_LOOP;
+    if (n->op == FG_result && p->kind[n->a] == FG_STEP_LOOP) return K_RESULT;
+    if (attribute_of(p, i)->kind == FG_ATTR_PYTHON) return FG_STEP_PYTHON;
     if (attribute_of(p, i)->kind == FG_ATTR_ROWS) {
         count = operands_of(p, i, few, &list);
         for (int32_t k = 0; k < count; k++)
-            if (!p->spots[list[k]].contiguous || p->spots[list[k]].number) return K_PYTHON;
-        return n->rank == 0 ? K_PYTHON : K_ROWS_AT;
+            if (!p->spots[list[k]].contiguous || p->spots[list[k]].number) return FG_STEP_PYTHON;
+        return n->rank == 0 ? FG_STEP_PYTHON : FG_STEP_ROWS_AT;
     }
-    if (is_value(n->op)) return !is_float(dtype) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
-    if (is_compare(n->op)) return !is_float(from) ? K_PYTHON : n->rank ? K_LANES : K_SCALAR;
+    if (is_value(n->op)) return !is_float(dtype) ? FG_STEP_PYTHON : n->rank ? K_LANES : FG_STEP_SCALARS;
+    if (is_compare(n->op)) return !is_float(from) ? FG_STEP_PYTHON : n->rank ? K_LANES : FG_STEP_SCALARS;
     switch (n->op) {
     case FG_reshape: case FG_transpose: case FG_flip: case FG_broadcast: case FG_item:
         if (spot_view(p, i)) return K_VIEW;
-        return n->rank == 0 && is_number(dtype) ? K_LOAD : K_COPY;
+        return n->rank == 0 && is_number(dtype) ? FG_STEP_LOAD : FG_STEP_COPY;
     case FG_cast:
         if (n->rank == 0 && is_number(dtype))
-            return is_number(from) ? K_SCALAR : K_LOAD;
+            return is_number(from) ? FG_STEP_SCALARS : FG_STEP_LOAD;
         if (is_float(dtype) && (is_number(from) || from == FG_INT64)) return K_LANES;
-        return dtype == FG_BOOL && is_float(from) ? K_LANES : K_PYTHON;
+        return dtype == FG_BOOL && is_float(from) ? K_LANES : FG_STEP_PYTHON;
     case FG_sum:
-        return is_float(dtype) ? K_SUM : K_PYTHON;
+        return is_float(dtype) ? K_SUM : FG_STEP_PYTHON;
     case FG_prod: case FG_max: case FG_min: case FG_logsumexp:
-        return is_float(dtype) ? K_ROWS : K_PYTHON;
+        return is_float(dtype) ? FG_STEP_ROWS : FG_STEP_PYTHON;
     case FG_matmul:
-        return is_float(dtype) && fg_vm_matmul[dtype == FG_FLOAT64] != NULL ? K_MATMUL : K_PYTHON;
+        return is_float(dtype) && fg_vm_matmul[dtype == FG_FLOAT64] != NULL ? FG_STEP_MATMUL : FG_STEP_PYTHON;
     case FG_place: case FG_assign:
-        return K_COPY;
+        return FG_STEP_COPY;
     case FG_concatenate:
-        if (attribute_of(p, i)->numbers[0] >= 0) return K_COPY;
+        if (attribute_of(p, i)->numbers[0] >= 0) return FG_STEP_COPY;
         count = operands_of(p, i, few, &list);
         for (int32_t k = 0; k < count; k++)
-            if (!is_number(p->nodes[list[k]].dtype)) return K_PYTHON;
-        return K_PACK;
+            if (!is_number(p->nodes[list[k]].dtype)) return FG_STEP_PYTHON;
+        return FG_STEP_PACK;
     case FG_call:                       /* a logical operator of booleans, or isfinite            */
-        if (attribute_of(p, i)->numbers[0] == FG_CALL_WEIGHTS) return K_WEIGHTS;
+        if (attribute_of(p, i)->numbers[0] == FG_CALL_WEIGHTS) return FG_STEP_WEIGHTS;
         if (attribute_of(p, i)->numbers[0] == FG_CALL_ALL_FINITE ||
-            (attribute_of(p, i)->numbers[0] == FG_BLOCK_FINITE && n->rank == 0)) return K_FINITE;
-        return n->rank ? K_LANES : K_SCALAR;
+            (attribute_of(p, i)->numbers[0] == FG_BLOCK_FINITE && n->rank == 0)) return FG_STEP_FINITE;
+        return n->rank ? K_LANES : FG_STEP_SCALARS;
     default:
-        return K_PYTHON;
+        return FG_STEP_PYTHON;
     }
 }

@@ -4,9 +4,6 @@
  * numbers of their nodes throughout: a node that turns out to equal another one points to it
  * (`same`), one that nobody needs is skipped.
  */
-#include <setjmp.h>
-#include <string.h>
-
 #include "alloc.h"
 #include "plan.h"
 

@@ -10,11 +10,8 @@
 
 enum { UNIFORM = 1u << 16 };        /* a leaf: all entries are the number in `constant`           */
 
-/* What is to be done for a node. */
-enum {
-    K_NONE, K_LEAF, K_VIEW, K_SCALAR, K_LANES, K_SUM, K_ROWS, K_LOAD, K_MATMUL, K_COPY, K_PACK,
-    K_FINITE, K_WEIGHTS, K_ROWS_AT, K_LOOP, K_RESULT, K_PYTHON
-};
+/* What is to be done for a node: a part of a step of that kind, or nothing, or part of a block run. */
+enum { K_LEAF = FG_STEP_GUARD + 1, K_VIEW, K_RESULT, K_LANES, K_SUM };
 
 /* Where a value is: in the memory of the node `base`, or the number that node `base` is. */
 typedef struct Spot {
@@ -109,16 +106,27 @@ static inline int is_the_number(const Planner *p, int32_t i, double value)
     return i >= 0 && is_constant(p, i) && memcmp(&p->nodes[i].constant, &value, 8) == 0;
 }
 
+/* Whether x shows all of its base's memory, in order. */
+static inline int is_whole(const Planner *p, int32_t x)
+{
+    const Spot *s = &p->spots[x];
+    return s->contiguous && s->offset == 0 && dims_of(p, x)->size == dims_of(p, s->base)->size;
+}
+
 /* Whether a consumer in group g finds operand x among the values that the group is just working on:
  * in a block register, or in a register of the scalar string. */
 static inline int is_inside(const Planner *p, int32_t x, int32_t g)
 {
-    const Spot *s = &p->spots[x];
-    int32_t base = s->base;
+    int32_t base = p->spots[x].base;
     if (p->group[base] != g) return 0;
-    if (p->kind[base] == K_SCALAR) return p->groups[g].space == SPACE_SCALARS;
-    return p->kind[base] == K_LANES && s->contiguous && s->offset == 0 &&
-           dims_of(p, x)->size == dims_of(p, base)->size;
+    if (p->kind[base] == FG_STEP_SCALARS) return p->groups[g].space == SPACE_SCALARS;
+    return p->kind[base] == K_LANES && is_whole(p, x);
+}
+
+/* Where a basic index begins, and its strides. */
+static inline int64_t index_apply(const FgAttribute *x, const int64_t *own, int64_t *strides)
+{
+    return fg_index_apply(x->numbers, x->count / FG_INDEX_FIELDS, own, strides);
 }
 
 static inline int64_t *strides_new(Planner *p, int32_t rank) { return KEEP(int64_t, rank); }
@@ -157,8 +165,8 @@ void plan_spot_own(Planner *p, int32_t i);
 const int64_t *plan_strides_of(Planner *p, int32_t i);
 int plan_kind_of(Planner *p, int32_t i);
 
-/* keep.c */
-int32_t plan_place_extra(Planner *p, int32_t node, int64_t nbytes, int32_t at);
+/* keep.c: memory for a value, or beside the values, for one step. */
+int32_t plan_place_new(Planner *p, int32_t node, int64_t nbytes, int32_t at);
 
 /* steps.c */
 FgOperand plan_operand_for(Planner *p, int32_t x);

@@ -12,7 +12,6 @@ static const uint8_t arities[FG_COMPARE_END] = {
 #define BINARY(name, ...) [FG_##name] = 2,
 #define TERNARY(name, ...) [FG_##name] = 3,
 #define COMPARE(name, ...) [FG_##name] = 2,
-#define SHAPED(name, ...)
 #include "ops.def"
 };
 
@@ -81,58 +80,34 @@ static int turned(int product)
     return product == SUBTRACT ? FROM : product == FROM ? SUBTRACT : product;
 }
 
-/* The first instruction of the block of variants, or -1. */
-static int pair_of(int op)
-{
-    switch (op) {
-    case FG_add: return DO_add_AA;
-    case FG_subtract: return DO_subtract_AA;
-    case FG_multiply: return DO_multiply_AA;
-    case FG_weigh: return DO_weigh_AA;
-    case FG_divide: return DO_divide_AA;
-    case FG_maximum: return DO_maximum_AA;
-    case FG_minimum: return DO_minimum_AA;
-    case FG_less: return DO_less_AA;
-    case FG_less_equal: return DO_less_equal_AA;
-    case FG_greater: return DO_greater_AA;
-    case FG_greater_equal: return DO_greater_equal_AA;
-    case FG_equal: return DO_equal_AA;
-    case FG_not_equal: return DO_not_equal_AA;
-    default: return -1;
-    }
-}
+/* The first instruction of the block of variants, and that for exchanged operands; 0: there is none. */
+static const struct { uint16_t plain, turned; } pairs[FG_COMPARE_END] = {
+    [FG_add] = { DO_add_AA, DO_add_AA },
+    [FG_subtract] = { DO_subtract_AA, DO_from_AA },
+    [FG_multiply] = { DO_multiply_AA, DO_multiply_AA },
+    [FG_weigh] = { DO_weigh_AA, DO_weigh_AA },
+    [FG_divide] = { DO_divide_AA, DO_into_AA },
+    [FG_maximum] = { DO_maximum_AA, 0 },
+    [FG_minimum] = { DO_minimum_AA, 0 },
+    [FG_less] = { DO_less_AA, DO_greater_AA },
+    [FG_less_equal] = { DO_less_equal_AA, DO_greater_equal_AA },
+    [FG_greater] = { DO_greater_AA, DO_less_AA },
+    [FG_greater_equal] = { DO_greater_equal_AA, DO_less_equal_AA },
+    [FG_equal] = { DO_equal_AA, DO_equal_AA },
+    [FG_not_equal] = { DO_not_equal_AA, DO_not_equal_AA }
+};
 
-/* The same for exchanged operands. */
-static int turned_pair_of(int op)
-{
-    switch (op) {
-    case FG_add: case FG_multiply: case FG_weigh: case FG_equal: case FG_not_equal:
-        return pair_of(op);
-    case FG_subtract: return DO_from_AA;
-    case FG_divide: return DO_into_AA;
-    case FG_less: return DO_greater_AA;
-    case FG_less_equal: return DO_greater_equal_AA;
-    case FG_greater: return DO_less_AA;
-    case FG_greater_equal: return DO_less_equal_AA;
-    default: return -1;
-    }
-}
+#define SINGLE(name) [FG_##name] = DO_##name##_AA
+static const uint16_t singles[FG_COMPARE_END] = {
+    SINGLE(positive), SINGLE(negative), SINGLE(square), SINGLE(reciprocal), SINGLE(sqrt),
+    SINGLE(abs), SINGLE(relu), SINGLE(step), SINGLE(is_zero), SINGLE(log_da)
+};
+#undef SINGLE
 
-static int single_of(int op)
+/* Which of the instructions for sine and cosine, in their order. */
+static int sine_of(const Step *step)
 {
-    switch (op) {
-    case FG_positive: return DO_positive_AA;
-    case FG_negative: return DO_negative_AA;
-    case FG_square: return DO_square_AA;
-    case FG_reciprocal: return DO_reciprocal_AA;
-    case FG_sqrt: return DO_sqrt_AA;
-    case FG_abs: return DO_abs_AA;
-    case FG_relu: return DO_relu_AA;
-    case FG_step: return DO_step_AA;
-    case FG_is_zero: return DO_is_zero_AA;
-    case FG_log_da: return DO_log_da_AA;
-    default: return -1;
-    }
+    return (step->dtype == FG_FLOAT64 ? 0 : 2) + (step->op == FG_cos);
 }
 
 /* The number of a register. Few operations among many registers number only those that they use:
@@ -178,9 +153,9 @@ static int read_operations(Build *build, const FgScalarOp *ops, uint32_t registe
         values[step.y].writer = (uint32_t)i;
         step.form = op->op == FG_where ? CHOICES
                   : op->op == FG_sin || op->op == FG_cos ? SINES
-                  : wide && pair_of(op->op) >= 0 ? PAIRS
+                  : wide && pairs[op->op].plain ? PAIRS
                   : op->op > FG_BEFORE_COMPARE ? PAIRS
-                  : wide && single_of(op->op) >= 0 ? SINGLES : CALLS;
+                  : wide && singles[op->op] ? SINGLES : CALLS;
         if (op->op == FG_where) {                   /* of any dtype: it only chooses */
             const uint32_t mask = step.x[2];
             step.x[2] = step.x[1], step.x[1] = step.x[0], step.x[0] = mask;
@@ -294,13 +269,10 @@ static int kind_of(const Step *step)
 {
     switch (step->form) {
     case TRIPLES: return DO_run_add_add + step->inner * PRODUCTS + step->outer;
-    case PAIRS: return DO_run_add + (pair_of(step->op) - DO_add_AA) / 6;
-    case SINGLES: return DO_run_positive + (single_of(step->op) - DO_positive_AA) / 6;
+    case PAIRS: return DO_run_add + (pairs[step->op].plain - DO_add_AA) / 6;
+    case SINGLES: return DO_run_positive + (singles[step->op] - DO_positive_AA) / 6;
     case CHOICES: return DO_run_choose;
-    case SINES:
-        if (step->dtype == FG_FLOAT64)
-            return step->op == FG_sin ? DO_run_both_sin_f64 : DO_run_both_cos_f64;
-        return step->op == FG_sin ? DO_run_both_sin_f32 : DO_run_both_cos_f32;
+    case SINES: return DO_run_both_sin_f64 + sine_of(step);
     default:                    /* a function */
         return DO_end + step->op + (step->dtype == FG_FLOAT64 ? FG_COMPARE_END : 0);
     }
@@ -421,15 +393,10 @@ static void assign_accumulator(Build *build)
         if (held != NONE && !step->in_run) {
             /* The first operand may be it, or the second, exchanged for the first. */
             if (step->x[0] != held && step->x[1] == held && step->count >= 2) {
-                int turns = 0;
-                if (step->form == TRIPLES || step->form == TOTALS) {
-                    step->inner = (uint8_t)turned(step->inner);
-                    turns = 1;
-                } else if (step->form == PAIRS && turned_pair_of(step->op) >= 0) {
-                    step->turned = 1;
-                    turns = 1;
-                }
-                if (turns) {
+                const int joined = step->form == TRIPLES || step->form == TOTALS;
+                if (joined) step->inner = (uint8_t)turned(step->inner);
+                else step->turned = step->form == PAIRS && pairs[step->op].turned;
+                if (joined || step->turned) {
                     step->x[1] = step->x[0];
                     step->x[0] = held;
                 }
@@ -513,7 +480,6 @@ static int handler_of(const Step *step)
 {
     const int a = step->from & 1 ? 0 : 1, s = step->from & 4 ? 0 : 1;
     const int variant = 3 * a + step->to, call = 2 * a + step->to;
-    const int wide = step->dtype == FG_FLOAT64;
     if (step->in_run) return step->form == CALLS ? DO_run_call1 + step->count - 1 : kind_of(step);
     switch (step->form) {
     case TRIPLES:
@@ -522,14 +488,11 @@ static int handler_of(const Step *step)
     case TOTALS:
         return (step->inner == MULTIPLY ? DO_total_multiply_ATT : DO_total_weigh_ATT) + 3 * a +
                (s == 1 ? 2 : step->to == 3 ? 0 : 1);
-    case PAIRS:
-        return (step->turned ? turned_pair_of(step->op) : pair_of(step->op)) + variant;
-    case SINGLES: return single_of(step->op) + variant;
+    case PAIRS: return (step->turned ? pairs[step->op].turned : pairs[step->op].plain) + variant;
+    case SINGLES: return singles[step->op] + variant;
     case CHOICES: return DO_choose_AA + variant;
     case CALLS: return DO_call1_AA + 4 * (step->count - 1) + call;
-    case SINES:
-        return (step->op == FG_sin ? wide ? DO_both_sin_f64_AA : DO_both_sin_f32_AA
-                                   : wide ? DO_both_cos_f64_AA : DO_both_cos_f32_AA) + call;
+    case SINES: return DO_both_sin_f64_AA + 4 * sine_of(step) + call;
     default: return DO_end;
     }
 }

@@ -1,6 +1,4 @@
 /* Pass 2: simplify, fold, merge. A node may become another one, or a constant. */
-#include <string.h>
-
 #include "plan.h"
 #include "scalar.h"
 

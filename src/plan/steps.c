@@ -1,6 +1,4 @@
 /* Pass 7: a step for each group, in their order, with all that it takes to run it. */
-#include <string.h>
-
 #include "plan.h"
 
 FgOperand plan_operand_for(Planner *p, int32_t x)
@@ -25,27 +23,9 @@ FgOperand plan_operand_for(Planner *p, int32_t x)
 /* The walk over memory with these strides as if broadcast to a shape. */
 FgWalk plan_walk_new(Planner *p, const FgDims *shape, const FgDims *own, const int64_t *strides)
 {
-    int64_t *dims = KEEP(int64_t, shape->rank + 1), *steps = KEEP(int64_t, shape->rank + 1);
-    int32_t r = 0;
-    for (int32_t i = 0; i < shape->rank; i++) {
-        int64_t dim = shape->dims[i];
-        int32_t j = i - (shape->rank - own->rank);
-        int64_t stride = j >= 0 && own->dims[j] != 1 ? strides[j] : 0;
-        if (dim == 1) continue;
-        if (r && steps[r - 1] == stride * dim) {
-            dims[r - 1] *= dim;
-            steps[r - 1] = stride;
-        } else {
-            dims[r] = dim;
-            steps[r++] = stride;
-        }
-    }
-    if (r == 0) {
-        dims[0] = 1;
-        steps[0] = 0;
-        r = 1;
-    }
-    return (FgWalk){ r, dims, steps };
+    int64_t *dims = KEEP(int64_t, shape->rank), *steps = KEEP(int64_t, shape->rank), wide[64];
+    fg_strides_broadcast(shape->rank, own->rank, own->dims, strides, wide);
+    return fg_walk_over(shape->rank, shape->dims, wide, dims, steps);
 }
 
 static void scalars_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
@@ -81,47 +61,36 @@ static void scalars_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t
     step->in = (void *)ops;             /* built when all registers are known                     */
 }
 
+static void operands_in(Planner *p, FgStep *step, int32_t i)
+{
+    int32_t few[3], *list;
+    step->count = operands_of(p, i, few, &list);
+    step->in = KEEP(FgOperand, step->count);
+    for (int32_t k = 0; k < step->count; k++) step->in[k] = plan_operand_for(p, list[k]);
+}
+
 static void operands_step(Planner *p, FgStep *step, int32_t i)
 {
-    int32_t few[3], *list, count = operands_of(p, i, few, &list);
-    step->in = KEEP(FgOperand, count);
-    for (int32_t k = 0; k < count; k++) step->in[k] = plan_operand_for(p, list[k]);
-    step->count = count;
+    operands_in(p, step, i);
     step->out = plan_operand_for(p, i);
     step->dtype = p->nodes[i].dtype;
     step->work = step->out.size;
-    for (int32_t k = 0; k < count; k++) step->work += step->in[k].size;
+    for (int32_t k = 0; k < step->count; k++) step->work += step->in[k].size;
 }
 
-/* An array seen as rows to be reduced: the kept axes count the rows, the reduced ones run along
- * them. */
+static FgWalk rows_walk(Planner *p, FgStep *step, const FgOperand *x, int64_t mask)
+{
+    int64_t *dims = KEEP(int64_t, x->rank), *strides = KEEP(int64_t, x->rank);
+    return fg_walk_rows(x->rank, x->dims, x->strides, (uint64_t)mask, dims, strides, &step->rows,
+                        &step->length);
+}
+
 static void rows_step(Planner *p, FgStep *step, int64_t mask, int32_t at)
 {
-    const FgOperand *x = &step->in[0];
-    FgDims *turned = SCRATCH(FgDims, 1);
-    int64_t *dims = SCRATCH(int64_t, x->rank), *strides = SCRATCH(int64_t, x->rank);
-    int32_t r = 0;
-    step->rows = step->length = 1;
-    for (int reduced = 0; reduced < 2; reduced++)
-        for (int32_t k = 0; k < x->rank; k++) {
-            if ((int)(mask >> k & 1) != reduced) continue;
-            dims[r] = x->dims[k];
-            strides[r++] = x->strides[k];
-            if (reduced) step->length *= x->dims[k];
-            else step->rows *= x->dims[k];
-        }
-    *turned = (FgDims){ x->rank, x->size, dims };
-    step->walk = plan_walk_new(p, turned, turned, strides);
-    if (step->kind == FG_STEP_WEIGHTS) {
-        r = 0;
-        for (int reduced = 0; reduced < 2; reduced++)
-            for (int32_t k = 0; k < x->rank; k++)
-                if ((int)(mask >> k & 1) == reduced) strides[r++] = step->out.strides[k];
-        step->back = plan_walk_new(p, turned, turned, strides);
-    }
-    int64_t together = fg_rows_together(step->length);
-    step->extra = plan_place_extra(p, step->node,
-                                   together * (step->length * fg_item(x->dtype) + 8) + 64,
+    step->walk = rows_walk(p, step, &step->in[0], mask);
+    if (step->kind == FG_STEP_WEIGHTS) step->back = rows_walk(p, step, &step->out, mask);
+    int64_t row = step->length * fg_item(step->in[0].dtype);
+    step->extra = plan_place_new(p, step->node, fg_rows_together(step->length) * (row + 8) + 64,
                                    at);
 }
 
@@ -133,11 +102,8 @@ static void window_operand(Planner *p, FgOperand *x, const FgAttribute *attr)
     for (int32_t j = 0; j < attr->count; j += FG_INDEX_FIELDS)
         if (attr->numbers[j] != FG_INDEX_INT) dims[rank++] = attr->numbers[j + 3];
     x->size = 1;
-    for (int32_t k = 0; k < rank; k++) {
-        int32_t own = k - (rank - x->rank);
-        x->size *= dims[k];
-        strides[k] = own >= 0 && x->dims[own] != 1 ? x->strides[own] : 0;
-    }
+    for (int32_t k = 0; k < rank; k++) x->size *= dims[k];
+    fg_strides_broadcast(rank, x->rank, x->dims, x->strides, strides);
     x->rank = rank;
     x->dims = dims;
     x->strides = strides;
@@ -154,45 +120,27 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
     int64_t at = 0;
     for (int32_t k = 0; k < step->count; k++) {
         FgCopy *copy = &step->copies[k];
-        copy->from = step->in[k];
-        copy->to = step->out;
+        FgOperand *from = &copy->from, *to = &copy->to;
+        const int whole = n->op == FG_assign && k != 1;         /* all of it, as it was           */
+        *from = step->in[k];
+        *to = step->out;
+        if (n->op == FG_assign && !whole) window_operand(p, from, attr);
+        to->rank = from->rank;
+        to->dims = from->dims;
+        to->size = from->size;
         if (n->op == FG_concatenate) {
             int32_t along = (int32_t)attr->numbers[0];
-            copy->to.dims = copy->from.dims;
-            copy->to.size = copy->from.size;
-            copy->to.offset = at * step->out.strides[along];
-            copy->to.contiguous = 0;
-            at += copy->from.dims[along];
-        } else if (n->op == FG_assign && k != 1) {
-            continue;                   /* all of it, as it was                                   */
-        } else if (n->op == FG_assign || n->op == FG_place) {
-            if (n->op == FG_assign) window_operand(p, &copy->from, attr);
-            int64_t *strides = strides_new(p, copy->from.rank);
-            int32_t axis = 0, r = 0;
-            for (int32_t j = 0; j < attr->count; j += FG_INDEX_FIELDS) {
-                const int64_t *index = attr->numbers + j;
-                if (index[0] == FG_INDEX_NEW) {
-                    strides[r++] = 0;
-                    continue;
-                }
-                if (copy->from.size) copy->to.offset += index[1] * step->out.strides[axis];
-                if (index[0] == FG_INDEX_SLICE) strides[r++] = index[2] * step->out.strides[axis];
-                axis++;
+            to->offset = at * step->out.strides[along];
+            at += from->dims[along];
+        } else if (!whole) {
+            int64_t *strides = strides_new(p, from->rank);
+            to->strides = strides;
+            if (n->op == FG_assign || n->op == FG_place) {
+                int64_t begin = index_apply(attr, step->out.strides, strides);
+                if (from->size) to->offset += begin;
+            } else {                    /* a reshape of what does not lie in order                */
+                fg_strides_plain(from->rank, from->dims, fg_item(n->dtype), strides);
             }
-            copy->to.dims = copy->from.dims;
-            copy->to.size = copy->from.size;
-            copy->to.rank = copy->from.rank;
-            copy->to.strides = strides;
-            copy->to.contiguous = 0;
-        } else {                        /* a reshape of what does not lie in order                */
-            copy->to.dims = copy->from.dims;
-            copy->to.rank = copy->from.rank;
-            int64_t *strides = strides_new(p, copy->from.rank), item = fg_item(n->dtype);
-            for (int32_t r = copy->from.rank - 1; r >= 0; r--) {
-                strides[r] = item;
-                item *= copy->from.dims[r];
-            }
-            copy->to.strides = strides;
         }
     }
     step->zero = n->op == FG_place;
@@ -202,10 +150,7 @@ static void copy_step(Planner *p, FgStep *step, int32_t i)
 static void loop_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
 {
     const FgLoop *loop = attribute_of(p, nodes[0])->data;
-    int32_t few[3], *list;
-    step->count = operands_of(p, nodes[0], few, &list);
-    step->in = KEEP(FgOperand, step->count);
-    for (int32_t k = 0; k < step->count; k++) step->in[k] = plan_operand_for(p, list[k]);
+    operands_in(p, step, nodes[0]);
     step->loop = loop;
     step->loop_number = p->plan->loop_count++;
     step->results = KEEP(FgOperand, loop->body->output_count);
@@ -217,103 +162,109 @@ static void loop_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t co
     step->work = work_of(work);
 }
 
-void plan_step_all(Planner *p)
+/* Numbers from memory to registers. */
+static void load_step(Planner *p, FgStep *step, const int32_t *nodes, int32_t count)
 {
-    FgPlan *plan = p->plan;
-    int32_t n = p->step_count, total = 0;
-    int32_t *first = SCRATCH(int32_t, p->group_count), *fill = SCRATCH(int32_t, p->group_count);
-    BlockBuilder b = { 0 };
+    step->in = KEEP(FgOperand, count);
+    step->copies = KEEP(FgCopy, count);
+    step->work = step->count = count;
+    for (int32_t k = 0; k < count; k++) {
+        FgCopy *copy = &step->copies[k];
+        const FgGraphNode *n = &p->nodes[nodes[k]];
+        int64_t none[64];
+        copy->from = plan_operand_for(p, n->a);
+        if (n->op == FG_item)
+            copy->from.offset += index_apply(attribute_of(p, nodes[k]), copy->from.strides, none);
+        copy->from.rank = 0;
+        copy->from.size = 1;
+        copy->to = plan_operand_for(p, nodes[k]);
+    }
+}
+
+static void guard_step(Planner *p, FgStep *step, int32_t number)
+{
+    const FgGuardRow *guard = &p->source->guards[number];
+    step->node = number;
+    step->in = KEEP(FgOperand, 1);
+    step->in[0] = plan_operand_for(p, p->same[guard->node]);
+    step->count = 1;
+    step->outcome = guard->outcome;
+    step->guard_kind = guard->kind;
+}
+
+/* Steps of one operator. */
+static void operator_step(Planner *p, FgStep *step, int32_t i, int32_t at)
+{
+    const FgAttribute *attr = attribute_of(p, i);
+    step->op = p->nodes[i].op;
+    operands_step(p, step, i);
+    if (step->kind == FG_STEP_ROWS) {
+        rows_step(p, step, attr->numbers[0], at);
+    } else if (step->kind == FG_STEP_ROWS_AT) {
+        const int gathers = step->op == FG_gather;
+        const FgOperand *wide = gathers ? &step->in[0] : &step->out;
+        step->places = attr->data;
+        step->width = 1;
+        for (int32_t r = 1; r < wide->rank; r++) step->width *= wide->dims[r];
+        step->place_count = step->width
+                            ? (gathers ? step->out.size : step->in[0].size) / step->width : 0;
+    } else if (step->kind == FG_STEP_WEIGHTS) {
+        step->op = (uint16_t)attr->numbers[1];
+        rows_step(p, step, attr->numbers[2], at);
+    } else if (step->kind == FG_STEP_MATMUL && step->in[0].rank && step->in[1].rank) {
+        step->work = work_of((double)step->out.size *
+                             (double)step->in[0].dims[step->in[0].rank - 1]);
+    }
+}
+
+/* The nodes of each step, one after the other, in plan->order; returns where those of a group begin,
+ * and `fill` tells how many there are. */
+static int32_t *nodes_by_group(Planner *p, int32_t *fill)
+{
+    int32_t *first = SCRATCH(int32_t, p->group_count), total = 0;
     for (int32_t i = 0; i < p->count; i++)
         if (p->needed[i] && p->group[i] >= 0) fill[p->group[i]]++;
-    for (int32_t k = 0; k < n; k++) {
-        int32_t g = p->order[k];
-        first[g] = total;
-        total += fill[g];
-        fill[g] = 0;
+    for (int32_t k = 0; k < p->step_count; k++) {
+        first[p->order[k]] = total;
+        total += fill[p->order[k]];
+        fill[p->order[k]] = 0;
     }
-    plan->order = KEEP(int32_t, total);
+    p->plan->order = KEEP(int32_t, total);
     for (int32_t i = 0; i < p->count; i++)
         if (p->needed[i] && p->group[i] >= 0)
-            plan->order[first[p->group[i]] + fill[p->group[i]]++] = i;
-    b.value = SCRATCH(int32_t, p->count);
-    b.stamp = SCRATCH(int32_t, p->count);
-    b.shape = SCRATCH(int32_t, p->count);
+            p->plan->order[first[p->group[i]] + fill[p->group[i]]++] = i;
+    return first;
+}
+
+void plan_step_all(Planner *p)
+{
+    const int64_t most = (int64_t)1 << 50;
+    FgPlan *plan = p->plan;
+    int32_t *fill = SCRATCH(int32_t, p->group_count), *first = nodes_by_group(p, fill);
+    BlockBuilder b = { .value = SCRATCH(int32_t, p->count), .stamp = SCRATCH(int32_t, p->count),
+                       .shape = SCRATCH(int32_t, p->count) };
     memset(b.stamp, -1, (size_t)p->count * sizeof(int32_t));
-    plan->steps = KEEP(FgStep, n);
-    plan->step_count = n;
-    for (int32_t k = 0; k < n; k++) {
-        int32_t g = p->order[k], i = p->groups[g].node;
+    plan->step_count = p->step_count;
+    plan->steps = KEEP(FgStep, plan->step_count);
+    for (int32_t k = 0; k < plan->step_count; k++) {
+        const int32_t g = p->order[k], i = p->groups[g].node, count = fill[g];
         const int32_t *nodes = plan->order + first[g];
         FgStep *step = &plan->steps[k];
         step->kind = p->groups[g].kind;
         step->level = p->groups[g].level;
         step->node = i;
         step->nodes = first[g];
-        step->node_count = fill[g];
+        step->node_count = count;
         switch (step->kind) {
-        case FG_STEP_SCALARS:
-            scalars_step(p, step, nodes, fill[g]);
-            break;
-        case FG_STEP_BLOCKS:
-            plan_blocks_step(p, &b, step, nodes, fill[g], g, k);
-            break;
-        case FG_STEP_LOAD:
-            step->in = KEEP(FgOperand, fill[g]);
-            step->copies = KEEP(FgCopy, fill[g]);
-            for (int32_t j = 0; j < fill[g]; j++) {
-                FgCopy *copy = &step->copies[j];
-                const FgGraphNode *m = &p->nodes[nodes[j]];
-                copy->from = plan_operand_for(p, m->a);
-                if (m->op == FG_item) {
-                    const FgAttribute *attr = attribute_of(p, nodes[j]);
-                    int32_t axis = 0;
-                    for (int32_t r = 0; r < attr->count; r += FG_INDEX_FIELDS)
-                        if (attr->numbers[r] == FG_INDEX_INT)
-                            copy->from.offset += attr->numbers[r + 1] * copy->from.strides[axis++];
-                }
-                copy->from.rank = 0;
-                copy->from.size = 1;
-                copy->to = plan_operand_for(p, nodes[j]);
-            }
-            step->count = fill[g];
-            step->work = fill[g];
-            break;
-        case FG_STEP_COPY:
-            copy_step(p, step, i);
-            break;
-        case FG_STEP_LOOP:
-            loop_step(p, step, nodes, fill[g]);
-            break;
-        case FG_STEP_GUARD:
-            step->node = p->groups[g].place;
-            step->in = KEEP(FgOperand, 1);
-            step->in[0] = plan_operand_for(p, p->same[p->source->guards[step->node].node]);
-            step->count = 1;
-            step->outcome = p->source->guards[step->node].outcome;
-            step->guard_kind = p->source->guards[step->node].kind;
-            break;
-        default:
-            step->op = p->nodes[i].op;
-            operands_step(p, step, i);
-            if (step->kind == FG_STEP_ROWS) rows_step(p, step, attribute_of(p, i)->numbers[0], k);
-            if (step->kind == FG_STEP_ROWS_AT) {
-                const FgOperand *wide = step->op == FG_gather ? &step->in[0] : &step->out;
-                const FgOperand *whole = step->op == FG_gather ? &step->out : &step->in[0];
-                step->places = attribute_of(p, i)->data;
-                step->width = 1;
-                for (int32_t r = 1; r < wide->rank; r++) step->width *= wide->dims[r];
-                step->place_count = step->width ? whole->size / step->width : 0;
-            }
-            if (step->kind == FG_STEP_WEIGHTS) {
-                step->op = (uint16_t)attribute_of(p, i)->numbers[1];
-                rows_step(p, step, attribute_of(p, i)->numbers[2], k);
-            }
-            if (step->kind == FG_STEP_MATMUL && step->in[0].rank && step->in[1].rank)
-                step->work = work_of((double)step->out.size *
-                                     (double)step->in[0].dims[step->in[0].rank - 1]);
+        case FG_STEP_SCALARS: scalars_step(p, step, nodes, count); break;
+        case FG_STEP_BLOCKS: plan_blocks_step(p, &b, step, nodes, count, g, k); break;
+        case FG_STEP_LOAD: load_step(p, step, nodes, count); break;
+        case FG_STEP_COPY: copy_step(p, step, i); break;
+        case FG_STEP_LOOP: loop_step(p, step, nodes, count); break;
+        case FG_STEP_GUARD: guard_step(p, step, p->groups[g].place); break;
+        default: operator_step(p, step, i, k);
         }
-        if (step->work < 0 || step->work > (int64_t)1 << 50) step->work = (int64_t)1 << 50;
-        plan->work += step->work;
-        if (plan->work > (int64_t)1 << 50) plan->work = (int64_t)1 << 50;
+        if (step->work < 0 || step->work > most) step->work = most;
+        plan->work = plan->work + step->work < most ? plan->work + step->work : most;
     }
 }

@@ -2,7 +2,6 @@
  * threads. */
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "alloc.h"
 #include "pool.h"
@@ -11,22 +10,6 @@
 /* Elements of a block run that go to one thread: many blocks, and a power of two of the blocks of
  * a sum, so that sums do not depend on how many threads there are. */
 enum { PART = 32768 };
-
-extern const FgFusedLoops fg_fused_base;
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-extern const FgFusedLoops fg_fused_avx2, fg_fused_avx512;
-#endif
-
-/* For the instruction set that the core has chosen. */
-static const FgFusedLoops *fused_loops(void)
-{
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-    const char *isa = (*fg_vm_kernels)->isa;
-    if (strcmp(isa, "avx2") == 0) return &fg_fused_avx2;
-    if (strcmp(isa, "avx512") == 0) return &fg_fused_avx512;
-#endif
-    return &fg_fused_base;
-}
 
 static int64_t slots_at(const FgBlockRun *run)
 {
@@ -57,49 +40,33 @@ static void block_op(const FgBlockOp *o, char **at, int64_t m)
     const double *wide = (const void *)a;
     const float *narrow = (const void *)a;
     const int64_t *whole = (const void *)a;
+    double *to_wide = (void *)y;
+    float *to_narrow = (void *)y;
+    const int is_wide = o->dtype == FG_FLOAT64;
+#define EACH(assignment) for (int64_t i = 0; i < m; i++) assignment
     switch (o->op) {
-    case FG_BLOCK_MASK:
-        loops_of(o->dtype)->mask(y, (const uint8_t *)a, m);
-        break;
-    case FG_BLOCK_WIDEN:
-        for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = (double)narrow[i];
-        break;
-    case FG_BLOCK_NARROW:
-        for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)wide[i];
-        break;
+    case FG_BLOCK_MASK: loops_of(o->dtype)->mask(y, (const uint8_t *)a, m); break;
+    case FG_BLOCK_WIDEN: EACH(to_wide[i] = (double)narrow[i]); break;
+    case FG_BLOCK_NARROW: EACH(to_narrow[i] = (float)wide[i]); break;
     case FG_BLOCK_WHOLE:
-        if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) ((double *)(void *)y)[i] = (double)whole[i];
-        else
-            for (int64_t i = 0; i < m; i++) ((float *)(void *)y)[i] = (float)whole[i];
+        if (is_wide) EACH(to_wide[i] = (double)whole[i]);
+        else EACH(to_narrow[i] = (float)whole[i]);
         break;
     case FG_BLOCK_TRUTH:
-        if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) y[i] = wide[i] != 0;
-        else
-            for (int64_t i = 0; i < m; i++) y[i] = narrow[i] != 0;
+        if (is_wide) EACH(y[i] = wide[i] != 0);
+        else EACH(y[i] = narrow[i] != 0);
         break;
-    case FG_BLOCK_AND:
-        for (int64_t i = 0; i < m; i++) y[i] = a[i] & b[i];
-        break;
-    case FG_BLOCK_OR:
-        for (int64_t i = 0; i < m; i++) y[i] = a[i] | b[i];
-        break;
-    case FG_BLOCK_XOR:
-        for (int64_t i = 0; i < m; i++) y[i] = a[i] ^ b[i];
-        break;
-    case FG_BLOCK_NOT:
-        for (int64_t i = 0; i < m; i++) y[i] = !a[i];
-        break;
+    case FG_BLOCK_AND: EACH(y[i] = a[i] & b[i]); break;
+    case FG_BLOCK_OR: EACH(y[i] = a[i] | b[i]); break;
+    case FG_BLOCK_XOR: EACH(y[i] = a[i] ^ b[i]); break;
+    case FG_BLOCK_NOT: EACH(y[i] = !a[i]); break;
     case FG_BLOCK_FINITE:
-        if (o->dtype == FG_FLOAT64)
-            for (int64_t i = 0; i < m; i++) y[i] = fabs(wide[i]) <= DBL_MAX;
-        else
-            for (int64_t i = 0; i < m; i++) y[i] = fabsf(narrow[i]) <= FLT_MAX;
+        if (is_wide) EACH(y[i] = fabs(wide[i]) <= DBL_MAX);
+        else EACH(y[i] = fabsf(narrow[i]) <= FLT_MAX);
         break;
-    default:
-        loops_of(o->dtype)->compare[o->op - FG_ELEMENTWISE_END](a, b, (uint8_t *)y, m);
+    default: loops_of(o->dtype)->compare[o->op - FG_ELEMENTWISE_END](a, b, (uint8_t *)y, m);
     }
+#undef EACH
 }
 
 /* Elements begin to end of a run, all operators on one block, then on the next. */
@@ -110,11 +77,10 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
     FgTotal *totals = (FgTotal *)(void *)(memory + (int64_t)run->registers * 8);
     char *slots = memory + slots_at(run);
     const int64_t slot = (int64_t)run->length * 8;
-    const FgFusedLoops *fused = fused_loops();
     const FgLoops *f32 = &(*fg_vm_kernels)->f32, *f64 = &(*fg_vm_kernels)->f64;
     for (uint32_t r = 0; r < run->registers; r++) at[r] = slots + r * slot;
     for (int32_t k = 0; k < run->sum_count; k++) {
-        totals[k].filled = totals[k].count = 0;
+        totals[k].filled = totals[k].blocks.count = 0;
         memset(totals[k].lane, 0, sizeof(totals[k].lane));
     }
     for (int32_t k = 0; k < run->input_count; k++) {
@@ -148,21 +114,21 @@ static void blocks_between(FgFrame *f, const FgBlockRun *run, char *memory, int6
                                   : slots + out->reg * slot;
         }
         for (const FgBlockOp *o = run->ops, *stop = o + run->op_count; o < stop; o++) {
+            const FgLoops *loops = o->dtype == FG_FLOAT64 ? f64 : f32;
             if (o->op < FG_ELEMENTWISE_END) {
-                const FgLoops *loops = o->dtype == FG_FLOAT64 ? f64 : f32;
                 loops->value[o->op](at[o->a], at[o->b], at[o->c], at[o->y], m);
-            } else if (o->op >= FG_FUSED_FIRST) {
-                fused->loop[o->op - FG_FUSED_FIRST][o->dtype == FG_FLOAT64](
-                    at[o->a], at[o->b], at[o->c], at[o->y], m);
+            } else if (o->op >= FG_BLOCK_FUSED) {
+                loops->fused[o->op - FG_BLOCK_FUSED](at[o->a], at[o->b], at[o->c], at[o->y], m);
             } else if (o->op == FG_BLOCK_GATHER) {
                 const FgBlockInput *in = &run->inputs[o->a];
-                walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,
-                            at[o->y], in->item);
+                fg_walk_gather(&in->walk, f->memory[in->from.place] + in->from.offset, start, n,
+                               at[o->y], in->item);
                 pad(at[o->y], n, m, in->item);
             } else if (o->op == FG_BLOCK_SUM) {
                 const FgBlockSum *sum = &run->sums[o->b];
                 if (sum->all) total_block(&totals[o->b], at[o->a], n, sum->dtype);
-                else walk_add(&sum->walk, f->memory[sum->wide], start, n, at[o->a], sum->dtype);
+                else fg_walk_sum(&sum->walk, f->memory[sum->wide], start, n, at[o->a], sum->dtype,
+                                 loops_of(sum->dtype));
             } else {
                 block_op(o, at, m);
             }
@@ -214,10 +180,10 @@ int run_blocks(FgFrame *f, const FgBlockRun *run)
         if (s.sums == NULL) return FG_RUN_ERROR;
         fg_parallel(shared_part, &s, parts);
         for (int32_t k = 0; k < run->sum_count; k++) {
-            FgTotal t = { .count = 0 };
+            FgPairs t = { .count = 0 };
             for (int64_t part = 0; part < parts; part++)
-                total_add(&t, s.sums[part * run->sum_count + k]);
-            f->registers[run->sums[k].reg] = rounded_to(run->sums[k].dtype, total_value(&t));
+                fg_pairs_add(&t, s.sums[part * run->sum_count + k]);
+            f->registers[run->sums[k].reg] = rounded_to(run->sums[k].dtype, fg_pairs_value(&t));
         }
         fg_free(s.sums);
         return s.failed || f->root->stop ? FG_RUN_ERROR : FG_RUN_DONE;

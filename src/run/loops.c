@@ -1,6 +1,4 @@
 /* Loops: a graph that is run again and again, in a frame of its own. */
-#include <string.h>
-
 #include "alloc.h"
 #include "run.h"
 
@@ -13,18 +11,38 @@ static int in_register(const FgOperand *x)
            (x->dtype == FG_FLOAT64 || x->dtype == FG_FLOAT32 || x->dtype == FG_BOOL);
 }
 
-/* Two buffers for each carry; a row for each output that nobody wants; whole operands that do not
- * lie in order; a number for each carry, another for what it becomes, and its buffers' size. */
+/* What a carry is, and what it becomes: a number, or memory by turns. */
+typedef struct Carry {
+    double number;
+    char *memory[2];
+} Carry;
+
+/* An array, row after row. */
+typedef struct Rows {
+    char *first;
+    int64_t stride;
+} Rows;
+
+/* What run_loop takes of it: two buffers for each carry; a row for each output that nobody wants;
+ * whole operands that do not lie in order. */
 int64_t fg_loop_scratch(const FgLoop *loop)
 {
     const FgPlan *body = loop->body;
-    int64_t total = padded(24 * loop->carries) + padded(16 * loop->sequences) + 64;
+    int64_t total = padded(loop->carries * (int64_t)sizeof(Carry)) + 64 +
+                    padded((loop->sequences + body->output_count) * (int64_t)sizeof(Rows));
     for (int32_t k = 0; k < body->output_count; k++)
         total += (k < loop->carries ? 2 : 1) * padded(bytes_of(&body->outputs[k]));
     for (int32_t k = loop->carries; k < body->input_count; k++)
         total += padded(bytes_of(&body->inputs[k]) *
                         (k < loop->carries + loop->sequences ? loop->length : 1));
     return total;
+}
+
+static void *take(char **scratch, int64_t nbytes)
+{
+    void *memory = *scratch;
+    *scratch += padded(nbytes);
+    return memory;
 }
 
 static int loop_frame(FgFrame *f, const FgStep *s)
@@ -56,26 +74,60 @@ static void bind_input(FgFrame *f, int32_t k, const char *p)
     else if (x->reg != UINT32_MAX) f->registers[x->reg] = fg_number_at(p, x->dtype);
 }
 
-/* An operand of the loop as rows of the body's input, one after the other. */
-static const char *rows_of(FgFrame *f, const FgOperand *x, char **scratch, int64_t *stride)
+/* An operand of the loop as rows of the body's input. */
+static Rows rows_of(FgFrame *f, const FgOperand *x, char **scratch)
 {
-    const int64_t item = fg_item(x->dtype);
-    int64_t row = item;
+    int64_t row = fg_item(x->dtype);
     int plain = x->place >= 0;
     for (int32_t k = x->rank - 1; k > 0; k--) {
         if (x->dims[k] != 1 && x->strides[k] != row) plain = 0;
         row *= x->dims[k];
     }
-    *stride = row;
-    if (x->size == 0) return *scratch;
-    if (plain) {
-        if (x->rank) *stride = x->strides[0];
-        return f->memory[x->place] + x->offset;
-    }
-    char *copy = *scratch;
+    if (x->size == 0) return (Rows){ *scratch, row };
+    if (plain) return (Rows){ f->memory[x->place] + x->offset, x->rank ? x->strides[0] : row };
+    char *copy = take(scratch, bytes_of(x));
     fg_operand_copy(f, x, copy);
-    *scratch += padded(bytes_of(x));
-    return copy;
+    return (Rows){ copy, row };
+}
+
+static void bind_constants(FgFrame *f, const FgStep *s, FgFrame *inner, FgFrame *test, char *scratch)
+{
+    const int32_t carries = s->loop->carries, sequences = s->loop->sequences;
+    for (int32_t k = 0; k < s->loop->constants; k++) {
+        const FgOperand *x = &s->in[carries + sequences + k];
+        char room[8], *p;
+        if (x->rank == 0 || (x->contiguous && x->place >= 0)) p = pointer_to(f, x, room);
+        else fg_operand_copy(f, x, p = take(&scratch, bytes_of(x)));
+        bind_input(inner, carries + sequences + k, p);
+        if (test != NULL) bind_input(test, carries + k, p);
+    }
+}
+
+static void bind_carries(FgFrame *f, const Carry *carry, int32_t carries, int now)
+{
+    for (int32_t k = 0; k < carries; k++) {
+        const FgOperand *x = &f->plan->inputs[k];
+        if (!in_register(x)) bind_input(f, k, carry[k].memory[now]);
+        else if (x->reg != UINT32_MAX) f->registers[x->reg] = carry[k].number;
+    }
+}
+
+/* A guard that does not hold ends the whole run, which is told of it. */
+static int run_once(FgFrame *f)
+{
+    const int met = fg_run(f);
+    if (met >= 0) {
+        f->root->broken = met;
+        f->root->broken_plan = f->plan;
+    }
+    return met == FG_RUN_DONE;
+}
+
+static int holds(FgFrame *test)
+{
+    const FgOperand *x = &test->plan->outputs[0];
+    char room[8];
+    return fg_number_at(pointer_to(test, x, room), x->dtype) != 0;
 }
 
 int run_loop(FgFrame *f, const FgStep *s)
@@ -83,111 +135,60 @@ int run_loop(FgFrame *f, const FgStep *s)
     const FgLoop *loop = s->loop;
     const FgPlan *body = loop->body;
     const int32_t carries = loop->carries, sequences = loop->sequences;
-    const int32_t outputs = body->output_count;
     if (loop_frame(f, s) != FG_RUN_DONE) return FG_RUN_ERROR;
     FgFrame *inner = f->loops[s->loop_number].body, *test = f->loops[s->loop_number].condition;
     char *scratch = f->loops[s->loop_number].scratch;
-    double *numbers = (double *)(void *)scratch;
-    int64_t *sizes = (int64_t *)(void *)(numbers + 2 * carries);    /* of the carries' buffers    */
-    scratch += padded(24 * carries);
-    char *first = scratch;              /* buffers of the carries: two rows of them               */
-    int64_t half = 0, at;
-    for (int32_t k = 0; k < carries; k++) half += sizes[k] = padded(bytes_of(&body->outputs[k]));
-    scratch += 2 * half;
-    char *rows = scratch;               /* for outputs that have no other place                   */
-    for (int32_t k = carries; k < outputs; k++) scratch += padded(bytes_of(&body->outputs[k]));
-    at = 0;
-    for (int32_t k = 0; k < carries; k++) {
-        if (in_register(&s->in[k]) && s->in[k].place < 0) numbers[k] = f->registers[s->in[k].reg];
-        else fg_operand_copy(f, &s->in[k], first + at);
-        at += sizes[k];
-    }
-    const char **sequence = (const char **)(void *)scratch;
-    int64_t *strides = (int64_t *)(void *)(scratch + 8 * sequences);
-    scratch += padded(16 * sequences);
-    for (int32_t k = 0; k < sequences; k++)
-        sequence[k] = rows_of(f, &s->in[carries + k], &scratch, &strides[k]);
-    for (int32_t k = 0; k < loop->constants; k++) {
-        const FgOperand *x = &s->in[carries + sequences + k];
-        char room[8];
-        const char *p = scratch;
-        if (x->rank == 0 || (x->contiguous && x->place >= 0)) {
-            p = pointer_to(f, x, room);
-        } else {
-            fg_operand_copy(f, x, scratch);
-            scratch += padded(bytes_of(x));
+    Carry *carry = take(&scratch, carries * (int64_t)sizeof(Carry));
+    Rows *rows = take(&scratch, (sequences + body->output_count) * (int64_t)sizeof(Rows));
+    Rows *outputs = rows + sequences;
+    for (int32_t k = 0; k < body->output_count; k++) {
+        const int64_t nbytes = bytes_of(&body->outputs[k]);
+        if (k >= carries) {
+            const int32_t place = s->results[k].place;
+            outputs[k] = place < 0 ? (Rows){ take(&scratch, nbytes), 0 }
+                                   : (Rows){ f->memory[place], nbytes };
+            continue;
         }
-        bind_input(inner, carries + sequences + k, p);
-        if (test != NULL) bind_input(test, carries + k, p);
+        for (int half = 0; half < 2; half++) carry[k].memory[half] = take(&scratch, nbytes);
+        if (in_register(&s->in[k]) && s->in[k].place < 0)
+            carry[k].number = f->registers[s->in[k].reg];
+        else
+            fg_operand_copy(f, &s->in[k], carry[k].memory[0]);
     }
-    int now = 0;                        /* which row of buffers has the carries                   */
-    for (int64_t step = 0; loop->length < 0 || step < loop->length; step++) {
+    for (int32_t k = 0; k < sequences; k++) rows[k] = rows_of(f, &s->in[carries + k], &scratch);
+    bind_constants(f, s, inner, test, scratch);
+    int now = 0;                        /* which of its two buffers a carry is in                 */
+    for (int64_t step = 0; loop->length < 0 || step < loop->length; step++, now = !now) {
         const int64_t entry = loop->reverse ? loop->length - 1 - step : step;
-        char *current = first + now * half, *next = first + !now * half, *row = rows;
         if (interrupted(f, body->work + 20)) return FG_RUN_ERROR;
-        for (FgFrame *g = test != NULL ? test : inner;; g = inner) {
-            at = 0;
-            for (int32_t k = 0; k < carries; k++) {
-                const FgOperand *x = &g->plan->inputs[k];
-                if (!in_register(x)) bind_input(g, k, current + at);
-                else if (x->reg != UINT32_MAX) g->registers[x->reg] = numbers[k];
-                at += sizes[k];
-            }
-            if (g == inner) break;
-            int met = fg_run(g);
-            if (met != FG_RUN_DONE) {
-                if (met >= 0) { f->root->broken = met; f->root->broken_plan = g->plan; }
-                return FG_RUN_ERROR;
-            }
-            char room[8];
-            if (fg_number_at(pointer_to(g, &g->plan->outputs[0], room),
-                             g->plan->outputs[0].dtype) == 0) goto done;
+        if (test != NULL) {
+            bind_carries(test, carry, carries, now);
+            if (!run_once(test)) return FG_RUN_ERROR;
+            if (!holds(test)) break;
         }
+        bind_carries(inner, carry, carries, now);
         for (int32_t k = 0; k < sequences; k++)
-            bind_input(inner, carries + k, sequence[k] + entry * strides[k]);
-        at = 0;
-        for (int32_t k = 0; k < outputs; k++) {
+            bind_input(inner, carries + k, rows[k].first + entry * rows[k].stride);
+        for (int32_t k = 0; k < carries; k++)
+            outputs[k] = (Rows){ carry[k].memory[!now], 0 };
+        for (int32_t k = 0; k < body->output_count; k++)
+            if (body->output_place[k] >= 0)
+                inner->memory[body->output_place[k]] = outputs[k].first + entry * outputs[k].stride;
+        if (!run_once(inner)) return FG_RUN_ERROR;
+        for (int32_t k = 0; k < body->output_count; k++) {
             const FgOperand *x = &body->outputs[k];
-            char *to = next + at;
-            if (k >= carries) {
-                to = row;
-                row += padded(bytes_of(x));
-                if (s->results[k].place >= 0)
-                    to = f->memory[s->results[k].place] + entry * bytes_of(x);
-            } else {
-                at += sizes[k];
-            }
-            if (body->output_place[k] >= 0) inner->memory[body->output_place[k]] = to;
+            if (k < carries && in_register(x) && x->place < 0)
+                carry[k].number = inner->registers[x->reg];
+            else if (body->output_place[k] < 0 && (k < carries || s->results[k].place >= 0))
+                fg_operand_copy(inner, x, outputs[k].first + entry * outputs[k].stride);
         }
-        int met = fg_run(inner);
-        if (met != FG_RUN_DONE) {
-            if (met >= 0) { f->root->broken = met; f->root->broken_plan = body; }
-            return FG_RUN_ERROR;
-        }
-        at = 0;
-        for (int32_t k = 0; k < outputs; k++) {
-            const FgOperand *x = &body->outputs[k];
-            if (k < carries) {
-                if (in_register(x) && x->place < 0) numbers[carries + k] = inner->registers[x->reg];
-                else if (body->output_place[k] < 0) fg_operand_copy(inner, x, next + at);
-                at += sizes[k];
-            } else if (body->output_place[k] < 0 && s->results[k].place >= 0) {
-                fg_operand_copy(inner, x, f->memory[s->results[k].place] + entry * bytes_of(x));
-            }
-        }
-        memcpy(numbers, numbers + carries, (size_t)carries * sizeof(double));
-        now = !now;
     }
-done:
-    at = 0;
     for (int32_t k = 0; k < carries; k++) {
         const FgOperand *y = &s->results[k];
         if (y->place >= 0)
-            memcpy(f->memory[y->place], first + now * half + at,
-                   (size_t)bytes_of(&body->outputs[k]));
+            memcpy(f->memory[y->place], carry[k].memory[now], (size_t)bytes_of(&body->outputs[k]));
         else if (y->reg != UINT32_MAX)
-            f->registers[y->reg] = numbers[k];
-        at += sizes[k];
+            f->registers[y->reg] = carry[k].number;
     }
     return FG_RUN_DONE;
 }

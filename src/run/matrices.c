@@ -1,6 +1,5 @@
 /* Matrices: products, and what else NumPy's inner loops compute without Python. */
 #include <math.h>
-#include <string.h>
 
 #include "alloc.h"
 #include "run.h"
@@ -49,15 +48,12 @@ int run_matmul(FgFrame *f, const FgStep *s)
         if (s->out.size) memset(out, 0, (size_t)(s->out.size * item));
     } else if (s->out.size) {
         for (int32_t j = 0; j < 2; j++) {
-            const int32_t less = axes + 2 - x[j]->rank;     /* axes that the other one has        */
             data[j] = pointer_to(f, x[j], rooms[j]);
-            for (int32_t i = 0; i < axes; i++)
-                strides[j * axes + i] = i < less || x[j]->dims[i - less] == 1
-                                        ? 0 : x[j]->strides[i - less];
+            fg_strides_broadcast(axes, x[j]->rank - 2, x[j]->dims, x[j]->strides,
+                                 strides + j * axes);
         }
         data[2] = out;
-        int64_t size = m * n * item;
-        for (int32_t i = axes - 1; i >= 0; size *= s->out.dims[i--]) strides[2 * axes + i] = size;
+        fg_strides_plain(axes, s->out.dims, m * n * item, strides + 2 * axes);
         run_lanes(fg_vm_matmul[s->dtype == FG_FLOAT64], data, 3, dims, steps, axes, s->out.dims,
                   strides);
     }

@@ -1,7 +1,5 @@
 /* Running plans: fg_run, and the kinds of steps that are short. Nothing in this folder knows
  * Python; a step that does is handed back through fg_vm_python. */
-#include <string.h>
-
 #include "run.h"
 
 const FgKernels **fg_vm_kernels;
@@ -74,52 +72,25 @@ static int run_pack(FgFrame *f, const FgStep *s)
     return FG_RUN_DONE;
 }
 
-/* Calls look(context, entry) for each entry of an operand until it returns 0. */
-static int each_entry(const FgOperand *x, const char *p, int (*look)(void *context, double entry),
-                      void *context)
+/* How many entries are not 0, or not finite: then their differences with themselves are not 0. */
+static int64_t count_entries(const FgOperand *x, char *data, int of_differences)
 {
-    int64_t index[64] = { 0 };
-    for (int64_t left = x->size; left > 0; left--) {
-        if (!look(context, fg_number_at(p, x->dtype))) return 0;
-        for (int32_t i = x->rank - 1; i >= 0; i--) {
-            p += x->strides[i];
-            if (++index[i] < x->dims[i]) break;
-            p -= x->dims[i] * x->strides[i];
-            index[i] = 0;
+    int64_t dims[64], strides[64], count = 0;
+    const FgWalk walk = fg_walk_over(x->rank, x->dims, x->strides, dims, strides);
+    FG_EACH_RUN(&walk, data, 0, x->size,
+        for (int64_t i = 0; i < run; i++) {
+            const double y = fg_number_at(p + i * stride, x->dtype);
+            count += (of_differences ? y - y : y) != 0;
         }
-    }
-    return 1;
+    )
+    return count;
 }
 
-static int is_finite_entry(void *context, double x)
+static int all_finite(const FgOperand *x, char *p)
 {
-    (void)context;
-    return x - x == 0;
-}
-
-static int count_entry(void *context, double x)
-{
-    *(int64_t *)context += x != 0;
-    return 1;
-}
-
-/* Differences of a number and itself, 0 or NaN, in four sums that do not wait for each other. */
-#define FG_ALL_FINITE(type) \
-    do { \
-        const type *y = (const void *)p; \
-        type sum[4] = { 0, 0, 0, 0 }; \
-        int64_t k = 0; \
-        for (; k + 4 <= x->size; k += 4) \
-            for (int j = 0; j < 4; j++) sum[j] += y[k + j] - y[k + j]; \
-        for (; k < x->size; k++) sum[0] += y[k] - y[k]; \
-        return sum[0] + sum[1] + sum[2] + sum[3] == 0; \
-    } while (0)
-
-static int all_finite(const FgOperand *x, const char *p)
-{
-    if (x->contiguous && x->dtype == FG_FLOAT64) FG_ALL_FINITE(double);
-    if (x->contiguous && x->dtype == FG_FLOAT32) FG_ALL_FINITE(float);
-    return each_entry(x, p, is_finite_entry, NULL);
+    if (x->contiguous && (x->dtype == FG_FLOAT64 || x->dtype == FG_FLOAT32))
+        return loops_of(x->dtype)->finite(p, x->size);
+    return count_entries(x, p, 1) == 0;
 }
 
 static int run_finite(FgFrame *f, const FgStep *s)
@@ -133,10 +104,10 @@ static int run_guard(FgFrame *f, const FgStep *s)
 {
     char room[8];
     const FgOperand *x = &s->in[0];
-    const char *p = pointer_to(f, x, room);
+    char *p = pointer_to(f, x, room);
     int64_t met = 0;
     if (s->guard_kind == FG_GUARD_COUNT) {
-        each_entry(x, p, count_entry, &met);
+        met = count_entries(x, p, 0);
     } else if (s->guard_kind == FG_GUARD_FINITE) {
         met = all_finite(x, p);
     } else if (s->guard_kind == FG_GUARD_BOOL) {

@@ -48,14 +48,9 @@ static inline double rounded_to(int dtype, double x)
 
 void copy_strided(int32_t rank, const int64_t *dims, char *to, const int64_t *to_strides,
                   const char *from, const int64_t *strides, int64_t item);
-void walk_gather(const FgWalk *w, char *data, int64_t start, int64_t n, char *out, int64_t item);
-void walk_scatter(const FgWalk *w, char *data, int64_t start, int64_t n, const char *from,
-                  int64_t item);
-void walk_add(const FgWalk *w, char *data, int64_t start, int64_t n, const char *from, int dtype);
 
 /* ---- sums: reductions.c ------------------------------------------------------------------- */
 
-void total_add(FgTotal *t, double x);
 double total_value(FgTotal *t);
 void total_block(FgTotal *t, const char *p, int64_t n, int dtype);
 

@@ -94,29 +94,19 @@ static double name##_f32(double a, double b, double c) \
 { return value_of(FG_##name, FG_FLOAT32, a, b, c); } \
 static double name##_f64(double a, double b, double c) \
 { return value_of(FG_##name, FG_FLOAT64, a, b, c); }
-#define UNARY(name, ...) DEFINE(name)
-#define BINARY(name, ...) DEFINE(name)
-#define TERNARY(name, ...) DEFINE(name)
+#define ELEMENTWISE(name, ...) DEFINE(name)
 #define COMPARE(name, ...) \
 static double name##_f64(double a, double b, double c) \
 { (void)c; return fg_compare(FG_##name, FG_FLOAT64, a, b) ? 1.0 : 0.0; }
-#define SHAPED(name, ...)
 #include "ops.def"
 #undef DEFINE
 
 static const Function functions[2 * FG_COMPARE_END] = {
-#define UNARY(name, ...) [FG_##name] = name##_f32,
-#define BINARY(name, ...) [FG_##name] = name##_f32,
-#define TERNARY(name, ...) [FG_##name] = name##_f32,
-#define COMPARE(name, ...) [FG_##name] = name##_f64,
-#define SHAPED(name, ...)
+#define BOTH_DTYPES(name, f32, f64) [FG_##name] = f32, [FG_COMPARE_END + FG_##name] = f64,
+#define ELEMENTWISE(name, ...) BOTH_DTYPES(name, name##_f32, name##_f64)
+#define COMPARE(name, ...) BOTH_DTYPES(name, name##_f64, name##_f64)
 #include "ops.def"
-#define UNARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
-#define BINARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
-#define TERNARY(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
-#define COMPARE(name, ...) [FG_COMPARE_END + FG_##name] = name##_f64,
-#define SHAPED(name, ...)
-#include "ops.def"
+#undef BOTH_DTYPES
 };
 
 /* ---- running ------------------------------------------------------------------------------ */
@@ -148,35 +138,8 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 
 #if THREADED
     static const void *const labels[] = {
-#define TRIPLE(inner, outer, from, last, to) &&do_##inner##_##outer##_##from##last##to,
-#define TOTAL(inner, from, last, to) &&do_total_##inner##_##from##last##to,
-#define PAIR(name, from, to) &&do_##name##_##from##to,
-#define SINGLE(name, from, to) &&do_##name##_##from##to,
-#define CHOOSE(from, to) &&do_choose_##from##to,
-#define CALL(arity, from, to) &&do_call##arity##_##from##to,
-#define BOTH(name, second, dtype, from, to) &&do_both_##name##_##dtype##_##from##to,
-#define TRIPLE_RUN(inner, outer) &&do_run_##inner##_##outer,
-#define PAIR_RUN(name) &&do_run_##name,
-#define SINGLE_RUN(name) &&do_run_##name,
-#define CHOOSE_RUN() &&do_run_choose,
-#define CALL_RUN(arity) &&do_run_call##arity,
-#define BOTH_RUN(name, second, dtype) &&do_run_both_##name##_##dtype,
-#define END() &&do_end
+#define NAME(name) &&do_##name,
 #include "vm_scalar.inc"
-#undef TRIPLE
-#undef TOTAL
-#undef PAIR
-#undef SINGLE
-#undef CHOOSE
-#undef CALL
-#undef BOTH
-#undef TRIPLE_RUN
-#undef PAIR_RUN
-#undef SINGLE_RUN
-#undef CHOOSE_RUN
-#undef CALL_RUN
-#undef BOTH_RUN
-#undef END
     };
 #define LABEL(name) do_##name:
 #define NEXT goto *labels[*word++]
@@ -187,81 +150,63 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
     for (;;) switch (*word++) {
 #endif
 
-#define TRIPLE(inner, outer, from, last, to) LABEL(inner##_##outer##_##from##last##to) { \
+#define RUN(name) LABEL(run_##name) for (uint32_t left = *word++; left > 0; left--)
+
+#define ONE_TRIPLE(inner, outer, from, last, to) { \
     const double p = FROM_##from, q = FROM_R, s = FROM_##last; \
     const double t = of_##inner(p, q); \
-    TO_##to(of_##outer(t, s)); \
-    NEXT; }
+    TO_##to(of_##outer(t, s)); }
+#define TRIPLE(inner, outer, from, last, to) \
+    LABEL(inner##_##outer##_##from##last##to) ONE_TRIPLE(inner, outer, from, last, to) NEXT;
+#define TRIPLE_RUN(inner, outer) RUN(inner##_##outer) ONE_TRIPLE(inner, outer, R, R, R) NEXT;
 #define TOTAL(inner, from, last, to) LABEL(total_##inner##_##from##last##to) { \
     const double p = FROM_##from, q = FROM_R, s = FROM_##last; \
     TO_##to(of_##inner(p, q) + s); \
     NEXT; }
-#define PAIR(name, from, to) LABEL(name##_##from##to) { \
+#define ONE_PAIR(name, from, to) { \
     const double p = FROM_##from, q = FROM_R; \
-    TO_##to(of_##name(p, q)); \
-    NEXT; }
-#define SINGLE(name, from, to) LABEL(name##_##from##to) { \
+    TO_##to(of_##name(p, q)); }
+#define PAIR(name, from, to) LABEL(name##_##from##to) ONE_PAIR(name, from, to) NEXT;
+#define PAIR_RUN(name) RUN(name) ONE_PAIR(name, R, R) NEXT;
+#define ONE_SINGLE(name, from, to) { \
     const double p = FROM_##from; \
-    TO_##to(value_of(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
-    NEXT; }
-#define CHOOSE(from, to) LABEL(choose_##from##to) { \
+    TO_##to(value_of(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); }
+#define SINGLE(name, from, to) LABEL(name##_##from##to) ONE_SINGLE(name, from, to) NEXT;
+#define SINGLE_RUN(name) RUN(name) ONE_SINGLE(name, R, R) NEXT;
+#define ONE_CHOICE(from, to) { \
     const double p = FROM_##from, q = FROM_R, s = FROM_R; \
-    TO_##to(p != 0 ? q : s); \
-    NEXT; }
-#define CALL(arity, from, to) LABEL(call##arity##_##from##to) { \
-    const Function function = functions[*word++]; \
+    TO_##to(p != 0 ? q : s); }
+#define CHOOSE(from, to) LABEL(choose_##from##to) ONE_CHOICE(from, to) NEXT;
+#define CHOOSE_RUN() RUN(choose) ONE_CHOICE(R, R) NEXT;
+/* Neither accumulator is kept in calls, or it would be saved around them. */
+#define ONE_CALL(arity, from, to) { \
     const double p = FROM_##from; \
     double q = 0.0, s = 0.0; \
     if (arity > 1) q = FROM_R; \
     if (arity > 2) s = FROM_R; \
-    TO_##to(function(p, q, s)); \
-    total = 0.0;                                    /* or it would be saved around the call */ \
+    TO_##to(function(p, q, s)); }
+#define CALL(arity, from, to) LABEL(call##arity##_##from##to) { \
+    const Function function = functions[*word++]; \
+    ONE_CALL(arity, from, to) \
+    total = 0.0; \
     NEXT; }
-#define BOTH(name, second, dtype, from, to) LABEL(both_##name##_##dtype##_##from##to) { \
+#define CALL_RUN(arity) LABEL(run_call##arity) { \
+    const Function function = functions[*word++]; \
+    for (uint32_t left = *word++; left > 0; left--) ONE_CALL(arity, R, R) \
+    accumulator = total = 0.0; \
+    NEXT; }
+#define ONE_BOTH(name, second, dtype, from, to) { \
     const double p = FROM_##from; \
     double sin, cos; \
     both_##dtype(p, &sin, &cos); \
     r[*word++] = second; \
-    TO_##to(name); \
+    TO_##to(name); }
+#define BOTH(name, second, dtype, from, to) \
+    LABEL(both_##name##_##dtype##_##from##to) ONE_BOTH(name, second, dtype, from, to) \
     total = 0.0; \
-    NEXT; }
-#define RUN(name) LABEL(run_##name) \
-    for (uint32_t left = *word++; left > 0; left--)
-#define TRIPLE_RUN(inner, outer) RUN(inner##_##outer) { \
-        const double p = FROM_R, q = FROM_R, s = FROM_R; \
-        const double t = of_##inner(p, q); \
-        TO_R(of_##outer(t, s)); \
-    } NEXT;
-#define PAIR_RUN(name) RUN(name) { \
-        const double p = FROM_R, q = FROM_R; \
-        TO_R(of_##name(p, q)); \
-    } NEXT;
-#define SINGLE_RUN(name) RUN(name) { \
-        const double p = FROM_R; \
-        TO_R(value_of(FG_##name, FG_FLOAT64, p, 0.0, 0.0)); \
-    } NEXT;
-#define CHOOSE_RUN() RUN(choose) { \
-        const double p = FROM_R, q = FROM_R, s = FROM_R; \
-        TO_R(p != 0 ? q : s); \
-    } NEXT;
-#define CALL_RUN(arity) LABEL(run_call##arity) { \
-    const Function function = functions[*word++]; \
-    for (uint32_t left = *word++; left > 0; left--) { \
-        const double p = FROM_R; \
-        double q = 0.0, s = 0.0; \
-        if (arity > 1) q = FROM_R; \
-        if (arity > 2) s = FROM_R; \
-        TO_R(function(p, q, s)); \
-    } \
-    accumulator = total = 0.0; \
-    NEXT; }
-#define BOTH_RUN(name, second, dtype) RUN(both_##name##_##dtype) { \
-        const double p = FROM_R; \
-        double sin, cos; \
-        both_##dtype(p, &sin, &cos); \
-        r[*word++] = second; \
-        TO_R(name); \
-    } \
+    NEXT;
+#define BOTH_RUN(name, second, dtype) \
+    RUN(both_##name##_##dtype) ONE_BOTH(name, second, dtype, R, R) \
     accumulator = total = 0.0; \
     NEXT;
 #define END() LABEL(end) return 0;
@@ -270,21 +215,4 @@ int fg_scalar_run(const FgScalarCode *program, double *registers)
 #if !THREADED
     }
 #endif
-#undef TRIPLE
-#undef TOTAL
-#undef PAIR
-#undef SINGLE
-#undef CHOOSE
-#undef CALL
-#undef BOTH
-#undef TRIPLE_RUN
-#undef PAIR_RUN
-#undef SINGLE_RUN
-#undef CHOOSE_RUN
-#undef CALL_RUN
-#undef BOTH_RUN
-#undef END
-#undef RUN
-#undef LABEL
-#undef NEXT
 }

@@ -3,10 +3,10 @@ kernels, and block adjoints brought back. Nothing here touches a count or a Pyth
 of it may run without the GIL.
 """
 
-# A strided array seen in the order of the (contiguous) result: axes that run on are joined.
+# A strided array seen in the order of the (contiguous) result (src/walk.h).
 cdef struct Walker:
+    FgWalk walk                 # of the axes below
     char *data
-    int rank
     int item                    # bytes an element
     int boolean                 # bytes 0 and 1, to become numbers
     int64_t dims[64]
@@ -90,156 +90,42 @@ cdef inline const FgLoops *loops_of(int dtype) noexcept nogil:
     return &fg_kernels.f64 if dtype == FG_FLOAT64 else &fg_kernels.f32
 
 
-cdef inline int64_t item_size(int dtype) noexcept nogil:
-    if dtype == FG_FLOAT64:
-        return 8
-    if dtype == FG_FLOAT32:
-        return 4
-    return dtype_bytes[dtype]
-
-
 cdef void strides_of(FgShape *shape, FgValue *value, int64_t item, int64_t *strides) noexcept nogil:
     """The strides of a value of that shape, in bytes."""
-    cdef int i
-    cdef int64_t step = item
     if value.uniform:
-        for i in range(shape.rank):
-            strides[i] = 0
+        memset(strides, 0, shape.rank * 8)
     elif not value.contiguous:
         memcpy(strides, value_strides(value), shape.rank * 8)
     else:
-        for i in range(shape.rank - 1, -1, -1):
-            strides[i] = step
-            step *= shape.dims[i]
+        fg_strides_plain(shape.rank, shape.dims, item, strides)
 
 
 cdef void walker_set(Walker *w, FgShape *out, FgShape *shape, FgValue *value, int dtype) noexcept nogil:
     """Walk `value` as if broadcast to `out`."""
     cdef int64_t own[64]
-    cdef int i, j, r = 0
-    cdef int64_t dim, stride
-    cdef int64_t item = item_size(dtype)
-    strides_of(shape, value, item, own)
+    cdef int64_t wide[64]
     w.data = value.data
-    w.item = <int>item
+    w.item = <int>item_size(dtype)
     w.boolean = dtype == FG_BOOL
-    for i in range(out.rank):
-        dim = out.dims[i]
-        if dim == 1:
-            continue
-        j = i - (out.rank - shape.rank)
-        stride = own[j] if j >= 0 and shape.dims[j] != 1 else 0
-        if r and w.strides[r - 1] == stride * dim:
-            w.dims[r - 1] *= dim        # the axis before runs on into this one
-            w.strides[r - 1] = stride
-        else:
-            w.dims[r] = dim
-            w.strides[r] = stride
-            r += 1
-    if r == 0:
-        w.dims[0] = 1
-        w.strides[0] = 0
-        r = 1
-    w.rank = r
-
-
-cdef inline char *walker_seek(Walker *w, int64_t start, int64_t *index) noexcept nogil:
-    cdef int i
-    cdef char *p = w.data
-    for i in range(w.rank - 1, -1, -1):
-        index[i] = start % w.dims[i]
-        start //= w.dims[i]
-        p += index[i] * w.strides[i]
-    return p
-
-
-cdef inline char *walker_step(Walker *w, char *p, int64_t *index, int64_t run) noexcept nogil:
-    """Past `run` elements of the innermost axis, which end it or end the block."""
-    cdef int i = w.rank - 1
-    index[i] += run
-    p += run * w.strides[i]
-    while index[i] == w.dims[i] and i > 0:
-        p -= w.dims[i] * w.strides[i]
-        index[i] = 0
-        i -= 1
-        index[i] += 1
-        p += w.strides[i]
-    return p
+    strides_of(shape, value, w.item, own)
+    fg_strides_broadcast(out.rank, shape.rank, shape.dims, own, wide)
+    w.walk = fg_walk_over(out.rank, out.dims, wide, w.dims, w.strides)
 
 
 cdef void gather_block(Walker *w, int64_t start, int64_t n, char *out,
                        const FgLoops *loops) noexcept nogil:
-    """Elements start to start + n of the walk, to contiguous memory."""
-    cdef int64_t index[64]
-    cdef int64_t run, i, stride
-    cdef int last = w.rank - 1
-    cdef char *p = walker_seek(w, start, index)
-    cdef double *d
-    cdef float *f
-    cdef uint8_t bytes[FG_BLOCK]
-    cdef int item = w.item
+    """Elements start to start + n of the walk, to contiguous memory; of booleans, which become
+    numbers, no more than a block."""
+    cdef char truths[FG_BLOCK]
+    fg_walk_gather(&w.walk, w.data, start, n, &truths[0] if w.boolean else out, w.item)
     if w.boolean:
-        item = 8 if loops == &fg_kernels.f64 else 4
-    stride = w.strides[last]
-    while n > 0:
-        run = w.dims[last] - index[last]
-        if run > n:
-            run = n
-        if w.boolean:
-            if run > FG_BLOCK:
-                run = FG_BLOCK
-            for i in range(run):
-                bytes[i] = (<uint8_t *>(p + i * stride))[0]
-            loops.mask(out, bytes, run)
-        elif stride == item:
-            memcpy(out, p, run * item)
-        elif item == 8:
-            d = <double *>out
-            for i in range(run):
-                d[i] = (<double *>(p + i * stride))[0]
-        elif item == 4:
-            f = <float *>out
-            for i in range(run):
-                f[i] = (<float *>(p + i * stride))[0]
-        else:
-            for i in range(run):
-                memcpy(out + i * item, p + i * stride, item)
-        out += run * item
-        n -= run
-        p = walker_step(w, p, index, run)
+        loops.mask(out, <uint8_t *>truths, n)
 
 
-cdef void scatter_block(Walker *w, int64_t start, int64_t n, const char *source, int dtype) noexcept nogil:
-    """Add a block to the places that the walk visits. The walked memory is float64, whatever the
-    block is, so that float32 sums over broadcast axes lose nothing."""
-    cdef int64_t index[64]
-    cdef int64_t run, i
-    cdef int last = w.rank - 1
-    cdef char *p = walker_seek(w, start, index)
-    cdef int64_t stride = w.strides[last]
-    cdef const double *d
-    cdef const float *f
-    cdef const FgLoops *loops = loops_of(dtype)
-    while n > 0:
-        run = w.dims[last] - index[last]
-        if run > n:
-            run = n
-        if stride == 0:
-            (<double *>p)[0] += loops.sum(source, run)
-        elif dtype == FG_FLOAT64:
-            d = <const double *>source
-            if stride == 8:
-                loops.accumulate(p, source, run)
-            else:
-                for i in range(run):
-                    (<double *>(p + i * stride))[0] += d[i]
-        else:
-            f = <const float *>source
-            for i in range(run):
-                (<double *>(p + i * stride))[0] += f[i]
-        source += run * item_size(dtype)
-        n -= run
-        p = walker_step(w, p, index, run)
+cdef inline void scatter_block(Walker *w, int64_t start, int64_t n, const char *source,
+                               int dtype) noexcept nogil:
+    """Add a block to the places that the walk visits, float64 whatever the block is."""
+    fg_walk_sum(&w.walk, w.data, start, n, source, dtype, loops_of(dtype))
 
 
 cdef inline bint value_roomy(FgValue *v) noexcept nogil:
@@ -263,13 +149,8 @@ cdef int lane_set(Lane *lane, Source *x, FgShape *out, int dtype, Scratch *scrat
     if x.shape == NULL or x.value.uniform:
         lane.mode = LANE_FIXED
         lane.data = scratch_take(scratch, m * item)
-        m = padded(m, item)
-        if x.shape == NULL:
-            loops_of(dtype).fill(lane.data, x.number, m)
-        elif dtype == FG_FLOAT64:
-            loops_of(dtype).fill(lane.data, (<double *>x.value.data)[0], m)
-        else:
-            loops_of(dtype).fill(lane.data, (<float *>x.value.data)[0], m)
+        loops_of(dtype).fill(lane.data, x.number if x.shape == NULL else element(x.value, dtype),
+                             padded(m, item))
     elif x.value.contiguous and x.dtype != FG_BOOL and shape_same(x.shape, out):
         lane.mode = LANE_ADVANCE
         lane.data = x.value.data
@@ -343,10 +224,8 @@ cdef int copy_into(FgShape *shape, FgValue *value, int dtype, char *out) except 
     """The elements in C order, to contiguous memory."""
     cdef Walker w
     cdef int64_t item = item_size(dtype)
-    if value.uniform and dtype == FG_FLOAT64:
-        loops_of(dtype).fill(out, (<double *>value.data)[0], shape.size)
-    elif value.uniform and dtype == FG_FLOAT32:
-        loops_of(dtype).fill(out, (<float *>value.data)[0], shape.size)
+    if value.uniform and is_float(dtype):
+        loops_of(dtype).fill(out, element(value, dtype), shape.size)
     elif value.contiguous and not value.uniform:
         memcpy(out, value.data, shape.size * item)
     elif shape.size:
@@ -381,35 +260,6 @@ cdef inline void pad(FgValue *v, int64_t n, int64_t item) noexcept nogil:
 
 # ---- sums -----------------------------------------------------------------------------------
 
-# Block sums added in pairs (a binary counter), so that the error grows with log n.
-cdef struct Total:
-    double part[48]
-    int64_t count
-
-
-cdef inline void total_add(Total *t, double x) noexcept nogil:
-    cdef int64_t bits = t.count
-    cdef int i = 0
-    while bits & 1:
-        x += t.part[i]
-        bits >>= 1
-        i += 1
-    t.part[i] = x
-    t.count += 1
-
-
-cdef inline double total_value(Total *t) noexcept nogil:
-    cdef int64_t bits = t.count
-    cdef double x = 0
-    cdef int i = 0
-    while bits:
-        if bits & 1:
-            x += t.part[i]
-        bits >>= 1
-        i += 1
-    return x
-
-
 cdef double sum_all(FgShape *shape, FgValue *value, int dtype) noexcept nogil:
     """The sum of all elements."""
     cdef Walker w
@@ -420,8 +270,7 @@ cdef double sum_all(FgShape *shape, FgValue *value, int dtype) noexcept nogil:
     cdef char *p
     t.count = 0
     if value.uniform:
-        return ((<double *>value.data)[0] if dtype == FG_FLOAT64
-                else (<float *>value.data)[0]) * shape.size
+        return element(value, dtype) * shape.size
     if not value.contiguous:
         walker_set(&w, shape, shape, value, dtype)
     while start < shape.size:

@@ -30,10 +30,8 @@ cdef void pool_setup() noexcept:
         # Chunks are multiples of 64, so that the data of every one is aligned.
         pool_size[i] = (pool_size[i] + 63) & ~<int64_t>63
     for i in range(1, 65):
-        pool_small[i] = 0
         while pool_size[pool_small[i]] < i * 64:
             pool_small[i] += 1
-    pool_small[0] = 0
 
 
 cdef inline int pool_class(int64_t nbytes) noexcept nogil:
@@ -54,13 +52,13 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
         raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
     if fg_fails():
         raise MemoryError()
-    global pool_taken
+    global pool_cached, pool_used, pool_peak, pool_taken
     cdef int i = pool_class(nbytes)
     cdef FgValue *v = pool_free[i]
     cdef int64_t size = pool_size[i] + HEADER
     if v != NULL:
         pool_free[i] = v.next
-        pool_cached_add(-size)
+        pool_cached -= size
     else:
         v = <FgValue *>fg_chunk(size)
         if v == NULL:
@@ -70,7 +68,9 @@ cdef FgValue *pool_take(int64_t nbytes) except NULL:
             if v == NULL:
                 raise MemoryError(f"fastgrad: no memory for {nbytes} bytes")
         v.size_class = <uint16_t>i
-    pool_used_add(size)
+    pool_used += size
+    if pool_used > pool_peak:
+        pool_peak = pool_used
     pool_taken += size
     v.refs = 1
     v.contiguous = 1
@@ -98,29 +98,18 @@ cdef inline void census(int64_t *count, int n) noexcept:
         count[0] += n
 
 
-cdef inline void pool_cached_add(int64_t n) noexcept:
-    global pool_cached
-    pool_cached += n
-
-
-cdef inline void pool_used_add(int64_t n) noexcept:
-    global pool_used, pool_peak
-    pool_used += n
-    if pool_used > pool_peak:
-        pool_peak = pool_used
-
-
 cdef inline void pool_give(FgValue *v) noexcept:
+    global pool_cached, pool_used
     cdef int64_t size = pool_size[v.size_class] + HEADER
     PyTraceMalloc_Untrack(TRACE_DOMAIN, <size_t>v)
     census(&values_alive, -1)
-    pool_used_add(-size)
+    pool_used -= size
     if not FG_REUSES:
         fg_chunk_free(v)
         return
     v.next = pool_free[v.size_class]
     pool_free[v.size_class] = v
-    pool_cached_add(size)
+    pool_cached += size
     # Never keep more idle than the most that was ever needed at once: a program that needs the
     # memory again finds it warm, one that does not never holds more than twice its peak.
     if pool_cached > pool_peak + (1 << 26):
@@ -129,6 +118,7 @@ cdef inline void pool_give(FgValue *v) noexcept:
 
 cdef void pool_trim(int64_t keep) noexcept:
     """Return free chunks to the system, the largest first, until at most `keep` bytes are left."""
+    global pool_cached
     cdef int i = CLASSES - 1
     cdef FgValue *v
     while i >= 0 and pool_cached > keep:
@@ -137,7 +127,7 @@ cdef void pool_trim(int64_t keep) noexcept:
             i -= 1
             continue
         pool_free[i] = v.next
-        pool_cached_add(-(pool_size[i] + HEADER))
+        pool_cached -= pool_size[i] + HEADER
         fg_chunk_free(v)
 
 
@@ -267,45 +257,31 @@ cdef tuple dims_tuple(int rank, const int64_t *dims):
 
 # What does not fit into a node: axes, strides of an index, operand lists, index arrays. An
 # attribute is a pool chunk of 64-bit integers and, where there is one, a Python object as owner.
-cdef FgValue **attrs = NULL
+cdef FgValue **attrs = NULL         # of one that is free: the number of the next one, as it stands
 cdef uint32_t attrs_used = 1        # attribute 0: none
 cdef int64_t attrs_size = 0
-cdef uint32_t *attrs_free = NULL
-cdef int64_t attrs_free_size = 0
-cdef uint32_t attrs_free_count = 0
-
-
-cdef int attrs_grow() except -1:
-    """Room for more, and for all of them among the free ones: releasing one needs no memory."""
-    global attrs, attrs_free
-    cdef void *grown
-    if attrs_free_size <= attrs_size:
-        grown = fg_grown(attrs_free, &attrs_free_size, sizeof(uint32_t))
-        if grown == NULL:
-            raise MemoryError()
-        attrs_free = <uint32_t *>grown
-    grown = fg_grown(attrs, &attrs_size, sizeof(FgValue *))
-    if grown == NULL:
-        raise MemoryError()
-    attrs = <FgValue **>grown
-    return 0
+cdef uint32_t attrs_free = 0
 
 
 cdef uint32_t attr_new(int64_t count, const int64_t *items, object owner) except 0:
-    global attrs, attrs_used, attrs_free_count
+    global attrs, attrs_used, attrs_free
     cdef FgValue *v
+    cdef void *grown
     cdef uint32_t i
-    if attrs_free_count == 0 and attrs_used >= attrs_size:
-        attrs_grow()
+    if not attrs_free and attrs_used >= attrs_size:
+        grown = fg_grown(attrs, &attrs_size, sizeof(FgValue *))
+        if grown == NULL:
+            raise MemoryError()
+        attrs = <FgValue **>grown
     v = pool_take(count * 8)
     if count:
         memcpy(v.data, items, count * 8)
     if owner is not None:
         Py_INCREF(owner)
         v.owner = <void *>owner
-    if attrs_free_count:
-        attrs_free_count -= 1
-        i = attrs_free[attrs_free_count]
+    if attrs_free:
+        i = attrs_free
+        attrs_free = <uint32_t><size_t>attrs[i]
     else:
         i = attrs_used
         attrs_used += 1
@@ -329,11 +305,11 @@ cdef object attr_object(uint32_t i):
 
 
 cdef void attr_release(uint32_t i) noexcept:
-    global attrs_free_count
+    global attrs_free
     cdef FgValue *v = attrs[i]
     census(&attrs_alive, -1)
     attrs[i] = NULL
     if FG_REUSES:
-        attrs_free[attrs_free_count] = i
-        attrs_free_count += 1
+        attrs[i] = <FgValue *><size_t>attrs_free
+        attrs_free = i
     value_release(v)

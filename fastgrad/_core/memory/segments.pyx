@@ -131,15 +131,20 @@ cdef FgAdjoint *segment_adjoints(FgSegment *s) except NULL:
 
 # ---- tapes ----------------------------------------------------------------------------------
 
+cdef FgTape *tape_new(uint64_t thread) except NULL:
+    cdef FgTape *tape = <FgTape *>fg_calloc(1, sizeof(FgTape))
+    if tape == NULL:
+        raise MemoryError()
+    tape.thread = thread
+    decisions_forget(tape)
+    return tape
+
+
 cdef FgTape *tape_of_thread() except NULL:
     """The calling thread's tape, made when it first records."""
     cdef FgTape *tape = get_thread_tape()
     if tape == NULL:
-        tape = <FgTape *>fg_calloc(1, sizeof(FgTape))
-        if tape == NULL:
-            raise MemoryError()
-        tape.thread = <uint64_t>PyThread_get_thread_ident()
-        decisions_forget(tape)
+        tape = tape_new(<uint64_t>PyThread_get_thread_ident())
         tape_own(tape)
         set_thread_tape(tape)
     return tape
@@ -148,12 +153,8 @@ cdef FgTape *tape_of_thread() except NULL:
 cdef FgTape *tape_spare(FgTape *tape) except NULL:
     """Another tape of the same thread, for what is recorded while a sweep of this one waits."""
     if tape.spare == NULL:
-        tape.spare = <FgTape *>fg_calloc(1, sizeof(FgTape))
-        if tape.spare == NULL:
-            raise MemoryError()
+        tape.spare = tape_new(tape.thread)
         census(&blocks_kept, 1)
-        tape.spare.thread = tape.thread
-        decisions_forget(tape.spare)
     return tape.spare
 
 

@@ -33,13 +33,12 @@ cdef object index_plain_item(object i):
 cdef object index_settled(object index):
     """The index without objects whose own code would run while the Tensor is looked at: that code
     might assign to it."""
-    cdef bint settled = True
     if type(index) is not tuple:
-        return index if index_is_settled(index) else index_settled_item(index)
+        return index_settled_item(index)
     for i in index:
-        settled = settled and index_is_settled(i)
-    return index if settled else tuple([i if index_is_settled(i) else index_settled_item(i)
-                                        for i in index])
+        if not index_is_settled(i):
+            return tuple([index_settled_item(i) for i in index])
+    return index
 
 
 cdef inline bint index_part_is_settled(PyObject *i) noexcept:
@@ -69,6 +68,8 @@ cdef object index_numbers(object i):
 
 cdef object index_settled_item(object i):
     cdef Py_ssize_t start, stop, step
+    if index_is_settled(i):
+        return i
     if PySlice_Check(i):
         PySlice_Unpack(i, &start, &stop, &step)
         return slice(start, stop, step)
@@ -88,26 +89,26 @@ cdef object push_gather(Operand *x, object index):
         operands_let_go(x, 1)
 
 
+cdef object gather_tensor(Tensor t, object index):
+    cdef Operand o
+    operand_tensor_ready(t, &o)
+    return push_gather(&o, index)
+
+
 cdef object push_gathered(Operand *x, object index):
     cdef object plain = index_plain(index)
-    cdef object array = operand_ndarray(x)[plain]
-    cdef object whole
-    cdef Tensor t
+    cdef ndarray array = np.asarray(operand_ndarray(x)[plain])
     cdef Operand y
     cdef bint needs = x.needs
     if is_live(plain):
         x.needs = needs = True          # of a table that is a constant, an entry that is none
     operand_clear(&y)
-    operand_array(np.asarray(array), &y)
+    operand_array(array, &y)
     y.foreign = 0
     try:
         if y.shape == NULL:
-            t = push_shaped(FG_gather, x.dtype, 0, NULL, NULL, y.number, x, NULL,
-                            attr_new(0, NULL, plain) if needs else 0, 0)
-            if not is_float(x.dtype):
-                whole = np.ascontiguousarray(array)
-                t.node.value = <FgValue *><void *>scalar_whole(PyArray_DATA(<ndarray>whole), x.dtype)
-            return t
+            return push_entry(FG_gather, x, PyArray_DATA(array),
+                              attr_new(0, NULL, plain) if needs else 0, 0)
         return push_kept(FG_gather, x, shape_ref(y.shape), value_ref(y.value), 0, NULL, plain)
     finally:
         operand_drop(&y)
@@ -140,35 +141,27 @@ cdef Tensor pull_gather(Subgraph s, FgNode *n, uint32_t id, Tensor g):
 
 
 cdef Tensor forward_gather(FgNode *n, uint32_t id, list tangents, Tensor finite):
-    cdef Operand o
-    operand_tensor_ready(tangents[0], &o)
-    return push_gather(&o, attr_object(n.attr))
+    return gather_tensor(tangents[0], attr_object(n.attr))
 
-
-cdef object owned_index(FgNode *n):
-    return attr_object(n.attr)
-
-shaped_rules[FG_gather] = ShapedRule(reverse_gather, pull_gather, forward_gather, owned_index, NULL)
+shaped_rules[FG_gather] = ShapedRule(
+    reverse_gather, pull_gather, forward_gather, index_attribute, NULL)
 
 
 cdef int reverse_scatter(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
                          double number) except -1:
-    cdef FgValue *g = adjoint[0]
-    piece = value_ndarray(n.shape, g, n.dtype, False)[attr_object(n.attr)]
+    piece = value_ndarray(n.shape, adjoint[0], n.dtype, False)[attr_object(n.attr)]
     return contribute_array(s, n.a, np.array(piece))
 
 
 cdef Tensor pull_scatter(Subgraph s, FgNode *n, uint32_t id, Tensor g):
-    cdef Operand o
-    operand_tensor_ready(g, &o)
-    return push_gather(&o, attr_object(n.attr))
+    return gather_tensor(g, attr_object(n.attr))
 
 
 cdef Tensor forward_scatter(FgNode *n, uint32_t id, list tangents, Tensor finite):
     return scatter(tangents[0], attr_object(n.attr), tensor_dims(n))
 
 shaped_rules[FG_scatter] = ShapedRule(
-    reverse_scatter, pull_scatter, forward_scatter, owned_index, NULL)
+    reverse_scatter, pull_scatter, forward_scatter, index_attribute, NULL)
 
 
 # ---- assign ---------------------------------------------------------------------------------
@@ -178,18 +171,14 @@ cdef object push_assign(Tensor t, object index, object value):
     cdef Operand x, v
     cdef Index parsed
     cdef FgValue *target
-    cdef FgValue *part
     cdef FgShape *shape = NULL
-    cdef object plain = None
+    cdef object plain
     cdef Operand before
     cdef bint advanced, live = False
     cdef int dtype = t.node.dtype
     cdef uint32_t attr
-    cdef int64_t own[64]
-    cdef int64_t strides[64]
-    cdef int64_t flat = 0, step = 1
+    cdef int64_t flat
     cdef int i
-    cdef char *p
     cdef Tensor made
     operand_clear(&x)
     operand_clear(&v)
@@ -233,9 +222,7 @@ cdef object push_assign(Tensor t, object index, object value):
             elif v.shape != NULL:
                 raise ValueError("assign: setting an entry with an array of shape "
                                  + shape_text(v.shape))
-            for i in range(x.shape.rank - 1, -1, -1):
-                flat += parsed.items[FG_INDEX_FIELDS * i + 1] * step
-                step *= x.shape.dims[i]
+            flat = index_flat(&parsed, x.shape)
             target = assign_memory(t, &x)
             try:
                 made = assign_node(&x, &v, target, 0, <double>flat)
@@ -253,6 +240,8 @@ cdef object push_assign(Tensor t, object index, object value):
                 parsed.dims[i] = dims[i]
             parsed.rank = <int>len(dims)
             live = is_live(plain)
+        else:
+            plain = index_tuple(parsed.items, parsed.count)
         shape = shape_new(parsed.rank, parsed.dims)
         if v.shape != NULL:
             fits_into(v.shape, shape)
@@ -269,20 +258,9 @@ cdef object push_assign(Tensor t, object index, object value):
             else:
                 attr = attr_new(FG_INDEX_FIELDS * parsed.count, parsed.items, None)
             made = assign_node(&x, &v, target, attr, 0)
-            if advanced:
-                view = value_ndarray(x.shape, target, x.dtype, True)
-                view[plain] = operand_python(&v) if v.shape == NULL else operand_ndarray(&v)
-                view = None
-            else:
-                strides_of(x.shape, target, item_size(x.dtype), own)
-                p = index_apply(parsed.items, parsed.count, target.data, own, strides)
-                part = value_strided(target, p, shape, strides, item_size(x.dtype))
-                try:
-                    view = value_ndarray(shape, part, x.dtype, True)
-                    view[...] = operand_python(&v) if v.shape == NULL else operand_ndarray(&v)
-                    view = None
-                finally:
-                    value_release(part)
+            view = value_ndarray(x.shape, target, x.dtype, True)
+            view[plain] = operand_python(&v) if v.shape == NULL else operand_ndarray(&v)
+            view = None
             assign_unchanged(t, &x)
         except BaseException:
             value_release(target)
@@ -397,56 +375,25 @@ cdef int reverse_assign(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
     takes the memory over."""
     cdef FgValue *g = adjoint[0]
     cdef FgValue *w
-    cdef FgNode *x
-    cdef FgShape *part = NULL
-    cdef Index parsed
-    cdef int64_t dims[64]
-    cdef int64_t *items
-    cdef int i, r = 0
-    cdef int64_t flat
-    cdef object index = None, view, piece, winner, places
+    cdef char *entry
+    cdef object index, view, piece
     if not value_unique(g):
         w = value_copy(n.shape, g, n.dtype)
         value_release(g)
         g = adjoint[0] = w
     if n.attr == 0:
-        flat = <int64_t>n.constant
+        entry = g.data + <int64_t>n.constant * item_size(n.dtype)
         if n.b and wanted(s, n.b):
-            contribute_number(s, n.b, (<double *>g.data)[flat] if n.dtype == FG_FLOAT64
-                              else (<float *>g.data)[flat])
-        if n.dtype == FG_FLOAT64:
-            (<double *>g.data)[flat] = 0
-        else:
-            (<float *>g.data)[flat] = 0
-    elif attrs[n.attr].owner == NULL:
-        items = attr_items(n.attr)
-        for i in range(<int>(attr_count(n.attr) // FG_INDEX_FIELDS)):
-            if items[FG_INDEX_FIELDS * i] != FG_INDEX_INT:
-                dims[r] = items[FG_INDEX_FIELDS * i + 3]
-                r += 1
-        part = shape_new(r, dims)
-        try:
-            w = window_view(n.shape, g, n.attr, part, n.dtype)
-            try:
-                view = value_ndarray(part, w, n.dtype, True)
-                if n.b and wanted(s, n.b):
-                    contribute_array(s, n.b, np.array(view))
-                view[...] = 0
-                view = None
-            finally:
-                value_release(w)
-        finally:
-            shape_release(part)
+            contribute_number(s, n.b, scalar_number(entry, n.dtype))
+        number_store(entry, 0, n.dtype)
     else:
-        index = attr_object(n.attr)
+        index = index_attribute(n)
         view = value_ndarray(n.shape, g, n.dtype, True)
         if n.b and wanted(s, n.b):
             piece = view[index]
-            # Of entries assigned twice the last one stands: only it gets the adjoint.
-            places = np.empty(view.shape, dtype=np.intp)
-            winner = np.arange(piece.size).reshape(piece.shape)
-            places[index] = winner
-            contribute_array(s, n.b, np.where(places[index] == winner, piece, 0))
+            contribute_array(s, n.b, np.array(piece) if attrs[n.attr].owner == NULL
+                             else np.where(last_stands(index, view.shape), piece, 0))
+            piece = None
         view[index] = 0
         view = None
     if n.a and wanted(s, n.a):
@@ -455,29 +402,32 @@ cdef int reverse_assign(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
     return 0
 
 
+cdef object last_stands(object index, tuple dims):
+    """Of entries assigned twice the last one stands: only it gets the adjoint."""
+    places = np.empty(dims, dtype=np.intp)
+    piece = places[index]
+    order = np.arange(piece.size).reshape(piece.shape)
+    places[index] = order
+    return places[index] == order
+
+
 cdef Tensor pull_assign(Subgraph s, FgNode *n, uint32_t id, Tensor g):
     cdef Operand o
-    cdef Tensor t, zero
-    cdef object index = assign_index(n)
+    cdef Tensor t
+    cdef object index = index_attribute(n)
     if n.b and s.find(n.b) != NULL:
-        operand_tensor_ready(g, &o)
-        t = push_item(&o, index)
+        t = item_tensor(g, index)
         if is_live(index) and may_repeat(index):
             unreplayable("an assignment to places that depend on a value is differentiated")
         if n.attr and attrs[n.attr].owner != NULL and t.node.rank:
-            # Of entries assigned twice the last one stands: only it gets the adjoint.
-            places = np.empty(tensor_dims(n), dtype=np.intp)
-            order = np.arange(t.size).reshape(t.shape)
-            places[index] = order
-            stands = places[index] == order
+            stands = last_stands(index, tensor_dims(n))
             if not stands.all():
                 t = emit_two(FG_multiply, t, tensor_constant(stands.astype(t.dtype)))
-        s.add(n.b, fit_value(t, node_at(n.b)))
+        s.add(n.b, fit(t, node_at(n.b).shape if node_at(n.b).rank else NULL))
     if n.a and s.find(n.a) != NULL:
         operand_tensor_ready(g, &o)
         t = push_reshape(&o, n.rank, n.shape.dims)
-        zero = scalar_constant(0, n.dtype, 0)
-        push_assign(t, index, zero)
+        push_assign(t, index, scalar_constant(0, n.dtype, 0))
         s.add(n.a, t)
     return None
 
@@ -490,15 +440,10 @@ cdef bint may_repeat(object index):
     return False
 
 
-cdef Tensor fit_value(Tensor t, FgNode *v):
-    """As `fit`; a value assigned to a part of fewer axes has leading axes of length 1 more."""
-    return fit(t, v.shape if v.rank else NULL)
-
-
 cdef Tensor forward_assign(FgNode *n, uint32_t id, list tangents, Tensor finite):
     cdef Tensor t = tangents[0], v = tangents[1]
     cdef Operand o
-    cdef object index = assign_index(n)
+    cdef object index = index_attribute(n)
     if t is None:
         t = tensor_shaped(n.shape, value_zeros(n.shape, n.dtype), n.dtype)
     else:
@@ -508,16 +453,8 @@ cdef Tensor forward_assign(FgNode *n, uint32_t id, list tangents, Tensor finite)
     return t
 
 
-cdef object assign_index(FgNode *n):
-    """The index of an assignment, as Python writes it."""
-    if n.attr == 0:
-        return tuple([int(i) for i in np.unravel_index(<int64_t>n.constant, tensor_dims(n))])
-    if attrs[n.attr].owner != NULL:
-        return attr_object(n.attr)
-    return item_index(n.attr)
-
 shaped_rules[FG_assign] = ShapedRule(
-    reverse_assign, pull_assign, forward_assign, assign_index, NULL)
+    reverse_assign, pull_assign, forward_assign, index_attribute, NULL)
 
 
 cdef int contribute_array(Sweep *s, uint32_t id, object array) except -1:

@@ -18,7 +18,7 @@ cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
     """Basic indexing as NumPy defines it. Returns 1 where the index is not basic."""
     cdef int rank = shape.rank if shape != NULL else 0
     cdef int axis = 0, used = 0, k
-    cdef int64_t i, start, stop, step, n
+    cdef int64_t n
     cdef bint dots = False
     cdef object item
     cdef Py_ssize_t a, b, c
@@ -58,10 +58,8 @@ cdef int index_parse(FgShape *shape, object index, Index *x) except -1:
         elif item is None:
             index_add(x, FG_INDEX_NEW, 0, 0, 1)
         elif PySlice_Check(item):
-            n = shape.dims[axis]
             PySlice_Unpack(item, &a, &b, &c)
-            k = <int>0
-            n = PySlice_AdjustIndices(n, &a, &b, c)
+            n = PySlice_AdjustIndices(shape.dims[axis], &a, &b, c)
             index_add(x, FG_INDEX_SLICE, a, c, n)
             axis += 1
         else:
@@ -101,32 +99,32 @@ cdef int index_add(Index *x, int kind, int64_t start, int64_t step, int64_t coun
     return 0
 
 
-cdef char *index_apply(const int64_t *items, int count, char *data, const int64_t *strides,
-                       int64_t *out) noexcept nogil:
-    """Where the indexed part begins, and its strides, in an array with those strides."""
-    cdef int i, axis = 0, r = 0
-    cdef const int64_t *p
-    for i in range(count):
-        p = &items[FG_INDEX_FIELDS * i]
-        if p[0] == FG_INDEX_NEW:
-            out[r] = 0
-            r += 1
-            continue
-        # An empty slice may start past the end; nothing is read there.
-        data += p[1] * strides[axis]
-        if p[0] == FG_INDEX_SLICE:
-            out[r] = p[2] * strides[axis]
-            r += 1
-        axis += 1
-    return data
+cdef inline int64_t index_flat(Index *x, FgShape *shape) noexcept:
+    """The number of the one entry that it names."""
+    cdef int64_t flat = 0
+    cdef int i
+    for i in range(shape.rank):
+        flat = flat * shape.dims[i] + x.items[FG_INDEX_FIELDS * i + 1]
+    return flat
+
+
+cdef object index_attribute(FgNode *n):
+    """The index of an operation by an index, as Python writes it."""
+    if n.attr == 0:             # one entry
+        return tuple([int(i) for i in np.unravel_index(
+            <int64_t>n.constant, tensor_dims(n if n.op == FG_assign else node_at(n.a)))])
+    return item_index(n.attr) if attrs[n.attr].owner == NULL else attr_object(n.attr)
 
 
 cdef tuple item_index(uint32_t attr):
-    """A basic index that an attribute keeps, as Python writes it."""
-    cdef int64_t *items = attr_items(attr)
+    """A basic index that an attribute keeps."""
+    return index_tuple(attr_items(attr), attr_count(attr) // FG_INDEX_FIELDS)
+
+
+cdef tuple index_tuple(const int64_t *items, int64_t count):
     cdef int64_t i, stop
     cdef list index = []
-    for i in range(attr_count(attr) // FG_INDEX_FIELDS):
+    for i in range(count):
         if items[0] == FG_INDEX_INT:
             index.append(items[1])
         elif items[0] == FG_INDEX_NEW:
@@ -147,31 +145,21 @@ cdef object push_item(Operand *x, object index):
     cdef Index parsed
     cdef int64_t own[64]
     cdef int64_t strides[64]
-    cdef int64_t item = item_size(x.dtype), flat = 0, step = 1
     cdef char *p
-    cdef int i
     cdef FgShape *shape
     cdef FgValue *v
     cdef FgValue *w
-    cdef Tensor t
     if index_parse(x.shape, index, &parsed):
         return push_gather(x, index)
     if x.shape == NULL:
         return push_reshape(x, parsed.rank, parsed.dims)
-    strides_of(x.shape, x.value, item, own)
-    p = index_apply(parsed.items, parsed.count, x.value.data, own, strides)
+    strides_of(x.shape, x.value, item_size(x.dtype), own)
+    p = x.value.data + fg_index_apply(parsed.items, parsed.count, own, strides)
     if parsed.rank == 0 and not is_float(x.dtype) and not x.needs:
         return mask_noted(whole_constant(p, x.dtype), x, 1)
     if parsed.rank == 0:
-        for i in range(x.shape.rank - 1, -1, -1):
-            flat += parsed.items[FG_INDEX_FIELDS * i + 1] * step
-            step *= x.shape.dims[i]
         # The place among the entries is all the rule needs: it fits into the node.
-        t = push_shaped(FG_item, x.dtype, 0, NULL, NULL, scalar_number(p, x.dtype), x, NULL, 0,
-                        <double>flat)
-        if not is_float(x.dtype):
-            t.node.value = <FgValue *><void *>scalar_whole(p, x.dtype)
-        return t
+        return push_entry(FG_item, x, p, 0, <double>index_flat(&parsed, x.shape))
     shape = shape_new(parsed.rank, parsed.dims)
     v = seen_as(x, p, shape, strides)
     if x.needs and shape.size * 8 <= x.shape.size:
@@ -188,10 +176,14 @@ cdef object push_item(Operand *x, object index):
     return push_kept(FG_item, x, shape, v, FG_INDEX_FIELDS * parsed.count, parsed.items, None)
 
 
+cdef object item_tensor(Tensor t, object index):
+    cdef Operand o
+    operand_tensor_ready(t, &o)
+    return push_item(&o, index)
+
+
 cdef int reverse_item(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint, double number) except -1:
     """Add to the part of the operand's adjoint, in place."""
-    cdef FgValue *g = adjoint[0]
-    cdef FgNode *x = node_at(n.a)
     cdef FgValue *v = own_adjoint(s, n.a)
     if n.attr == 0:
         if n.dtype == FG_FLOAT64:
@@ -199,7 +191,7 @@ cdef int reverse_item(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint, doubl
         else:
             (<float *>v.data)[<int64_t>n.constant] += <float>number
         return 0
-    return window_add(x.shape, v, n.attr, n.shape, g, n.dtype)
+    return window_add(node_at(n.a).shape, v, n.attr, n.shape, adjoint[0], n.dtype)
 
 
 cdef Tensor pull_item(Subgraph s, FgNode *n, uint32_t id, Tensor g):
@@ -209,9 +201,7 @@ cdef Tensor pull_item(Subgraph s, FgNode *n, uint32_t id, Tensor g):
 
 
 cdef Tensor forward_item(FgNode *n, uint32_t id, list tangents, Tensor finite):
-    cdef Operand o
-    operand_tensor_ready(tangents[0], &o)
-    return push_item(&o, item_attribute(n))
+    return item_tensor(tangents[0], index_attribute(n))
 
 
 cdef bint is_row(FgNode *n) noexcept:
@@ -229,13 +219,7 @@ cdef bint is_row(FgNode *n) noexcept:
     return True
 
 
-cdef object item_attribute(FgNode *n):
-    if n.attr == 0:             # one entry
-        return tuple([int(i) for i in np.unravel_index(<int64_t>n.constant,
-                                                       tensor_dims(node_at(n.a)))])
-    return item_index(n.attr)
-
-shaped_rules[FG_item] = ShapedRule(reverse_item, pull_item, forward_item, item_attribute, NULL)
+shaped_rules[FG_item] = ShapedRule(reverse_item, pull_item, forward_item, index_attribute, NULL)
 
 
 cdef int window_add(FgShape *shape, FgValue *v, uint32_t attr, FgShape *part, FgValue *g,
@@ -243,24 +227,10 @@ cdef int window_add(FgShape *shape, FgValue *v, uint32_t attr, FgShape *part, Fg
     """v[index] += g; v contiguous."""
     cdef FgValue *window = window_view(shape, v, attr, part, dtype)
     cdef Walker w
-    cdef Scratch scratch
-    cdef Lane lane
-    cdef Source source
-    cdef int64_t start = 0, n
-    cdef const FgLoops *loops = loops_of(dtype)
-    scratch_begin(&scratch)
-    source.shape = part
-    source.value = g
-    source.dtype = <uint8_t>dtype
+    walker_set(&w, part, part, window, dtype)
     try:
-        walker_set(&w, part, part, window, dtype)
-        lane_set(&lane, &source, part, dtype, &scratch)
-        while start < part.size:
-            n = part.size - start if part.size - start < FG_BLOCK else FG_BLOCK
-            add_block(&w, start, n, lane_block(&lane, start, n, loops), dtype)
-            start += n
+        walk_add(&w, part, g, dtype, False)
     finally:
-        scratch_clear(&scratch)
         value_release(window)
     return 0
 
@@ -270,35 +240,10 @@ cdef FgValue *window_view(FgShape *shape, FgValue *v, uint32_t attr, FgShape *pa
     """v[index] as a view, the index being an attribute."""
     cdef int64_t own[64]
     cdef int64_t strides[64]
-    cdef char *p
+    cdef int64_t begin
     strides_of(shape, v, item_size(dtype), own)
-    p = index_apply(attr_items(attr), <int>(attr_count(attr) // FG_INDEX_FIELDS), v.data, own, strides)
-    return value_strided(v, p, part, strides, item_size(dtype))
-
-
-cdef void add_block(Walker *w, int64_t start, int64_t n, const char *source, int dtype) noexcept nogil:
-    """Add a block to the places that the walk visits, no two of which are the same."""
-    cdef int64_t index[64]
-    cdef int64_t run, i
-    cdef int last = w.rank - 1
-    cdef char *p = walker_seek(w, start, index)
-    cdef int64_t stride = w.strides[last]
-    cdef const FgLoops *loops = loops_of(dtype)
-    while n > 0:
-        run = w.dims[last] - index[last]
-        if run > n:
-            run = n
-        if stride == w.item:
-            loops.accumulate(p, source, run)
-        elif dtype == FG_FLOAT64:
-            for i in range(run):
-                (<double *>(p + i * stride))[0] += (<const double *>source)[i]
-        else:
-            for i in range(run):
-                (<float *>(p + i * stride))[0] += (<const float *>source)[i]
-        source += run * w.item
-        n -= run
-        p = walker_step(w, p, index, run)
+    begin = fg_index_apply(attr_items(attr), attr_count(attr) // FG_INDEX_FIELDS, own, strides)
+    return value_strided(v, v.data + begin, part, strides, item_size(dtype))
 
 
 # ---- place ----------------------------------------------------------------------------------
@@ -306,11 +251,9 @@ cdef void add_block(Walker *w, int64_t start, int64_t n, const char *source, int
 cdef Tensor push_place(Operand *x, uint32_t attr, FgShape *shape):
     """Zeros of that shape, with x where the index says."""
     cdef FgValue *v = value_zeros(shape, x.dtype)
-    cdef FgValue *g = x.value
-    cdef FgShape *part = x.shape
     cdef uint32_t copy = 0
     try:
-        window_add(shape, v, attr, part, g, x.dtype)
+        window_add(shape, v, attr, x.shape, x.value, x.dtype)
         if x.needs:
             copy = attr_new(attr_count(attr), attr_items(attr), None)
     except BaseException:
@@ -322,14 +265,12 @@ cdef Tensor push_place(Operand *x, uint32_t attr, FgShape *shape):
 cdef int reverse_place(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
                        double number) except -1:
     """The part that was put there: a view."""
-    cdef FgValue *g = adjoint[0]
-    return contribute_value(s, n.a, window_view(n.shape, g, n.attr, node_at(n.a).shape, n.dtype))
+    return contribute_value(s, n.a, window_view(n.shape, adjoint[0], n.attr, node_at(n.a).shape,
+                                                n.dtype))
 
 
 cdef Tensor pull_place(Subgraph s, FgNode *n, uint32_t id, Tensor g):
-    cdef Operand o
-    operand_tensor_ready(g, &o)
-    return reshape_plain(push_item(&o, item_index(n.attr)), tensor_dims(node_at(n.a)))
+    return reshape_plain(item_tensor(g, item_index(n.attr)), tensor_dims(node_at(n.a)))
 
 
 cdef Tensor forward_place(FgNode *n, uint32_t id, list tangents, Tensor finite):
@@ -338,7 +279,4 @@ cdef Tensor forward_place(FgNode *n, uint32_t id, list tangents, Tensor finite):
     return push_place(&o, n.attr, n.shape)
 
 
-cdef object place_attribute(FgNode *n):
-    return item_index(n.attr)
-
-shaped_rules[FG_place] = ShapedRule(reverse_place, pull_place, forward_place, place_attribute, NULL)
+shaped_rules[FG_place] = ShapedRule(reverse_place, pull_place, forward_place, index_attribute, NULL)

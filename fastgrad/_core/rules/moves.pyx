@@ -7,14 +7,16 @@ same recorded (`pull_`), and its tangent (`forward_`)."""
 
 # ---- reshape --------------------------------------------------------------------------------
 
-cdef bint strides_seen(FgShape *s, const int64_t *own, int rank, const int64_t *dims,
-                       int64_t *strides) noexcept:
-    """Whether memory with those strides can be seen in another shape, not empty, and how: axes that
-    are joined must run on in one another (as NumPy finds views)."""
+cdef bint strides_seen(Operand *x, int rank, const int64_t *dims, int64_t *strides) noexcept:
+    """Whether an operand's memory can be seen in another shape, not empty, and how: axes that are
+    joined must run on in one another (as NumPy finds views)."""
+    cdef FgShape *s = x.shape
+    cdef int64_t own[64]
     cdef int64_t old[64]
     cdef int64_t step[64]
     cdef int64_t joined, split
     cdef int i, count = 0, a = 0, b = 0, first, start, k
+    strides_of(s, x.value, item_size(x.dtype), own)
     for i in range(s.rank):
         if s.dims[i] != 1:
             old[count] = s.dims[i]
@@ -50,7 +52,6 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims, bint running
     cdef FgValue *v
     cdef FgValue *w
     cdef int64_t fixed[64]
-    cdef int64_t own[64]
     cdef int64_t strides[64]
     cdef int64_t known = 1, size = 1 if x.shape == NULL else x.shape.size
     cdef int i, free_axis = -1
@@ -81,11 +82,7 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims, bint running
         try:
             if not is_float(x.dtype) and not x.needs:
                 return whole_constant(w.data, x.dtype)
-            t = push_shaped(FG_reshape, x.dtype, 0, NULL, NULL, scalar_number(w.data, x.dtype), x,
-                            NULL, 0, 0)
-            if not is_float(x.dtype):
-                t.node.value = <FgValue *><void *>scalar_whole(w.data, x.dtype)
-            return t
+            return push_entry(FG_reshape, x, w.data, 0, 0)
         finally:
             value_release(w)
     shape = shape_new(rank, fixed)
@@ -94,7 +91,7 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims, bint running
             v = pool_take(item_size(x.dtype))
             operand_store(v.data, x, x.dtype)
         elif (x.value.contiguous or x.value.uniform or running_on or size == 0
-                or not strides_found(x, rank, fixed, own, strides)):
+                or not strides_seen(x, rank, fixed, strides)):
             w = value_contiguous(x.shape, x.value, x.dtype)
             try:
                 v = value_view(w, w.data, rank, NULL, True)
@@ -108,10 +105,13 @@ cdef Tensor push_reshape(Operand *x, int rank, const int64_t *dims, bint running
     return push_shaped(FG_reshape, x.dtype, 0, shape, v, 0, x, NULL, 0, 0)
 
 
-cdef bint strides_found(Operand *x, int rank, const int64_t *dims, int64_t *own,
-                        int64_t *strides) noexcept:
-    strides_of(x.shape, x.value, item_size(x.dtype), own)
-    return strides_seen(x.shape, own, rank, dims, strides)
+cdef Tensor push_entry(int op, Operand *x, const void *data, uint32_t attr, double constant):
+    """A scalar result of the operand's dtype: the one element there."""
+    cdef Tensor t = push_shaped(op, x.dtype, 0, NULL, NULL, scalar_number(data, x.dtype), x, NULL,
+                                attr, constant)
+    if not is_float(x.dtype):
+        t.node.value = <FgValue *><void *>scalar_whole(data, x.dtype)
+    return t
 
 
 cdef int number_store(void *data, double number, int dtype) except -1:
@@ -218,6 +218,12 @@ cdef FgValue *value_strided(FgValue *base, char *data, FgShape *shape, int64_t *
     return value_view(base, data, shape.rank, strides, contiguous or shape.size == 0)
 
 
+cdef FgValue *adjoint_seen(FgValue *g, char *data, FgShape *shape, int64_t *strides,
+                           int dtype) except NULL:
+    """A view of an adjoint; one number that stands for all goes on doing so."""
+    return value_ref(g) if g.uniform else value_strided(g, data, shape, strides, item_size(dtype))
+
+
 cdef int reverse_transpose(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
                            double number) except -1:
     cdef FgValue *g = adjoint[0]
@@ -225,15 +231,10 @@ cdef int reverse_transpose(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
     cdef int64_t strides[64]
     cdef int64_t *axes = attr_items(n.attr)
     cdef int i
-    if g.uniform:
-        contribute_value(s, n.a, value_ref(g))
-        return 0
     strides_of(n.shape, g, item_size(n.dtype), own)
     for i in range(n.rank):
         strides[axes[i]] = own[i]
-    contribute_value(s, n.a, value_strided(g, g.data, node_at(n.a).shape, strides,
-                                           item_size(n.dtype)))
-    return 0
+    return contribute_value(s, n.a, adjoint_seen(g, g.data, node_at(n.a).shape, strides, n.dtype))
 
 
 cdef Tensor pull_transpose(Subgraph s, FgNode *n, uint32_t id, Tensor g):
@@ -257,25 +258,20 @@ cdef Tensor push_broadcast(Operand *x, FgShape *shape):
     """Repeated to `shape`, which is taken over and known to fit."""
     cdef int64_t own[64]
     cdef int64_t strides[64]
-    cdef int i, j
     cdef FgValue *v
     if x.shape == NULL:
+        v = NULL
         try:
             v = number_value(0, FG_FLOAT64)
-        except BaseException:
-            shape_release(shape)
-            raise
-        try:
             operand_store(v.data, x, x.dtype)
         except BaseException:
-            value_release(v)
+            if v != NULL:
+                value_release(v)
             shape_release(shape)
             raise
     else:
         strides_of(x.shape, x.value, item_size(x.dtype), own)
-        for i in range(shape.rank):
-            j = i - (shape.rank - x.shape.rank)
-            strides[i] = own[j] if j >= 0 and x.shape.dims[j] != 1 else 0
+        fg_strides_broadcast(shape.rank, x.shape.rank, x.shape.dims, own, strides)
         v = seen_as(x, x.value.data, shape, strides)
     return push_shaped(FG_broadcast, x.dtype, 0, shape, v, 0, x, NULL, 0, 0)
 
@@ -284,42 +280,51 @@ cdef int reverse_broadcast(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint,
                            double number) except -1:
     cdef FgValue *g = adjoint[0]
     cdef FgNode *x = node_at(n.a)
-    cdef FgValue *wide
     if x.rank == 0:
-        contribute_number(s, n.a, round_to(n.dtype, sum_all(n.shape, g, n.dtype)))
-        return 0
-    contribute_value(s, n.a, sum_to(n.shape, g, x.shape, n.dtype))
-    return 0
+        return contribute_number(s, n.a, round_to(n.dtype, sum_all(n.shape, g, n.dtype)))
+    return contribute_value(s, n.a, sum_to(n.shape, g, x.shape, n.dtype))
 
 
 cdef FgValue *sum_to(FgShape *shape, FgValue *v, FgShape *out, int dtype) except NULL:
     """Summed over the axes that `out` has not, or has with length 1."""
     cdef Walker w
+    cdef FgValue *wide = pool_take(out.size * 8)
+    memset(wide.data, 0, out.size * 8)
+    walker_set(&w, shape, out, wide, FG_FLOAT64)
+    try:
+        walk_add(&w, shape, v, dtype, True)
+        return value_narrow(wide, out, dtype)
+    finally:
+        value_release(wide)
+
+
+cdef int walk_add(Walker *w, FgShape *shape, FgValue *v, int dtype, bint sums) except -1:
+    """Add the entries of a value to the places that a walk visits: float64 sums; or entries of its
+    dtype, no two of which are the same."""
     cdef Scratch scratch
     cdef Lane lane
     cdef Source source
-    cdef FgValue *wide = pool_take(out.size * 8)
-    cdef FgValue *y
+    cdef char *block
     cdef int64_t start = 0, n
     cdef const FgLoops *loops = loops_of(dtype)
-    memset(wide.data, 0, out.size * 8)
     scratch_begin(&scratch)
     source.shape = shape
     source.value = v
     source.dtype = <uint8_t>dtype
     try:
-        walker_set(&w, shape, out, wide, FG_FLOAT64)
         lane_set(&lane, &source, shape, dtype, &scratch)
         with nogil:
             while start < shape.size:
                 n = shape.size - start if shape.size - start < FG_BLOCK else FG_BLOCK
-                scatter_block(&w, start, n, lane_block(&lane, start, n, loops), dtype)
+                block = lane_block(&lane, start, n, loops)
+                if sums:
+                    fg_walk_sum(&w.walk, w.data, start, n, block, dtype, loops)
+                else:
+                    fg_walk_add(&w.walk, w.data, start, n, block, dtype, loops)
                 start += n
-        y = value_narrow(wide, out, dtype)
     finally:
         scratch_clear(&scratch)
-        value_release(wide)
-    return y
+    return 0
 
 
 cdef Tensor pull_broadcast(Subgraph s, FgNode *n, uint32_t id, Tensor g):
@@ -336,38 +341,27 @@ shaped_rules[FG_broadcast] = ShapedRule(
 
 # ---- flip -----------------------------------------------------------------------------------
 
-cdef Tensor push_flip(Operand *x, uint64_t axes):
+cdef FgValue *flip_view(FgShape *shape, FgValue *v, uint64_t axes, int dtype) except NULL:
     cdef int64_t strides[64]
-    cdef int64_t item = item_size(x.dtype)
-    cdef char *data = x.value.data
-    cdef FgValue *v
+    cdef char *data = v.data
     cdef int i
-    cdef int64_t mask = <int64_t>axes
-    strides_of(x.shape, x.value, item, strides)
-    for i in range(x.shape.rank):
-        if axes >> i & 1 and x.shape.dims[i]:
-            data += (x.shape.dims[i] - 1) * strides[i]
+    strides_of(shape, v, item_size(dtype), strides)
+    for i in range(shape.rank):
+        if axes >> i & 1 and shape.dims[i]:
+            data += (shape.dims[i] - 1) * strides[i]
             strides[i] = -strides[i]
-    v = value_strided(x.value, data, x.shape, strides, item)
+    return adjoint_seen(v, data, shape, strides, dtype)
+
+
+cdef Tensor push_flip(Operand *x, uint64_t axes):
+    cdef int64_t mask = <int64_t>axes
+    cdef FgValue *v = flip_view(x.shape, x.value, axes, x.dtype)
     return push_kept(FG_flip, x, shape_ref(x.shape), v, 1, &mask, None)
 
 
 cdef int reverse_flip(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint, double number) except -1:
-    cdef FgValue *g = adjoint[0]
-    cdef int64_t strides[64]
-    cdef char *data = g.data
-    cdef uint64_t axes = <uint64_t>attr_items(n.attr)[0]
-    cdef int i
-    if g.uniform:
-        contribute_value(s, n.a, value_ref(g))
-        return 0
-    strides_of(n.shape, g, item_size(n.dtype), strides)
-    for i in range(n.rank):
-        if axes >> i & 1 and n.shape.dims[i]:
-            data += (n.shape.dims[i] - 1) * strides[i]
-            strides[i] = -strides[i]
-    contribute_value(s, n.a, value_strided(g, data, n.shape, strides, item_size(n.dtype)))
-    return 0
+    return contribute_value(s, n.a, flip_view(n.shape, adjoint[0],
+                                              <uint64_t>attr_items(n.attr)[0], n.dtype))
 
 
 cdef Tensor pull_flip(Subgraph s, FgNode *n, uint32_t id, Tensor g):
@@ -425,13 +419,10 @@ cdef FgValue *value_cast(FgShape *shape, FgValue *value, int dtype, int to) exce
 
 
 cdef int reverse_cast(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint, double number) except -1:
-    cdef FgValue *g = adjoint[0]
     cdef FgNode *x = node_at(n.a)
     if n.rank == 0:
-        contribute_number(s, n.a, round_to(x.dtype, number))
-    else:
-        contribute_value(s, n.a, value_cast(n.shape, g, n.dtype, x.dtype))
-    return 0
+        return contribute_number(s, n.a, round_to(x.dtype, number))
+    return contribute_value(s, n.a, value_cast(n.shape, adjoint[0], n.dtype, x.dtype))
 
 
 cdef Tensor cast_plain(Tensor t, int dtype):
@@ -464,7 +455,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
     cdef Operand *before
     cdef bint needs = False, held = False
     cdef uint32_t attr
-    cdef object parts, sizes, view
+    cdef object parts, sizes, name, function
+    cdef tuple more
     cdef FgShape *shape
     cdef int64_t dims[64]
     cdef int along
@@ -494,17 +486,14 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                 before[i] = x[i]
             operands_hold(before, count)
         dtype = common_dtype(x, count, &weak)
+        name, function, more = (("numpy.array", np.array, ()) if scalars
+                                else ("numpy.concatenate", np.concatenate, (axis,)))
         if dtype == -2 and needs:
-            return derived("numpy.array" if scalars else "numpy.concatenate",
-                           np.array if scalars else np.concatenate,
-                           (items,) if scalars else (items, axis), {})
+            return derived(name, function, (items, *more), {})
         if dtype == -2 or not needs:
             parts = [operand_ndarray(&x[i]) for i in range(count)]
-            return made_joined(
-                mask_noted(tensor_constant(np.array(parts) if scalars
-                                           else np.concatenate(parts, axis)), x, count),
-                "numpy.array" if scalars else "numpy.concatenate",
-                np.array if scalars else np.concatenate, (items,) if scalars else (items, axis))
+            return made_joined(mask_noted(tensor_constant(function(parts, *more)), x, count),
+                               name, function, (items, *more))
         for i in range(count):
             operand_convert(&x[i], dtype)
             if x[i].shape != NULL and x[i].value == NULL:
@@ -513,11 +502,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
         along = axis_of(axis, rank, "concatenate")
         for i in range(rank):
             dims[i] = 1 if scalars else x[0].shape.dims[i]
-        sizes = []
-        for i in range(count):
-            if scalars:
-                sizes.append(1)
-                continue
+        sizes = [1] * count if scalars else []
+        for i in range(0 if scalars else count):
             if x[i].shape.rank != rank:
                 raise ValueError(
                     "concatenate: all the input arrays must have the same number of dimensions, "
@@ -529,8 +515,8 @@ cdef object push_concatenate(object arrays, object axis, bint scalars):
                         f"{along}: " + ", ".join(shape_text(x[k].shape) for k in range(count)))
             sizes.append(x[i].shape.dims[along])
         dims[along] = 0
-        for i in range(count):
-            dims[along] += <int64_t>sizes[i]
+        for size in sizes:
+            dims[along] += <int64_t>size
         shape = shape_new(rank, dims)
         try:
             out = pool_take(shape.size * item_size(dtype))
@@ -595,19 +581,15 @@ cdef int reverse_concatenate(Sweep *s, FgNode *n, uint32_t id, FgValue **adjoint
     cdef object sizes = attr_object(n.attr)
     cdef int i
     cdef uint32_t x
-    cdef FgValue *whole
     strides_of(n.shape, g, item_size(n.dtype), strides)
     for i in range(len(sizes)):
         x = <uint32_t>attr_items(n.attr)[i + 1]
         if x and wanted(s, x):
             if node_at(x).rank == 0:
                 contribute_number(s, x, scalar_number(g.data + at * strides[along], n.dtype))
-            elif g.uniform:
-                contribute_value(s, x, value_ref(g))
             else:
-                contribute_value(s, x, value_strided(g, g.data + at * strides[along],
-                                                      node_at(x).shape, strides,
-                                                      item_size(n.dtype)))
+                contribute_value(s, x, adjoint_seen(g, g.data + at * strides[along],
+                                                    node_at(x).shape, strides, n.dtype))
         at += <int64_t>sizes[i]
     return 0
 
@@ -618,16 +600,12 @@ cdef Tensor pull_concatenate(Subgraph s, FgNode *n, uint32_t id, Tensor g):
     cdef int i
     cdef int64_t at = 0
     cdef uint32_t x
-    cdef Operand o
     cdef tuple before = (slice(None),) * along
     for i in range(len(sizes)):
         x = <uint32_t>attr_items(n.attr)[i + 1]
         if x and s.find(x) != NULL:
-            operand_tensor_ready(g, &o)
-            if node_at(x).rank == 0:
-                s.add(x, push_item(&o, at))
-            else:
-                s.add(x, push_item(&o, before + (slice(at, at + sizes[i]),)))
+            s.add(x, item_tensor(g, at if node_at(x).rank == 0
+                                 else before + (slice(at, at + sizes[i]),)))
         at += <int64_t>sizes[i]
     return None
 
