@@ -24,7 +24,7 @@ from .values import Code, origins
 from .vouched import constant
 from .watch import OPERAND
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "only_taken_from"]
 
 # Attributes and methods of arrays: views, and what does not depend on the contents.
 _VIEWS = frozenset("T mT real reshape ravel transpose swapaxes squeeze view".split())
@@ -601,3 +601,45 @@ def _transformed(x):
 def _creates(x):
     """Whether a function makes a Tensor of no operand, while something is recorded."""
     return known.package_of(x) == "fastgrad" and getattr(x, "__name__", "") in _CREATES
+
+
+def only_taken_from(scope, kind, name):
+    """Whether all that a function does with an array that it reads by a name is what a Tensor does
+    likewise: it is an operand, and taken from, and nothing writes to a view of it."""
+    code = scope.names.code
+    rest, seen = list(code.reads(kind, name)), set()
+    while rest:
+        array = rest.pop()
+        if array in seen:
+            continue
+        seen.add(array)
+        for use, place in code.uses_of(array):
+            if use.kind in ("item", "element") and place == 0:
+                rest.append(use)
+            elif use.kind == "attribute":
+                if use.name in _VIEWS:
+                    rest += [use, *[call for call, k in code.uses_of(use)
+                                    if call.kind == "call" and k == 0]]
+                elif use.name not in _SHAPES and use.name not in _METHODS:
+                    return False
+            elif use.kind == "call":
+                if place == 0:
+                    continue            # of a method, which the attribute has told
+                if not _records(scope, use):
+                    return False
+                rest.append(use)        # which may be a view
+            elif use.kind == "return":
+                if use.code is not code:
+                    return False
+            elif use.kind not in ("operator", "unary") and not (
+                    use.kind == "compare" and use.name not in ("is", "in")):
+                return False
+    return True
+
+
+def _records(scope, call):
+    """Whether what is called records the Tensors that it is given."""
+    if call.name is None or "out" in call.name:
+        return False
+    objects, whole = scope.objects(call.parts[0])
+    return whole and all([id(x) in known.CONTENT_FREE or known.wants_tensors(x) for x in objects])

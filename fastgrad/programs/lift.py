@@ -11,7 +11,7 @@ the copy stands for all that reads the name: the function must not find itself b
 
 import numpy as np
 
-from fastgrad.code import known
+from fastgrad.code.flow import only_taken_from
 from fastgrad.code.names import Scope
 from fastgrad.code.values import origins, read
 
@@ -124,13 +124,6 @@ def _is_number(value, computed):
 
 # ---- arrays that Tensors index --------------------------------------------------------------
 
-# Of an array: what is asked of its shape, views, and methods that give arrays of their own.
-_ASKED = frozenset(["shape", "ndim", "size", "dtype", "__len__"])
-_VIEWS = frozenset(["T", "mT", "ravel", "reshape", "squeeze", "swapaxes", "transpose"])
-_METHODS = frozenset(["astype", "copy", "cumsum", "dot", "flatten", "max", "mean", "min", "prod",
-                      "std", "sum", "take", "trace", "var"])
-
-
 def stand_ins(state):
     """The arrays that the innermost function reads by a name and does no more with than a Tensor
     allows. ``X[i]`` of an array and a Tensor asks for the Tensor's value; of two Tensors, it is
@@ -154,48 +147,6 @@ def stand_ins(state):
         if kind == "attribute" and (instance is None or type(vars(instance)) is not dict):
             continue
         if (type(lifted_value(state, (kind, name))) is np.ndarray
-                and only_reader(state, kind, name) and _only_taken_from(scope, kind, name)):
+                and only_reader(state, kind, name) and only_taken_from(scope, kind, name)):
             found.append((kind, name))
     return tuple(found)
-
-
-def _only_taken_from(scope, kind, name):
-    """Whether all that is done with what is read by a name is to look at it as an operand, and
-    whether nothing writes to a view of it."""
-    code = scope.names.code
-    rest, seen = list(code.reads(kind, name)), set()
-    while rest:
-        array = rest.pop()
-        if array in seen:
-            continue
-        seen.add(array)
-        for use, place in code.uses_of(array):
-            if use.kind == "item" and place == 0 or use.kind == "element":
-                rest.append(use)
-            elif use.kind == "attribute":
-                if use.name in _VIEWS:
-                    rest += [use, *[call for call, k in code.uses_of(use)
-                                    if call.kind == "call" and k == 0]]
-                elif use.name not in _ASKED and use.name not in _METHODS:
-                    return False
-            elif use.kind == "call":
-                if place == 0:
-                    continue            # of a method, which the attribute has told
-                if not _records(scope, use):
-                    return False
-                rest.append(use)        # which may be a view
-            elif use.kind == "return":
-                if use.code is not code:
-                    return False
-            elif use.kind not in ("operator", "unary") and not (
-                    use.kind == "compare" and use.name not in ("is", "in")):
-                return False
-    return True
-
-
-def _records(scope, call):
-    """Whether what is called records the Tensors that it is given."""
-    if call.name is None or "out" in call.name:
-        return False
-    objects, whole = scope.objects(call.parts[0])
-    return whole and all([id(x) in known.CONTENT_FREE or known.wants_tensors(x) for x in objects])
