@@ -8,8 +8,8 @@ _PATTERNS = ("setup.py", "src/*.c", "src/*.h", "src/*.inc", "src/*.def", "src/*/
 
 
 def sources_fingerprint(root):
-    """SHA-256 over names and contents of the sources below `root`: `fastgrad._core.core.SOURCES` when
-    the binary is up to date. None where there are no sources (an installed wheel)."""
+    """SHA-256 over names and contents of the sources below `root`: `fastgrad._core.core.SOURCES`
+    when the binary is up to date. None where there are no sources (an installed wheel)."""
     import hashlib
     from pathlib import Path
 

@@ -6,7 +6,8 @@ from fastgrad._core import core, trees
 from fastgrad._core.arguments import argument_of, name_of, no_parameters
 
 __all__ = ["LEAVES", "Run", "built", "chunk_given", "counted", "differentiable", "flat",
-           "function_given", "matching", "numbers_of", "one_of", "pair_of", "positions_of", "selected"]
+           "function_given", "matching", "numbers_of", "one_of", "pair_of", "positions_of",
+           "selected"]
 
 
 class Run:

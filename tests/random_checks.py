@@ -157,8 +157,8 @@ def check(text, compile=None, only=None):
     return None
 
 
-# What is refused by name, with the cure: a norm twice, an array that is to hold a Tensor, a diagonal
-# that is written to (by np.add.at NumPy writes to read-only arrays).
+# What is refused by name, with the cure: a norm twice, an array that is to hold a Tensor, a
+# diagonal that is written to (by np.add.at NumPy writes to read-only arrays).
 REFUSED = re.compile(r"no second derivative|numpy\.add\.at has no derivative rule|"
                      "(numpy|an ndarray) cannot hold a recorded Tensor|"
                      r"np\.add\.at: a broadcast Tensor, or a diagonal, is read-only")

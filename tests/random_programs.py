@@ -269,7 +269,8 @@ class Text:
         of its own."""
         scope = surroundings(names or (DISPATCHED if self.dispatched else K), frozen)
         scope |= {name: x.astype(dtype or x.dtype) for name, x in self.reached.items()}
-        # (A compiled function's state is all that it reaches: the whole list takes it 40 ms a time.)
+        # (A compiled function's state is all that it reaches: the whole list takes it 40 ms a
+        # time.)
         scope["CALLS"] = {int(k): CALLS[int(k)] for k in re.findall(r"CALLS\[(\d+)\]", self.source)}
         exec(compile(self.source, f"<program {self.seed}>", "exec"), scope)
         return scope

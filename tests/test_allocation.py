@@ -647,8 +647,8 @@ def failure(run, n, count, fail=fail_core):
 
 
 def sweep(run, first, step, count, note):
-    """Let every `step`-th allocation from the first one on fail in turn (0: so that TRIED of them do;
-    "python": CPython's, all); yields what went wrong."""
+    """Let every `step`-th allocation from the first one on fail in turn (0: so that TRIED of them
+    do; "python": CPython's, all); yields what went wrong."""
     fail, idle = fail_core, 0
     if step == "python":
         fail, step = fail_python, 1

@@ -1,5 +1,5 @@
-"""What compiled functions, lanes and files once answered wrongly: lists beside numbers, containers of
-the user's own, results of lanes that are built in different ways, numbers that give way."""
+"""What compiled functions, lanes and files once answered wrongly: lists beside numbers, containers
+of the user's own, results of lanes that are built in different ways, numbers that give way."""
 
 import collections
 

@@ -678,8 +678,8 @@ def test_functions_and_rules_get_plain_arrays_to_write_to(kind):
 
 @pytest.mark.parametrize("kind", [custom_vjp, custom_jvp])
 def test_an_array_of_the_caller_is_written_and_held_as_it_was(kind):
-    """What a function writes to an array that is not differentiated shows; what anybody writes later
-    is not the rule's business."""
+    """What a function writes to an array that is not differentiated shows; what anybody writes
+    later is not the rule's business."""
     def plain_f(x, a):
         y = x * a
         a[0] += 1.0

@@ -343,8 +343,8 @@ M = np.array([[1.0, -2.0, 0.0], [0.5, 0.0, 3.0], [-1.0, 1.0, 1.0]])
 @pytest.mark.parametrize("name, use", list(itertools.product(
     ["mask", "underflow", "relu", "heaviside", "likelihood"], USES)))
 def test_what_a_program_makes_of_a_gradient(name, use):
-    """A program takes products of the chain rule for ordinary ones where NaN would show that they are
-    not."""
+    """A program takes products of the chain rule for ordinary ones where NaN would show that they
+    are not."""
     f = CASES[name][0]
     program = fg.compile(lambda x: USES[use](fg.grad(f)(x)))
     lanes = fg.compile(fg.vmap(lambda x: USES[use](fg.grad(f)(x))))

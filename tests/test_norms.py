@@ -1,4 +1,5 @@
-"""Norms and standard deviations of entries whose powers overflow or underflow, and where they vanish.
+"""Norms and standard deviations of entries whose powers overflow or underflow, and where they
+vanish.
 
 All of them are homogeneous, f(c x) = c f(x): so the value and the derivatives at ordinary entries,
 which NumPy and finite differences vouch for elsewhere, tell those at any magnitude. What is

@@ -1,6 +1,7 @@
 """Errors that depend on values, caught by the function: the next call may not meet them.
 
-Each function is run beside the plain one, with arguments that raise and with others, in both orders.
+Each function is run beside the plain one, with arguments that raise and with others, in both
+orders.
 """
 
 import math

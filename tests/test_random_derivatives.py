@@ -137,8 +137,8 @@ def test_large_arrays_in_every_mode(size):
 INF, NAN = np.inf, np.nan
 
 # A function of a number, where, and its first three derivatives: operator by operator, as the rules
-# for kinks and the strong zero say. Two of a kind: that of a derivative that is infinite itself, and
-# Taylor's, which asks the value.
+# for kinks and the strong zero say. Two of a kind: that of a derivative that is infinite itself,
+# and Taylor's, which asks the value.
 SPECIAL = {
     "abs": (fnp.abs, 0.0, 0, 0, 0),
     "relu": (fnp.relu, 0.0, 0, 0, 0),

@@ -1,5 +1,5 @@
-"""How the package is built: folders that import one another in one direction, and files of a size to
-be read.
+"""How the package is built: folders that import one another in one direction, and files of a size
+to be read.
 
 Arrows go one way: what the core needs from above is put into `core.HANDED_DOWN` by who makes it.
 """

@@ -12,7 +12,8 @@ __all__ = ["cumprod", "cumsum"]
 
 def _arrays(rng):
     """What the laws draw for an operator along an axis."""
-    for shape, axis in (((5,), None), ((4, 3), 0), ((2, 3, 4), -2), ((1,), -1), ((3, 0), 1), ((0, 2), 1)):
+    for shape, axis in (((5,), None), ((4, 3), 0), ((2, 3, 4), -2), ((1,), -1), ((3, 0), 1),
+                        ((0, 2), 1)):
         yield (rng.normal(size=shape),), {"axis": axis}
 
 
@@ -40,8 +41,8 @@ _RUNNING = """    Parameters
 
 
 cumsum = operator(
-    "cumsum", "(n)->(n)", core.running_sums, numpy=np.cumsum, along="axis", linear=(0,), method=True,
-    accumulates=np.add, draw=_arrays,
+    "cumsum", "(n)->(n)", core.running_sums, numpy=np.cumsum, along="axis", linear=(0,),
+    method=True, accumulates=np.add, draw=_arrays,
     doc=f"""Running sums along an axis. As `numpy.cumsum`.
 
 {_RUNNING}
@@ -85,7 +86,8 @@ def _cumprod_vjp(g, x, y, axis):
 
 
 cumprod = operator(
-    "cumprod", "(n)->(n)", np.cumprod, along="axis", reads="ay", method=True, accumulates=np.multiply,
+    "cumprod", "(n)->(n)", np.cumprod, along="axis", reads="ay", method=True,
+    accumulates=np.multiply,
     draw=lambda rng: [((x * (np.arange(x.size).reshape(x.shape) % 4 != 1),), options)
                       for (x,), options in _arrays(rng)],
     doc=f"""Running products along an axis. As `numpy.cumprod`.

@@ -1,6 +1,6 @@
-"""Linear algebra. Formulas: M. Giles, "An extended collection of matrix derivative results for forward
-and reverse mode algorithmic differentiation" (2008); for the factor, I. Murray, "Differentiation of
-the Cholesky decomposition" (2016)."""
+"""Linear algebra. Formulas: M. Giles, "An extended collection of matrix derivative results for
+forward and reverse mode algorithmic differentiation" (2008); for the factor, I. Murray,
+"Differentiation of the Cholesky decomposition" (2016)."""
 
 import warnings
 
@@ -56,7 +56,7 @@ def _solve_factored(a, factors, exchanged, b, transposed):
 
 
 def _again(a, factors, b, transposed):
-    """The solution for a further right side, from the factors of the first, which are not rounded."""
+    """The solution for a further right side, from the factors of the first, not rounded."""
     found = _factored(a, *factors, b, transposed)
     return found if found.dtype == b.dtype else found.astype(b.dtype)
 
@@ -74,8 +74,8 @@ def _factored_jvp(tangents, operands, results, transposed):
     return (_again(a, factors, (0.0 if db is None else db) - moved, transposed),)
 
 
-# (A function of `a` and `b`: the factors are those of `a`, and no operand of their own that the laws
-# could draw. Those of solve, to the second order, go through it.)
+# (A function of `a` and `b`: the factors are those of `a`, and no operand of their own that the
+# laws could draw. Those of solve, to the second order, go through it.)
 _factored = operator(
     "linalg._factored", "(n,n),(n,n),(n),(n,k)->(n,k)", _solve_factored, reads="abcy",
     jvp=_factored_jvp, vjp=_factored_vjp, doc=_again.__doc__, draw=lambda rng: [],
@@ -205,7 +205,7 @@ cholesky = operator(
     "linalg.cholesky", "(n,n)->(n,n)", _factor_symmetric, numpy=np.linalg.cholesky, reads="y",
     symmetric=(0,),
     jvp=(_cholesky_jvp,), vjp=(_cholesky_vjp,),
-    doc="""The triangular factor of a symmetric positive definite matrix. As `numpy.linalg.cholesky`.
+    doc="""The triangular factor of a positive definite matrix. As `numpy.linalg.cholesky`.
 
     Parameters
     ----------
@@ -226,8 +226,8 @@ cholesky = operator(
 
     Notes
     -----
-    With the cotangent g of l: that of a is the symmetric part of ``inv(l).T @ tril(l.T @ g) @ inv(l)``,
-    the diagonal in the middle halved (Murray 2016, equation 10).
+    With the cotangent g of l: that of a is the symmetric part of ``inv(l).T @ tril(l.T @ g) @
+    inv(l)``, the diagonal in the middle halved (Murray 2016, equation 10).
 
     Examples
     --------

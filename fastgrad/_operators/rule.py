@@ -6,8 +6,8 @@
 
 makes the function of NumPy's name, registers it for `np.cumsum(t)` and `t.cumsum()`, and serves
 recording, both modes to any order, replays, files, lanes and sparsity. A record without `jvp` and
-`vjp` whose result is floating raises `NoDerivativeError` when it is differentiated: what is forgotten
-is an error and never a zero.
+`vjp` whose result is floating raises `NoDerivativeError` when it is differentiated: what is
+forgotten is an error and never a zero.
 """
 
 import contextvars
@@ -41,36 +41,37 @@ class Operator(NamedTuple):
     """What is known of an operator."""
     name: str           # "linalg.solve": what files, errors and explanations say
     signature: str      # core axes, "(n,n),(n,k)->(n,k)"; axes in front are batch axes
-    # Of ndarrays, then options by keyword: the result, or a tuple of all results. One that warns asks
-    # `on_examples` first.
+    # Of ndarrays, then options by keyword: the result, or a tuple of all results. One that warns
+    # asks `on_examples` first.
     value: Any
-    # Tuples of one function an operand: `(tangent, *operands, *results, **options)` gives what it adds
-    # to the tangent of the first result; `(cotangent, ...)` what the operand's cotangent is, which is
-    # summed to its shape here. None in the place of an operand that is never differentiated. Or one
-    # function for all: `(tangents, operands, results, **options)` -> a tangent a result, and
-    # `(cotangents, operands, results, wanted, **options)` -> a cotangent an operand. In fastgrad.numpy,
-    # so that they are differentiated in their turn; while nothing is recorded they get plain arrays.
-    # None is zero, in what the one function gets and returns. An operator that hands out several
-    # results has one function for all. A `vjp` that is left out is the transpose of the `jvp`, made
-    # anew at each use; one whose jvp is made of itself has to give it.
+    # Tuples of one function an operand: `(tangent, *operands, *results, **options)` gives what it
+    # adds to the tangent of the first result; `(cotangent, ...)` what the operand's cotangent is,
+    # which is summed to its shape here. None in the place of an operand that is never
+    # differentiated. Or one function for all: `(tangents, operands, results, **options)` -> a
+    # tangent a result, and `(cotangents, operands, results, wanted, **options)` -> a cotangent an
+    # operand. In fastgrad.numpy, so that they are differentiated in their turn; while nothing is
+    # recorded they get plain arrays. None is zero, in what the one function gets and returns. An
+    # operator that hands out several results has one function for all. A `vjp` that is left out is
+    # the transpose of the `jvp`, made anew at each use; one whose jvp is made of itself has to give
+    # it.
     jvp: Any
     vjp: Any
     linear: tuple       # operands in which it is linear, the others held: it is its own jvp there
     # What the rules look at: letters of operands ("a", "b", ...), "y" for results. The rest is not
     # kept, and stands there as NaN of its shape.
     reads: str
-    # The option that is an axis. Kept negative, so that axes in front change nothing; None of it means
-    # the flattened operand.
+    # The option that is an axis. Kept negative, so that axes in front change nothing; None of it
+    # means the flattened operand.
     along: str | None
     results: int        # how many there are
     # How many of them are handed out, several in a tuple (of which `around` may make NumPy's
     # namedtuple); the rest (an order, factors) is for the rules alone.
     returns: int
-    # Operands that are taken as symmetric matrices: the derivative is that along symmetric directions.
-    # The rules get symmetric tangents, and what they return is made symmetric.
+    # Operands that are taken as symmetric matrices: the derivative is that along symmetric
+    # directions. The rules get symmetric tangents, and what they return is made symmetric.
     symmetric: tuple
-    # Of the options: the generalized ufunc whose loop programs call, if any; its first result is NaN
-    # where `value` raises.
+    # Of the options: the generalized ufunc whose loop programs call, if any; its first result is
+    # NaN where `value` raises.
     native: Any
     draw: Any           # of a random generator: operands and options, by which the laws test it
 
@@ -184,7 +185,8 @@ def _applied(row, operands, options):
             options[row.along] = -1
         ndim = operands[0].ndim
         if not hasattr(options[row.along], "__index__"):
-            raise TypeError(f"{row.name}: {row.along} must be an integer, not {options[row.along]!r}")
+            raise TypeError(f"{row.name}: {row.along} must be an integer, not "
+                            f"{options[row.along]!r}")
         options[row.along] = normalize_axis_index(options[row.along], ndim, row.name) - ndim
     found = apply(row, operands, options)[:row.returns]
     return found[0] if row.returns == 1 else tuple(found)
@@ -334,7 +336,7 @@ def _nan(shape, dtype):
 
 
 def _spread(t, shape):
-    """A tangent as a Tensor of its result's shape: it need not have the batch axes of all operands."""
+    """A tangent as a Tensor of its result's shape; it may lack batch axes of some operands."""
     from fastgrad.numpy import broadcast_to
 
     return _tensor(t if t.shape == shape else broadcast_to(t, shape))

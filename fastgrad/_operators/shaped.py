@@ -41,21 +41,22 @@ class GraphOperator(NamedTuple):
     lanes: Any = None       # where that takes more than another attribute: a rule of batch.py
     ordered: bool = False   # the entries stay in order: a result of the operand's shape is that
     converts: bool = False  # the dtype of the result is another than that of the operands
-    # What is done with the entries that its attribute, an index, names: they are "read" from operand 0,
-    # operand 0 is "put" there among zeros, or operand 1 has "replaced" those of operand 0. Nothing
-    # where the attribute is no index.
+    # What is done with the entries that its attribute, an index, names: they are "read" from
+    # operand 0, operand 0 is "put" there among zeros, or operand 1 has "replaced" those of operand
+    # 0. Nothing where the attribute is no index.
     index: str = ""
     weighed: bool = False   # `core.reduction_weights_of` computes its partials; calls may name that
     fold: str = ""          # of what reduces: the element-wise row that combines two entries
-    # Of what reduces and is not linear: `(apply, entries, their results, the numbers of these)` gives
-    # its partials, in rows of the table. (See look/symbolic.py; Taylor series have no numbers.)
+    # Of what reduces and is not linear: `(apply, entries, their results, the numbers of these)`
+    # gives its partials, in rows of the table. (See look/symbolic.py; Taylor series have no
+    # numbers.)
     slopes: Any = None
     selects: bool = False   # it takes some entries, and has no path to the others
     # The letter of its Jacobian, and what that is; None: the identity. A function gets the node and
     # which operand it is.
     words: Any = None
-    # Of what reduces, where its result is a number: the row of its slopes as a formula of the operand
-    # a, the result y and a letter m, and what the row is.
+    # Of what reduces, where its result is a number: the row of its slopes as a formula of the
+    # operand a, the result y and a letter m, and what the row is.
     to_number: tuple = ()
     option: str = ""        # written beside operands: "shape", "attribute", "order" or nothing
 

@@ -21,7 +21,7 @@ class Signature(NamedTuple):
     results: tuple
 
     def shapes(self, name, shapes):
-        """The shapes of the results, from those of the operands; errors name the operator `name`."""
+        """The shapes of the results, from those of the operands; `name` is for errors."""
         if len(shapes) != len(self.operands):
             raise TypeError(f"{name}: {len(shapes)} operands, not {len(self.operands)}")
         lengths, batches = {}, []
@@ -34,14 +34,15 @@ class Signature(NamedTuple):
                 known = lengths.setdefault(axis, (length, k))
                 if known[0] != length:
                     raise ValueError(
-                        f"{name}: axis {axis!r} of operand {k}, of shape {shape}, has length {length}, "
-                        f"but that of operand {known[1]} {known[0]}" if known[1] != k else
-                        f"{name}: operand {k} has shape {shape}; both axes {axis!r} must have one length")
+                        f"{name}: axis {axis!r} of operand {k}, of shape {shape}, has length "
+                        f"{length}, but that of operand {known[1]} {known[0]}" if known[1] != k else
+                        f"{name}: operand {k} has shape {shape}; both axes {axis!r} must have one "
+                        "length")
         try:
             batch = np.broadcast_shapes(*batches)
         except ValueError:
-            raise ValueError(f"{name}: the axes in front of {self}, {' and '.join(map(str, batches))}, "
-                             "do not broadcast") from None
+            raise ValueError(f"{name}: the axes in front of {self}, "
+                             f"{' and '.join(map(str, batches))}, do not broadcast") from None
         return [batch + tuple([lengths[axis][0] for axis in core]) for core in self.results]
 
     def __str__(self):
@@ -56,7 +57,7 @@ def parsed(text):
         raise ValueError(f"signature {text!r} is not of the form '(n,n),(n,k)->(n,k)'")
     made = Signature(*[tuple([tuple(filter(None, core.split(",")))
                               for core in re.findall(r"\(([^)]*)\)", side)]) for side in sides])
-    unknown = {x for core in made.results for x in core} - {x for core in made.operands for x in core}
+    unknown = {x for core in made.results for x in core}.difference(*made.operands)
     if unknown:
         raise ValueError(f"signature {text!r}: no operand has an axis {sorted(unknown)[0]!r}")
     return made

@@ -3,8 +3,9 @@
 A program records the step of `scan`, `fori_loop` or `while_loop` once, for all rounds. A step that
 draws random numbers, counts, takes from an iterator, reads a clock or stores anything does more
 than its recording tells, and one that asks for types would be told those of Tensors. So its code is
-searched first (code/effects.py), more strictly than that of a function which is run once for each call:
-what is not known counts as state. Most steps reach functions of arrays alone, which is soon seen.
+searched first (code/effects.py), more strictly than that of a function which is run once for each
+call: what is not known counts as state. Most steps reach functions of arrays alone, which is soon
+seen.
 """
 
 import builtins
@@ -171,7 +172,8 @@ class _StepSearch(_Search):
 
     def parts(self, x):
         if isinstance(x, Known) and (hasattr(type(x.object), "__next__") or isinstance(
-                x.object, (list, tuple, dict, set)) and len(found := list(entries(x.object))) > PARTS
+                x.object, (list, tuple, dict, set)) and len(
+                    found := list(entries(x.object))) > PARTS
                 and not all([isinstance(part, _HARMLESS) for part in found])):
             self.unknown(f"`{x.label}`")
         return super().parts(x)

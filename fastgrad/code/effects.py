@@ -1,11 +1,11 @@
 """What a function changes that outlives its calls, as far as its code tells.
 
 A program repeats what a function computes, not what else it does. `effect` reads the code of a
-function and of those it calls (code/values.py), with the objects that its names are bound to, and finds
-the first thing that a call would change: a global, a cell, an attribute, an item or the contents of
-an object that was there before the call. What is made inside the function is its own and may be
-changed freely; arrays among its arguments are written at each replay. So a value is looked at for
-what it may be (kinds.py).
+function and of those it calls (code/values.py), with the objects that its names are bound to, and
+finds the first thing that a call would change: a global, a cell, an attribute, an item or the
+contents of an object that was there before the call. What is made inside the function is its own
+and may be changed freely; arrays among its arguments are written at each replay. So a value is
+looked at for what it may be (kinds.py).
 
 While a call is recorded, Tensors stand in the place of what is ARGUMENT or COMPUTED. Code that asks
 for their types would get another answer than in the plain function, which is found here, too.
@@ -364,7 +364,8 @@ class _Search(Looking):
             self._passed(args, names, value)
             return [_holding(kind, [x for part in args for whole in part
                                     for x in (self.parts(whole) if kind is not map else ())])]
-        if isinstance(_class_attribute(kind, "__del__"), types.FunctionType) and self.reason is None:
+        if self.reason is None and isinstance(_class_attribute(kind, "__del__"),
+                                              types.FunctionType):
             self.reason = (f"it makes a {kind.__name__}, which does something when it is dropped"
                            f"{_line(value)}")
         own = Own(kind, ())
@@ -472,7 +473,8 @@ class _Search(Looking):
         is in no table may refuse one, and is not replayed in any case."""
         name = getattr(target, "__name__", "a function")
         if target is np.errstate and self.reason is None and not self.tensors and any(
-                [not isinstance(x, Known) or x.object not in ("ignore", "warn", "print", "log", None)
+                [not isinstance(x, Known)
+                 or x.object not in ("ignore", "warn", "print", "log", None)
                  for values in (*args, *names.values()) for x in values]):
             self.reason = f"it asks for errors of floating-point numbers{_line(value)}"
         if target is np.nditer and ("op_flags" in names or len(args) > 2):
@@ -626,7 +628,8 @@ class _Search(Looking):
     def _may_raise(self, value, frame):
         """1.0 / 0.0 raises an error in Python, and a program goes on with infinity."""
         if self.raises is None and not self.tensors and float in self.kinds and any(
-                [x in (ARGUMENT, COMPUTED) for part in value.parts for x in self.look(part, frame)]):
+                [x in (ARGUMENT, COMPUTED) for part in value.parts
+                 for x in self.look(part, frame)]):
             self.raises = value
 
     def _binds(self, value, frame):

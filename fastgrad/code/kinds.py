@@ -81,7 +81,7 @@ _SAME = frozenset([np.asarray, np.asanyarray, np.ravel, np.reshape, np.squeeze, 
                    np.asfortranarray])
 _ARRAYS = frozenset([np.asarray, np.asanyarray, np.ascontiguousarray, np.asfortranarray])
 _RESHAPING = frozenset(["reshape", "ravel"])
-_REORDERING = frozenset("T mT transpose matrix_transpose permute_dims swapaxes moveaxis rollaxis rot90 "
+_REORDERING = frozenset("T mT transpose matrix_transpose permute_dims swapaxes moveaxis rollaxis "
                         "asfortranarray".split())
 _SAME_METHODS = frozenset("reshape ravel view transpose swapaxes squeeze diagonal T real flat "
                           "__enter__ __getitem__".split())

@@ -1,8 +1,8 @@
 """What is known of code that fastgrad cannot read: two tables.
 
 A compiled function is replayed if all that it reads is a constant of the recorded path, an input of
-it, or compared before each replay. What Python code does can be read (code/values.py); of what is written
-in C, and of the libraries that are taken to be the same always, one must know it:
+it, or compared before each replay. What Python code does can be read (code/values.py); of what is
+written in C, and of the libraries that are taken to be the same always, one must know it:
 
 - `function(x)`: x is a function, or a class, whose result depends on its operands alone. What it
   computes inside the function from known values is a constant of the path.
@@ -40,9 +40,9 @@ import numpy as np
 
 from fastgrad.numpy._plain import OF_SHAPE, PLAIN
 
-__all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "COPIES", "Kind", "READS_ALL", "READS_NAMED", "base_class",
-           "calls", "class_method", "function", "kind", "module_of", "of_functions", "package_of",
-           "seeded", "strange", "strict", "strict_methods", "wants_tensors"]
+__all__ = ["BY_ATTRIBUTES", "CONTENT_FREE", "COPIES", "Kind", "READS_ALL", "READS_NAMED",
+           "base_class", "calls", "class_method", "function", "kind", "module_of", "of_functions",
+           "package_of", "seeded", "strange", "strict", "strict_methods", "wants_tensors"]
 
 
 # ---- functions that depend on their operands alone ------------------------------------------
@@ -175,8 +175,9 @@ _CALLING = ("scipy.ndimage", "scipy.spatial")
 
 def calls(x):
     """Whether x may call what it is given: a function, or an object of the user's."""
-    return id(x) in _CALL or module_of(x).startswith(_CALLING) or package_of(x) == "fastgrad" and not module_of(x).startswith(
-        ("fastgrad.numpy", "fastgrad.special"))
+    module = module_of(x)
+    return id(x) in _CALL or module.startswith(_CALLING) or package_of(x) == "fastgrad" and not (
+        module.startswith(("fastgrad.numpy", "fastgrad.special")))
 
 
 # Without a seed they take one from the system.

@@ -20,8 +20,8 @@ from .known import module_of
 from .names import ORDER, Scope
 from .told import plain
 
-__all__ = ["ATTR", "BYTES", "CALL", "CELL", "DICT", "FUNCTION", "INSTANCE", "KEYS", "KEYWORDS", "LENGTH",
-           "LIST", "VERSION"]
+__all__ = ["ATTR", "BYTES", "CALL", "CELL", "DICT", "FUNCTION", "INSTANCE", "KEYS", "KEYWORDS",
+           "LENGTH", "LIST", "VERSION"]
 
 # Kinds of entries, as in program/call.pyx.
 (DICT, CELL, LIST, LENGTH, ATTR, BYTES, FUNCTION, KEYWORDS, VERSION, INSTANCE, KEYS,

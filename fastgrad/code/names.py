@@ -40,7 +40,8 @@ _NAMED = {"getattr": slice(2, 3), "hasattr": slice(2, 3), "attrgetter": slice(1,
           "methodcaller": slice(1, 2)}
 
 # Operators, methods and functions that ask whether objects are equal.
-_EQUALITY = frozenset(["==", "!=", "in", "index", "count", "remove", "eq", "ne", "contains", "countOf",
+_EQUALITY = frozenset(["==", "!=", "in", "index", "count", "remove", "eq", "ne", "contains",
+                       "countOf",
                        "indexOf", "__eq__", "__ne__"])
 
 # Methods that look up what they are given the name of, and ways from an object to its class.

@@ -11,9 +11,9 @@ import numpy as np
 
 from . import known
 
-__all__ = ["CONTAINERS", "GENERATORS", "NUMBERS", "as_base", "base_of", "bits", "entries", "entries_of",
-           "exact", "generator_state", "identities", "layout", "members", "only_drawn_from",
-           "plain", "random_states", "raw", "registrations"]
+__all__ = ["CONTAINERS", "GENERATORS", "NUMBERS", "as_base", "base_of", "bits", "entries",
+           "entries_of", "exact", "generator_state", "identities", "layout", "members",
+           "only_drawn_from", "plain", "random_states", "raw", "registrations"]
 
 
 def bits(x):

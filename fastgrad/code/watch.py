@@ -2,14 +2,13 @@
 
 A recording sees operands, not where they came from. `Watch` walks what a function can read: the
 globals and closure cells that its code names, its defaults, the attributes that code names of the
-instances and modules it meets, and the same for the functions it reaches. Code is read (code/values.py,
-code/names.py), objects are told by their content, and what can be neither read nor told must stand in
-the tables of code/known.py. The walk gives
+instances and modules it meets, and the same for the functions it reaches. Code is read
+(code/values.py, code/names.py), objects are told by their content, and what can be neither read nor
+told must stand in the tables of code/known.py. The walk gives
 
 - `tokens`: a flat description, equal for equal states, in which arrays stand as places;
 - `arrays`: what stands at those places; a recording says which of them it used directly, and these
-  are read again at each call, while the others are compared with a copy (code/flow.py tells which of
-  the first are compared, too);
+  are read again at each call, others are compared with a copy (and some of these: code/flow.py);
 - `entries`: single comparisons of identity that together imply equal tokens, for
   `fastgrad._core.program.Checks`, which takes some ten nanoseconds for each;
 - `reason`: why no description can do, if so.
@@ -606,7 +605,8 @@ class Watch(Holding):
         if isinstance(base, types.FunctionType):
             if not _known_file(base.__code__.co_filename):
                 if value.name in _INSIDES:
-                    self._refuse(f"it reads `{written(value)}`", self._at(scope.function, value.line))
+                    self._refuse(f"it reads `{written(value)}`",
+                                 self._at(scope.function, value.line))
                     return
                 found = getattr(base, value.name, ABSENT)
                 self._compare(ATTR, base, value.name, found)

@@ -162,11 +162,12 @@ def holds_known(operands):
 
 
 def implements(*numpy_functions, views=False):
-    """Make a rule the implementation of NumPy functions of the same parameters, here and in `np.f(t)`.
+    """Make a rule the implementation of NumPy functions of the same parameters, here and in
+    `np.f(t)`.
 
-    The first one computes when no operand is a floating Tensor; None stands for a function that this
-    NumPy does not have. With `views` what is returned may share memory with an operand: the rule
-    serves boolean and integer Tensors too, as NumPy on their values would give copies.
+    The first one computes when no operand is a floating Tensor; None stands for a function that
+    this NumPy does not have. With `views` what is returned may share memory with an operand: the
+    rule serves boolean and integer Tensors too, as NumPy on their values would give copies.
     """
     by_rule = VALUES if views else FLOATING
 

@@ -298,8 +298,8 @@ def sort(a, axis=-1, kind=None, order=None, *, stable=None, descending=None):
 
 @implements(np.partition)
 def partition(a, kth, axis=-1, kind="introselect", order=None):
-    """In two parts about the entry that would stand at `kth`; the gradient follows the permutation. As
-    `numpy.partition`.
+    """In two parts about the entry that would stand at `kth`; the gradient follows the permutation.
+    As `numpy.partition`.
 
     Examples
     --------
@@ -368,7 +368,7 @@ class Flat:
         places = (core.constant(places) if isinstance(key, Tensor) else places)[key]
         if isinstance(value, (list, tuple)):
             (value,) = lift_all([value])
-        if getattr(value, "size", 1) != 1 and value.shape != places.shape:  # repeated, as NumPy does
+        if getattr(value, "size", 1) != 1 and value.shape != places.shape:  # NumPy repeats it
             order = np.arange(places.size).reshape(places.shape) % value.size
             value = core.reshape(value, (-1,))[core.vouch(order)]
         self.base[tuple([x if isinstance(x, Tensor) else core.vouch(x) for x in

@@ -145,8 +145,9 @@ def root_of_powers(x, order, axis, keepdims, count=None):
         total = _where(1.0, total, zero)
         if _moderate(total, room) if deciding else core.within(total, low, high):
             return _rooted(_where(0.0, _root(total, order, count), zero), under, order, count)
-    aligned = keepdims or axis is not None      # else a number, which meets entries and result alike
-    # Of negative orders the slope of the root is as small as 1 / scale: close to 1 leaves most room.
+    aligned = keepdims or axis is not None      # else a number, which meets both alike
+    # Of negative orders the slope of the root is as small as 1 / scale: close to 1 leaves most
+    # room.
     scale = _scale(constant, order, axis, aligned, step if order > 0 else 1.0, largest)
     x = _multiply(x, scale)
     zero = _vanish(x.detach() if x.requires_grad else x, order, axis, keepdims, count)

@@ -653,8 +653,8 @@ class Program(Shown, Functionless, Caller):
                 self._warn("changes", f"it changes {run.changed}, which it reads")
             return run.answer
         if run.told is not None:
-            self._say("told", "is replayed without what it prints of its values: that is printed when "
-                      f"it is recorded ({run.told}; quiet=True does not say this)")
+            self._say("told", "is replayed without what it prints of its values: that is printed "
+                      f"when it is recorded ({run.told}; quiet=True does not say this)")
         # NumPy scalars may have been computed from any array, also from those that are inputs.
         compared = captured if run.scalars else [numbers[id(x)] for x in recording.frozen
                                                  if id(x) in numbers]

@@ -1,6 +1,6 @@
 """Programs without a Python function, which were loaded from a file or made from a history: a mixin
-of `fastgrad.programs.compile.Program`. They take the signatures that were recorded, and numbers that become
-such.
+of `fastgrad.programs.compile.Program`. They take the signatures that were recorded, and numbers
+that become such.
 """
 
 import numpy as np
@@ -92,8 +92,8 @@ class Functionless:
         raise error
 
     def _fitted(self, leaf, kind, k, mixed):
-        """A list with the leaf as the recorded kind; empty for a static one. `mixed`: float32 arrays
-        are met, to which Python's numbers give way and NumPy's do not."""
+        """A list with the leaf as the recorded kind; empty for a static one. `mixed`: float32
+        arrays are met, to which Python's numbers give way and NumPy's do not."""
         what = f"{self._name}: argument {k}"
         if isinstance(kind, (Described, ByIdentity)):
             if kind != static_key(leaf):
@@ -111,16 +111,16 @@ class Functionless:
             return [leaf]
         if isinstance(leaf, (int, float)) and not isinstance(leaf, np.generic):
             if mixed and kind == "d":
-                raise TypeError(f"{what} is a {type(leaf).__name__}, but the program was recorded for "
-                                "NumPy's float64, with which float32 arrays become float64; pass "
-                                "np.float64(x)")
+                raise TypeError(f"{what} is a {type(leaf).__name__}, but the program was recorded "
+                                "for NumPy's float64, with which float32 arrays become float64; "
+                                "pass np.float64(x)")
             return [float(leaf) if kind == "float" else np.dtype(char).type(leaf)]
         if leaf.dtype.char != char:
             raise TypeError(f"{what} has dtype {leaf.dtype}, but the program was recorded for "
                             f"{np.dtype(char)}; write .astype({str(np.dtype(char))!r})")
         if mixed and kind == "float":
-            raise TypeError(f"{what} is NumPy's float64, but the program was recorded for a Python float, "
-                            "with which float32 arrays stay float32; pass float(x)")
+            raise TypeError(f"{what} is NumPy's float64, but the program was recorded for a Python "
+                            "float, with which float32 arrays stay float32; pass float(x)")
         return [float(leaf) if kind == "float" else leaf]
 
     def _guard_error(self, failed):
@@ -135,8 +135,8 @@ class Functionless:
 
 
 def _leaves_as(structure, call):
-    """The leaves of a call in the order of a structure, in a list; an empty one where it has another.
-    (The keys of a dict may come in any order.)"""
+    """The leaves of a call in the order of a structure, in a list; an empty one where it has
+    another. (The keys of a dict may come in any order.)"""
     if structure == call.structure:
         return [call.leaves]
     try:

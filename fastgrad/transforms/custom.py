@@ -260,8 +260,8 @@ def _numbers(x):
 
 
 def _sees_no_more(rule):
-    """Whether a rule meets no Tensor but those that it is given: then it may be run in the middle of a
-    sweep with numbers. (Global ones are parameters, which belong to no sweep.)"""
+    """Whether a rule meets no Tensor but those that it is given: then it may be run in the middle
+    of a sweep with numbers. (Global ones are parameters, which belong to no sweep.)"""
     return isinstance(rule, types.FunctionType) and not (
         rule.__closure__ or rule.__defaults__ or rule.__kwdefaults__)
 
@@ -565,7 +565,8 @@ class custom_vjp(_Custom):
 
     def __call__(self, *args, **kwargs):
         # Numbers and arrays alone, as nearly always: no tree is taken apart.
-        if (self._compared and not kwargs and not self.nondiff_argnums and not core.recording_program()
+        if (self._compared and not kwargs and not self.nondiff_argnums
+                and not core.recording_program()
                 and len(args) == len(self._signature.parameters if self._signature else args)
                 and _NUMBERS.issuperset(map(type, args)) and any(map(recorded, args))):
             return self._of_numbers(args)

@@ -1,5 +1,5 @@
-"""Laws over the operators of fastgrad/_operators, and over the shaped ones of the core: each holds of
-a new record unasked. What else is known of single records stands below."""
+"""Laws over the operators of fastgrad/_operators, and over the shaped ones of the core: each holds
+of a new record unasked. What else is known of single records stands below."""
 
 import gc
 import pickle
@@ -228,8 +228,8 @@ def test_a_vjp_that_is_left_out_is_the_transpose_of_the_jvp(name, monkeypatch):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_explained(name):
-    """By the chain rule step by step, whose last row is the gradient; and with SymPy, where the operator
-    is linear."""
+    """By the chain rule step by step, whose last row is the gradient; and with SymPy, where the
+    operator is linear."""
     (first, *rest), f = drawn(name, 0)
     row = OPERATORS[name]
     loss = lambda x: weighed(f, x, *rest)  # noqa: E731

@@ -41,8 +41,8 @@ ENGINES = {
 
 
 def made_of(name):
-    """An example in whose graph the operator is, with an array for a result: for numbers that are sums
-    or entries the tangent sweep has code of its own."""
+    """An example in whose graph the operator is, with an array for a result: for numbers that are
+    sums or entries the tangent sweep has code of its own."""
     for example in SHAPED.values():
         x = np.asarray(example.array, float)
         program = fg.compile(example.function)
