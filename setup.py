@@ -79,8 +79,8 @@ if QUICK + DEBUG + SANITIZE + COVERAGE > 1:
 THREAD = os.environ.get("FASTGRAD_SANITIZE") == "thread"
 SANITIZERS = "-fsanitize=thread" if THREAD else "-fsanitize=address,undefined"
 BUILD = os.environ.get("FASTGRAD_BUILD", "")
-MODE = ("quick" if QUICK else "debug" if DEBUG else "thread" if THREAD else "sanitize" if SANITIZE else
-        "coverage" if COVERAGE else "release")
+MODE = ("quick" if QUICK else "debug" if DEBUG else "thread" if THREAD else
+        "sanitize" if SANITIZE else "coverage" if COVERAGE else "release")
 
 # Not -ffast-math: it assumes that NaN, infinities and signed zeros do not exist, reorders sums,
 # and linking with it sets flush-to-zero for the whole process.
