@@ -34,7 +34,7 @@ from fastgrad.graphs.replay import replay
 from .compare import compare, difference
 from .functionless import Functionless
 from .lift import liftable, stand_ins
-from .paths import Path, Static, argument_parts, captured_value
+from .paths import Path, Static, argument_parts, captured_value, parted
 from .run import DTYPES, Run, Shares, alike, apart, filled, in_order, meet, turns_taken
 from .shown import Shown
 from .signature import (
@@ -598,9 +598,10 @@ class Program(Shown, Functionless, Caller):
         """The same, where the state is known and allows it."""
         recorded = tuple(entry.recorded)
         if len(recorded) > MISSES and calls - recorded[0] <= WINDOW:
-            changing = self._changing(entry)
+            paths = entry.paths[:2]
+            what = f" (such as {parted(*paths)}; pass it as an argument)" if len(paths) > 1 else ""
             return self._plainly(entry, f"{MISSES + 1} of its last {WINDOW} calls met another "
-                                 f"outcome or another state{changing}; it is recorded at each call "
+                                 f"outcome or another state{what}; it is recorded at each call "
                                  "from now on", args, kwargs)
         lifted = liftable(entry, state) or ()
         return self._record_once(entry, call, state, args, kwargs, lifted, typed, turns)
@@ -699,13 +700,6 @@ class Program(Shown, Functionless, Caller):
         """Whether a path takes these arguments."""
         captured = path.inputs(call.roots, call.instance, [])
         return captured is not None and type(path.plan.run(call.values + captured)) is not int
-
-    def _changing(self, entry):
-        """What differs between the last two paths, for the message."""
-        for path in entry.paths[:2]:
-            for guard in path.guards:
-                return f" (such as {guard.kind} == {guard.outcome} at {guard.line})"
-        return ""
 
     def _plainly(self, entry, reason, args, kwargs):
         """Call the function as it is, now and from now on."""

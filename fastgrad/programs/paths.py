@@ -22,7 +22,8 @@ from fastgrad.code.told import raw
 from fastgrad.code.watch import Watch
 
 __all__ = ["Path", "Static", "argument_parts", "captured_value", "changes", "contents",
-           "differences", "lifted_name", "lifted_value", "only_reader"]
+           "differences", "lifted_name", "lifted_value", "only_reader",
+           "parted"]
 
 Tensor = core.Tensor
 
@@ -136,6 +137,25 @@ class Path:
         values = [captured_value(x) for x in checks.captured]
         floats = [lifted_value(watch, name) for name in self.lifted]
         return floats + values if all(type(x) is float for x in floats) else None
+
+    def live(self):
+        """What is read at each call though it is no argument, in words."""
+        if self.watch is None:
+            return []
+        return [f"`{name}`" for _, name in self.lifted] + [
+            f"`{self.watch.labels[k]}`" for k in self.captured
+            if k not in self.compared and k not in self.by_value]
+
+    def conditions(self):
+        """What must be as it was for a replay, in words."""
+        found = [f"{guard.kind} {guard.outcome!r} at {guard.line}" for guard in self.guards]
+        if self.watch is None:
+            return found
+        names = [name for _, _, name in self.watch.origins.values()
+                 if name not in [lifted for _, lifted in self.lifted]]
+        names += [label for label, copy in zip(self.watch.labels, self.armed[1])
+                  if copy is not None]
+        return [f"`{name}` is the same" for name in dict.fromkeys(names)] + found
 
     def reached(self, captured):
         """All arrays that a call reaches by names, given those of `inputs`."""
@@ -275,6 +295,25 @@ def only_reader(state, kind, name):
                    for other in f.__closure__ or ())
     return (len(state.readers.get((id(function.__globals__), name), ())) == 1
             and not any(s in function.__globals__ for s in code.stores))
+
+
+def parted(one, other):
+    """What makes two paths of one signature two, in words: the answer to a question, or something
+    that the function reaches."""
+    for a, b in zip(one.guards, other.guards):
+        if (a.kind, a.line) == (b.kind, b.line) and repr(a.outcome) != repr(b.outcome):
+            return f"{a.kind} {a.outcome!r} or {b.outcome!r} at {a.line}"
+    if one.watch is None or other.watch is None:
+        return "another way through it"
+    (before, old, _), (after, new, _) = one.armed, other.armed
+    if len(before.tokens) != len(after.tokens):
+        return "what it reaches"
+    for k in differences(before.tokens, after.tokens):
+        return f"`{after.origins[k][2]}`" if k in after.origins else "something that it reaches"
+    for k, (x, y) in enumerate(zip(old, new)):
+        if x is not None and y is not None and not _same_bytes(x, y):
+            return f"the array `{after.labels[k]}`"
+    return "another way through it"
 
 
 def changes(before, copies, after):
