@@ -62,7 +62,8 @@ LEFT = 32                   # paths that have left are remembered
 _NO_SELF = frozenset([float, np.ndarray, np.float64, np.float32, tuple, list, dict, Tensor])
 
 
-def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0, quiet=False):
+def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, pure=False, verify=0,
+            quiet=False):
     """A function that is recorded when it first meets arguments of some shapes, and replayed then.
 
     Parameters
@@ -79,6 +80,9 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0,
         How many recordings are kept for one signature. A branch, an index or a loop bound that is
         taken from a value is a guard: a call with another outcome is recorded too, and beyond this
         number the path used least is forgotten.
+    pure : bool
+        The word of who writes it that f depends on its arguments alone and changes nothing else:
+        nothing is watched, and what f reaches is frozen when it is recorded. `verify` checks it.
     verify : int
         Compare the first so many replays, and then now and again, with the plain function.
     quiet : bool
@@ -130,7 +134,7 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0,
     array([0.        , 1.38177329])
     """
     options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
-               "paths": paths, "verify": verify, "quiet": quiet}
+               "paths": paths, "pure": pure, "verify": verify, "quiet": quiet}
     if f is None:
         return functools.partial(compile, **options)
     if isinstance(f, Program) and f.function is not None:
@@ -141,6 +145,10 @@ def compile(f=None, *, static_argnums=(), static_argnames=(), paths=8, verify=0,
 
 
 # ---- programs -------------------------------------------------------------------------------
+
+# What is said of a function in place of its effects: whoever has written it vouches for it.
+_PURE = Effects(None, False, False, frozenset())
+
 
 class Untaken(TypeError):
     """Raised for an argument that no program takes, but the function may."""
@@ -154,7 +162,7 @@ class Program(Shown, Functionless, Caller):
     function : callable or None
         The Python function; None for a program that was loaded or made from a history: it raises
         GuardError where a guard does not hold.
-    static_argnums, static_argnames, paths, verify, quiet
+    static_argnums, static_argnames, paths, pure, verify, quiet
         As of `compile`.
     name : str, optional
         For messages.
@@ -177,8 +185,8 @@ class Program(Shown, Functionless, Caller):
     True
     """
 
-    def __init__(self, function, static_argnums=(), static_argnames=(), paths=8, verify=0,
-                 quiet=False, name=None):
+    def __init__(self, function, static_argnums=(), static_argnames=(), paths=8, pure=False,
+                 verify=0, quiet=False, name=None):
         if function is not None:
             if not callable(function):
                 raise TypeError("compile: the first argument must be a function, not "
@@ -197,9 +205,10 @@ class Program(Shown, Functionless, Caller):
             self.__wrapped__ = function
         self._name = name or ("a program" if function is None else name_of(function))
         self._options = {"static_argnums": static_argnums, "static_argnames": static_argnames,
-                         "paths": paths, "verify": verify, "quiet": quiet}
+                         "paths": paths, "pure": pure, "verify": verify, "quiet": quiet}
         self._origin = None         # (transformation or None, program, args, kwargs) it is made of
         self._limit, self._verify, self._quiet = int(paths), int(verify), bool(quiet)
+        self._pure = bool(pure)
         if self._limit < 1:
             raise ValueError(f"compile: paths={paths!r} must be at least 1")
         self._static_positions, self._static_names = self._statics(static_argnums, static_argnames)
@@ -449,8 +458,9 @@ class Program(Shown, Functionless, Caller):
             values.append(value)
             targets.append(leaf)
         return Call(key=key_of(structure, kinds, bool(kwargs)), values=values, targets=targets,
-                     leaves=leaves, structure=structure, roots=roots, keywords=bool(kwargs),
-                     instance=instance)
+                     leaves=leaves, structure=structure, keywords=bool(kwargs),
+                     roots=[] if self._pure else roots,
+                     instance=None if self._pure else instance)
 
     def _static_key(self, leaf, roots, args, kwargs, k):
         """What a static argument adds to the signature."""
@@ -553,8 +563,8 @@ class Program(Shown, Functionless, Caller):
     def _recorded(self, entry, call, args, kwargs, now):
         """Run the function once and keep the run, if it may be replayed."""
         try:
-            found = effects(self.function, args, kwargs)
-            turns = turns_taken()
+            found = _PURE if self._pure else effects(self.function, args, kwargs)
+            turns = None if self._pure else turns_taken()
             if found.reason is None:
                 state = now[0] if now and turns is None else Watch(call.roots, call.instance)
         except Exception as error:
