@@ -547,14 +547,13 @@ class Program(Shown, Functionless, Caller):
         """Let the next call with such arguments find the path at once."""
         if self._verify or path.written:
             return
-        if path.arguments is None:
-            branch = call.structure
-            if call.keywords:
-                branch, keywords = branch.children
-                path.names = keywords.keys
-                branch = branch._replace(children=branch.children + keywords.children)
-            path.arguments = argument_parts(branch, iter(call.leaves), entry.ordered)
-        short = path.entry()
+        branch, names = call.structure, ()
+        if call.keywords:
+            branch, keywords = branch.children
+            names = keywords.keys
+            branch = branch._replace(children=branch.children + keywords.children)
+        arguments = argument_parts(branch, iter(call.leaves), entry.ordered)
+        short = path.entry(arguments, names, call.roots)
         if short is not None:
             self._renew(path, short)
 

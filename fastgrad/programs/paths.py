@@ -1,6 +1,7 @@
 """What is kept of one recorded run of a program: `Path`, and when it may be replayed."""
 
 import collections
+import operator
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from fastgrad.code.told import raw
 from fastgrad.code.watch import Watch
 
 __all__ = ["Path", "Static", "argument_parts", "captured_value", "changes", "contents",
-           "differences", "lifted_name", "lifted_value", "only_reader",
+           "differences", "lifted_name", "lifted_value", "only_reader", "others",
            "parted"]
 
 Tensor = core.Tensor
@@ -56,7 +57,6 @@ class Path:
                  compared=(), copies=None, written=(), derived=frozenset(), stand_ins=()):
         self.signature, self.left = signature, None
         self._calls = Tally()
-        self.arguments, self.names = None, ()   # what it takes, for short calls; see Entry
         self.graph, self.plan = graph, planned(graph)
         self.replays = Tally()
         self.returned, self.places = returned, places   # the tree of results: structure and leaves
@@ -84,13 +84,13 @@ class Path:
         """The state that it is compared with; None without a function."""
         return self.armed and self.armed[0]
 
-    def entry(self):
-        """What makes calls short; None where that cannot be."""
-        if self.arguments is None or self.written:
-            return None
+    def entry(self, arguments, names, roots):
+        """What makes calls with such arguments short; None where that cannot be."""
         watch, _, checks = self.armed or (None, None, Checks([], list(self.captured)))
+        if arguments is None or self.written or watch is not None and others(roots, watch.roots):
+            return None                 # (armed for another thread's functions meanwhile)
         lifted = [_place(watch, *name) for name in self.lifted] or None
-        return Entry(self.arguments, self.names, _result_part(self.returned, iter(self.places)),
+        return Entry(arguments, names, _result_part(self.returned, iter(self.places)),
                      self.plan, checks, lifted, self, self._calls)
 
     def _arm(self, watch, known):
@@ -127,7 +127,8 @@ class Path:
         if self.armed is None:
             return [captured_value(x) for x in self.captured]
         watch, copies, checks = self.armed
-        if not checks.holds():
+        # (A function that was made anew for this call is another one, though its key is the same.)
+        if not checks.holds() or others(roots, watch.roots):
             if not now:
                 now.append(Watch(roots, instance))
             if not self._same(now[0], watch, copies):
@@ -295,6 +296,11 @@ def only_reader(state, kind, name):
                    for other in f.__closure__ or ())
     return (len(state.readers.get((id(function.__globals__), name), ())) == 1
             and not any(s in function.__globals__ for s in code.stores))
+
+
+def others(roots, before):
+    """Whether functions are other objects than those before."""
+    return len(roots) != len(before) or any(map(operator.is_not, roots, before))
 
 
 def parted(one, other):

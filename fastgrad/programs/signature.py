@@ -94,6 +94,38 @@ class ByIdentity:
         return (type(other) is ByIdentity and value is not None and value is other.get())
 
 
+class OfCode(ByIdentity):
+    """A function among the arguments, as good as one of the same code over equal cells: a lambda
+    that is made anew for each call is no signature of its own. (What paths depend on is looked at
+    where it is another object, see `Path.inputs`.)"""
+
+    def __init__(self, function):
+        super().__init__(function)
+        self.hash = hash(function.__code__)
+        self.told = (function.__code__, id(function.__globals__), tuple([
+            static_key(x) if is_described(x) else id(x) for x in _held(function)]))
+
+    __hash__ = ByIdentity.__hash__
+
+    def __eq__(self, other):
+        if type(other) is not OfCode:
+            return False
+        value = self.get()
+        return value is not None and value is other.get() or self.told == other.told
+
+
+def _held(function):
+    """What a function object has besides its code and globals."""
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:              # an empty one
+            yield cell
+    yield from function.__defaults__ or ()
+    for item in sorted((function.__kwdefaults__ or {}).items()):
+        yield from item
+
+
 def _number(x):
     """A float so that the zeros are two and NaN is itself."""
     return (x if x == x else "nan"), math.copysign(1.0, x)
@@ -137,6 +169,8 @@ def static_key(value):
         return Described(value, describe(value))
     if isinstance(value, np.dtype) and value.metadata is None and value.names is None:
         return Described(value, (value.str, value.char))
+    if type(value) is types.FunctionType and not value.__dict__:
+        return OfCode(value)
     return ByIdentity(value)
 
 
