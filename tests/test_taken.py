@@ -110,6 +110,10 @@ def asks_for_the_type(x, i):
     return np.sum(values[i]) * (2.0 if isinstance(values, np.ndarray) else 3.0) * x[0]
 
 
+def asks_for_a_scalar(x, i):
+    return np.sum(values[i]) * (2.0 if np.isscalar(values[0]) else 3.0) * x[0]
+
+
 def hands_on(x, i):
     return np.sum(np.array(list(values))[i] * x[0])
 
@@ -122,8 +126,8 @@ def in_a_helper(x, i):
     return np.sum(other(i)) * x[0]
 
 
-@pytest.mark.parametrize("f", [writes_a_row, writes_a_view, asks_for_the_type, hands_on,
-                               in_a_helper])
+@pytest.mark.parametrize("f", [writes_a_row, writes_a_view, asks_for_the_type,
+                               asks_for_a_scalar, hands_on, in_a_helper])
 @pytest.mark.filterwarnings("ignore")
 def test_not_a_tensor(f, restored):
     """Where a Tensor would do something else, the array stays one."""
@@ -135,3 +139,20 @@ def test_not_a_tensor(f, restored):
         written, values[:] = values.copy(), before
         np.testing.assert_allclose(program(x, i), wanted)
         np.testing.assert_array_equal(values, written)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_name_that_stands_for_something_else_later(restored):
+    global values
+    program, r = fg.compile(bins), np.random.default_rng(3)
+    for kind in (np.array, np.array, list, np.array, lambda x: np.array(x, dtype=object), np.float32):
+        values = kind([1.0, 2.0, 3.0, 4.0, 5.0])
+        for _ in range(2):
+            x = r.uniform(0.05, 0.95, size=3)
+            try:
+                wanted = bins(x)
+            except TypeError:
+                with pytest.raises(TypeError):
+                    program(x)
+            else:
+                np.testing.assert_allclose(np.asarray(program(x), float), np.asarray(wanted, float))

@@ -139,12 +139,20 @@ def branch_on_text(x):
     return x
 
 
-@pytest.mark.parametrize("f", [text_that_counts, text_returned, number_that_counts, kept_text,
+def error_on_the_way(x):
+    try:
+        print(1.0 / float(x), [1, 2][int(x) % 2], {1.0: "one"}.get(float(x)))
+    except ZeroDivisionError:
+        return -1.0
+    return x
+
+
+@pytest.mark.parametrize("f", [error_on_the_way, text_that_counts, text_returned, number_that_counts, kept_text,
                                through_a_helper, level_asked, into_a_file, branch_on_text])
 @pytest.mark.filterwarnings("ignore")
 def test_not_only_told(f):
     program = fg.compile(f)
-    for x in (1.0, 2.5, 12.25, 1.0):
+    for x in (1.0, 2.5, 0.0, 12.25, 1.0):
         assert program(x) == f(x)
     assert program.fast_calls == 0
 

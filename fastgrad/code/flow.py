@@ -30,6 +30,7 @@ __all__ = ["Flow", "only_taken_from"]
 _VIEWS = frozenset("T mT real reshape ravel transpose swapaxes squeeze view".split())
 _COPYING = frozenset(["reshape", "ravel"])      # views, but for an order that takes a copy
 _SHAPES = frozenset(["shape", "ndim", "size", "dtype", "itemsize", "nbytes", "strides", "__len__"])
+_OF_SHAPES = (len, np.shape, np.ndim, np.size)
 _CHANGING = frozenset(["fill", "sort", "partition", "put", "resize", "itemset", "byteswap",
                        "setfield", "setflags"])
 _CHANGING_FUNCTIONS = frozenset([id(getattr(np, name)) for name in (
@@ -642,4 +643,4 @@ def _records(scope, call):
     if call.name is None or "out" in call.name:
         return False
     objects, whole = scope.objects(call.parts[0])
-    return whole and all([id(x) in known.CONTENT_FREE or known.wants_tensors(x) for x in objects])
+    return whole and all([known.wants_tensors(x) or x in _OF_SHAPES for x in objects])

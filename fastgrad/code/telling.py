@@ -69,12 +69,18 @@ def _is_text(value, frame, on_the_way):
     if value.kind == "call":
         if not all([_makes(origin, frame) for origin in origins(value.parts[0])]):
             return False
-    elif value.kind not in _MADE:
+    elif value.kind not in _MADE or value.kind == "operator" and not _never_raises(value):
         return False
     uses = read(frame.f_code).uses_of(value)
     return bool(uses) and all(
-        [use.code is value.code and (_tells(use, frame) or _is_text(use, frame, on_the_way))
-         for use, _ in uses])
+        [use.code is value.code and not (use.kind == "item" and k)
+         and (_tells(use, frame) or _is_text(use, frame, on_the_way)) for use, k in uses])
+
+
+def _never_raises(operator):
+    """Whether an operator that makes a text does so whatever the number is: 1 / 0 is an error."""
+    return operator.name in ("+", "-", "*") or operator.name == "%" and all(
+        [x.kind == "constant" and isinstance(x.name, str) for x in origins(operator.parts[0])])
 
 
 def _makes(origin, frame):

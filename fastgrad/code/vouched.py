@@ -17,9 +17,8 @@ def constant(a):
     """Vouch for an array: its contents will never change.
 
     A compiled function compares the arrays that it reaches with copies, or reads them again at
-    each call, and is recorded at each call where an array comes from nowhere it knows, such as one
-    that plain NumPy computes inside the function. An array that is vouched for is taken as it is
-    at the time of recording.
+    each call. An array that is vouched for is taken as it is at the time of recording, and neither
+    compared nor read again.
 
     Parameters
     ----------

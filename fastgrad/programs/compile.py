@@ -618,7 +618,7 @@ class Program(Shown, Functionless, Caller):
     def _record_once(self, entry, call, state, args, kwargs, lifted, typed, turns):
         """Run the function once, and keep the run if it may be replayed; returns the answer."""
         run = Run(self.function, call, (args, kwargs), state, lifted, typed, turns,
-                  entry.stand_ins or ())
+                  stand_ins(state) if entry.stand_ins else ())
         try:
             run.go()
         except BaseException as error:
@@ -648,8 +648,8 @@ class Program(Shown, Functionless, Caller):
         if reason is not None:
             if run.lifted:
                 entry.guarded.update(run.lifted)    # next time they are compared
-            elif entry.stand_ins is None and recording.left and stand_ins(state):
-                entry.stand_ins = stand_ins(state)  # next time Tensors stand for them
+            elif not entry.stand_ins and recording.left and stand_ins(state):
+                entry.stand_ins = True              # next time Tensors stand for them
             else:
                 entry.plain = entry.plain or not entry.paths
                 self._warn(reason, reason)

@@ -49,7 +49,7 @@ class Signature:
         self.ordered = False        # of arrays in another order than C's only the function knows
         self.history = False        # ... and let it return Tensors
         self.guarded = set()        # floats that must not become inputs
-        self.stand_ins = None       # names of arrays that are recorded as Tensors, once it is tried
+        self.stand_ins = False      # Tensors stand for arrays that are read by a name
 
     @property
     def paths(self):
