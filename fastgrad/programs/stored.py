@@ -14,6 +14,7 @@ import contextvars
 import functools
 import gc
 import itertools
+import logging
 import operator
 import types
 import weakref
@@ -72,12 +73,11 @@ def settle(recorder, roots, originals):
 
 def settle_records(tensors):
     """Replace Tensors in what loggers' handlers keep of what they were told."""
-    told = [x for t in tensors for x in gc.get_referrers(t) if type(x) is tuple]
-    for args in told:
-        for record in gc.get_referrers(args):
-            space = record if type(record) is dict else getattr(record, "__dict__", {})
-            if space.get("args") is args and "levelno" in space:
-                space["args"] = tuple(map(core.settled, args))
+    kept = set(map(id, tensors))
+    for x in gc.get_objects() if kept else ():
+        if issubclass(type(x), logging.LogRecord) and type(x.args) is tuple and (
+                not kept.isdisjoint(map(id, x.args))):
+            x.args = tuple(map(core.settled, x.args))
 
 
 def settled_generator(generator):
